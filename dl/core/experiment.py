@@ -1,0 +1,66 @@
+"""What ``build(config)`` returns: everything a run is made of, as one frozen value."""
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import optax
+
+from dl.core.task import Batch, Task
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """A data set cut into batches: ``batches[step]`` is a pure function of (seed, step).
+
+    Attributes:
+      size: number of examples; batch_size: rows a batch.
+    """
+
+    size: int
+    batch_size: int
+
+    def __getitem__(self, step: Any) -> Batch:
+        """The batch of ``step``; evaluation sets count batches from 0 and carry a mask."""
+        ...
+
+    def indices(self, step: Any) -> Any:
+        """The rows of the data set that the batch of ``step`` holds, ``[batch]``."""
+        ...
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the examples."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One run, described whole and not yet started.
+
+    Attributes:
+      task: what to learn.
+      data: training batches.
+      optimizer: an Optax transformation.
+      steps: optimiser steps of the run.
+      seed: seed of initialisation, dropout and augmentation (the data has its own).
+      evals: sets evaluated during training, by name.
+      tests: sets evaluated once, at the end, with the state that ``select`` chose.
+      select: the metric that chooses the best checkpoint, ``'validation/accuracy'`` or, where lower
+        is better, ``'-validation/loss'``; None takes the last state.
+      patience: stop after this many evaluations without a better ``select``.
+      ema: decay of the parameters' moving average, or None.
+      micro_batches: pieces each batch is cut into to save memory.
+      config: the configuration this was built from, stored in the run folder.
+    """
+
+    task: Task
+    data: Batches
+    optimizer: optax.GradientTransformation
+    steps: int
+    seed: Any = 0
+    evals: dict[str, Batches] = dataclasses.field(default_factory=dict)
+    tests: dict[str, Batches] = dataclasses.field(default_factory=dict)
+    select: str | None = None
+    patience: int | None = None
+    ema: float | None = None
+    micro_batches: int = 1
+    config: Any = None

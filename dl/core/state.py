@@ -1,0 +1,106 @@
+"""The whole of a run at one moment, as one pytree."""
+
+import hashlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from dl.core.random import purpose_key
+from dl.core.task import Batch, Task, Variables
+
+
+@struct.dataclass
+class TrainState:
+    """What a checkpoint holds, and all that the next step depends on besides its batch.
+
+    Attributes:
+      step: int32 scalar, optimiser steps taken; it is the data position too.
+      variables: Flax variable dict.
+      opt_state: Optax state.
+      ema: exponential moving average of the parameters, or None.
+      key: the run's PRNG key; constant, since every key is folded from it.
+    """
+
+    step: jax.Array
+    variables: Variables
+    opt_state: optax.OptState
+    ema: Any
+    key: jax.Array
+
+    @property
+    def eval_variables(self) -> Variables:
+        """The variables to evaluate and predict with: the averaged parameters where kept."""
+        return self.variables if self.ema is None else {**self.variables, "params": self.ema}
+
+
+def init_state(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    batch: Batch,
+    seed: int | jax.Array = 0,
+    ema: bool = False,
+) -> TrainState:
+    """The state before the first step; ``batch`` gives shapes and dtypes."""
+    key = jax.random.key(seed)
+    variables = task.init(purpose_key(key, "init"), batch)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        variables=variables,
+        opt_state=optimizer.init(variables["params"]),
+        # A copy, so that donating the state never sees one buffer twice.
+        ema=jax.tree.map(jnp.copy, variables["params"]) if ema else None,
+        key=key,
+    )
+
+
+def plain(tree):
+    """``tree`` with typed PRNG keys as their uint32 words, for hashing and for disk."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def like(tree, template):
+    """The inverse of :func:`plain`: ``tree`` with keys wherever ``template`` has them."""
+
+    def wrap(x, t):
+        return jax.random.wrap_key_data(x, impl=jax.random.key_impl(t)) if _is_key(t) else x
+
+    return jax.tree.map(wrap, tree, template)
+
+
+def _is_key(x) -> bool:
+    return hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def leaf_digests(tree) -> dict[str, str]:
+    """SHA-256 (hex) of every leaf's dtype, shape and bytes, by its path such as
+    ``variables/params/Dense_0/kernel``."""
+    digests = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(plain(tree)):
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        hasher = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+        hasher.update(array.reshape(-1).view(np.uint8).data)
+        digests[path_name(path)] = hasher.hexdigest()
+    return digests
+
+
+def digest(tree) -> str:
+    """One SHA-256 (hex) for a whole tree: equal exactly when every leaf has the same bits."""
+    return combine(leaf_digests(tree))
+
+
+def combine(leaves: dict[str, str]) -> str:
+    """The digest of a tree from its :func:`leaf_digests`."""
+    lines = "".join(f"{path} {value}\n" for path, value in sorted(leaves.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def path_name(path) -> str:
+    """A pytree key path as ``a/b/0``."""
+    return "/".join(
+        str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part))))
+        for part in path
+    )

@@ -1,0 +1,152 @@
+"""One optimiser step as a pure function, and the transformations of it."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dl.core.metrics import Metrics, merge
+from dl.core.random import purpose_key
+from dl.core.state import TrainState
+from dl.core.task import Aux, Batch, Task
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Gradient = Callable[..., tuple[optax.Updates, Aux]]  # (variables, batch, key) -> (gradients, aux)
+
+
+def gradient(task: Task) -> Gradient:
+    """``(variables, batch, key) -> (gradients, aux)`` of the task's loss by its parameters."""
+
+    def compute(variables, batch, key):
+        def loss(params):
+            return task.loss({**variables, "params": params}, batch, key)
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    return compute
+
+
+def accumulate(gradient: Gradient, count: int) -> Gradient:
+    """The gradient over ``count`` micro-batches, one in memory at a time.
+
+    Equal to the gradient of the whole batch (micro-batches weigh as their ``'loss'`` metric does,
+    so masks may be uneven), for losses that are means over examples. Statistics such as batch
+    norm's are updated micro-batch by micro-batch.
+    """
+    if count == 1:
+        return gradient
+
+    def compute(variables, batch, key):
+        micro = jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), batch)
+
+        def body(carry, inputs):
+            total, updates = carry
+            index, part = inputs
+            grads, aux = gradient({**variables, **updates}, part, jax.random.fold_in(key, index))
+            weight = aux.metrics["loss"].weight
+            total = jax.tree.map(lambda t, g: t + weight * g, total, grads)
+            return (total, aux.updates), aux.metrics
+
+        zeros = jax.tree.map(jnp.zeros_like, variables["params"])
+        rest = {name: value for name, value in variables.items() if name != "params"}
+        (total, updates), metrics = jax.lax.scan(body, (zeros, rest), (jnp.arange(count), micro))
+        metrics = jax.tree.map(lambda x: x.sum(0), metrics)
+        weight = jnp.maximum(metrics["loss"].weight, 1e-8)
+        return jax.tree.map(lambda t: t / weight, total), Aux(metrics, updates)
+
+    return compute
+
+
+def train_step(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    *,
+    ema: float | jax.Array | None = None,
+    micro_batches: int = 1,
+) -> Step:
+    """One optimiser step ``(state, batch) -> (state, metrics)``.
+
+    Args:
+      task: what to learn.
+      optimizer: any Optax transformation; clipping and decay belong in it.
+      ema: decay of the parameters' moving average (the state must have been made with one).
+      micro_batches: pieces the batch is cut into to save memory (see :func:`accumulate`).
+    """
+    gradients = accumulate(gradient(task), micro_batches)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = purpose_key(state.key, "loss", state.step)
+        grads, aux = gradients(state.variables, batch, key)
+        params = state.variables["params"]
+        updates, opt_state = optimizer.update(grads, state.opt_state, params)
+        params = optax.apply_updates(params, updates)
+        average = state.ema
+        if ema is not None:
+            average = optax.incremental_update(params, state.ema, 1.0 - ema)
+        new = state.replace(
+            step=state.step + 1,
+            variables={**state.variables, **aux.updates, "params": params},
+            opt_state=opt_state,
+            ema=average,
+        )
+        return new, aux.metrics
+
+    return step
+
+
+def eval_step(task: Task) -> Callable[[TrainState, Batch], Metrics]:
+    """``(state, batch) -> metrics`` on the averaged parameters where the state keeps them."""
+    return lambda state, batch: task.evaluate(state.eval_variables, batch)
+
+
+def scan_steps(step: Step):
+    """Many steps in one dispatch: ``(state, batches, count) -> (state, metrics, finite)``.
+
+    ``batches[state.step]`` gives each step its batch, so the data position is the state's own.
+    ``count`` is traced: the body is compiled once and has the same bits however a run is cut into
+    dispatches, which a static trip count does not promise (XLA inlines a loop of one).
+
+    A step whose loss is not finite is undone and ends the dispatch with ``finite`` False: the state
+    returned is the one that was about to take it, for a post-mortem. Metrics are summed over the
+    good steps.
+    """
+
+    def run(state, batches, count):
+        stop = state.step + count
+        _, shapes = jax.eval_shape(lambda s: step(s, batches[s.step]), state)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+        def unfinished(carry):
+            state, _, finite = carry
+            return (state.step < stop) & finite
+
+        def body(carry):
+            state, totals, _ = carry
+            new, metrics = step(state, batches[state.step])
+            finite = jnp.isfinite(metrics["loss"].total)
+
+            def keep(a, b):
+                return jnp.where(finite, a, b)
+
+            totals = jax.tree.map(keep, merge(totals, metrics), totals)
+            return jax.tree.map(keep, new, state), totals, finite
+
+        return jax.lax.while_loop(unfinished, body, (state, zeros, jnp.bool_(True)))
+
+    return run
+
+
+def scan_evaluation(evaluate: Callable[[TrainState, Batch], Metrics]):
+    """Metrics over a whole set in one dispatch: ``(state, batches, start, count) -> metrics``."""
+
+    def run(state, batches, start, count):
+        shapes = jax.eval_shape(lambda s: evaluate(s, batches[0]), state)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+        def body(index, totals):
+            return merge(totals, evaluate(state, batches[index]))
+
+        return jax.lax.fori_loop(start, start + count, body, zeros)
+
+    return run

@@ -1,0 +1,70 @@
+"""What is learned, as four pure functions."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dl.core.metrics import Metrics
+from dl.core.random import purpose_key
+
+Variables = dict[str, Any]  # {'params': ..., 'batch_stats': ..., ...}: a Flax variable dict
+Batch = dict[str, jax.Array]  # every leaf [batch, ...]; evaluation batches carry 'mask' [batch]
+
+
+class Aux(NamedTuple):
+    """What a loss returns beside its scalar.
+
+    ``metrics`` must hold ``'loss'``, whose weight counts what the scalar averages over;
+    ``updates`` are the new values of the non-parameter variable collections.
+    """
+
+    metrics: Metrics
+    updates: Variables
+
+
+class Task(NamedTuple):
+    """A learning problem: every trainer, sweep, resume and mesh in the library needs only this."""
+
+    init: Callable[[jax.Array, Batch], Variables]
+    loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, Aux]]
+    evaluate: Callable[[Variables, Batch], Metrics]
+    predict: Callable[[Variables, Any], Any]
+
+
+def augmented(task: Task, *transforms: Callable[[jax.Array, Batch], Batch]) -> Task:
+    """``task`` trained on batches passed through ``transforms``, on the device, in order.
+
+    Each transform is a pure ``(key, batch) -> batch``; evaluation and prediction see plain data.
+    """
+
+    def loss(variables, batch, key):
+        for place, transform in enumerate(transforms):
+            batch = transform(purpose_key(key, "augment", place), batch)
+        return task.loss(variables, batch, key)
+
+    return task._replace(loss=loss)
+
+
+def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
+    """``task`` with parameters kept in float32 and cast to ``compute`` for every use.
+
+    Flax layers follow the dtype of their parameters and inputs, so no model changes. Gradients
+    come back through the cast in float32; statistics, losses and metrics stay in float32
+    (Micikevicius et al. 2018, "Mixed precision training"; bfloat16 needs no loss scaling).
+    """
+
+    def cast(tree):
+        return jax.tree.map(
+            lambda x: x.astype(compute) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+        )
+
+    def lowered(variables):
+        return {**variables, "params": cast(variables["params"])}
+
+    return task._replace(
+        loss=lambda variables, batch, key: task.loss(lowered(variables), cast(batch), key),
+        evaluate=lambda variables, batch: task.evaluate(lowered(variables), cast(batch)),
+        predict=lambda variables, inputs: task.predict(lowered(variables), cast(inputs)),
+    )

@@ -1,0 +1,152 @@
+"""Data sets cut into batches, as pure functions of (seed, step).
+
+Training batches walk through one endless stream of shuffled epochs: step ``s`` holds the positions
+``s * batch_size ... (s + 1) * batch_size - 1`` of it, so every example is seen exactly once an epoch
+and nothing is dropped where an epoch ends inside a batch. Evaluation batches go through the set once,
+in order, the last one padded and masked.
+"""
+
+import hashlib
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from dl.core.errors import UserError
+from dl.core.random import permute
+from dl.core.task import Batch
+
+Arrays = dict[str, Any]  # named arrays, every one [examples, ...]
+
+
+def stream_rows(step, size: int, batch_size: int, seed, xp=jnp):
+    """The rows of a ``size``-row set in the batch of ``step``: uint32 ``[batch_size]``.
+
+    ``xp`` is jax.numpy (traced, uint32 arithmetic) or numpy (any size); both give the same rows.
+    """
+    # The stream repeats its (epoch, row) pattern every `cycle` steps; reducing the step first keeps
+    # the products below 2**32 however long the run is.
+    cycle = size // math.gcd(size, batch_size)
+    if xp is not np and (cycle + 1) * batch_size >= 2**32:
+        raise UserError(
+            f"{size} examples are too many to shuffle on the device: stream them instead"
+        )
+    integer = xp.int64 if xp is np else xp.uint32
+    step = xp.asarray(step, integer)
+    epochs_a_cycle = cycle * batch_size // size
+    position = (step % integer(cycle)) * integer(batch_size) + xp.arange(batch_size, dtype=integer)
+    epoch = (step // integer(cycle)) * integer(epochs_a_cycle) + position // integer(size)
+    return permute(position % integer(size), size, seed, epoch, xp)
+
+
+def eval_rows(index, size: int, batch_size: int, xp=jnp):
+    """Rows and mask, both ``[batch_size]``, of the ``index``-th evaluation batch; padding repeats
+    the last row under mask 0."""
+    rows = index * batch_size + xp.arange(batch_size)
+    return xp.minimum(rows, size - 1), (rows < size).astype(xp.float32)
+
+
+def check_arrays(arrays: Arrays) -> int:
+    """The number of examples in ``arrays``; raises where the columns disagree or are empty."""
+    sizes = {name: len(value) for name, value in arrays.items()}
+    if len(set(sizes.values())) != 1 or not min(sizes.values()):
+        raise UserError(f"every column of a data set needs the same, non-zero length; got {sizes}")
+    return next(iter(sizes.values()))
+
+
+def digest_arrays(arrays: Arrays) -> str:
+    """SHA-256 (hex) of named arrays: names, dtypes, shapes and bytes."""
+    hasher = hashlib.sha256()
+    for name, value in sorted(arrays.items()):
+        array = np.ascontiguousarray(value)
+        hasher.update(f"{name}{array.dtype}{array.shape}".encode())
+        hasher.update(array.reshape(-1).view(np.uint8).data)
+    return hasher.hexdigest()
+
+
+@struct.dataclass
+class TrainBatches:
+    """Shuffled training batches of a set that lives on the device.
+
+    A pytree: passed into the compiled step as an argument, where ``batches[step]`` is a gather.
+    """
+
+    arrays: Arrays
+    seed: Any
+    batch_size: int = struct.field(pytree_node=False)
+
+    @property
+    def size(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def indices(self, step):
+        return stream_rows(step, self.size, self.batch_size, self.seed)
+
+    def __getitem__(self, step) -> Batch:
+        rows = self.indices(step)
+        return {name: value[rows] for name, value in self.arrays.items()}
+
+    def digest(self) -> str:
+        return digest_arrays(self.arrays)
+
+
+@struct.dataclass
+class EvalBatches:
+    """A whole set in order, for evaluation, on the device; the last batch is padded and masked."""
+
+    arrays: Arrays
+    batch_size: int = struct.field(pytree_node=False)
+
+    @property
+    def size(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def indices(self, step):
+        return eval_rows(step, self.size, self.batch_size)[0]
+
+    def __getitem__(self, index) -> Batch:
+        rows, mask = eval_rows(index, self.size, self.batch_size)
+        return {**{name: value[rows] for name, value in self.arrays.items()}, "mask": mask}
+
+    def digest(self) -> str:
+        return digest_arrays(self.arrays)
+
+
+def train_batches(arrays: Arrays, batch_size: int, seed: Any = 0) -> TrainBatches:
+    """Endless shuffled batches of in-memory ``arrays``, gathered on the device."""
+    size = check_arrays(arrays)
+    if not 1 <= batch_size <= size:
+        raise UserError(
+            f"batch size {batch_size} is impossible with {size} training examples: choose 1 to {size}"
+        )
+    return TrainBatches(arrays, np.uint32(seed) if isinstance(seed, int) else seed, batch_size)
+
+
+def eval_batches(arrays: Arrays, batch_size: int) -> EvalBatches:
+    """One ordered pass over in-memory ``arrays``, padded and masked."""
+    size = check_arrays(arrays)
+    if batch_size < 1:
+        raise UserError(f"batch size {batch_size} is impossible: choose 1 or more")
+    return EvalBatches(arrays, min(batch_size, size))
+
+
+@struct.dataclass
+class Window:
+    """Consecutive batches ``start, start + 1, ...`` already at hand, under the same contract.
+
+    What the loop feeds the compiled steps from a set that streams from disk: leaves are
+    ``[window, batch, ...]``.
+    """
+
+    arrays: Arrays
+    start: Any
+
+    def __getitem__(self, step) -> Batch:
+        offset = step - self.start
+        return jax.tree.map(lambda x: x[offset], self.arrays)
