@@ -1,0 +1,66 @@
+"""A functional deep-learning research toolkit in JAX.
+
+A model, a task, an optimiser and a data set are pure functions and frozen values; everything wanted
+from a run is a transformation of one function, ``step(state, batch) -> (state, metrics)``.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from dl import platform
+
+platform.configure()
+
+# The public names and where they live. They load on first use, so that `import dl` stays fast.
+_PUBLIC = {
+    "Aux": "dl.core.task",
+    "Batches": "dl.core.experiment",
+    "Experiment": "dl.core.experiment",
+    "NonFiniteError": "dl.core.errors",
+    "Run": "dl.training.run",
+    "Task": "dl.core.task",
+    "TrainState": "dl.core.state",
+    "UserError": "dl.core.errors",
+    "accumulate": "dl.core.step",
+    "augmented": "dl.core.task",
+    "digest": "dl.core.state",
+    "eval_step": "dl.core.step",
+    "init_state": "dl.core.state",
+    "main": "dl.cli",
+    "mixed_precision": "dl.core.task",
+    "open_run": "dl.training.run",
+    "optimizer": "dl.core.optim",
+    "scan_steps": "dl.core.step",
+    "schedule": "dl.core.optim",
+    "train": "dl.training.run",
+    "train_step": "dl.core.step",
+}
+_MODULES = {"core", "data", "interop", "models", "parallel", "report", "tasks", "training"}
+
+__all__ = sorted(_PUBLIC)
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dl.cli import main
+    from dl.core.errors import NonFiniteError, UserError
+    from dl.core.experiment import Batches, Experiment
+    from dl.core.optim import optimizer, schedule
+    from dl.core.state import TrainState, digest, init_state
+    from dl.core.step import accumulate, eval_step, scan_steps, train_step
+    from dl.core.task import Aux, Task, augmented, mixed_precision
+    from dl.training.run import Run, open_run, train
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"dl.{name}")
+    else:
+        raise AttributeError(f"module 'dl' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC, *_MODULES})

@@ -100,53 +100,62 @@ def eval_step(task: Task) -> Callable[[TrainState, Batch], Metrics]:
     return lambda state, batch: task.evaluate(state.eval_variables, batch)
 
 
-def scan_steps(step: Step):
-    """Many steps in one dispatch: ``(state, batches, count) -> (state, metrics, finite)``.
+def guarded(step: Step):
+    """One step that adds to running totals and stands still once a loss is not finite.
 
-    ``batches[state.step]`` gives each step its batch, so the data position is the state's own.
-    ``count`` is traced: the body is compiled once and has the same bits however a run is cut into
-    dispatches, which a static trip count does not promise (XLA inlines a loop of one).
-
-    A step whose loss is not finite is undone and ends the dispatch with ``finite`` False: the state
-    returned is the one that was about to take it, for a post-mortem. Metrics are summed over the
-    good steps.
+    ``(state, totals, finite, batches) -> (state, totals, finite)``. ``batches[state.step]`` gives the
+    batch, so the data position is the state's own. A step whose loss is not finite is undone, so the
+    state returned is the one that was about to take it, for a post-mortem.
     """
 
-    def run(state, batches, count):
-        stop = state.step + count
-        _, shapes = jax.eval_shape(lambda s: step(s, batches[s.step]), state)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    def run(state, totals, finite, batches):
+        new, metrics = step(state, batches[state.step])
+        finite = finite & jnp.isfinite(metrics["loss"].total)
 
-        def unfinished(carry):
-            state, _, finite = carry
-            return (state.step < stop) & finite
+        def keep(a, b):
+            return jnp.where(finite, a, b)
 
-        def body(carry):
-            state, totals, _ = carry
-            new, metrics = step(state, batches[state.step])
-            finite = jnp.isfinite(metrics["loss"].total)
-
-            def keep(a, b):
-                return jnp.where(finite, a, b)
-
-            totals = jax.tree.map(keep, merge(totals, metrics), totals)
-            return jax.tree.map(keep, new, state), totals, finite
-
-        return jax.lax.while_loop(unfinished, body, (state, zeros, jnp.bool_(True)))
+        totals = jax.tree.map(keep, merge(totals, metrics), totals)
+        return jax.tree.map(keep, new, state), totals, finite
 
     return run
 
 
+def scan_steps(step: Step):
+    """Many steps in one dispatch: ``(state, totals, batches, count) -> (state, totals, finite)``.
+
+    ``totals`` are running metrics, begun as :func:`zero_metrics`. ``count`` is traced: the body is
+    compiled once and has the same bits however a run is cut into dispatches, which a static trip
+    count does not promise (XLA inlines a loop of one). A non-finite loss ends the dispatch early
+    (see :func:`guarded`).
+    """
+    one = guarded(step)
+
+    def run(state, totals, batches, count):
+        stop = state.step + count
+        return jax.lax.while_loop(
+            lambda carry: (carry[0].step < stop) & carry[2],
+            lambda carry: one(*carry, batches),
+            (state, totals, jnp.bool_(True)),
+        )
+
+    return run
+
+
+def zero_metrics(function: Callable[..., Metrics], *args) -> Metrics:
+    """Totals of nothing, shaped like the metrics that ``function(*args)`` would return."""
+    shapes = jax.eval_shape(function, *args)
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+
 def scan_evaluation(evaluate: Callable[[TrainState, Batch], Metrics]):
-    """Metrics over a whole set in one dispatch: ``(state, batches, start, count) -> metrics``."""
+    """Metrics of many batches in one dispatch:
+    ``(state, totals, batches, start, count) -> totals``."""
 
-    def run(state, batches, start, count):
-        shapes = jax.eval_shape(lambda s: evaluate(s, batches[0]), state)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
+    def run(state, totals, batches, start, count):
         def body(index, totals):
             return merge(totals, evaluate(state, batches[index]))
 
-        return jax.lax.fori_loop(start, start + count, body, zeros)
+        return jax.lax.fori_loop(start, start + count, body, totals)
 
     return run

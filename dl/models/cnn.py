@@ -1,0 +1,42 @@
+"""Small convolutional networks for pictures of digits and the like."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from dl.models.convolution import Conv
+
+
+class CNN(nn.Module):
+    """Stages of (3x3 convolution, batch norm, activation), each but the first after a 2x2 max-pool.
+
+    The classifier reads the globally averaged last stage, so any picture size will do
+    (Lin et al. 2014, "Network in network"; Ioffe & Szegedy 2015, "Batch normalization").
+
+    Input ``[batch, height, width, channels]`` float, output ``[batch, classes]`` logits.
+
+    Attributes:
+      classes: number of outputs.
+      widths: channels of each stage; depth: convolutions a stage.
+      dropout: rate before the classifier.
+    """
+
+    classes: int
+    widths: Sequence[int] = (32, 64, 128)
+    depth: int = 1
+    dropout: float = 0.0
+    activation: Callable = nn.relu
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        for stage, width in enumerate(self.widths):
+            if stage > 0:
+                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            for _ in range(self.depth):
+                x = Conv(width, (3, 3), use_bias=False)(x)
+                x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+                x = self.activation(x)
+        x = jnp.mean(x, axis=(1, 2))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.classes)(x)
