@@ -1,11 +1,12 @@
 """What ``build(config)`` returns: everything a run is made of, as one frozen value."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import optax
 
-from dl.core.task import Batch, Task
+from dl.core.task import Batch, Task, Variables
 
 
 @runtime_checkable
@@ -49,6 +50,10 @@ class Experiment:
       patience: stop after this many evaluations without a better ``select``.
       ema: decay of the parameters' moving average, or None.
       micro_batches: pieces each batch is cut into to save memory.
+      measure: ``(variables, name of the set) -> {metric: value}``, for what no mean over examples
+        gives (BLEU, mAP, AUC); called on the host after a set's evaluation and merged into it.
+      views: ``(variables) -> {name: picture}``, drawn into the run folder at every evaluation: an
+        image batch ``[n, height, width, channels]`` in 0..1, a string, or a matplotlib figure.
       config: the configuration this was built from, stored in the run folder.
     """
 
@@ -63,4 +68,6 @@ class Experiment:
     patience: int | None = None
     ema: float | None = None
     micro_batches: int = 1
+    measure: Callable[[Variables, str], dict[str, float]] | None = None
+    views: Callable[[Variables], dict[str, Any]] | None = None
     config: Any = None

@@ -1,5 +1,6 @@
 """One optimiser step as a pure function, and the transformations of it."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -84,7 +85,8 @@ def train_step(
         average = state.ema
         if ema is not None:
             average = optax.incremental_update(params, state.ema, 1.0 - ema)
-        new = state.replace(
+        new = dataclasses.replace(
+            state,
             step=state.step + 1,
             variables={**state.variables, **aux.updates, "params": params},
             opt_state=opt_state,

@@ -1,0 +1,240 @@
+"""The command line: `dl.main(Config, build)` for experiment scripts, and the `dl` command."""
+
+import ast
+import contextlib
+import dataclasses
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from dl.core.errors import UserError, unknown
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """A user's mistake ends the process with one line on stderr and exit code 2, no traceback."""
+    try:
+        yield
+    except UserError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        _fail(
+            f"{error.strerror}: {error.filename or 'the run folder'}. Free some space, or choose --runs"
+        )
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _fail("out of device memory: lower the batch size, or cut it up with micro_batches")
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> tuple[Any, Any]:
+    """``(config, options)`` from command-line arguments: the script's own fields, then the run's."""
+    from dl.training.run import Options
+
+    def field(name: str, kind: type):
+        flags: Any = tyro.conf.OmitArgPrefixes
+        return name, flags[kind], dataclasses.field(default_factory=kind)
+
+    both = dataclasses.make_dataclass("Arguments", [field("config", config), field("run", Options)])
+    doc = sys.modules[build.__module__].__doc__ or ""
+    args: Any = tyro.cli(both, args=argv, prog=prog, description=doc.strip())
+    return args.config, args.run
+
+
+def main(config: type, build: Callable[[Any], Any], argv: list[str] | None = None) -> None:
+    """Run an experiment script: parse the command line, build, train, and say what came of it.
+
+    Args:
+      config: a frozen dataclass; its fields become flags, their docstrings the help.
+      build: ``build(config) -> Experiment``; both must be module-level names of the script, ``Config``
+        and ``build``, so that `dl replay`, `dl verify` and ``dl.open_run`` can find them.
+      argv: arguments instead of the process's own.
+    """
+    script = Path(sys.modules[build.__module__].__file__ or "experiment.py")
+    chosen, options = parse(config, build, argv, script.name)
+    with plain_errors():
+        from dl.training.run import train
+
+        experiment = dataclasses.replace(build(chosen), config=chosen)
+        run = train(experiment, script=script, **_given(options))
+        code = _report(run, script)
+    sys.exit(code)
+
+
+def _given(options: Any) -> dict[str, Any]:
+    return {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+
+
+def _report(run: Any, script: Path) -> int:
+    """Say how a run ended, and what can be done next; returns the exit code."""
+    name = run.folder.name
+    runs = run.folder.path.parent
+    where = "" if runs == Path("runs") else f" --runs {runs}"
+    if not run.folder.finished():
+        given = [a for a in sys.argv[1:] if a not in ("--resume",)]
+        if "--name" not in given:
+            given += ["--name", name]
+        print(f"go on with: python {script} {' '.join(given)} --resume")
+        return 128 + getattr(signal, run.ended)
+    run.plot()
+    result = run.result
+    for metric, value in sorted(result["metrics"].items()):
+        if metric.startswith("test/") and isinstance(value, int | float):
+            print(f"{metric.replace('/', ' ')}: {value:.4f}")
+    rule = result["selected"]["rule"]
+    chosen = f"step {result['selected']['step']}" + (f", best by {rule}" if rule else ", the last")
+    print(
+        f"selected {chosen}; {result['wall_seconds']:.0f} s, of which {result['compile_seconds']:.0f} s "
+        f"compiling; {result['examples_per_second']:,.0f} examples/s"
+    )
+    print(f"run folder: {run.folder.path} (curves.png, metrics.jsonl, result.json)")
+    print(f"next: dl replay {run.folder.path}    python {script} --help{where}")
+    return 0
+
+
+# -- the dl command ---------------------------------------------------------------------------------
+
+
+def list_experiments(folder: tyro.conf.Positional[Path] = Path("experiments")) -> None:
+    """List the experiment scripts of a folder with one line each.
+
+    Args:
+      folder: where the scripts are.
+    """
+    scripts = sorted(folder.glob("*.py"))
+    if not scripts:
+        raise UserError(f"no experiment scripts in {folder}/: give the folder that holds them")
+    for path in scripts:
+        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+        print(f"{path.stem:<28} {doc.splitlines()[0] if doc else ''}")
+
+
+def data(
+    action: Annotated[str, tyro.conf.Positional],
+    name: Annotated[str | None, tyro.conf.Positional] = None,
+    data_dir: Path | None = None,
+) -> None:
+    """Named data sets: `dl data list`, `dl data info NAME`, `dl data prepare NAME`.
+
+    Args:
+        action: list, info or prepare.
+        name: the data set; tfds:NAME for one of TensorFlow Datasets.
+        data_dir: folder with one sub-folder a data set; by default $DL_DATA_DIR, else the user's cache.
+    """
+    import dl.data
+
+    if action == "list":
+        for known in dl.data.names():
+            info = dl.data.describe(known)
+            print(f"{known:<16} {info.task:<18} {info.title}")
+        print("tfds:NAME        any                Every set of TensorFlow Datasets")
+        return
+    if action not in ("info", "prepare"):
+        raise unknown("action", action, ("list", "info", "prepare"))
+    if name is None:
+        raise UserError(f"dl data {action} needs the name of a data set: see dl data list")
+    info = dl.data.describe(name) if action == "info" else dl.data.prepare(name, data_dir)
+    for field in dataclasses.fields(info):
+        value = getattr(info, field.name)
+        if value:
+            print(f"{field.name:<12} {value}")
+
+
+def plan(
+    experiment: Annotated[Path, tyro.conf.Positional],
+    timing: bool = False,
+) -> None:
+    """Parameters, memory and FLOPs of an experiment from its compiled program, without training.
+
+    Args:
+        experiment: the script; its own flags follow after --.
+        timing: also take the seconds from start to the first step apart.
+    """
+    from dl.training.plan import plan_experiment
+
+    plan_experiment(*_build(experiment), timing=timing)
+
+
+def verify(
+    experiment: Annotated[Path, tyro.conf.Positional],
+    kills: int = 3,
+    seed: int = 0,
+) -> None:
+    """Prove exact resume: run whole, run again killed at several moments, compare every bit.
+
+    Args:
+        experiment: the script; its own flags follow after --.
+        kills: SIGKILLs at random steps, besides one in a checkpoint's write and one in an evaluation.
+        seed: of the random steps.
+    """
+    from dl.training.verify import verify_script
+
+    if not verify_script(experiment, _extra(), kills=kills, seed=seed):
+        sys.exit(1)
+
+
+def replay(run: Annotated[Path, tyro.conf.Positional], force: bool = False) -> None:
+    """Run again from the lock and say "identical", or the first step and leaf that differ.
+
+    Args:
+        run: the run's folder.
+        force: go on where versions, devices, data or code differ from the lock.
+    """
+    from dl.training.replay import replay_run
+
+    if not replay_run(run, force=force):
+        sys.exit(1)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_experiments,
+    "data": data,
+    "plan": plan,
+    "verify": verify,
+    "replay": replay,
+}
+
+
+def _extra() -> list[str]:
+    """What stands after ``--``: flags for the experiment script."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+def _build(script: Path) -> tuple[Any, Any]:
+    """``(config, experiment)`` of a script under the flags after ``--``."""
+    from dl.training.scripts import load_script
+
+    config, build = load_script(script)
+    chosen, _ = parse(config, build, _extra(), script.name)
+    return chosen, dataclasses.replace(build(chosen), config=chosen)
+
+
+def dl() -> None:
+    """The ``dl`` command."""
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    if os.environ.get("DL_TRACEBACK"):
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, args=sys.argv[1:end], prog="dl")
+        return
+    with plain_errors():
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            args=sys.argv[1:end],
+            prog="dl",
+            description="A functional deep-learning research toolkit in JAX.",
+        )

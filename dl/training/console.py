@@ -1,0 +1,86 @@
+"""What a run shows while it works: a progress bar with ETA, and one line an evaluation."""
+
+import sys
+import time
+from typing import Any
+
+import rich.console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Console:
+    """The screen of one run; ``show=False`` keeps it silent but for warnings."""
+
+    def __init__(self, show: bool = True):
+        self.show = show
+        self.rich = rich.console.Console(highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._told = 0.0
+        self._live = self.rich.is_terminal or self.rich.is_jupyter
+
+    def say(self, text: str) -> None:
+        if self.show:
+            self.rich.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        rich.console.Console(stderr=True, soft_wrap=True).print(f"dl: {text}", markup=False)
+
+    def start(self, step: int, steps: int) -> None:
+        """Show the bar; outside a terminal, a line every ten seconds does its work."""
+        self._started, self._first, self._steps = time.monotonic(), step, steps
+        self._told = self._started
+        if self.show and self._live:
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                TextColumn("eta"),
+                TimeRemainingColumn(),
+                console=self.rich,
+                transient=True,
+            )
+            self._task = self._bar.add_task("training", total=steps, completed=step, note="")
+            self._bar.start()
+
+    def update(self, step: int, note: str = "", doing: str = "training") -> None:
+        if self._bar is not None:
+            if note:
+                self._bar.update(self._task, note=note)
+            self._bar.update(self._task, completed=step, description=doing)
+            return
+        now = time.monotonic()
+        if self.show and now - self._told > 10:
+            self._told = now
+            done = max(step - self._first, 1)
+            left = (now - self._started) / done * (self._steps - step)
+            self.say(f"step {step}/{self._steps}  {note}  about {_duration(left)} to go")
+            sys.stdout.flush()
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def format_metrics(metrics: dict[str, Any]) -> str:
+    """Metrics as one short line, scalars only."""
+    return "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, float | int))

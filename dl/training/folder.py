@@ -1,0 +1,158 @@
+"""A run's folder on disk: what is written there survives a kill at any instant.
+
+``config.json``, ``run.lock.json`` and ``result.json`` are replaced whole or not at all;
+``metrics.jsonl`` and ``digests.jsonl`` only grow, one JSON object a line, and are cut back to the
+checkpoint that a resumed run starts from.
+"""
+
+import contextlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dl.core.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no guard against two processes in one folder
+    fcntl = None  # type: ignore[assignment]
+
+
+def to_json(value: Any) -> Any:
+    """``value`` in strict JSON's types; a non-finite number becomes the string 'nan' or 'inf'."""
+    if isinstance(value, dict):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(v) for v in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # NumPy and JAX arrays and scalars
+        return to_json(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file at ``path`` in one atomic move."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w") as file:
+        json.dump(to_json(value), file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: is {path.parent} the folder of a run?") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): restore it from a copy") from None
+
+
+class RunFolder:
+    """Paths and files of one run."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.lock = self.path / "run.lock.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.digests = self.path / "digests.jsonl"
+        self.result = self.path / "result.json"
+        self.checkpoints = self.path / "checkpoints"
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def exists(self) -> bool:
+        return self.config.exists()
+
+    def finished(self) -> bool:
+        return self.result.exists()
+
+    def append(self, path: Path, record: dict) -> None:
+        """Add one line to ``metrics`` or ``digests``."""
+        with path.open("a") as file:
+            file.write(json.dumps(to_json(record)) + "\n")
+
+    def sync(self) -> None:
+        """Force the appended lines to disk, so that no checkpoint is ahead of its metrics."""
+        for path in (self.metrics, self.digests):
+            if path.exists():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+
+    def records(self, path: Path | None = None) -> Iterator[dict]:
+        """The lines of ``metrics`` (or of ``path``); a last line cut short by a kill is left out."""
+        path = path or self.metrics
+        if not path.exists():
+            return
+        lines = path.read_text().splitlines(keepends=True)
+        for number, line in enumerate(lines, 1):
+            try:
+                if not line.endswith("\n"):
+                    raise ValueError
+                yield json.loads(line)
+            except ValueError:
+                if number == len(lines):
+                    return
+                raise UserError(f"{path} is damaged in line {number}: remove that line") from None
+
+    def truncate(self, step: int) -> None:
+        """Forget what was logged after ``step``: a resumed run logs it again."""
+        for path in (self.metrics, self.digests):
+            if not path.exists():
+                continue
+            kept = [r for r in self.records(path) if r["step"] <= step and r.get("event") != "test"]
+            part = path.with_name(path.name + ".part")
+            part.write_text("".join(json.dumps(r) + "\n" for r in kept))
+            part.replace(path)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process from writing into this folder."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".writer").open("w") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise UserError(
+                        f"{self.path} is being written by another process: wait for it, or choose "
+                        "another --name"
+                    ) from None
+            yield
+
+
+def new_name(runs: Path, stem: str) -> str:
+    """A fresh run name: ``stem``, the date and time, and a number where that is taken."""
+    stem = re.sub(r"[^\w.-]+", "-", stem)
+    base = f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name, number = base, 2
+    while (runs / name).exists():
+        name, number = f"{base}-{number}", number + 1
+    return name
+
+
+def latest_unfinished(runs: Path, config: Any) -> RunFolder | None:
+    """The youngest run in ``runs`` that has ``config`` and no result yet."""
+    found = []
+    for path in runs.glob("*/config.json"):
+        folder = RunFolder(path.parent)
+        if not folder.finished() and read_json(path) == to_json(config):
+            found.append((path.stat().st_mtime, folder))
+    return max(found, key=lambda pair: pair[0])[1] if found else None

@@ -1,0 +1,70 @@
+"""Experiment scripts as modules: a ``Config`` dataclass and a ``build(config)``."""
+
+import dataclasses
+import importlib.util
+import sys
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dl.core.errors import UserError, unknown
+
+
+def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:
+    """``(Config, build)`` of the experiment script at ``path``, without running it."""
+    if not path.is_file():
+        raise UserError(f"there is no experiment script {path}")
+    spec = importlib.util.spec_from_file_location(f"dl_script_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python script")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
+    config, build = getattr(module, "Config", None), getattr(module, "build", None)
+    if not dataclasses.is_dataclass(config) or not callable(build):
+        raise UserError(f"{path} is no experiment: it needs a dataclass Config and build(config)")
+    return config, build  # type: ignore[return-value]
+
+
+def script_of(config: Any) -> Path | None:
+    """The script that defines ``config``'s class; None in a notebook."""
+    module = sys.modules.get(type(config).__module__)
+    file = getattr(module, "__file__", None)
+    if config is None or file is None or type(config).__module__ == "builtins":
+        return None
+    return Path(file)
+
+
+def from_json(kind: type, values: dict[str, Any]) -> Any:
+    """A config dataclass from what ``config.json`` stored of it."""
+    fields = {f.name for f in dataclasses.fields(kind)}
+    for name in values:
+        if name not in fields:
+            raise unknown(f"field of {kind.__name__}", name, fields)
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _revive(hints[name], value) for name, value in values.items()})
+
+
+def _revive(hint: Any, value: Any) -> Any:
+    """``value`` as JSON kept it, back in the type that ``hint`` names."""
+    if value is None:
+        return None
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        inner = [h for h in typing.get_args(hint) if h is not type(None)]
+        return _revive(inner[0], value) if len(inner) == 1 else value
+    if dataclasses.is_dataclass(hint):
+        return from_json(typing.cast(type, hint), value)
+    if typing.get_origin(hint) is tuple:
+        kinds = list(typing.get_args(hint))
+        kinds = [kinds[0]] * len(value) if kinds[1:] == [...] else kinds
+        return tuple(_revive(h, v) for h, v in zip(kinds, value, strict=True))
+    if isinstance(hint, type) and issubclass(hint, Path):
+        return hint(value)
+    if hint is float:
+        return float(value)
+    return value

@@ -1,0 +1,51 @@
+"""Optional copies of the logged scalars for other tools; ``metrics.jsonl`` stays the source."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from dl.core.errors import UserError
+
+
+class Sink(Protocol):
+    def write(self, step: int, metrics: dict[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TensorBoard:
+    """Event files in ``<run>/tensorboard``; needs the extra ``tensorboard``."""
+
+    def __init__(self, folder: Path):
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "TensorBoard needs tensorboardX: pip install 'dl[tensorboard]'"
+            ) from None
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandB:
+    """A Weights & Biases run of the same name, resumed with it; needs the extra ``wandb``."""
+
+    def __init__(self, folder: Path, project: str, config: Any):
+        try:
+            import wandb
+        except ImportError:
+            raise UserError("Weights & Biases needs wandb: pip install 'dl[wandb]'") from None
+        self._run = wandb.init(
+            project=project, id=folder.name, name=folder.name, config=config, resume="allow"
+        )
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        self._run.log(metrics, step=step)
+
+    def close(self) -> None:
+        self._run.finish()

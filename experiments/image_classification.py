@@ -1,0 +1,95 @@
+"""Image classification with a small convolutional network.
+
+Data: handwritten digits (embedded, 8x8), MNIST, CIFAR-10 or any labelled image set of TFDS.
+Reference: MNIST 99.2 % in the Flax and Keras tutorials.
+"""
+
+import dataclasses
+from functools import partial
+
+import dl
+from dl.core.optim import OptimizerName, ScheduleName
+from dl.data import augment, load
+from dl.data.batches import eval_batches, train_batches
+from dl.models.cnn import CNN
+from dl.tasks.classification import classification
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data: str = "digits"
+    """digits, mnist, cifar10, cifar10_jpeg, or tfds:NAME"""
+    data_dir: str | None = None
+    """folder with one sub-folder a data set"""
+    seed: int = 0
+    """of initialisation, data order and augmentation"""
+    epochs: int = 10
+    """passes over the training set; digits takes five times as many, being small"""
+    batch_size: int = 128
+    widths: tuple[int, ...] = (32, 64, 128)
+    """channels of each stage"""
+    depth: int = 1
+    """convolutions a stage"""
+    dropout: float = 0.1
+    """rate before the classifier"""
+    optimizer: OptimizerName = "adamw"
+    learning_rate: float = 3e-3
+    schedule: ScheduleName = "cosine"
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    """largest global norm of the gradient"""
+    label_smoothing: float = 0.05
+    mixup: float = 0.0
+    """alpha of mixup (Zhang et al. 2018); 0 leaves it out"""
+    cutout: int = 0
+    """side of the square cut out of training images (DeVries & Taylor 2017)"""
+    ema: float | None = 0.99
+    """decay of the averaged parameters that are evaluated"""
+    bfloat16: bool = False
+    """compute in bfloat16, for GPU and TPU"""
+    patience: int | None = None
+    """stop after this many evaluations without a better validation accuracy"""
+
+
+def build(config: Config) -> dl.Experiment:
+    splits = load(config.data, config.data_dir)
+    classes = len(splits.info.classes)
+    epochs = config.epochs * (5 if config.data == "digits" else 1)
+    train = train_batches(splits.train, config.batch_size, config.seed)
+    steps = max(1, epochs * train.size // train.batch_size)
+
+    height = splits.train["image"].shape[1]
+    transforms = [partial(augment.shift, reach=max(1, height // 12))]
+    if "cifar" in config.data or config.data.startswith("tfds:"):
+        transforms.append(augment.flip)
+    if config.cutout:
+        transforms.append(partial(augment.cutout, size=config.cutout))
+    if config.mixup:
+        transforms.append(partial(augment.mixup, alpha=config.mixup, classes=classes))
+
+    task = classification(
+        CNN(classes, config.widths, config.depth, config.dropout),
+        label_smoothing=config.label_smoothing,
+    )
+    task = dl.augmented(task, *transforms)
+    if config.bfloat16:
+        task = dl.mixed_precision(task)
+    rate = dl.schedule(config.schedule, config.learning_rate, steps, warmup=steps // 10)
+    return dl.Experiment(
+        task=task,
+        data=train,
+        optimizer=dl.optimizer(
+            config.optimizer, rate, weight_decay=config.weight_decay, clip=config.clip
+        ),
+        steps=steps,
+        seed=config.seed,
+        evals={"validation": eval_batches(splits.validation, 500)},
+        tests={"test": eval_batches(splits.test, 500)},
+        select="validation/accuracy",
+        patience=config.patience,
+        ema=config.ema,
+    )
+
+
+if __name__ == "__main__":
+    dl.main(Config, build)
