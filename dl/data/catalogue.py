@@ -1,0 +1,87 @@
+"""The data sets that go by a name."""
+
+import dataclasses
+import os
+
+from dl.core.errors import unknown
+from dl.data import annotated, audio, corpora, images, named_tables, series
+from dl.data.sources import data_folder, fetch, sha256
+from dl.data.splits import DataSet, Info, Splits
+from dl.data.tables import Table
+
+_SETS: dict[str, DataSet] = {
+    dataset.info.name: dataset
+    for module in (images, annotated, corpora, audio, series, named_tables)
+    for dataset in module.SETS
+}
+
+
+def names() -> tuple[str, ...]:
+    """Names that :func:`load` knows, besides ``tfds:NAME`` for every set of TensorFlow Datasets."""
+    return tuple(_SETS)
+
+
+def describe(name: str) -> Info:
+    """What the data set is, without reading it."""
+    return _dataset(name).info
+
+
+def load(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    validation: int | float | None = None,
+    seed: int = 0,
+) -> Splits:
+    """A data set by name, split.
+
+    Files are looked up in ``<data_dir>/<name>/`` first, then downloaded there from the official
+    place; UserError says which files to put where if neither works.
+
+    Args:
+      name: one of :func:`names`, or ``tfds:NAME``.
+      data_dir: the folder above; None takes ``$DL_DATA_DIR`` or the user's cache.
+      validation: rows to hold out of the training part, or a share of it as a float below 1; None
+        takes the set's own validation part or default.
+      seed: of every random split.
+    """
+    if name.startswith("tfds:"):
+        from dl.data import tfds
+
+        return tfds.load(name.removeprefix("tfds:"), data_dir, validation=validation, seed=seed)
+    dataset = _dataset(name)
+    paths = _paths(dataset, data_dir)
+    splits = dataset.read(paths, dataset.info, validation, seed)
+    info = dataclasses.replace(
+        splits.info,
+        sizes={
+            part: len(next(iter(columns.values())))
+            for part in ("train", "validation", "test")
+            if (columns := getattr(splits, part))
+        },
+        digests={path.name: sha256(path) for path in paths.values()},
+    )
+    return dataclasses.replace(splits, info=info)
+
+
+def load_table(name: str, data_dir: str | os.PathLike | None = None) -> tuple[Table, Info]:
+    """A table without an official split, whole, for :func:`dl.data.tables.cross_validation`."""
+    if name not in named_tables.FOLDED:
+        raise unknown("table without an official split", name, named_tables.FOLDED)
+    return named_tables.read_named(name, _paths(_SETS[name], data_dir))
+
+
+def prepare(name: str, data_dir: str | os.PathLike | None = None) -> Info:
+    """Download and decode a data set now, so that training starts at once; says what came of it."""
+    return load(name, data_dir).info
+
+
+def _dataset(name: str) -> DataSet:
+    if name not in _SETS:
+        raise unknown("data set", name, (*_SETS, "tfds:NAME"))
+    return _SETS[name]
+
+
+def _paths(dataset: DataSet, data_dir) -> dict:
+    folder = data_folder(data_dir) / (dataset.folder or dataset.info.name)
+    return fetch(folder, dataset.files, dataset.info.title)

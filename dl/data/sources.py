@@ -1,0 +1,218 @@
+"""Where the files of a data set come from: a folder of the user's, or a checked download."""
+
+import dataclasses
+import gzip
+import hashlib
+import http.client
+import os
+import shutil
+import sys
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dl.core.errors import UserError
+from dl.platform import cache_folder
+
+_BLOCK = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """One file of a data set.
+
+    Attributes:
+      name: its name in the set's folder; the same name with ``.gz`` added or taken away serves too.
+      urls: official places to download it from, in order of preference; may be empty.
+      sha256: known digests (several where copies of equal worth are about). A download must match
+        one of them; a file the user put there need not.
+      size: bytes of the download, if known.
+    """
+
+    name: str
+    urls: tuple[str, ...] = ()
+    sha256: tuple[str, ...] = ()
+    size: int | None = None
+
+
+def data_folder(data_dir: str | os.PathLike | None = None) -> Path:
+    """The folder that holds one folder per data set: ``data_dir``, ``$DL_DATA_DIR`` or the cache."""
+    if data_dir is None:
+        data_dir = os.environ.get("DL_DATA_DIR") or cache_folder() / "data"
+    return Path(data_dir).expanduser()
+
+
+def find(folder: Path, file: File) -> Path | None:
+    """The file in ``folder``, packed or not, or None."""
+    plain = file.name.removesuffix(".gz")
+    for name in (file.name, plain, plain + ".gz"):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def fetch(folder: Path, files: Iterable[File], title: str) -> dict[str, Path]:
+    """Paths of all ``files`` by name; what is not in ``folder`` yet is downloaded into it."""
+    paths, missing = {}, []
+    files = tuple(files)
+    for file in files:
+        path = find(folder, file)
+        if path is None and not file.urls:
+            missing.append(file)
+        elif path is not None:
+            paths[file.name] = path
+    if missing:
+        raise UserError(
+            f"{title} is not here and has no official download: {_place(folder, files)}"
+        )
+    for file in files:
+        if file.name not in paths:
+            try:
+                paths[file.name] = download(file, folder)
+            except UserError as error:
+                raise UserError(f"{error}. Or, by hand: {_place(folder, files)}") from None
+    return paths
+
+
+def _place(folder: Path, files: Iterable[File]) -> str:
+    names = ", ".join(file.name for file in files)
+    return f"put {names} into {folder} (or name the folder above it with --data-dir or DL_DATA_DIR)"
+
+
+def download(file: File, folder: Path) -> Path:
+    """Download ``file`` into ``folder``, check it, and only then give it its name.
+
+    Raises UserError where no place delivers, or where size or digest are not the known ones; what
+    was received is deleted then, so a folder never holds half a file.
+    """
+    target = folder / file.name
+    part = folder / f".{file.name}.{os.getpid()}.part"  # two processes never share one
+    problems = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for url in file.urls:
+            try:
+                found = _receive(url, part, file)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                if isinstance(error, OSError) and error.errno == 28:  # disk full: no mirror helps
+                    raise
+                problems.append(f"{url}: {getattr(error, 'reason', None) or error}")
+                continue
+            if file.sha256 and found not in file.sha256:
+                problems.append(f"{url}: the checksum {found[:12]}... is not the known one")
+                continue
+            os.replace(part, target)
+            return target
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    raise UserError(f"could not download {file.name} ({'; '.join(problems)})")
+
+
+def _receive(url: str, part: Path, file: File) -> str:
+    """Stream ``url`` into ``part`` and return its SHA-256; raises ValueError on a wrong length."""
+    hasher, received = hashlib.sha256(), 0
+    request = urllib.request.Request(url, headers={"User-Agent": "dl"})
+    with urllib.request.urlopen(request, timeout=30) as answer, open(part, "wb") as out:
+        promised = answer.headers.get("Content-Length")
+        total = file.size or (int(promised) if promised else None)
+        blocks = iter(lambda: answer.read(_BLOCK), b"")
+        for block in progress(blocks, f"downloading {file.name}", total, weight=len):
+            received += len(block)
+            if file.size is not None and received > file.size:
+                raise ValueError(f"longer than the {file.size} bytes expected")
+            hasher.update(block)
+            out.write(block)
+        out.flush()
+        os.fsync(out.fileno())
+    if total is not None and received != total:
+        raise ValueError(f"broke off after {received} of {total} bytes")
+    return hasher.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a file, unpacked if it is gzipped."""
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    except (OSError, EOFError, gzip.BadGzipFile) as error:
+        raise damaged(path, error) from None
+
+
+def members(path: Path, *suffixes: str) -> Iterator[tuple[str, bytes]]:
+    """``(name, bytes)`` of an archive's plain files whose names end in one of ``suffixes``.
+
+    Read in memory and never extracted, so no member can write anywhere.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    if name.endswith(suffixes) and not name.endswith("/"):
+                        yield name, archive.read(name)
+            return
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.isfile() and member.name.endswith(suffixes):
+                    file = archive.extractfile(member)
+                    assert file is not None  # isfile() says so
+                    yield member.name, file.read()
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: object) -> UserError:
+    """The error for a file that cannot be read as what it should be."""
+    return UserError(f"{path} is damaged or not what it should be ({error}): delete or replace it")
+
+
+def write_whole(path: Path, write) -> None:
+    """Give ``path`` its content through ``write(file)`` at once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            write(file)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free disk space where ``folder`` is or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def progress(items: Iterable, what: str, total: int | None = None, weight=lambda item: 1):
+    """``items`` again, with a bar and the time left on standard error where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        for item in items:
+            yield item
+            bar.advance(task, weight(item))

@@ -1,0 +1,129 @@
+"""What a named data set looks like once loaded, and how rows are held out of it."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.core.random import mix, permute
+from dl.data.sources import File
+
+Columns = dict[str, np.ndarray]  # every column [rows, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What to know of a data set before using it.
+
+    Attributes:
+      name: what to call it in :func:`dl.data.load`.
+      title: its full name, as tables and plots should say it.
+      source: who made it and where it comes from.
+      licence: as commonly stated.
+      task: what it is for: ``classification``, ``detection``, ``forecasting``, ...
+      description: columns, shapes, units, and how it is split.
+      classes: class names by label.
+      details: what else a set has to say, such as tabular columns or speaker names.
+      sizes: rows of each split, once loaded.
+      digests: SHA-256 (hex) of each file read, once loaded.
+    """
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    task: str
+    description: str
+    classes: tuple[str, ...] = ()
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """A data set as named columns ``[rows, ...]``; a split the set does not have is empty, ``{}``."""
+
+    train: Columns
+    validation: Columns
+    test: Columns
+    info: Info
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """A named data set before it is read.
+
+    Attributes:
+      info: what it is.
+      files: what it is made of, inside ``<data-dir>/<folder>``.
+      read: ``(paths by file name, info, validation, seed) -> Splits``; ``validation`` is the user's
+        wish: a number of rows, a share of them, or None for the set's own default.
+      folder: the folder's name, where it is not the set's.
+    """
+
+    info: Info
+    files: tuple[File, ...]
+    read: Callable[[dict[str, Path], Info, int | float | None, int], Splits]
+    folder: str = ""
+
+
+def take(columns: Columns, rows: np.ndarray | slice) -> Columns:
+    """Those ``rows`` of every column."""
+    return {name: value[rows] for name, value in columns.items()}
+
+
+def shuffled(size: int, seed: int, purpose: int = 0) -> np.ndarray:
+    """A permutation of ``range(size)``, the same on every machine and NumPy."""
+    return permute(np.arange(size), size, mix(np.uint32(seed), np), purpose, np).astype(np.int64)
+
+
+def hold_out(
+    size: int, count: int | float, seed: int, strata: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows ``(kept, held)`` of a seeded hold-out, both in ascending order.
+
+    Args:
+      size: rows there are.
+      count: rows to hold out, or a share of them as a float below 1.
+      strata: ``[size]`` integers; each value gives up rows in proportion (largest remainder).
+    """
+    held = rows_of(count, size)
+    order = shuffled(size, seed)
+    if strata is None:
+        chosen = order[:held]
+    else:
+        _, group, counts = np.unique(strata, return_inverse=True, return_counts=True)
+        share = counts * held / size
+        quota = np.floor(share).astype(np.int64)
+        rest = np.argsort(quota - share, kind="stable")[: held - quota.sum()]
+        quota[rest] += 1
+        chosen = np.concatenate([order[group[order] == g][:q] for g, q in enumerate(quota)])
+    kept = np.ones(size, bool)
+    kept[chosen] = False
+    return np.flatnonzero(kept), np.flatnonzero(~kept)
+
+
+def rows_of(count: int | float, size: int) -> int:
+    """``count`` rows, or that share of ``size``; raises where none would be left to train on."""
+    rows = round(count * size) if isinstance(count, float) and count < 1 else int(count)
+    if not 0 <= rows < size:
+        raise UserError(
+            f"cannot hold {count} of {size} training rows out: choose 0 to {size - 1}, or a share below 1"
+        )
+    return rows
+
+
+def folds(labels: np.ndarray, count: int = 5, seed: int = 0) -> np.ndarray:
+    """The fold ``0 ... count - 1`` of every row, each with the classes in proportion: ``[rows]``."""
+    fold = np.empty(len(labels), np.int32)
+    order = shuffled(len(labels), seed, purpose=1)
+    offset = 0  # goes on from class to class, so that the folds' sizes differ by one at most
+    for label in np.unique(labels):
+        rows = order[labels[order] == label]
+        fold[rows] = (np.arange(len(rows)) + offset) % count
+        offset += len(rows)
+    return fold

@@ -1,0 +1,201 @@
+"""Text to token numbers and back: vocabularies of characters or words, and trained subwords.
+
+Train on the training split alone, and save what was trained in the run's folder.
+"""
+
+import collections
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from dl.core.errors import UserError, unknown
+from dl.data.sources import write_whole
+from dl.data.splits import Columns
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Their numbers are their places here, in every subword and word vocabulary.
+SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]", "[CLS]", "[SEP]", "[MASK]")
+PAD, UNK, BOS, EOS, CLS, SEP, MASK = range(7)
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """Numbers for the characters, or for the words between spaces, of a text.
+
+    Attributes:
+      symbols: every character or word, at its number's place.
+      level: what a symbol is.
+    """
+
+    symbols: tuple[str, ...]
+    level: Literal["character", "word"] = "character"
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @functools.cached_property
+    def numbers(self) -> dict[str, int]:
+        return {symbol: number for number, symbol in enumerate(self.symbols)}
+
+    def encode(self, text: str | np.ndarray) -> np.ndarray:
+        """Numbers int32 ``[symbols]`` of a string, or of an array of characters.
+
+        What is not in the vocabulary becomes ``[UNK]`` where there is one, else raises UserError.
+        """
+        if isinstance(text, str) and self.level == "word":
+            parts = np.array(text.split(), object)
+        elif isinstance(text, str):
+            parts = np.array(list(text), object)
+        else:
+            parts = np.asarray(text)
+        found, inverse = np.unique(parts, return_inverse=True)
+        fallback = self.numbers.get("[UNK]")
+        table = [self.numbers.get(str(symbol), fallback) for symbol in found]
+        if None in table:
+            raise UserError(
+                f"{str(found[table.index(None)])!r} is not among the {len(self)} symbols known"
+            )
+        return np.array(table, np.int32)[inverse] if len(found) else np.zeros(0, np.int32)
+
+    def decode(self, numbers: Iterable[int]) -> str:
+        """The text of ``numbers``, padding left out."""
+        symbols = [self.symbols[int(number)] for number in numbers]
+        return (" " if self.level == "word" else "").join(s for s in symbols if s != "[PAD]")
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write as JSON, whole or not at all."""
+        data = json.dumps(dataclasses.asdict(self), ensure_ascii=False).encode()
+        write_whole(Path(path), lambda file: file.write(data))
+
+
+def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
+    """What :meth:`Vocabulary.save` wrote."""
+    try:
+        data = json.loads(Path(path).read_text("utf-8"))
+        return Vocabulary(tuple(data["symbols"]), data["level"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a saved vocabulary ({error})") from None
+
+
+def characters(text: str | np.ndarray) -> Vocabulary:
+    """The distinct characters of ``text``, in code-point order."""
+    distinct = set(text) if isinstance(text, str) else set(np.unique(text).tolist())
+    return Vocabulary(tuple(sorted(distinct)))
+
+
+def words(texts: Iterable[str], *, min_count: int = 1, size: int | None = None) -> Vocabulary:
+    """The special symbols, then the words between spaces, most frequent first."""
+    counts = collections.Counter(word for text in texts for word in text.split())
+    ranked = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
+    return Vocabulary((*SPECIALS, *ranked)[:size], "word")
+
+
+def train_subwords(
+    texts: Sequence[str] | np.ndarray,
+    kind: Literal["bpe", "wordpiece"],
+    size: int,
+    *,
+    lowercase: bool = False,
+    min_frequency: int = 2,
+) -> "Tokenizer":
+    """A ``tokenizers.Tokenizer`` of ``size`` subwords trained on ``texts``; SPECIALS come first.
+
+    ``bpe`` is byte-level and loses nothing (Sennrich et al. 2016; Radford et al. 2019);
+    ``wordpiece`` is BERT's (Devlin et al. 2019). Save with ``tokenizer.save(path)``.
+    """
+    tokenizers = _tokenizers()
+    if kind == "bpe":
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = tokenizers.decoders.ByteLevel()
+        if lowercase:
+            tokenizer.normalizer = tokenizers.normalizers.Lowercase()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=size,
+            min_frequency=min_frequency,
+            special_tokens=list(SPECIALS),
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    elif kind == "wordpiece":
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = tokenizers.decoders.WordPiece()
+        trainer = tokenizers.trainers.WordPieceTrainer(
+            vocab_size=size,
+            min_frequency=min_frequency,
+            special_tokens=list(SPECIALS),
+            show_progress=False,
+        )
+    else:
+        raise unknown("tokenizer", kind, ("bpe", "wordpiece"))
+    tokenizer.train_from_iterator([str(text) for text in texts], trainer)
+    return tokenizer
+
+
+def load_subwords(path: str | os.PathLike) -> "Tokenizer":
+    """A tokenizer from the JSON file that ``tokenizer.save`` wrote."""
+    try:
+        return _tokenizers().Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is not a saved tokenizer ({error})") from None
+
+
+def encode_all(tokenizer: "Tokenizer | Vocabulary", texts: Iterable[str]) -> list[list[int]]:
+    """Numbers of every text, without special tokens."""
+    if isinstance(tokenizer, Vocabulary):
+        return [tokenizer.encode(text).tolist() for text in map(str, texts)]
+    encoded = tokenizer.encode_batch([str(text) for text in texts], add_special_tokens=False)
+    return [item.ids for item in encoded]
+
+
+def pad(
+    sequences: Sequence[Sequence[int]],
+    length: int | None = None,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+    truncate: bool = False,
+    name: str = "tokens",
+) -> Columns:
+    """Sequences as one array: ``{name}`` int32 ``[n, length]``, 0 after ``{name}_length`` int32 ``[n]``.
+
+    Args:
+      length: None takes the longest. A longer sequence raises UserError unless ``truncate``.
+      start, end: numbers put before and after each sequence; both survive truncation.
+    """
+    extra = (start is not None) + (end is not None)
+    longest = max((len(sequence) for sequence in sequences), default=0) + extra
+    length = longest if length is None else length
+    if longest > length and not truncate:
+        raise UserError(
+            f"the longest text has {longest} tokens, {length} are allowed: raise the length or truncate"
+        )
+    padded = np.zeros((len(sequences), length), np.int32)
+    lengths = np.zeros(len(sequences), np.int32)
+    for row, sequence in enumerate(sequences):
+        whole = [*([start] if start is not None else []), *sequence[: length - extra]]
+        whole += [end] if end is not None else []
+        padded[row, : len(whole)], lengths[row] = whole, len(whole)
+    return {name: padded, f"{name}_length": lengths}
+
+
+def _tokenizers():
+    try:
+        import tokenizers
+    except ImportError:
+        raise UserError(
+            "subword tokenizers need the text extra: pip install 'dl[text]' (or pip install tokenizers)"
+        ) from None
+    return tokenizers

@@ -1,0 +1,133 @@
+"""Any data set of TensorFlow Datasets, as ``tfds:NAME``.
+
+Prepared sets are read by random access, without TensorFlow; only preparing one may need it.
+"""
+
+import difflib
+import os
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.sources import data_folder, progress
+from dl.data.splits import Columns, Info, Splits, hold_out, take
+
+
+def load_tfds(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    validation: int | float | None = None,
+    seed: int = 0,
+) -> Splits:
+    """The data set ``name`` or ``name/config`` of TensorFlow Datasets, whole in memory.
+
+    Looked up in ``<data_dir>/tfds``, else in TFDS's own folder, else downloaded and prepared there.
+    Its ``validation`` and ``test`` splits are taken as they are; without a validation split, a tenth
+    of ``train`` is held out by seed, and without a test split test is empty.
+
+    Raises UserError for an unknown name, for a set that cannot be prepared here, and for features
+    that differ in shape from row to row (those sets should be streamed).
+    """
+    builder = _prepared(name, data_dir)
+    found = builder.info.splits
+    if "train" not in found:
+        raise UserError(f"tfds:{name} has no train split, only {', '.join(found)}")
+    train = read_source(builder.as_data_source(split="train"), f"tfds:{name} train")
+    test = read_source(builder.as_data_source(split="test"), name) if "test" in found else {}
+    if validation is None and "validation" in found:
+        held = read_source(builder.as_data_source(split="validation"), name)
+    else:
+        size = len(next(iter(train.values())))
+        labels = train.get("label")
+        strata = labels if labels is not None and labels.ndim == 1 else None
+        share = 0.1 if validation is None else validation
+        if strata is not None and strata.dtype.kind not in "iu":
+            strata = None
+        kept, out = hold_out(size, share, seed, strata)
+        train, held = take(train, kept), take(train, out) if len(out) else {}
+    return Splits(train, held, test, _info(name, builder))
+
+
+def open_source(name: str, split: str, data_dir: str | os.PathLike | None = None):
+    """One split for :mod:`dl.data.streams`: ``source[i]`` is a dict of arrays, ``len(source)`` rows."""
+    return _prepared(name, data_dir).as_data_source(split=split)
+
+
+def read_source(source, what: str) -> Columns:
+    """Every row of a random-access source as columns ``[rows, ...]``; integers become int32."""
+    rows = [source[place] for place in progress(range(len(source)), f"reading {what}", len(source))]
+    if not rows:
+        raise UserError(f"{what} is empty")
+    columns = {}
+    for name in rows[0]:
+        try:
+            column = np.stack([np.asarray(row[name]) for row in rows])
+        except (ValueError, TypeError):
+            raise UserError(
+                f"{what}: {name!r} differs in shape from row to row; stream it with "
+                "dl.data.streams and a decode function that brings it to one shape"
+            ) from None
+        if column.dtype == object or column.dtype.kind == "S":
+            column = np.array([_text(value) for value in column.tolist()])
+        if column.dtype in (np.int64, np.uint64, np.int16, np.uint16):
+            column = column.astype(np.int32)
+        columns[name] = column
+    return columns
+
+
+def _text(value) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _prepared(name: str, data_dir):
+    import tensorflow_datasets as tfds
+
+    own = data_folder(data_dir) / "tfds"
+    places = [str(own), None] if own.is_dir() else [None, str(own)]
+    try:
+        builders = [
+            tfds.builder(name, data_dir=place, file_format=tfds.core.FileFormat.ARRAY_RECORD)
+            for place in places
+        ]
+    except tfds.core.DatasetNotFoundError:
+        near = difflib.get_close_matches(name, tfds.list_builders(), n=3, cutoff=0.5)
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else "see tensorflow.org/datasets/catalog"
+        )
+        raise UserError(f"TensorFlow Datasets has no set {name!r}: {hint}") from None
+    except (ValueError, ImportError, AssertionError) as error:
+        raise UserError(f"cannot open tfds:{name}: {error}") from None
+    for builder in builders:
+        if builder.is_prepared() and builder.info.file_format.value == "array_record":
+            return builder
+    builder = builders[0]
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except ImportError as error:
+        raise UserError(
+            f"preparing tfds:{name} needs a package that is not here ({error.name or error}): "
+            "pip install 'dl[tfds]'. Reading it afterwards needs none"
+        ) from None
+    except Exception as error:  # TFDS and its generators raise anything at all
+        first = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"cannot prepare tfds:{name} in {builder.data_dir} ({type(error).__name__}: {first[:200]}). "
+            "Prepare it on a machine with a network and pip install 'dl[tfds]', then copy the folder"
+        ) from None
+    return builder
+
+
+def _info(name: str, builder) -> Info:
+    label = builder.info.features.get("label") if hasattr(builder.info.features, "get") else None
+    classes = tuple(getattr(label, "names", None) or ())
+    lines = (builder.info.description or "").strip().split("\n\n")
+    return Info(
+        name=f"tfds:{name}",
+        title=str(builder.info.full_name),
+        source=str(builder.info.homepage or "TensorFlow Datasets"),
+        licence=str(builder.info.redistribution_info.license or "see its home page"),
+        task="classification" if classes else "see its home page",
+        description=" ".join(lines[0].split()),
+        classes=classes,
+    )

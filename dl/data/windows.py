@@ -1,0 +1,281 @@
+"""Windows of sequences that live on the device whole: a batch is a gather by starting place.
+
+A set of windows keeps each value once, however much the windows overlap.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from dl.core.errors import UserError
+from dl.core.task import Batch
+from dl.data.batches import Arrays, digest_arrays, eval_rows, stream_rows
+from dl.data.splits import Columns, Splits
+
+
+class Field(NamedTuple):
+    """One column of a batch: ``length`` entries of ``column``, from ``offset`` after the start."""
+
+    name: str
+    column: str
+    offset: int
+    length: int
+
+
+def _gather(windows, rows) -> Batch:
+    starts = rows.astype(jnp.int32) if windows.starts is None else windows.starts[rows]
+
+    def cut(field: Field):
+        places = starts[:, None] + (field.offset + jnp.arange(field.length, dtype=jnp.int32))
+        return windows.arrays[field.column][places]
+
+    batch = {field.name: cut(field) for field in windows.fields}
+    return {**batch, **{name: value[rows] for name, value in windows.labels.items()}}
+
+
+class _Windows:
+    """What training and evaluation windows share."""
+
+    @property
+    def size(self) -> int:
+        return self.count  # type: ignore[attr-defined]
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the sequences, the starts and the labels."""
+        named = {**self.arrays, **{f"label/{k}": v for k, v in self.labels.items()}}  # type: ignore[attr-defined]
+        if self.starts is not None:  # type: ignore[attr-defined]
+            named["starts"] = self.starts  # type: ignore[attr-defined]
+        return digest_arrays(named)
+
+
+@struct.dataclass
+class TrainWindows(_Windows):
+    """Shuffled windows, each once an epoch; ``batches[step]`` holds every field ``[batch, length, ...]``
+    and every label ``[batch, ...]``.
+
+    Attributes:
+      arrays: sequences ``[positions, ...]``.
+      labels: one value a window, ``[windows, ...]``.
+      starts: first position of each window, int32 ``[windows]``; None where window i starts at i.
+      count: number of windows.
+    """
+
+    arrays: Arrays
+    labels: Arrays
+    starts: Any
+    seed: Any
+    batch_size: int = struct.field(pytree_node=False)
+    count: int = struct.field(pytree_node=False)
+    fields: tuple[Field, ...] = struct.field(pytree_node=False)
+
+    def indices(self, step):
+        return stream_rows(step, self.count, self.batch_size, self.seed)
+
+    def __getitem__(self, step) -> Batch:
+        return _gather(self, self.indices(step))
+
+
+@struct.dataclass
+class EvalWindows(_Windows):
+    """All windows in order, for evaluation; the last batch is padded and masked."""
+
+    arrays: Arrays
+    labels: Arrays
+    starts: Any
+    batch_size: int = struct.field(pytree_node=False)
+    count: int = struct.field(pytree_node=False)
+    fields: tuple[Field, ...] = struct.field(pytree_node=False)
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def indices(self, step):
+        return eval_rows(step, self.count, self.batch_size)[0]
+
+    def __getitem__(self, index) -> Batch:
+        rows, mask = eval_rows(index, self.count, self.batch_size)
+        return {**_gather(self, rows), "mask": mask}
+
+
+def _check(arrays: Arrays, labels: Arrays, starts, fields) -> tuple[Any, int]:
+    """The starts as int32 (or None) and the number of windows; raises where one would not fit."""
+    reach = {field: field.offset + field.length for field in fields}
+    room = min(len(arrays[field.column]) - reach[field] for field in fields) + 1
+    if starts is None:
+        count = room
+    else:
+        starts = np.asarray(starts, np.int32)
+        count = len(starts)
+        first = min(field.offset for field in fields)
+        if count and (starts.min() + first < 0 or starts.max() >= room):
+            raise UserError("a window reaches beyond the sequence it is cut from")
+    if count < 1:
+        raise UserError(f"no window fits: the sequence is {1 - room} too short")
+    if any(len(value) != count for value in labels.values()):
+        raise UserError(f"{count} windows need {count} labels")
+    return starts, count
+
+
+def train_windows(
+    arrays: Arrays,
+    fields: tuple[Field, ...],
+    batch_size: int,
+    seed: Any = 0,
+    *,
+    starts: Any = None,
+    labels: Arrays | None = None,
+) -> TrainWindows:
+    """Endless shuffled windows of in-memory sequences."""
+    labels = labels or {}
+    starts, count = _check(arrays, labels, starts, fields)
+    if not 1 <= batch_size <= count:
+        raise UserError(f"batch size {batch_size} is impossible with {count} windows")
+    seed = np.uint32(seed) if isinstance(seed, int) else seed
+    return TrainWindows(arrays, labels, starts, seed, batch_size, count, tuple(fields))
+
+
+def eval_windows(
+    arrays: Arrays,
+    fields: tuple[Field, ...],
+    batch_size: int,
+    *,
+    starts: Any = None,
+    labels: Arrays | None = None,
+) -> EvalWindows:
+    """One ordered pass over windows of in-memory sequences, padded and masked."""
+    labels = labels or {}
+    starts, count = _check(arrays, labels, starts, fields)
+    if batch_size < 1:
+        raise UserError(f"batch size {batch_size} is impossible: choose 1 or more")
+    return EvalWindows(arrays, labels, starts, min(batch_size, count), count, tuple(fields))
+
+
+def _forecast_fields(look_back: int, horizon: int) -> tuple[Field, ...]:
+    return Field("past", "values", 0, look_back), Field("future", "values", look_back, horizon)
+
+
+def forecasting(
+    splits: Splits,
+    look_back: int,
+    horizon: int,
+    batch_size: int,
+    *,
+    eval_batch_size: int = 256,
+    seed: Any = 0,
+) -> tuple[TrainWindows, EvalWindows, EvalWindows]:
+    """Train, validation and test windows of one long series cut into consecutive parts.
+
+    ``past [batch, look_back, variables]`` and ``future [batch, horizon, variables]``. As published
+    protocols have it, a validation or test window's future lies wholly in its part while its past
+    may reach back into the one before; every window counts, none is dropped.
+    """
+    parts = [part["values"] for part in (splits.train, splits.validation, splits.test)]
+    values = jnp.asarray(np.concatenate(parts), jnp.float32)  # one copy for all three
+    fields = _forecast_fields(look_back, horizon)
+    train_end, held_end = len(parts[0]), len(parts[0]) + len(parts[1])
+
+    def starts(begin: int, end: int):
+        if end - horizon + 1 <= max(begin, look_back):
+            raise UserError(f"no window of {look_back} + {horizon} fits {end - begin} rows")
+        return np.arange(max(begin, look_back), end - horizon + 1, dtype=np.int32) - look_back
+
+    arrays = {"values": values}
+    return (
+        train_windows(arrays, fields, batch_size, seed, starts=starts(0, train_end)),
+        eval_windows(arrays, fields, eval_batch_size, starts=starts(train_end, held_end)),
+        eval_windows(arrays, fields, eval_batch_size, starts=starts(held_end, len(values))),
+    )
+
+
+def panel_forecasting(
+    splits: Splits,
+    look_back: int,
+    horizon: int,
+    batch_size: int,
+    *,
+    eval_batch_size: int = 256,
+    seed: Any = 0,
+) -> tuple[TrainWindows, EvalWindows | None, EvalWindows]:
+    """The same for many series of different lengths (such as M4's): training windows from anywhere
+    in each series' training part, one validation and one test window a series.
+
+    ``past [batch, look_back]``, ``future [batch, horizon]`` and ``series [batch]``, its row in the
+    data set. The validation windows are None where the splits have no validation part.
+    """
+    known, length = splits.train["values"], splits.train["length"]
+    held = splits.validation["values"] if splits.validation else np.zeros((len(known), 0))
+    if length.min() < look_back + horizon:
+        raise UserError(
+            f"the shortest series has {length.min()} training values: look_back + horizon is "
+            f"{look_back + horizon}"
+        )
+    if horizon > splits.test["values"].shape[1] or 0 < held.shape[1] < horizon:
+        raise UserError(f"horizon {horizon} is longer than the parts to forecast")
+    pieces, train_starts, ids, begin, offset = [], [], [], [], 0
+    for row, (series, count) in enumerate(zip(known, length, strict=True)):
+        whole = np.concatenate([series[:count], held[row], splits.test["values"][row]])
+        pieces.append(whole)
+        train_starts.append(offset + np.arange(count - look_back - horizon + 1))
+        ids.append(np.full(len(train_starts[-1]), row, np.int32))
+        begin.append(offset + count - look_back)
+        offset += len(whole)
+    arrays = {"values": jnp.asarray(np.concatenate(pieces), jnp.float32)}
+    fields, rows = _forecast_fields(look_back, horizon), np.arange(len(known), dtype=np.int32)
+
+    def one_each(shift: int) -> EvalWindows:
+        places = np.array(begin) + shift
+        return eval_windows(arrays, fields, eval_batch_size, starts=places, labels={"series": rows})
+
+    train = train_windows(
+        arrays,
+        fields,
+        batch_size,
+        seed,
+        starts=np.concatenate(train_starts),
+        labels={"series": np.concatenate(ids)},
+    )
+    return train, one_each(0) if held.shape[1] else None, one_each(held.shape[1])
+
+
+def unit_windows(
+    columns: Columns, window: int, *, cap: float | None = None, last_only: bool = False
+) -> tuple[Columns, np.ndarray, Columns]:
+    """Windows that end at each cycle of each unit (engine): ``(arrays, starts, labels)`` for
+    :func:`train_windows` or :func:`eval_windows` with ``Field('window', 'sensors', 0, window)``.
+
+    Args:
+      columns: ``unit [rows]``, ``sensors [rows, sensors]``, ``rul [rows]``, each unit in one piece.
+      window: cycles a window; a unit with fewer is filled at the front with its first cycle.
+      cap: largest remaining life a label may say (125 in Heimes 2008), None for no limit.
+      last_only: only each unit's last window, as the test protocol has it.
+    """
+    pieces, starts, life, units, offset = [], [], [], [], 0
+    for unit in np.unique(columns["unit"]):
+        rows = np.flatnonzero(columns["unit"] == unit)
+        sensors = columns["sensors"][rows]
+        lacking = max(window - len(rows), 0)
+        pieces.append(np.concatenate([np.repeat(sensors[:1], lacking, axis=0), sensors]))
+        last = len(pieces[-1]) - window
+        begin = np.arange(last if last_only else 0, last + 1)
+        starts.append(offset + begin)
+        life.append(columns["rul"][rows][begin + window - 1 - lacking])
+        units.append(np.full(len(begin), unit, np.int32))
+        offset += len(pieces[-1])
+    rul = np.concatenate(life).astype(np.float32)
+    labels = {
+        "rul": rul if cap is None else np.minimum(rul, np.float32(cap)),
+        "unit": np.concatenate(units),
+    }
+    return (
+        {"sensors": np.concatenate(pieces).astype(np.float32)},
+        np.concatenate(starts).astype(np.int32),
+        labels,
+    )
+
+
+def on_device(windows):
+    """``windows`` with their arrays put on the default device."""
+    return jax.tree.map(jnp.asarray, windows)
