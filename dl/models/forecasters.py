@@ -1,0 +1,187 @@
+"""Forecasters: ``[batch, time, variables]`` to the ``[batch, horizon, variables]`` that follow.
+
+All but the recurrent and the convolutional one treat every variable alike and apart ("channel
+independence"): one window of one variable is one example.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+# The spread the reference implementations start their linear maps with: uniform +-1/sqrt(inputs).
+_Linear = partial(
+    nn.Dense, kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+)
+
+
+class RevIN(nn.Module):
+    """Reversible instance normalisation around a forecaster (Kim et al. 2022, "Reversible instance
+    normalization for accurate time-series forecasting against distribution shift").
+
+    Each window of each variable is brought to mean 0 and standard deviation 1 over time, the
+    forecast back to the window's own.
+
+    Attributes:
+      model: the forecaster inside; affine: learn a scale and shift for each variable.
+    """
+
+    model: nn.Module
+    affine: bool = True
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        mean = x.mean(1, keepdims=True)
+        deviation = jnp.sqrt(x.var(1, keepdims=True) + 1e-5)
+        x = (x - mean) / deviation
+        if not self.affine:
+            return self.model(x, train=train) * deviation + mean
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        shift = self.param("shift", nn.initializers.zeros, x.shape[-1:])
+        y = self.model(x * scale + shift, train=train)
+        return (y - shift) / (scale + 1e-10) * deviation + mean
+
+
+def moving_average(x, window: int):
+    """Centred moving average over time of ``[batch, time, variables]``, the ends repeated."""
+    before = jnp.repeat(x[:, :1], (window - 1) // 2, axis=1)
+    after = jnp.repeat(x[:, -1:], window // 2, axis=1)
+    padded = jnp.concatenate([before, x, after], axis=1)
+    # Shifted sums and not a cumulative sum, whose rounding grows along the window.
+    return sum(padded[:, i : i + x.shape[1]] for i in range(window)) / window
+
+
+class TimeLinear(nn.Module):
+    """One linear map over time, ``[batch, time, variables]`` to ``[batch, horizon, variables]``:
+    shared by all variables, or ``individual`` to each."""
+
+    horizon: int
+    individual: bool = False
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        if not self.individual:
+            return jnp.swapaxes(_Linear(self.horizon, name="linear")(jnp.swapaxes(x, 1, 2)), 1, 2)
+        each = nn.vmap(
+            _Linear,
+            in_axes=-1,
+            out_axes=-1,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+        )
+        return each(self.horizon, name="linear")(x)
+
+
+class DLinear(nn.Module):
+    """A linear map of the trend (moving average) plus one of the rest (Zeng et al. 2023, "Are
+    transformers effective for time series forecasting?")."""
+
+    horizon: int
+    window: int = 25
+    individual: bool = False
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        trend = moving_average(x, self.window)
+        part = partial(TimeLinear, self.horizon, self.individual)
+        return part(name="seasonal")(x - trend) + part(name="trend")(trend)
+
+
+class NLinear(nn.Module):
+    """A linear map of the differences from the last value (Zeng et al. 2023)."""
+
+    horizon: int
+    individual: bool = False
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        last = x[:, -1:]
+        return TimeLinear(self.horizon, self.individual, name="map")(x - last) + last
+
+
+class SparseLinear(nn.Module):
+    """One small linear map from whole periods to whole periods, shared by all phases, after smoothing
+    over a period (Lin et al. 2024, "SparseTSF: modeling long-term time series forecasting with 1k
+    parameters"). Windows and horizon must be multiples of ``period``."""
+
+    horizon: int
+    period: int = 24
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        batch, time, variables = x.shape
+        mean = x.mean(1, keepdims=True)
+        x = x - mean
+        half = self.period // 2
+        kernel = self.param("smooth", nn.initializers.zeros, (2 * half + 1,))
+        padded = jnp.pad(x, ((0, 0), (half, half), (0, 0)))
+        x = x + sum(kernel[i] * padded[:, i : i + time] for i in range(2 * half + 1))
+        x = x.reshape(batch, time // self.period, self.period, variables)
+        y = _Linear(self.horizon // self.period, use_bias=False, name="linear")(
+            jnp.moveaxis(x, 1, -1)
+        )
+        return jnp.moveaxis(y, -1, 1).reshape(batch, self.horizon, variables) + mean
+
+
+class LSTMForecaster(nn.Module):
+    """An LSTM over all variables together; its last state forecasts the whole horizon at once."""
+
+    horizon: int
+    hidden: int = 128
+    layers: int = 1
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        batch, _, variables = x.shape
+        h = x
+        for _ in range(self.layers):
+            h = nn.RNN(nn.OptimizedLSTMCell(self.hidden))(h)
+            h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        return nn.Dense(self.horizon * variables)(h[:, -1]).reshape(batch, self.horizon, variables)
+
+
+class CausalConv(nn.Module):
+    """Dilated causal convolution over time, ``[batch, time, in]`` to ``[batch, time, features]``:
+    step t sees t, t - dilation, ..., t - (window - 1) * dilation, with zeros before the start."""
+
+    features: int
+    window: int = 3
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x):
+        reach = (self.window - 1) * self.dilation
+        padded = jnp.pad(x, ((0, 0), (reach, 0), (0, 0)))
+        # Shifted copies times one matrix: quick on every platform, compiled loops on CPU included.
+        taps = [padded[:, i * self.dilation :][:, : x.shape[1]] for i in range(self.window)]
+        return nn.Dense(self.features)(jnp.concatenate(taps, axis=-1))
+
+
+class TCN(nn.Module):
+    """Temporal convolutional network: residual pairs of dilated causal convolutions, the dilation
+    doubling from block to block (Bai et al. 2018, "An empirical evaluation of generic convolutional
+    and recurrent networks for sequence modeling"; layer norm stands for weight norm). The last
+    step forecasts the whole horizon."""
+
+    horizon: int
+    widths: Sequence[int] = (32, 32, 32, 32, 32, 32)
+    window: int = 3
+    dropout: float = 0.0
+    activation: Callable = nn.relu
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        batch, _, variables = x.shape
+        h = x
+        for block, width in enumerate(self.widths):
+            residual = h if h.shape[-1] == width else nn.Dense(width)(h)
+            for _ in range(2):
+                h = CausalConv(width, self.window, 2**block)(h)
+                h = self.activation(nn.LayerNorm()(h))
+                h = nn.Dropout(self.dropout, deterministic=not train)(h)
+            h = h + residual
+        return nn.Dense(self.horizon * variables)(h[:, -1]).reshape(batch, self.horizon, variables)

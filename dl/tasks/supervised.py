@@ -1,0 +1,68 @@
+"""What every task with one model and one loss has in common."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dl.core.metrics import Metrics
+from dl.core.random import purpose_key
+from dl.core.task import Aux, Batch, Task
+
+
+def supervised(
+    model: nn.Module,
+    inputs: str | tuple[str, ...],
+    score: Callable[[Any, Batch, bool], Metrics],
+    *,
+    arguments: Callable[[Any], tuple] = lambda x: (x,),
+    finish: Callable[[Any, Any], Any] = lambda outputs, x: outputs,
+) -> Task:
+    """A task from a model and what its outputs are worth.
+
+    Args:
+      model: called as ``model.apply(variables, *arguments, train=...)``, with a ``dropout`` key when
+        training; any collection besides the parameters may change then.
+      inputs: the batch's column to feed it, or several: then ``x`` below, and what ``predict`` is
+        given, is a dict of them by name.
+      score: ``(outputs, batch, train) -> metrics``; the mean ``'loss'`` of them is descended.
+      arguments: ``x ->`` the model's positional arguments.
+      finish: ``(outputs, x) ->`` what ``predict`` returns.
+    """
+
+    def select(batch):
+        return batch[inputs] if isinstance(inputs, str) else {name: batch[name] for name in inputs}
+
+    def init(key, batch):
+        return dict(model.init(key, *arguments(select(batch)), train=False))
+
+    def loss(variables, batch, key):
+        rngs = {"dropout": purpose_key(key, "dropout")}
+        mutable = [name for name in variables if name != "params"]
+        outputs, updates = model.apply(
+            variables, *arguments(select(batch)), train=True, rngs=rngs, mutable=mutable
+        )
+        metrics = score(outputs, batch, True)
+        total, weight = metrics["loss"]
+        return total / jnp.maximum(weight, 1e-8), Aux(metrics, dict(updates))
+
+    def evaluate(variables, batch):
+        outputs = model.apply(variables, *arguments(select(batch)), train=False)
+        return score(outputs, batch, False)
+
+    def predict(variables, x):
+        return finish(model.apply(variables, *arguments(x), train=False), x)
+
+    return Task(init, loss, evaluate, predict)
+
+
+def squared(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Squared error, elementwise."""
+    return jnp.square(prediction - target)
+
+
+def absolute(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Absolute error, elementwise."""
+    return jnp.abs(prediction - target)

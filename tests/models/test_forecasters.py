@@ -1,0 +1,109 @@
+"""Forecasters: shapes, the properties their papers state, and parity with the published formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dl.models.forecasters import (
+    TCN,
+    DLinear,
+    LSTMForecaster,
+    NLinear,
+    RevIN,
+    SparseLinear,
+    TimeLinear,
+    moving_average,
+)
+
+X = jax.random.normal(jax.random.key(0), (2, 48, 3))
+
+
+def applied(model, x=X, **options):
+    variables = model.init(jax.random.key(1), x)
+    return variables, model.apply(variables, x, **options)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        DLinear(12),
+        DLinear(12, individual=True),
+        NLinear(12),
+        SparseLinear(24),
+        LSTMForecaster(12, hidden=4, layers=2),
+        TCN(12, widths=(4, 4)),
+        RevIN(NLinear(12)),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_forecasts_every_variable_of_the_horizon(model):
+    _, y = applied(model)
+    horizon = model.model.horizon if isinstance(model, RevIN) else model.horizon
+    assert y.shape == (2, horizon, 3)
+
+
+def test_moving_average_is_the_reference_one():
+    """AvgPool1d over the series with its ends repeated, as in DLinear's published code."""
+    torch = pytest.importorskip("torch")
+    x = np.asarray(X)
+    padded = np.concatenate([x[:, :1].repeat(12, 1), x, x[:, -1:].repeat(12, 1)], axis=1)
+    pool = torch.nn.AvgPool1d(25, stride=1)
+    expected = pool(torch.tensor(padded).permute(0, 2, 1)).permute(0, 2, 1).numpy()
+    np.testing.assert_allclose(moving_average(X, 25), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("individual", [False, True])
+def test_dlinear_is_two_linear_maps_of_trend_and_rest(individual):
+    model = DLinear(12, individual=individual)
+    variables, y = applied(model)
+    params = variables["params"]
+    trend = np.asarray(moving_average(X, 25))
+    rest = np.asarray(X) - trend
+    for v in range(3):
+        expected = 0
+        for name, part in (("seasonal", rest), ("trend", trend)):
+            kernel, bias = (np.asarray(params[name]["linear"][k]) for k in ("kernel", "bias"))
+            kernel, bias = (kernel[v], bias[v]) if individual else (kernel, bias)
+            expected = expected + part[:, :, v] @ kernel + bias
+        np.testing.assert_allclose(y[:, :, v], expected, atol=1e-5)
+
+
+def test_individual_maps_differ_between_variables():
+    variables = TimeLinear(4, individual=True).init(jax.random.key(0), X)
+    kernel = variables["params"]["linear"]["kernel"]
+    assert kernel.shape == (3, 48, 4)
+    assert not np.allclose(kernel[0], kernel[1])
+
+
+def test_nlinear_forecasts_a_shifted_series_shifted():
+    variables, y = applied(NLinear(12))
+    np.testing.assert_allclose(NLinear(12).apply(variables, X + 5.0), y + 5.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_revin_follows_scale_and_shift_of_the_window(affine):
+    model = RevIN(TCN(6, widths=(4,)), affine=affine)
+    variables, y = applied(model)
+    moved = model.apply(variables, 3.0 * X + 7.0)
+    np.testing.assert_allclose(moved, 3.0 * y + 7.0, atol=2e-3)
+
+
+def test_tcn_is_causal_and_sees_its_whole_reach():
+    model = TCN(1, widths=(4, 4), window=3)  # reach: 1 + 2 * 2 * (1 + 2) = 13 steps
+    x = X[:1]
+    variables = model.init(jax.random.key(1), x)
+    gradient = jax.grad(lambda x: model.apply(variables, x).sum())(x)
+    touched = np.flatnonzero(np.abs(gradient[0]).sum(-1))
+    assert touched.min() == 48 - 13
+    assert touched.max() == 47
+
+
+def test_sparse_linear_maps_phases_apart():
+    """A change at one phase of the period, too far from others to be smoothed, stays at that phase."""
+    model = SparseLinear(48, period=24)
+    variables = model.init(jax.random.key(1), X)
+    base = model.apply(variables, X)
+    bump = jnp.zeros_like(X).at[0, 5, 0].set(1.0).at[0, 17, 0].set(-1.0)  # mean unchanged
+    change = np.asarray(model.apply(variables, X + bump) - base)[0, :, 0]
+    assert set(np.flatnonzero(np.abs(change) > 1e-6) % 24) <= {5, 17}
