@@ -27,7 +27,8 @@ def parse_voc(data: bytes, classes: tuple[str, ...]) -> tuple[np.ndarray, np.nda
         if name not in classes:
             raise ValueError(f"unknown class {name!r}")
         edges = [
-            float(item.findtext(f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax")
+            float(item.findtext(f"bndbox/{edge}") or "")
+            for edge in ("xmin", "ymin", "xmax", "ymax")
         ]
         left, top, right, bottom = edges
         if right > left and bottom > top:  # a few published boxes have no area

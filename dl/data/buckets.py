@@ -6,6 +6,7 @@ batches whose rows are alike in length, and a task that cuts its inputs down to 
 sizes that holds the batch.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,8 +27,8 @@ class BucketBatches:
 
     Rows are sorted by length and dealt into pools of neighbours; an epoch shuffles each pool, cuts it
     into batches, and takes the batches of all pools in shuffled order. Every example comes exactly
-    once an epoch. Where the numbers do not divide, a few rows of some batches are padding under
-    ``mask`` 0, so a task must honour ``batch['mask']``.
+    once an epoch. Where the numbers do not divide, the last rows of some batches are padding under
+    ``mask`` 0, spread evenly, so a task must honour ``batch['mask']``.
 
     Attributes:
       arrays: columns in order of length; order: their rows in the set as given.
@@ -57,12 +58,19 @@ class BucketBatches:
         batch = permute(jnp.asarray(step, jnp.int32) % steps, steps, mix(seed), epoch)
         batch = batch.astype(jnp.int32)
         pool, part = batch // self.pool, batch % self.pool
-        slots = part * self.batch_size + jnp.arange(self.batch_size, dtype=jnp.int32)
+        # Dealt like cards: the ranks beyond a pool's end fall on different batches.
+        rank = jnp.arange(self.batch_size, dtype=jnp.int32) * self.pool + part
         key = mix(seed ^ mix(pool.astype(jnp.uint32) + np.uint32(1)))
-        slots = permute(slots, self.pool * self.batch_size, key, epoch).astype(jnp.int32)
         edges = jnp.asarray(self.edges)
-        start, end = edges[pool], edges[pool + 1]
-        return jnp.minimum(start + slots, end - 1), (start + slots < end).astype(jnp.float32)
+        count = edges[pool + 1] - edges[pool]  # one of two neighbouring numbers
+        small = self.size // (len(self.edges) - 1)
+        fewer, more = (
+            permute(jnp.minimum(rank, size - 1), size, key, epoch).astype(jnp.int32)
+            for size in (small, small + 1)
+        )
+        return edges[pool] + jnp.where(count == small, fewer, more), (rank < count).astype(
+            jnp.float32
+        )
 
     def indices(self, step):
         return jnp.asarray(self.order)[self._rows(step)[0]]
@@ -86,11 +94,13 @@ def bucket_batches(
       pool: batches shuffled together; more mix better, fewer pad less.
     """
     size = check_arrays(arrays)
-    if not 1 <= batch_size <= size:
-        raise UserError(f"batch size {batch_size} is impossible with {size} training examples")
+    if not 2 <= batch_size <= size:
+        raise UserError(
+            f"batch size {batch_size} is impossible with {size} bucketed examples: choose 2 to {size}"
+        )
     order = np.argsort(np.asarray(lengths), kind="stable").astype(np.int32)
-    pool = min(pool, -(-size // batch_size))
-    pools = -(-size // (pool * batch_size))
+    pools = math.ceil(size / (pool * batch_size))
+    pool = math.ceil(math.ceil(size / pools) / batch_size)
     edges = (np.arange(pools + 1, dtype=np.int64) * size // pools).astype(np.int32)
     return BucketBatches(
         {name: np.asarray(value)[order] for name, value in arrays.items()},

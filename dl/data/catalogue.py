@@ -46,9 +46,9 @@ def load(
       seed: of every random split.
     """
     if name.startswith("tfds:"):
-        from dl.data import tfds
+        from dl.data.tfds import load_tfds
 
-        return tfds.load(name.removeprefix("tfds:"), data_dir, validation=validation, seed=seed)
+        return load_tfds(name.removeprefix("tfds:"), data_dir, validation=validation, seed=seed)
     dataset = _dataset(name)
     paths = _paths(dataset, data_dir)
     splits = dataset.read(paths, dataset.info, validation, seed)

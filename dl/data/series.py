@@ -220,7 +220,8 @@ SETS = (
             "US government work",
             "regression",
             "one row a flight cycle: unit, cycle, condition (operating), settings [rows, 3], sensors "
-            "[rows, 21], rul (cycles left, uncapped). 100 engines run to failure, 20 of them held out by seed for validation; "
+            "[rows, 21], rul (cycles left, uncapped). 100 engines run to failure, 20 of them held "
+            "out by seed for validation; "
             "100 test engines cut off, whose true cycles left are known at their last row",
         ),
         tuple(
