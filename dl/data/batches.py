@@ -83,7 +83,8 @@ class TrainBatches:
         return len(next(iter(self.arrays.values())))
 
     def indices(self, step):
-        return stream_rows(step, self.size, self.batch_size, self.seed)
+        host = isinstance(step, int) and not isinstance(self.seed, jax.Array)
+        return stream_rows(step, self.size, self.batch_size, self.seed, np if host else jnp)
 
     def __getitem__(self, step) -> Batch:
         rows = self.indices(step)

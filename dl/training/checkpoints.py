@@ -54,11 +54,15 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, tree: Any, meta: dict, keep: set[int]) -> dict[str, str]:
-        """Begin to write ``tree``; returns its leaf digests. ``keep`` are older steps not to delete.
+        """Begin to write ``tree``; returns its leaf digests. ``keep`` are older steps not to delete,
+        besides the newest.
 
         The arrays are copied to the host first, so the caller may donate them at once.
         """
-        self.wait(keep)
+        self.wait()
+        for old in self.steps()[:-1]:  # the newest stays, in case the one to come is damaged
+            if old not in keep:
+                self._manager.delete(old)
         flat = {name: np.array(leaf) for name, leaf in jax.device_get(flatten(tree)).items()}
         bad = [n for n, x in flat.items() if n.startswith("state/variables") and not _finite(x)]
         if bad:
@@ -81,8 +85,8 @@ class Checkpoints:
         self._saving = step
         return leaves
 
-    def wait(self, keep: set[int] = frozenset()) -> None:  # type: ignore[assignment]
-        """Until the save in progress is whole on disk; then delete what is no longer needed."""
+    def wait(self) -> None:
+        """Until the save in progress is whole on disk."""
         if self._saving is None:
             return
         step, self._saving = self._saving, None
@@ -91,9 +95,6 @@ class Checkpoints:
             self._manager.check_for_errors()
         except Exception as error:
             raise _disk(step, error, [s for s in self.steps() if s != step]) from error
-        for old in self.steps():
-            if old != step and old not in keep:
-                self._manager.delete(old)
 
     def restore(self, template: Any, step: int | None = None, say=print) -> tuple[Any, dict] | None:
         """The newest whole checkpoint (or that of ``step``) as ``(tree, meta)``; None if there is none.
@@ -145,8 +146,8 @@ class Checkpoints:
                 raise ValueError(f"{name} does not match its digest")
         return unflatten(flat, template), meta
 
-    def close(self, keep: set[int] = frozenset()) -> None:  # type: ignore[assignment]
-        self.wait(keep)
+    def close(self) -> None:
+        self.wait()
         self._manager.close()
 
 

@@ -153,14 +153,26 @@ class Loop:
         self.selection = before.update(step, metrics)
         best = self.selection.step == step and before.step != step
         self.record("eval", step, metrics, time={"elapsed": self.elapsed()})
+        self.draw(step, state)
         self.console.say(f"step {step:>6}  {format_metrics(metrics)}{'  (best)' if best else ''}")
         self.console.update(step)
         return best
 
+    def draw(self, step: int, state: TrainState) -> None:
+        """The experiment's own pictures, into ``views/<name>-<step>``."""
+        if self.experiment.views is None:
+            return
+        from dl.report.plots import save_view
+
+        folder = self.folder.path / "views"
+        folder.mkdir(exist_ok=True)
+        for name, view in self.experiment.views(state.eval_variables).items():
+            save_view(folder / f"{name}-{step}", view)
+
     def save(self, step: int, state: TrainState, totals: Any) -> None:
         self.flush()
         self.folder.sync()
-        keep = {s for s in (self.selection.step, *self.checkpoints.steps()[-1:]) if s is not None}
+        keep = set() if self.selection.step is None else {self.selection.step}
         tree = {"state": state, "totals": totals}
         leaves = self.checkpoints.save(step, tree, {"elapsed": self.elapsed()}, keep)
         digest = state_digest(leaves)
@@ -285,7 +297,7 @@ def non_finite(
         if bad(grads)
         else "in the loss alone"
     )
-    checkpoints.wait(set(checkpoints.steps()))
+    checkpoints.wait()
     steps = checkpoints.steps()
     last = (
         f"the last good checkpoint, step {max(steps)}, is intact" if steps else "no checkpoint yet"

@@ -220,7 +220,7 @@ def _train(
     loop.sinks = _sinks(options, folder, experiment)
     try:
         state, ended = loop.run(state, totals)
-        checkpoints.wait(_keep(loop.selection, checkpoints))
+        checkpoints.wait()
         if ended in ("done", "early"):
             state = _finish(loop, state, ended)
         else:
@@ -258,10 +258,6 @@ def _selection(folder: RunFolder, experiment: Experiment) -> Selection:
         if record["event"] == "eval":
             selection = selection.update(record["step"], record["metrics"])
     return selection
-
-
-def _keep(selection: Selection, checkpoints: Checkpoints) -> set[int]:
-    return {s for s in (selection.step, *checkpoints.steps()[-1:]) if s is not None}
 
 
 def _sinks(options: Options, folder: RunFolder, experiment: Experiment) -> list[Sink]:
@@ -331,7 +327,7 @@ def _reopen(folder: RunFolder, experiment: Experiment, say=print) -> Run:
         result = read_json(folder.result)
         step, ended = result["selected"]["step"], result["ended"]
     state = _restore_state(experiment, checkpoints, initial_state(experiment), step, say)
-    checkpoints.close(set(checkpoints.steps()))
+    checkpoints.close()
     return Run(folder, experiment, state, ended)
 
 

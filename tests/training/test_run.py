@@ -1,0 +1,162 @@
+"""What a run leaves behind, what it selects, and how it answers mistakes."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import optax
+import pytest
+
+import dl
+from dl.data.batches import train_batches
+from dl.training.replay import replay_run
+from dl.training.scripts import load_script
+from dl.training.selection import Selection
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "tiny.py"
+OPTIONS = {"log_every": 5, "eval_every": 10, "progress": False}
+
+
+def tiny(**changes):
+    config, build = load_script(SCRIPT)
+    chosen = config(**{"steps": 20, **changes})
+    return dataclasses.replace(build(chosen), config=chosen)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return dl.train(tiny(), runs=tmp_path_factory.mktemp("runs"), name="first", **OPTIONS)
+
+
+def test_the_folder_holds_the_whole_story(run):
+    files = {path.name for path in run.folder.path.iterdir()}
+    assert {"config.json", "run.lock.json", "metrics.jsonl", "result.json", "checkpoints"} <= files
+    assert json.loads(run.folder.config.read_text())["config"]["steps"] == 20
+    locked = json.loads(run.folder.lock.read_text())["environment"]
+    assert set(locked["data"]) == {"train", "validation", "test"}
+    assert {"jax", "flax", "optax"} <= set(locked["packages"])
+    result = run.result
+    assert result["selected"]["rule"] == "validation/accuracy"
+    assert {"test/accuracy", "test/loss", "validation/accuracy"} <= set(result["metrics"])
+    assert result["digest"]
+    assert result["wall_seconds"] > 0
+
+
+def test_history_gives_the_curves(run):
+    history = run.history("eval")
+    np.testing.assert_array_equal(history["step"], [10, 20])
+    assert history["validation/accuracy"].shape == (2,)
+    assert list(run.history()["step"]) == [5, 10, 15, 20]
+
+
+def test_an_opened_run_predicts_the_same(run):
+    again = dl.open_run(run.folder.path)
+    images = tiny().tests["test"].arrays["image"][:5]
+    np.testing.assert_array_equal(run.predict(images), again.predict(images))
+
+
+def test_replay_says_identical_and_refuses_other_conditions(run, capsys):
+    assert replay_run(run.folder.path)
+    assert "identical" in capsys.readouterr().out
+    lock = json.loads(run.folder.lock.read_text())
+    honest = json.dumps(lock)
+    lock["environment"]["packages"]["jax"] = "0.1.0"
+    run.folder.lock.write_text(json.dumps(lock))
+    with pytest.raises(dl.UserError, match=r"packages\.jax: 0\.1\.0 then"):
+        replay_run(run.folder.path)
+    assert replay_run(run.folder.path, force=True)
+    run.folder.lock.write_text(honest)
+
+
+def test_replay_names_the_first_difference(run, capsys):
+    lines = run.folder.metrics.read_text()
+    record = next(r for r in run.folder.records() if r["event"] == "train" and r["step"] == 10)
+    value = record["metrics"]["train/loss"]
+    run.folder.metrics.write_text(lines.replace(str(value), str(value + 1e-6)))
+    assert not replay_run(run.folder.path)
+    assert "step 10: train/loss" in capsys.readouterr().out
+    run.folder.metrics.write_text(lines)
+
+
+def test_the_selected_state_is_the_best_by_validation(tmp_path):
+    experiment = tiny(learning_rate=0.5)  # so high that the last state is not the best
+    run = dl.train(experiment, runs=tmp_path, name="x", eval_every=2, progress=False)
+    history = run.history("eval")
+    best = int(history["step"][np.argmax(history["validation/accuracy"])])
+    assert run.result["selected"]["step"] == best == int(run.state.step)
+
+
+def test_patience_stops_early(tmp_path):
+    experiment = dataclasses.replace(tiny(learning_rate=0.0, steps=40), patience=2)
+    run = dl.train(experiment, runs=tmp_path, name="x", eval_every=5, progress=False)
+    assert run.ended == "early"
+    assert run.result["steps"] < 40
+
+
+def test_a_non_finite_loss_names_step_place_and_rows(tmp_path):
+    experiment = tiny(steps=30)
+    images = np.array(experiment.data.arrays["image"], np.float32)
+    images[7] = np.nan
+    arrays = {**experiment.data.arrays, "image": images}
+    experiment = dataclasses.replace(experiment, data=train_batches(arrays, 50, 0))
+    with pytest.raises(dl.NonFiniteError, match=r"input column 'image'") as caught:
+        dl.train(experiment, runs=tmp_path, name="x", **OPTIONS)
+    step = next(s for s in range(30) if 7 in np.asarray(experiment.data.indices(s)))
+    assert f"at step {step}," in str(caught.value)
+
+
+def test_measure_and_views_are_part_of_the_run(tmp_path):
+    experiment = dataclasses.replace(
+        tiny(),
+        measure=lambda variables, name: {"leaves": float(len(variables["params"]))},
+        views=lambda variables: {"note": "hello", "grid": np.zeros((4, 3, 3, 1))},
+    )
+    run = dl.train(experiment, runs=tmp_path, name="x", **OPTIONS)
+    assert run.metrics["validation/leaves"] == run.metrics["test/leaves"] == 3
+    assert (run.folder.path / "views" / "note-20.txt").read_text() == "hello\n"
+    assert (run.folder.path / "views" / "grid-20.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({}, {"name": "first"}, "is there already: go on with it by --resume"),
+        ({"steps": 30}, {"name": "first", "resume": True}, r"config\.steps: 20 then, 30 now"),
+        ({}, {"resume": True, "steps_per": 3}, "unknown option 'steps_per'"),
+        ({"learning_rate": 1.0}, {"resume": True}, "no unfinished run of this configuration"),
+        ({}, {"eval_every": -1}, "eval_every must be 1 or more"),
+    ],
+)
+def test_mistakes_get_one_clear_line(run, changes, options, message):
+    with pytest.raises(dl.UserError, match=message):
+        dl.train(tiny(**changes), runs=run.folder.path.parent, **{**OPTIONS, **options})
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(run):
+    with run.folder.held(), pytest.raises(dl.UserError, match="being written by another process"):
+        dl.train(tiny(), runs=run.folder.path.parent, name="first", resume=True, **OPTIONS)
+
+
+def test_another_models_checkpoint_is_refused(run):
+    other = dataclasses.replace(tiny(), optimizer=optax.sgd(0.1))
+    with pytest.raises(dl.UserError, match="another model or optimiser"):
+        dl.open_run(run.folder.path, build=lambda config: other)
+
+
+def test_selection_is_pure_bookkeeping():
+    chosen = Selection("-validation/loss")
+    for step, value in [(1, 3.0), (2, 1.0), (3, math.nan), (4, 1.0)]:
+        chosen = chosen.update(step, {"validation/loss": value})
+    assert (chosen.best, chosen.step, chosen.waited) == (1.0, 2, 2)
+    assert chosen.exhausted(2)
+    assert not chosen.exhausted(None)
+    with pytest.raises(dl.UserError, match="did you mean 'validation/loss'"):
+        Selection("-validation/los").update(1, {"validation/loss": 1.0})
+
+
+def test_sinks_get_the_same_scalars(tmp_path):
+    pytest.importorskip("tensorboardX")
+    run = dl.train(tiny(), runs=tmp_path, name="x", tensorboard=True, **OPTIONS)
+    assert list((run.folder.path / "tensorboard").glob("events*"))
