@@ -1,0 +1,135 @@
+"""Labels for the rows of a table, rare ones included, and what the probabilities are worth."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+from dl.core.metrics import mean
+from dl.core.task import Task
+from dl.tasks.regression import regression
+from dl.tasks.supervised import supervised
+
+COLUMNS = ("numerical", "missing", "categorical")
+
+
+def _arguments(rows):
+    return tuple(rows[name] for name in COLUMNS)
+
+
+def tabular_classification(
+    model: nn.Module,
+    *,
+    class_weights: ArrayLike | None = None,
+    label_smoothing: ArrayLike = 0.0,
+) -> Task:
+    """Softmax cross-entropy on ``batch['label']`` int ``[batch]`` from the columns of :mod:`dl.models.tabular`.
+
+    ``predict(variables, {'numerical': ..., 'missing': ..., 'categorical': ...})`` gives logits
+    ``[batch, classes]``.
+
+    Args:
+      class_weights: ``[classes]``, how much an example of each class counts in training, such as
+        :func:`dl.data.tables.class_weights`. Probabilities are shifted by them: mend with
+        :func:`unweighted`.
+      label_smoothing: share of the target spread evenly over all classes.
+
+    Metrics: ``loss`` in nats (weighted and smoothed in training alone), ``accuracy`` and ``brier``, the
+    squared error of the probabilities summed over classes.
+    """
+
+    def score(logits, batch, train):
+        logits = logits.astype(jnp.float32)
+        truth = jax.nn.one_hot(batch["label"], logits.shape[-1])
+        rows = jnp.ones(len(logits)) if "mask" not in batch else batch["mask"]
+        target, weights = truth, rows
+        if train:
+            target = truth * (1.0 - label_smoothing) + label_smoothing / logits.shape[-1]
+            if class_weights is not None:
+                weights = rows * jnp.asarray(class_weights)[batch["label"]]
+        losses = optax.softmax_cross_entropy(logits, target)
+        wrong = jnp.square(jax.nn.softmax(logits) - truth).sum(-1)
+        hits = jnp.argmax(logits, -1) == batch["label"]
+        return {
+            "loss": mean(losses, weights),
+            "accuracy": mean(hits, rows),
+            "brier": mean(wrong, rows),
+        }
+
+    return supervised(model, COLUMNS, score, arguments=_arguments)
+
+
+class _OneColumn(nn.Module):
+    """A one-output network's ``[batch, 1]`` as ``[batch]``."""
+
+    network: nn.Module
+
+    def __call__(self, *columns, train: bool = False):
+        return self.network(*columns, train=train)[..., 0]
+
+
+def tabular_regression(model: nn.Module, **options) -> Task:
+    """:func:`dl.tasks.regression.regression` of ``batch['label'] [batch]`` by a one-output model of
+    :mod:`dl.models.tabular`."""
+
+    return regression(_OneColumn(model), inputs=COLUMNS, arguments=_arguments, **options)
+
+
+def unweighted(logits: jax.Array, class_weights: ArrayLike) -> jax.Array:
+    """Logits ``[..., classes]`` of a model trained with ``class_weights``, as without them.
+
+    Weights multiply the odds that a fitted model gives, so dividing by them mends the probabilities.
+    """
+    return logits - jnp.log(jnp.asarray(class_weights))
+
+
+def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
+    """The ``t`` for which ``softmax(logits / t)`` has the least cross-entropy on validation rows:
+    logits ``[rows, classes]``, label ``[rows]`` (Guo et al. 2017, "On calibration of modern neural
+    networks")."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    logits, rows = np.asarray(logits, np.float64), np.arange(len(label))
+
+    def loss(log_t):
+        return -log_softmax(logits / np.exp(log_t), axis=1)[rows, label].mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").x))
+
+
+def reliability(
+    probability: np.ndarray, outcome: np.ndarray, bins: int = 10
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For a reliability diagram: mean probability, share that came true and number of rows of each of
+    ``bins`` equal intervals of [0, 1], all ``[bins]``; the first two NaN where no row falls.
+
+    Args:
+      probability: ``[rows]`` that the outcome is 1; outcome: ``[rows]`` 0 or 1.
+    """
+    place = np.clip((np.asarray(probability) * bins).astype(int), 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        said = np.bincount(place, probability, bins) / count
+        came = np.bincount(place, outcome, bins) / count
+    return said, came, count
+
+
+def binary_scores(label: np.ndarray, probability: np.ndarray, bins: int = 10) -> dict[str, float]:
+    """What no mean over batches gives: ``auc`` (area under ROC), ``average_precision``, and ``ece``, the
+    expected calibration error: mean distance of said and true shares over :func:`reliability` bins.
+
+    Args:
+      label: ``[rows]`` 0 or 1; probability: ``[rows]`` of label 1, of all rows together.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    said, came, count = reliability(probability, label, bins)
+    used = count > 0
+    return {
+        "auc": float(roc_auc_score(label, probability)),
+        "average_precision": float(average_precision_score(label, probability)),
+        "ece": float((np.abs(said - came)[used] * count[used]).sum() / count.sum()),
+    }
