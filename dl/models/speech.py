@@ -1,0 +1,190 @@
+"""Speech encoders and their heads.
+
+An encoder turns features ``[batch, time, mels]`` and real frames ``[batch]`` into ``[batch, time',
+size]`` and the real frames among ``time'``; what padding holds never reaches a real frame.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dl.models.audio import frame_mask, spec_augment
+from dl.models.convolution import Conv
+
+
+def _halved(frames):
+    return (frames + 1) // 2
+
+
+class ConvEncoder(nn.Module):
+    """Stages of 3x3 convolution, batch norm and ReLU over time and frequency; every stage halves the
+    frequencies, the first ``halvings`` also the time."""
+
+    widths: Sequence[int] = (32, 64, 128)
+    halvings: int = 2
+    dropout: float = 0.1
+
+    @nn.compact
+    def __call__(self, x, frames, *, train: bool = False):
+        x = (x * frame_mask(frames, x.shape[1])[..., None])[..., None]
+        for stage, width in enumerate(self.widths):
+            strides = (2, 2) if stage < self.halvings else (1, 2)
+            x = Conv(width, (3, 3), padding=((1, 1), (1, 1)), use_bias=False)(x)
+            real = frame_mask(frames, x.shape[1])[..., None, None]
+            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9)
+            x = nn.relu(norm(x, mask=real > 0)) * real
+            # ReLU leaves nothing below 0, so padding's 0 never wins over a real value.
+            x = nn.max_pool(x, strides, strides=strides, padding="SAME")
+            frames = _halved(frames) if strides[0] == 2 else frames
+        x = x.reshape(*x.shape[:2], -1)
+        return nn.Dropout(self.dropout, deterministic=not train)(x), frames
+
+
+class BiLSTMEncoder(nn.Module):
+    """Bidirectional LSTM layers over ``stack`` neighbouring frames at a time (Graves & Schmidhuber 2005)."""
+
+    widths: Sequence[int] = (96, 96)
+    stack: int = 2
+    dropout: float = 0.2
+
+    @nn.compact
+    def __call__(self, x, frames, *, train: bool = False):
+        x = x * frame_mask(frames, x.shape[1])[..., None]
+        x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % self.stack), (0, 0)))
+        x = x.reshape(x.shape[0], -1, x.shape[2] * self.stack)
+        frames = -(-frames // self.stack)
+        for width in self.widths:
+            forward, backward = (nn.RNN(nn.OptimizedLSTMCell(width)) for _ in range(2))
+            x = nn.Bidirectional(forward, backward)(x, seq_lengths=frames)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return x, frames
+
+
+class DepthwiseConv(nn.Module):
+    """One filter a channel along time, ``[batch, time, channels]`` to the same, zeros beyond the ends."""
+
+    window: int = 15
+
+    @nn.compact
+    def __call__(self, x):
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=0, out_axis=1)
+        kernel = self.param("kernel", init, (self.window, x.shape[-1]))
+        before = (self.window - 1) // 2
+        padded = jnp.pad(x, ((0, 0), (before, self.window - 1 - before), (0, 0)))
+        # Shifted products, since XLA's grouped convolution is slow in compiled loops on CPU.
+        return sum(kernel[i] * padded[:, i : i + x.shape[1]] for i in range(self.window))
+
+
+class ConformerBlock(nn.Module):
+    """Half a feed-forward, attention, convolution, half a feed-forward (Gulati et al. 2020, "Conformer:
+    convolution-augmented transformer for speech recognition").
+
+    ``[batch, time, size]`` and ``mask [batch, time]`` to the same; positions come with the input.
+    """
+
+    heads: int = 4
+    expansion: int = 4
+    window: int = 15
+    dropout: float = 0.1
+
+    @nn.compact
+    def __call__(self, x, mask, *, train: bool = False):
+        size, real = x.shape[-1], mask[..., None]
+
+        def drop(h):
+            return nn.Dropout(self.dropout, deterministic=not train)(h)
+
+        def feed_forward(h):
+            h = nn.swish(nn.Dense(self.expansion * size)(nn.LayerNorm()(h)))
+            return drop(nn.Dense(size)(drop(h)))
+
+        x = x + 0.5 * feed_forward(x)
+        attention = nn.MultiHeadDotProductAttention(
+            self.heads, dropout_rate=self.dropout, deterministic=not train
+        )
+        x = x + drop(attention(nn.LayerNorm()(x), mask=mask[:, None, None, :] > 0))
+        h = nn.Dense(2 * size)(nn.LayerNorm()(x))
+        h = DepthwiseConv(self.window)(nn.glu(h) * real)
+        h = nn.BatchNorm(use_running_average=not train, momentum=0.9)(h, mask=real > 0)
+        x = x + drop(nn.Dense(size)(nn.swish(h)))
+        x = x + 0.5 * feed_forward(x)
+        return nn.LayerNorm()(x) * real
+
+
+def sinusoids(time: int, size: int) -> jax.Array:
+    """Fixed position codes ``[time, size]`` (Vaswani et al. 2017)."""
+    rate = jnp.exp(-jnp.log(10000.0) * jnp.arange(0, size, 2) / size)
+    angle = jnp.arange(time)[:, None] * rate
+    return jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1).reshape(time, size)
+
+
+class ConformerEncoder(nn.Module):
+    """Two convolutions that quarter the time, then :class:`ConformerBlock` layers; sinusoidal positions
+    instead of the paper's relative ones. The small setting of the paper is size 144, 16 layers, window 31.
+    """
+
+    size: int = 96
+    layers: int = 4
+    heads: int = 4
+    window: int = 15
+    dropout: float = 0.1
+
+    @nn.compact
+    def __call__(self, x, frames, *, train: bool = False):
+        x = (x * frame_mask(frames, x.shape[1])[..., None])[..., None]
+        for _ in range(2):
+            x = nn.relu(Conv(self.size // 2, (3, 3), (2, 2), padding=((1, 1), (1, 1)))(x))
+            frames = _halved(frames)
+            x = x * frame_mask(frames, x.shape[1])[..., None, None]
+        x = nn.Dense(self.size)(x.reshape(*x.shape[:2], -1)) + sinusoids(x.shape[1], self.size)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        mask = frame_mask(frames, x.shape[1])
+        for _ in range(self.layers):
+            block = ConformerBlock(self.heads, window=self.window, dropout=self.dropout)
+            x = block(x, mask, train=train)
+        return x, frames
+
+
+class SpeechClassifier(nn.Module):
+    """One label a recording: the encoder's output, averaged over real frames. ``[batch, classes]`` logits.
+
+    Attributes:
+      band_width, stretch_width: of :func:`dl.models.audio.spec_augment` in training.
+    """
+
+    encoder: nn.Module
+    classes: int
+    band_width: float = 8
+    stretch_width: float = 10
+
+    @nn.compact
+    def __call__(self, x, frames, *, train: bool = False):
+        x = _augmented(self, x, frames, train)
+        x, frames = self.encoder(x, frames, train=train)
+        real = frame_mask(frames, x.shape[1])[..., None]
+        return nn.Dense(self.classes)((x * real).sum(1) / jnp.maximum(real.sum(1), 1.0))
+
+
+class SpeechRecognizer(nn.Module):
+    """Tokens as they are spoken: ``([batch, time', 1 + tokens] logits, [batch] frames)`` for CTC, the
+    blank first; attributes as in :class:`SpeechClassifier`."""
+
+    encoder: nn.Module
+    tokens: int
+    band_width: float = 8
+    stretch_width: float = 20
+
+    @nn.compact
+    def __call__(self, x, frames, *, train: bool = False):
+        x = _augmented(self, x, frames, train)
+        x, frames = self.encoder(x, frames, train=train)
+        return nn.Dense(1 + self.tokens)(x), frames
+
+
+def _augmented(module, x, frames, train):
+    if not train:
+        return x
+    widths = {"band_width": module.band_width, "stretch_width": module.stretch_width}
+    return spec_augment(module.make_rng("dropout"), x, frames, **widths)
