@@ -48,20 +48,12 @@ def load(
     if name.startswith("tfds:"):
         from dl.data.tfds import load_tfds
 
-        return load_tfds(name.removeprefix("tfds:"), data_dir, validation=validation, seed=seed)
+        name = name.removeprefix("tfds:")
+        return _measured(load_tfds(name, data_dir, validation=validation, seed=seed), {})
     dataset = _dataset(name)
     paths = _paths(dataset, data_dir)
-    splits = dataset.read(paths, dataset.info, validation, seed)
-    info = dataclasses.replace(
-        splits.info,
-        sizes={
-            part: len(next(iter(columns.values())))
-            for part in ("train", "validation", "test")
-            if (columns := getattr(splits, part))
-        },
-        digests={path.name: sha256(path) for path in paths.values()},
-    )
-    return dataclasses.replace(splits, info=info)
+    digests = {path.name: sha256(path) for path in paths.values()}
+    return _measured(dataset.read(paths, dataset.info, validation, seed), digests)
 
 
 def load_table(name: str, data_dir: str | os.PathLike | None = None) -> tuple[Table, Info]:
@@ -74,6 +66,17 @@ def load_table(name: str, data_dir: str | os.PathLike | None = None) -> tuple[Ta
 def prepare(name: str, data_dir: str | os.PathLike | None = None) -> Info:
     """Download and decode a data set now, so that training starts at once; says what came of it."""
     return load(name, data_dir).info
+
+
+def _measured(splits: Splits, digests: dict[str, str]) -> Splits:
+    """``splits`` whose info tells their sizes and the files' digests."""
+    sizes = {
+        part: len(next(iter(columns.values())))
+        for part in ("train", "validation", "test")
+        if (columns := getattr(splits, part))
+    }
+    info = dataclasses.replace(splits.info, sizes=sizes, digests=digests)
+    return dataclasses.replace(splits, info=info)
 
 
 def _dataset(name: str) -> DataSet:

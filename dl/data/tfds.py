@@ -5,6 +5,9 @@ Prepared sets are read by random access, without TensorFlow; only preparing one 
 
 import difflib
 import os
+import socket
+import urllib.parse
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +25,8 @@ def load_tfds(
 ) -> Splits:
     """The data set ``name`` or ``name/config`` of TensorFlow Datasets, whole in memory.
 
-    Looked up in ``<data_dir>/tfds``, else in TFDS's own folder, else downloaded and prepared there.
+    Looked up in ``<data_dir>/tfds`` and in TFDS's own folder, else downloaded and prepared in the
+    first.
     Its ``validation`` and ``test`` splits are taken as they are; without a validation split, a tenth
     of ``train`` is held out by seed, and without a test split test is empty.
 
@@ -83,12 +87,11 @@ def _text(value) -> str:
 def _prepared(name: str, data_dir):
     import tensorflow_datasets as tfds
 
-    own = data_folder(data_dir) / "tfds"
-    places = [str(own), None] if own.is_dir() else [None, str(own)]
+    own = str(data_folder(data_dir) / "tfds")
     try:
         builders = [
             tfds.builder(name, data_dir=place, file_format=tfds.core.FileFormat.ARRAY_RECORD)
-            for place in places
+            for place in (own, None)
         ]
     except tfds.core.DatasetNotFoundError:
         near = difflib.get_close_matches(name, tfds.list_builders(), n=3, cutoff=0.5)
@@ -102,6 +105,12 @@ def _prepared(name: str, data_dir):
         if builder.is_prepared() and builder.info.file_format.value == "array_record":
             return builder
     builder = builders[0]
+    downloaded = any(Path(own, "downloads").glob("**/*.INFO"))  # TFDS marks finished files so
+    if not downloaded and (host := _out_of_reach(builder)):
+        raise UserError(
+            f"tfds:{name} is not prepared in {own} nor in {tfds.core.constants.DATA_DIR}, and {host} "
+            "cannot be reached to download it. Prepare it on a machine with a network and copy the folder"
+        )
     try:
         builder.download_and_prepare(file_format="array_record")
     except ImportError as error:
@@ -118,9 +127,25 @@ def _prepared(name: str, data_dir):
     return builder
 
 
+def _out_of_reach(builder) -> str | None:
+    """The host of the downloads if no name server knows any of them: TFDS itself would go on trying
+    for minutes."""
+    hosts = sorted({urllib.parse.urlsplit(url).hostname or "" for url in builder.url_infos})
+    for host in hosts:
+        try:
+            socket.getaddrinfo(host, 443)
+            return None
+        except OSError:
+            continue
+    return hosts[0] if hosts else None
+
+
 def _info(name: str, builder) -> Info:
-    label = builder.info.features.get("label") if hasattr(builder.info.features, "get") else None
-    classes = tuple(getattr(label, "names", None) or ())
+    features = builder.info.features
+    try:
+        classes = tuple(features["label"].names or ())
+    except (KeyError, TypeError, AttributeError):  # no label, or one without names
+        classes = ()
     lines = (builder.info.description or "").strip().split("\n\n")
     return Info(
         name=f"tfds:{name}",
