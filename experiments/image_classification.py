@@ -5,7 +5,6 @@ Reference: MNIST 99.2 % in the Flax and Keras tutorials.
 """
 
 import dataclasses
-from functools import partial
 
 import dl
 from dl.core.optim import OptimizerName, ScheduleName
@@ -59,13 +58,13 @@ def build(config: Config) -> dl.Experiment:
     steps = max(1, epochs * train.size // train.batch_size)
 
     height = splits.train["image"].shape[1]
-    transforms = [partial(augment.shift, reach=max(1, height // 12))]
+    transforms = [augment.random_crop(padding=max(1, height // 12))]
     if "cifar" in config.data or config.data.startswith("tfds:"):
-        transforms.append(augment.flip)
+        transforms.append(augment.random_flip())
     if config.cutout:
-        transforms.append(partial(augment.cutout, size=config.cutout))
+        transforms.append(augment.cutout(config.cutout))
     if config.mixup:
-        transforms.append(partial(augment.mixup, alpha=config.mixup, classes=classes))
+        transforms.append(augment.mixup(config.mixup, classes))
 
     task = classification(
         CNN(classes, config.widths, config.depth, config.dropout),
