@@ -1,0 +1,148 @@
+"""Token strings from recordings, without alignments (Graves et al. 2006, "Connectionist temporal
+classification"). Token i of a label is class i + 1 of the model; class 0 is the blank."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dl.core.errors import UserError
+from dl.core.metrics import Mean, mean
+from dl.core.task import Task
+from dl.models.audio import frame_mask
+from dl.tasks.supervised import supervised
+
+
+def ctc(
+    model: nn.Module,
+    arguments: Callable[[Any], tuple],
+    *,
+    inputs: str | tuple[str, ...] = ("waveform", "length"),
+    target: str = "label",
+) -> Task:
+    """Learn ``batch[target] [batch, tokens]`` int, padded with -1, from recordings.
+
+    Args:
+      model: ``*arguments(x)`` to ``([batch, time, 1 + tokens] logits, [batch] frames)``, such as
+        :class:`dl.models.speech.SpeechRecognizer` and :func:`dl.models.audio.speech_features`.
+
+    ``predict`` gives the model's ``(logits, frames)``; :func:`greedy_decode` and
+    :func:`prefix_beam_decode` read them.
+
+    Metrics: ``loss`` in nats a string; ``token_error``, the edit distance of greedy decoding over the
+    number of true tokens (the word error rate where tokens are words); ``string_error``, the share of
+    strings not wholly right.
+    """
+
+    def score(outputs, batch, train):
+        logits, frames = outputs[0].astype(jnp.float32), outputs[1]
+        label, mask = batch[target], batch.get("mask")
+        real = label >= 0
+        losses = optax.ctc_loss(
+            logits, 1.0 - frame_mask(frames, logits.shape[1]), label + 1, 1.0 - real, blank_id=0
+        )
+        if train:  # decoding costs time and says nothing that evaluation will not
+            return {"loss": mean(losses, mask)}
+        said = greedy_decode(logits, frames)
+        count, wrong = real.sum(1), edit_distance(said, label)
+        rows = jnp.ones(len(label)) if mask is None else mask
+        return {
+            "loss": mean(losses, mask),
+            "token_error": Mean((rows * wrong).sum(), (rows * count).sum()),
+            "string_error": mean(wrong > 0, mask),
+        }
+
+    return supervised(model, inputs, score, arguments=arguments)
+
+
+def greedy_decode(logits: jax.Array, frames: jax.Array) -> jax.Array:
+    """The tokens of the likeliest class of every frame, repeats and blanks taken out.
+
+    Logits ``[batch, time, 1 + tokens]`` and frames ``[batch]`` to int32 ``[batch, time]``, tokens
+    first, then -1.
+    """
+    best = jnp.where(frame_mask(frames, logits.shape[1]) > 0, jnp.argmax(logits, -1), 0)
+    before = jnp.pad(best, ((0, 0), (1, 0)))[:, :-1]
+    kept = (best != 0) & (best != before)
+    # Each kept token goes to its rank among the kept; the others to a place cut off again.
+    place = jnp.where(kept, jnp.cumsum(kept, 1) - 1, best.shape[1])
+    empty = jnp.full((best.shape[0], best.shape[1] + 1), -1, jnp.int32)
+    rows = jnp.arange(best.shape[0])[:, None]
+    return empty.at[rows, place].set(jnp.where(kept, best - 1, -1).astype(jnp.int32))[:, :-1]
+
+
+def edit_distance(said: jax.Array, truth: jax.Array) -> jax.Array:
+    """Insertions, deletions and substitutions from one token string to the other (Levenshtein 1966):
+    ``[batch, n]`` and ``[batch, m]``, both padded with -1 at the end, to float32 ``[batch]``."""
+    count = (truth >= 0).sum(1)
+
+    def row(
+        costs, token
+    ):  # costs[j]: distance of the tokens said so far from the first j true ones
+        token = token[:, None]
+        replaced = costs[:, :-1] + (token != truth)
+        best = jnp.minimum(replaced, costs[:, 1:] + 1)
+        first = costs[:, :1] + 1
+        # Deletions run along the row: the least of best[i] + (j - i), as a running minimum.
+        steps = jnp.arange(truth.shape[1] + 1)
+        best = jnp.concatenate([first, best], 1) - steps
+        best = jax.lax.associative_scan(jnp.minimum, best, axis=1) + steps
+        return jnp.where(token >= 0, best, costs), None
+
+    start = jnp.broadcast_to(jnp.arange(truth.shape[1] + 1), (len(truth), truth.shape[1] + 1))
+    costs, _ = jax.lax.scan(row, start, said.T)
+    return jnp.take_along_axis(costs, count[:, None], 1)[:, 0].astype(jnp.float32)
+
+
+def prefix_beam_decode(
+    log_probability: np.ndarray, beam: int = 16
+) -> list[tuple[list[int], float]]:
+    """The likeliest token strings of one recording, all their alignments summed (Hannun et al. 2014).
+
+    Args:
+      log_probability: ``[time, 1 + tokens]`` of real frames, as from ``jax.nn.log_softmax``.
+      beam: strings kept after each frame.
+
+    Returns:
+      ``(tokens, log probability)``, the likeliest first.
+    """
+    add = np.logaddexp
+    lowest = -math.inf
+    # Of each string: the probability of its alignments that end in a blank, and of those that do not.
+    beams: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, lowest)}
+    for frame in np.asarray(log_probability, np.float64):
+        grown: dict[tuple[int, ...], tuple[float, float]] = defaultdict(lambda: (lowest, lowest))
+        for string, (blank, token) in beams.items():
+            either = add(blank, token)
+            b, t = grown[string]
+            t = add(t, token + frame[string[-1] + 1]) if string else t
+            grown[string] = (add(b, either + frame[0]), t)
+            for next_token, score in enumerate(frame[1:]):
+                # A repeated token is a new one only after a blank.
+                source = blank if string and string[-1] == next_token else either
+                longer = (*string, next_token)
+                b, t = grown[longer]
+                grown[longer] = (b, add(t, source + score))
+        possible = [item for item in grown.items() if max(item[1]) > lowest]
+        beams = dict(sorted(possible, key=lambda item: -add(*item[1]))[:beam])
+    return [(list(string), float(add(*scores))) for string, scores in beams.items()]
+
+
+def spell(tokens: Sequence[int], names: Sequence[str]) -> str:
+    """Tokens (-1 is padding) as words with spaces between them."""
+    return " ".join(names[token] for token in tokens if token >= 0)
+
+
+def word_error(truth: Sequence[str], said: Sequence[str]) -> float:
+    """Word error rate over all strings together, by jiwer."""
+    try:
+        import jiwer
+    except ImportError:
+        raise UserError("word error needs jiwer: pip install 'dl[speech]'") from None
+    return float(jiwer.wer(list(truth), list(said)))

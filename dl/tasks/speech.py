@@ -1,0 +1,46 @@
+"""One label per recording, whatever its length."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from dl.core.metrics import mean
+from dl.core.task import Task
+from dl.tasks.supervised import supervised
+
+
+def speech_classification(
+    model: nn.Module,
+    arguments: Callable[[Any], tuple],
+    *,
+    inputs: str | tuple[str, ...] = ("waveform", "length"),
+    label_smoothing: ArrayLike = 0.0,
+) -> Task:
+    """Softmax cross-entropy on ``batch['label']`` int ``[batch]``.
+
+    Args:
+      model: ``*arguments(x)`` to logits ``[batch, classes]``, such as
+        :class:`dl.models.speech.SpeechClassifier` and :func:`dl.models.audio.speech_features`; ``x`` is
+        ``{'waveform': [batch, samples], 'length': [batch]}``, also for ``predict``.
+      label_smoothing: share of the target spread evenly over all classes, in training.
+
+    Metrics: ``loss`` in nats and ``accuracy``.
+    """
+
+    def score(logits, batch, train):
+        logits, mask = logits.astype(jnp.float32), batch.get("mask")
+        target = jax.nn.one_hot(batch["label"], logits.shape[-1])
+        if train:
+            target = target * (1.0 - label_smoothing) + label_smoothing / logits.shape[-1]
+        hits = jnp.argmax(logits, -1) == batch["label"]
+        return {
+            "loss": mean(optax.softmax_cross_entropy(logits, target), mask),
+            "accuracy": mean(hits, mask),
+        }
+
+    return supervised(model, inputs, score, arguments=arguments)
