@@ -38,7 +38,7 @@ class Console:
     def start(self, step: int, steps: int) -> None:
         """Show the bar; outside a terminal, a line every ten seconds does its work."""
         self._started, self._first, self._steps = time.monotonic(), step, steps
-        self._told = self._started
+        self._told, self._note = self._started, ""
         if self.show and self._live:
             self._bar = Progress(
                 SpinnerColumn(),
@@ -61,12 +61,13 @@ class Console:
                 self._bar.update(self._task, note=note)
             self._bar.update(self._task, completed=step, description=doing)
             return
+        self._note = note or self._note
         now = time.monotonic()
         if self.show and now - self._told > 10:
             self._told = now
             done = max(step - self._first, 1)
             left = (now - self._started) / done * (self._steps - step)
-            self.say(f"step {step}/{self._steps}  {note}  about {_duration(left)} to go")
+            self.say(f"step {step}/{self._steps}  {self._note}  about {_duration(left)} to go")
             sys.stdout.flush()
 
     def stop(self) -> None:

@@ -1,0 +1,94 @@
+"""Imports run downwards only, and importing the library is cheap."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# What each part of the house may import. `errors` apart, nothing in a lower room knows a higher one.
+ALLOWED = {
+    "core": {"core"},
+    "models": {"core", "models"},
+    "tasks": {"core", "models", "tasks"},
+    "data": {"platform", "core", "data"},
+    "parallel": {"core", "parallel"},
+    "report": {"core", "report"},
+    "interop": {"core", "interop"},
+    "training": {"platform", "core", "data", "parallel", "report", "training"},
+    "platform": set(),
+}
+PURE = ("core", "models", "tasks", "parallel")
+IMPURE_MODULES = {
+    "os",
+    "pathlib",
+    "time",
+    "socket",
+    "urllib",
+    "subprocess",
+    "logging",
+    "random",
+    "rich",
+}
+
+
+def modules(room):
+    path = ROOT / "dl" / room
+    return sorted(path.rglob("*.py")) or [p for p in [path.with_suffix(".py")] if p.exists()]
+
+
+def imported(path):
+    """Names of modules that the file imports, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_imports_run_downwards(room):
+    for path in modules(room):
+        for name in imported(path):
+            if name.startswith("dl."):
+                assert name.split(".")[1] in ALLOWED[room], f"{path} imports {name}"
+            assert not name.startswith("experiments"), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("room", PURE)
+def test_pure_rooms_touch_no_disk_clock_or_screen(room):
+    for path in modules(room):
+        for name in imported(path):
+            assert name.split(".")[0] not in IMPURE_MODULES, f"{path} imports {name}"
+        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        names = {c.func.id for c in calls if isinstance(c.func, ast.Name)}
+        assert not names & {"print", "open", "input"}, f"{path} calls {names & {'print', 'open'}}"
+
+
+def test_nothing_is_ever_unpickled():
+    for path in (ROOT / "dl").rglob("*.py"):
+        text = path.read_text()
+        assert "allow_pickle=True" not in text
+        assert not {"pickle", "dill", "cloudpickle", "shelve", "marshal"} & set(imported(path)), (
+            path
+        )
+
+
+def test_files_are_short_enough_to_read():
+    for path in (ROOT / "dl").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_import_dl_brings_in_nothing_heavy():
+    code = (
+        "import sys, dl; heavy = {'jax', 'tensorflow', 'torch', 'orbax', 'matplotlib', 'sklearn', 'grain',"
+        " 'tensorflow_datasets'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_is_there():
+    code = "import dl; [getattr(dl, name) for name in dl.__all__]"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,60 @@
+"""Compiler settings: set where known to work, never over the user's, and needed for right results."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dl.platform import XLA_DEFAULTS, cache_folder, xla_flags
+
+
+def test_matrix_vector_products_in_lanes_are_right():
+    """jax#39103: without our flags, jaxlib 0.10.2 on CPU gets a vmapped matvec and its reduction wrong."""
+    rng = np.random.default_rng(0)
+    matrices = rng.normal(size=(8, 64, 32)).astype(np.float32)
+    vectors = rng.normal(size=(8, 32)).astype(np.float32)
+
+    def norm(matrix, vector):
+        return jnp.sum((matrix @ vector) ** 2)
+
+    found = jax.jit(jax.vmap(norm))(matrices, vectors)
+    expected = (np.einsum("lij,lj->li", matrices, vectors) ** 2).sum(1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_flags_of_the_user_win():
+    name = next(iter(XLA_DEFAULTS))
+    flags = xla_flags(f"{name}=mine --xla_other=1", "0.10.2")
+    assert flags.split().count(f"{name}=mine") == 1
+    assert f"{name}={XLA_DEFAULTS[name]}" not in flags
+    assert "--xla_other=1" in flags
+
+
+def test_unknown_releases_get_no_flags():
+    assert xla_flags("", "0.99.0") == ""
+    assert set(xla_flags("", "0.12.0").split()) == {f"{k}={v}" for k, v in XLA_DEFAULTS.items()}
+
+
+def test_settings_hold_in_this_process_and_its_children():
+    assert all(name in os.environ["XLA_FLAGS"] for name in XLA_DEFAULTS)
+    assert jax.config.jax_compilation_cache_dir
+
+
+def test_a_warning_comes_when_jax_was_first():
+    code = "import jax; jax.numpy.ones(2).sum(); import dl"
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "Import dl first" in done.stderr
+
+
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("DL_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("DL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert cache_folder() == tmp_path / "x" / "dl"
