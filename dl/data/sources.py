@@ -1,11 +1,12 @@
 """Where the files of a data set come from: a folder of the user's, or a checked download."""
 
+import contextlib
 import dataclasses
+import errno
 import gzip
 import hashlib
 import http.client
 import os
-import shutil
 import sys
 import tarfile
 import urllib.error
@@ -13,6 +14,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from dl.core.errors import UserError
 from dl.platform import cache_folder
@@ -94,11 +96,14 @@ def download(file: File, folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for url in file.urls:
+            opened = False
             try:
-                found = _receive(url, part, file)
+                with open(part, "wb") as out:
+                    opened = True
+                    found = _receive(url, out, file)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                if isinstance(error, OSError) and error.errno == 28:  # disk full: no mirror helps
-                    raise
+                if not opened or getattr(error, "errno", None) == errno.ENOSPC:
+                    raise  # the trouble is here, and no other place helps
                 problems.append(f"{url}: {getattr(error, 'reason', None) or error}")
                 continue
             if file.sha256 and found not in file.sha256:
@@ -109,15 +114,20 @@ def download(file: File, folder: Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from None
     finally:
-        part.unlink(missing_ok=True)
+        _remove(part)
     raise UserError(f"could not download {file.name} ({'; '.join(problems)})")
 
 
-def _receive(url: str, part: Path, file: File) -> str:
-    """Stream ``url`` into ``part`` and return its SHA-256; raises ValueError on a wrong length."""
+def _remove(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        part.unlink()
+
+
+def _receive(url: str, out: BinaryIO, file: File) -> str:
+    """Stream ``url`` into ``out`` and return its SHA-256; raises ValueError on a wrong length."""
     hasher, received = hashlib.sha256(), 0
     request = urllib.request.Request(url, headers={"User-Agent": "dl"})
-    with urllib.request.urlopen(request, timeout=30) as answer, open(part, "wb") as out:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         promised = answer.headers.get("Content-Length")
         total = file.size or (int(promised) if promised else None)
         blocks = iter(lambda: answer.read(_BLOCK), b"")
@@ -187,14 +197,7 @@ def write_whole(path: Path, write) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        part.unlink(missing_ok=True)
-
-
-def free_bytes(folder: Path) -> int:
-    """Free disk space where ``folder`` is or will be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+        _remove(part)
 
 
 def progress(items: Iterable, what: str, total: int | None = None, weight=lambda item: 1):

@@ -94,7 +94,9 @@ def _prepared(name: str, data_dir):
             for place in (own, None)
         ]
     except tfds.core.DatasetNotFoundError:
-        near = difflib.get_close_matches(name, tfds.list_builders(), n=3, cutoff=0.5)
+        near = difflib.get_close_matches(
+            name, tfds.list_builders(with_community_datasets=False), n=3, cutoff=0.5
+        )
         hint = (
             f"did you mean {' or '.join(near)}?" if near else "see tensorflow.org/datasets/catalog"
         )

@@ -1,0 +1,70 @@
+"""Corpora keep every line, and what is not one is named."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+import dl.data
+from dl.core.errors import UserError
+
+
+def _shakespeare(folder, text):
+    (folder / "tinyshakespeare").mkdir()
+    (folder / "tinyshakespeare" / "input.txt").write_text(text)
+
+
+def test_the_published_parts_are_train_and_validation(tmp_path):
+    _shakespeare(tmp_path, "abcdefghij" * 10)
+    splits = dl.data.load("tinyshakespeare", tmp_path)
+    assert "".join(splits.train["text"]) == "abcdefghij" * 9
+    assert "".join(splits.validation["text"]) == "abcdefghij"
+    assert splits.test == {}
+
+
+def test_a_wish_for_validation_keeps_the_published_part_for_the_test(tmp_path):
+    _shakespeare(tmp_path, "abcdefghij" * 10)
+    splits = dl.data.load("tinyshakespeare", tmp_path, validation=20)
+    assert splits.info.sizes == {"train": 70, "validation": 20, "test": 10}
+    text = "".join(np.concatenate([splits.train["text"], splits.validation["text"]]))
+    assert text == "abcdefghij" * 9
+
+
+def test_a_bad_line_of_sst2_is_named(tmp_path):
+    (tmp_path / "sst2").mkdir()
+    for name in ("train", "dev", "test"):
+        (tmp_path / "sst2" / f"{name}.tsv").write_text("good film\t1\nbad film\t2\n")
+    with pytest.raises(UserError, match=r"train\.tsv, line 2"):
+        dl.data.load("sst2", tmp_path)
+
+
+def _multi30k(folder, **changes):
+    (folder / "multi30k").mkdir()
+    for part in ("train", "val", "test_2016_flickr"):
+        for language in ("en", "de"):
+            # NEL is no line break: str.splitlines() would cut such a sentence in two.
+            lines = changes.get(language, ["one\x85still one", "two"])
+            data = gzip.compress(("\n".join(lines) + "\n").encode())
+            (folder / "multi30k" / f"{part}.{language}.gz").write_bytes(data)
+
+
+def test_sentence_pairs_stay_pairs(tmp_path):
+    _multi30k(tmp_path)
+    splits = dl.data.load("multi30k", tmp_path)
+    assert splits.train["en"].tolist() == ["one\x85still one", "two"]
+
+
+def test_unequal_sides_are_an_error(tmp_path):
+    _multi30k(tmp_path, de=["eins"])
+    with pytest.raises(UserError, match="differ in length"):
+        dl.data.load("multi30k", tmp_path)
+
+
+@pytest.mark.data
+def test_real_text_as_published(data_dir):
+    text = dl.data.load("tinyshakespeare", data_dir).train["text"]
+    assert "".join(text[:14]) == "First Citizen:"
+    assert len(np.unique(text)) == 65
+    pairs = dl.data.load("multi30k", data_dir).train
+    assert pairs["en"][0] == "Two young, White males are outside near many bushes."
+    assert pairs["de"][0] == "Zwei junge weiße Männer sind im Freien in der Nähe vieler Büsche."
