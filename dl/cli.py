@@ -15,6 +15,8 @@ import tyro
 
 from dl.core.errors import UserError, unknown
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
@@ -27,7 +29,7 @@ def plain_errors() -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in DISK:
             raise
         _fail(
             f"{error.strerror}: {error.filename or 'the run folder'}. Free some space, or choose --runs"

@@ -39,7 +39,7 @@ class Checkpoints:
     def __init__(self, folder: Path):
         import orbax.checkpoint as ocp
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._ocp = ocp
         self.folder = folder.absolute()
         self._options = ocp.CheckpointManagerOptions(

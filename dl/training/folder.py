@@ -125,7 +125,10 @@ class RunFolder:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep every other process from writing into this folder."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the run folder {self.path} ({error.strerror})") from None
         with (self.path / ".writer").open("w") as file:
             if fcntl is not None:
                 try:

@@ -1,0 +1,146 @@
+"""The command line: help worth reading, and one clear line for every mistake."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "tests" / "scripts" / "tiny.py"
+DL = [sys.executable, "-c", "from dl.cli import dl; dl()"]
+
+
+def call(*command, cwd, **environment):
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def script(*flags, cwd, **environment):
+    return call(sys.executable, TINY, *flags, cwd=cwd, **environment)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    done = script("--steps", "20", "--name", "a", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_script_ends_with_accuracy_folder_and_what_next(finished):
+    _, said = finished
+    for words in ("test accuracy", "runs/a", "next:", "examples/s", "best by validation/accuracy"):
+        assert words in said
+
+
+def test_help_lists_the_scripts_own_fields_and_the_runs():
+    done = script("--help", cwd=ROOT)
+    assert done.returncode == 0
+    for words in ("--learning-rate", "optimiser steps", "--resume", "A tiny experiment"):
+        assert words in done.stdout
+
+
+MISTAKES = [
+    (["--lerning-rate", "1"], "--learning-rate"),
+    (["--steps", "many"], "invalid"),
+    (["--batch-size", "99999"], "batch size 99999 is impossible with"),
+    (["--steps", "0"], "steps must be 1 or more"),
+    (["--steps", "20", "--name", "a"], "is there already: go on with it by --resume"),
+    (["--steps", "30", "--name", "a", "--resume"], "config.steps: 20 then, 30 now"),
+    (["--resume", "--steps", "7"], "no unfinished run of this configuration"),
+    (["--runs", "/proc/none"], "/proc/none"),
+    (["--wandb", "x"], "pip install 'dl[wandb]'"),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), MISTAKES, ids=lambda v: " ".join(v)[:30])
+def test_a_mistake_gets_one_line_and_code_2(finished, flags, message):
+    if "wandb" in message:
+        pytest.importorskip("jax")
+        if (
+            subprocess.run([sys.executable, "-c", "import wandb"], capture_output=True).returncode
+            == 0
+        ):
+            pytest.skip("wandb is installed here")
+    folder, _ = finished
+    done = script(*flags, cwd=folder)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+DL_MISTAKES = [
+    (["replay", "runs/none"], "is missing: is runs/none the folder of a run?"),
+    (["verify", "none.py"], "there is no experiment script none.py"),
+    (["plan", "none.py"], "there is no experiment script none.py"),
+    (["data", "info", "mnits"], "did you mean 'mnist'"),
+    (["data", "prepare"], "needs the name of a data set"),
+    (["list", "nowhere"], "no experiment scripts in nowhere/"),
+    (["lsit"], "list"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), DL_MISTAKES, ids=lambda v: " ".join(v)[:30])
+def test_dl_mistakes_get_one_line_and_code_2(finished, words, message):
+    folder, _ = finished
+    done = call(*DL, *words, cwd=folder)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("kilobytes", [1, 12])
+def test_a_full_disk_stops_the_run_with_one_line(finished, tmp_path, kilobytes):
+    # A file size limit stands for the full disk: the lock, or the checkpoint, cannot be written.
+    command = f"ulimit -f {kilobytes}; exec {sys.executable} {TINY} --steps 20 --widths 256 --runs {tmp_path}"
+    done = call("bash", "-c", command, cwd=tmp_path, JAX_COMPILATION_CACHE_DIR="")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "error:" in done.stderr
+
+
+def test_dl_list_shows_one_line_an_experiment(tmp_path):
+    done = call(*DL, "list", ROOT / "experiments", cwd=tmp_path)
+    scripts = list((ROOT / "experiments").glob("*.py"))
+    assert len(done.stdout.splitlines()) == len(scripts)
+    assert "image_classification" in done.stdout
+
+
+def test_dl_data_list_and_info(tmp_path):
+    assert "digits" in call(*DL, "data", "list", cwd=tmp_path).stdout
+    said = call(*DL, "data", "info", "digits", cwd=tmp_path).stdout
+    assert "licence" in said
+
+
+def test_dl_plan_needs_no_training(tmp_path):
+    done = call(*DL, "plan", TINY, "--timing", "--", "--steps", "5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for words in ("parameters", "1,242", "FLOPs a step", "optimiser state", "compile"):
+        assert words in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    import signal
+    import time
+
+    flags = ["--steps", "100000", "--name", "x", "--log-every", "10"]
+    process = subprocess.Popen(
+        [sys.executable, TINY, *flags], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    metrics = tmp_path / "runs" / "x" / "metrics.jsonl"
+    for _ in range(600):
+        if metrics.exists() and metrics.stat().st_size:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, said + errors
+    assert "--resume" in said
+    assert "Traceback" not in errors
+    assert list((tmp_path / "runs" / "x" / "checkpoints").glob("[0-9]*"))
