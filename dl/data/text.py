@@ -111,34 +111,67 @@ def train_subwords(
     ``bpe`` is byte-level and loses nothing (Sennrich et al. 2016; Radford et al. 2019);
     ``wordpiece`` is BERT's (Devlin et al. 2019). Save with ``tokenizer.save(path)``.
     """
-    tokenizers = _tokenizers()
-    if kind == "bpe":
-        tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = tokenizers.decoders.ByteLevel()
-        if lowercase:
-            tokenizer.normalizer = tokenizers.normalizers.Lowercase()
-        trainer = tokenizers.trainers.BpeTrainer(
-            vocab_size=size,
-            min_frequency=min_frequency,
-            special_tokens=list(SPECIALS),
-            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-    elif kind == "wordpiece":
-        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
-        tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
-        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = tokenizers.decoders.WordPiece()
-        trainer = tokenizers.trainers.WordPieceTrainer(
-            vocab_size=size,
-            min_frequency=min_frequency,
-            special_tokens=list(SPECIALS),
-            show_progress=False,
-        )
-    else:
+    if kind not in ("bpe", "wordpiece"):
         raise unknown("tokenizer", kind, ("bpe", "wordpiece"))
-    tokenizer.train_from_iterator([str(text) for text in texts], trainer)
+    train = _train_bpe if kind == "bpe" else _train_wordpiece
+    return train(_tokenizers(), [str(text) for text in texts], size, lowercase, min_frequency)
+
+
+def _train_bpe(tokenizers, texts, size, lowercase, min_frequency) -> "Tokenizer":
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    if lowercase:
+        tokenizer.normalizer = tokenizers.normalizers.Lowercase()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = _bpe_trainer(tokenizers, size, min_frequency, alphabet)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _bpe_trainer(tokenizers, size, min_frequency, alphabet):
+    return tokenizers.trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=min_frequency,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+
+
+_PRIVATE = 0xF0000  # where Unicode leaves room for characters of one's own
+
+
+def _train_wordpiece(tokenizers, texts, size, lowercase, min_frequency) -> "Tokenizer":
+    """The library's WordPiece training gives other subwords in every process (it numbers the "##"
+    characters in the order of a randomised hash map), which no replay would survive. Its algorithm
+    is BPE with word-initial and inner characters told apart; so that is trained here, inner
+    characters standing as private ones meanwhile."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = tokenizers.decoders.WordPiece()
+
+    def words_of(text: str) -> list[str]:
+        normal = tokenizer.normalizer.normalize_str(text)
+        return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+
+    sentences = [words_of(text) for text in texts]
+    inner = sorted({c for sentence in sentences for word in sentence for c in word[1:]})
+    hidden = {ord(c): chr(_PRIVATE + place) for place, c in enumerate(inner)}
+    shown = {_PRIVATE + place: c for place, c in enumerate(inner)}
+    lines = [" ".join(w[0] + w[1:].translate(hidden) for w in sentence) for sentence in sentences]
+
+    pieces = tokenizers.Tokenizer(tokenizers.models.BPE())
+    pieces.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    pieces.train_from_iterator(lines, _bpe_trainer(tokenizers, size, min_frequency, []))
+
+    def shape(piece: str) -> str:
+        return piece.translate(shown) if ord(piece[0]) < _PRIVATE else "##" + piece.translate(shown)
+
+    vocabulary = {shape(piece): number for piece, number in pieces.get_vocab().items()}
+    tokenizer.model = tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]")
+    tokenizer.add_special_tokens(list(SPECIALS))
     return tokenizer
 
 

@@ -1,0 +1,93 @@
+"""Bucketed batches are whole epochs of like lengths, and a trimmed task computes the same."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dl.core.errors import UserError
+from dl.core.metrics import mean
+from dl.core.task import Aux, Task
+from dl.data.buckets import bucket_batches, trimmed
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "pool"),
+    [(2, 2, 1), (3, 2, 6), (17, 2, 6), (33, 16, 1), (64, 16, 4), (100, 7, 3), (129, 128, 16)],
+)
+def test_an_epoch_has_every_row_once_and_no_empty_batch(size, batch, pool):
+    lengths = (np.arange(size) * 7919) % 31
+    batches = bucket_batches({"row": np.arange(size)}, lengths, batch, seed=5, pool=pool)
+    steps = batches.steps_per_epoch
+    epochs = jax.jit(lambda b: jax.lax.map(lambda s: b[s], jnp.arange(2 * steps)))(batches)
+    real = np.asarray(epochs["mask"]) > 0
+    assert real.any(1).all()
+    rows = np.asarray(epochs["row"])
+    for part in (slice(0, steps), slice(steps, None)):
+        np.testing.assert_array_equal(np.sort(rows[part][real[part]]), np.arange(size))
+
+
+def test_rows_of_a_batch_are_alike_in_length():
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, 100, 2000)
+    batches = bucket_batches({"length": lengths}, lengths, 20, pool=5)
+    draw = jax.jit(lambda b, s: b[s]["length"])
+    spans = [float(jnp.ptp(draw(batches, step))) for step in range(20)]
+    assert max(spans) <= 12  # a pool of 100 of 2,000 rows spans about 5 lengths
+
+
+def test_steps_and_seeds_decide_the_rows():
+    def make(seed):
+        return bucket_batches({"row": np.arange(64)}, np.arange(64) % 9, 8, seed)
+
+    draw = jax.jit(lambda b: jax.lax.map(lambda s: (b[s]["row"], b.indices(s)), jnp.arange(16)))
+    rows, indices = draw(make(1))
+    np.testing.assert_array_equal(rows, draw(make(1))[0])
+    np.testing.assert_array_equal(rows, indices)
+    assert (rows != draw(make(2))[0]).any()
+    assert (rows[:8] != rows[8:]).any()
+
+
+def test_one_row_a_batch_is_refused():
+    with pytest.raises(UserError, match="choose 2 to 9"):
+        bucket_batches({"row": np.arange(9)}, np.arange(9), 1)
+
+
+def _counting_task():
+    """Adds up the tokens within each row's length; its metric tells the width it ran at."""
+
+    def loss(variables, batch, key):
+        tokens = batch["tokens"]
+        real = jnp.arange(tokens.shape[1]) < batch["length"][:, None]
+        total = jnp.sum(jnp.where(real, tokens, 0)) * variables["params"]["w"]
+        width = jnp.float32(tokens.shape[1])
+        return total, Aux({"loss": mean(total[None]), "width": mean(width[None])}, {})
+
+    return Task(
+        init=lambda key, batch: {"params": {"w": jnp.float32(1)}},
+        loss=loss,
+        evaluate=lambda variables, batch: loss(variables, batch, None)[1].metrics,
+        predict=lambda variables, inputs: inputs,
+    )
+
+
+def test_a_trimmed_task_is_the_same_task_on_fewer_columns():
+    task = _counting_task()
+    short = trimmed(task, ["tokens"], [4, 8], lambda batch: batch["length"].max())
+    variables = {"params": {"w": jnp.float32(2)}}
+
+    @jax.jit
+    def both(batch):
+        def run(t):
+            return jax.value_and_grad(lambda p: t.loss({"params": p}, batch, None), has_aux=True)(
+                variables["params"]
+            )
+
+        return run(task), run(short), short.evaluate(variables, batch)
+
+    tokens = jnp.ones((2, 12))
+    for length, width in ((3, 4), (4, 4), (5, 8), (9, 12), (12, 12)):
+        batch = {"tokens": tokens, "length": jnp.array([1, length])}
+        ((total, _), grads), ((cut_total, aux), cut_grads), metrics = both(batch)
+        assert (total, grads["w"]) == (cut_total, cut_grads["w"])
+        assert aux.metrics["width"].total == metrics["width"].total == width
