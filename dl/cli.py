@@ -71,10 +71,10 @@ def main(config: type, build: Callable[[Any], Any], argv: list[str] | None = Non
     script = Path(sys.modules[build.__module__].__file__ or "experiment.py")
     chosen, options = parse(config, build, argv, script.name)
     with plain_errors():
+        from dl.core.experiment import built
         from dl.training.run import train
 
-        experiment = dataclasses.replace(build(chosen), config=chosen)
-        run = train(experiment, script=script, **_given(options))
+        run = train(built(build, chosen), script=script, **_given(options))
         code = _report(run, script)
     sys.exit(code)
 
@@ -220,11 +220,12 @@ def _extra() -> list[str]:
 
 def _build(script: Path) -> tuple[Any, Any]:
     """``(config, experiment)`` of a script under the flags after ``--``."""
+    from dl.core.experiment import built
     from dl.training.scripts import load_script
 
     config, build = load_script(script)
     chosen, _ = parse(config, build, _extra(), script.name)
-    return chosen, dataclasses.replace(build(chosen), config=chosen)
+    return chosen, built(build, chosen)
 
 
 def dl() -> None:

@@ -55,6 +55,8 @@ class Experiment:
       views: ``(variables) -> {name: picture}``, drawn into the run folder at every evaluation: an
         image batch ``[n, height, width, channels]`` in 0..1, a string, or a matplotlib figure.
       config: the configuration this was built from, stored in the run folder.
+      build: the pure function that built this from ``config`` (see :func:`built`); with it, fields of
+        the config can be traced, as lanes of a sweep and for a solo run to have a lane's bits.
     """
 
     task: Task
@@ -71,3 +73,12 @@ class Experiment:
     measure: Callable[[Variables, str], dict[str, float]] | None = None
     views: Callable[[Variables], dict[str, Any]] | None = None
     config: Any = None
+    # Not copied by dataclasses.replace: an experiment changed by hand is no longer what build makes.
+    build: "Callable[[Any], Experiment] | None" = dataclasses.field(default=None, init=False)
+
+
+def built(build: Callable[[Any], Experiment], config: Any) -> Experiment:
+    """``build(config)``, knowing both, so that fields of the config can be traced."""
+    experiment = dataclasses.replace(build(config), config=config)
+    object.__setattr__(experiment, "build", build)  # frozen for everyone else
+    return experiment

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dl.core.experiment import Experiment
+from dl.core.population import liftable
 from dl.training.feed import feed
 from dl.training.programs import TrainProgram, initial_state
 
@@ -33,12 +34,13 @@ def step_cost(program: TrainProgram) -> dict[str, float]:
 def plan_experiment(config: Any, experiment: Experiment, *, timing: bool = False) -> None:
     """Print parameters, memory and FLOPs; with ``timing``, also what the start of a run costs."""
     begun = time.perf_counter()
-    state = initial_state(experiment)
+    values = liftable(experiment)
+    state = initial_state(experiment, values)
     jax.block_until_ready(state.step)
     made = time.perf_counter()
     source = feed(experiment.data)
     batches, _ = source.at(0)
-    program = TrainProgram(experiment, state, batches)
+    program = TrainProgram(experiment, state, batches, values)
     compiled = time.perf_counter()
     cost = step_cost(program)
     params = state.variables["params"]

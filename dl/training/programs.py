@@ -1,15 +1,27 @@
-"""The compiled programs of a run, made ahead of time so that their cost is known."""
+"""The compiled programs of a run or of a sweep's lanes, made ahead of time so that their cost is known."""
 
 import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dl.core.experiment import Experiment
 from dl.core.metrics import Metrics, merge
-from dl.core.state import TrainState, init_state
-from dl.core.step import eval_step, guarded, scan_evaluation, scan_steps, train_step, zero_metrics
+from dl.core.population import (
+    Mode,
+    Values,
+    empty_totals,
+    evaluation_of,
+    graft,
+    initial,
+    population,
+    rebuild,
+    step_of,
+)
+from dl.core.state import TrainState
+from dl.core.step import guarded, scan_evaluation, scan_steps, zero_metrics
 
 
 def has_convolution(jaxpr) -> bool:
@@ -27,99 +39,153 @@ def _is_jaxpr(value) -> bool:
     return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
 
 
-def _must_not_loop(traced) -> bool:
+def _must_not_loop(traced, mode: Mode | None) -> bool:
     """XLA for CPU computes its convolutions some ten times slower inside a compiled loop.
 
     The answer hangs on the program alone, never on a measurement, so that a run's bits cannot depend
     on how busy the machine was. (`dl.models.convolution` gives models that need no such care.)
     """
-    return jax.default_backend() == "cpu" and has_convolution(traced.jaxpr.jaxpr)
+    return mode is None and jax.default_backend() == "cpu" and has_convolution(traced.jaxpr.jaxpr)
 
 
-def step_of(experiment: Experiment):
-    return train_step(
-        experiment.task,
-        experiment.optimizer,
-        ema=experiment.ema,
-        micro_batches=experiment.micro_batches,
-    )
+def lane_values(values: list[Values]) -> Values:
+    """The values of several lanes as arrays ``[lanes]``, weakly typed like the numbers they are."""
+    return {n: jnp.stack([jnp.asarray(lane[n]) for lane in values]) for n in values[0]}
 
 
-def initial_state(experiment: Experiment) -> TrainState:
-    """The state before the first step, made in one compiled program."""
-    data, ema = experiment.data, experiment.ema is not None
+def initial_state(
+    experiment: Experiment, values: Values | None = None, mode: Mode | None = None
+) -> TrainState:
+    """The state before the first step (of every lane), made in one compiled program."""
+    values = values or {}
+    data = experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
 
-    def make(batch, seed):
-        return init_state(experiment.task, experiment.optimizer, batch, seed, ema)
+    def make(values, data):
+        return initial(experiment, values, data)
 
-    if hasattr(data, "iterate"):
-        return jax.jit(make)(data[0], experiment.seed)
     # Only shapes matter, so the compiler drops the gather and the data never moves.
-    return jax.jit(lambda data, seed: make(data[0], seed))(data, experiment.seed)
+    return jax.jit(population(make, mode, shared=1))(values, data)
 
 
-def totals_like(experiment: Experiment, state: TrainState) -> Metrics:
-    """Empty training metrics of the shape that the experiment's step returns."""
-    step, data = step_of(experiment), experiment.data
-    if hasattr(data, "iterate"):
-        return zero_metrics(lambda s, b: step(s, b)[1], state, data[0])
-    return zero_metrics(lambda s, d: step(s, d[0])[1], state, data)
+def empty_metrics(
+    experiment: Experiment, values: Values | None = None, mode: Mode | None = None
+) -> Metrics:
+    """Empty training metrics (of every lane)."""
+    data = experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
+    values = values or {}
+    one = jax.tree.map(lambda v: v[0], values) if mode else values
+    totals = empty_totals(experiment, one, data)
+    if mode is None:
+        return totals
+    lanes = len(next(iter(values.values())))
+    return jax.tree.map(lambda x: jnp.zeros((lanes, *x.shape), x.dtype), totals)
 
 
 class TrainProgram:
     """``(state, totals, batches, count) -> (state, totals, finite)``, compiled for these arguments.
 
-    ``count`` steps are one dispatch of a compiled loop, unless `_must_not_loop`.
+    With a ``mode``, all four but the batches have a leading axis of lanes. ``count`` steps are one
+    dispatch of a compiled loop, unless `_must_not_loop`.
     """
 
-    def __init__(self, experiment: Experiment, state: TrainState, batches: Any):
+    def __init__(
+        self,
+        experiment: Experiment,
+        state: TrainState,
+        batches: Any,
+        values: Values | None = None,
+        mode: Mode | None = None,
+    ):
         begun = time.perf_counter()
-        step = step_of(experiment)
-        self.totals_like = totals_like(experiment, state)
-        loop = jax.jit(scan_steps(step), donate_argnums=(0, 1))
-        traced = loop.trace(state, self.totals_like, batches, jnp.int32(1))
-        self.looped = not _must_not_loop(traced)
+        self.values, self.mode = values or {}, mode
+        self._empty = empty_metrics(experiment, values, mode)
+
+        def bound(values, batches):
+            lane = rebuild(experiment, values)
+            return step_of(lane), graft(lane.data, batches)
+
+        def steps(state, totals, count, values, batches):
+            step, own = bound(values, batches)
+            return scan_steps(step)(state, totals, own, count)
+
+        def one(state, totals, finite, values, batches):
+            step, own = bound(values, batches)
+            return guarded(step)(state, totals, finite, own)
+
+        count = self._counts(1)
+        loop = jax.jit(population(steps, mode, shared=1), donate_argnums=(0, 1))
+        traced = loop.trace(state, self._empty, count, self.values, batches)
+        self.looped = not _must_not_loop(traced, mode)
         if not self.looped:
-            one = jax.jit(guarded(step), donate_argnums=(0, 1))
-            traced = one.trace(state, self.totals_like, jnp.bool_(True), batches)
+            single = jax.jit(one, donate_argnums=(0, 1))
+            traced = single.trace(state, self._empty, jnp.bool_(True), self.values, batches)
         self.compiled = traced.lower().compile()
         self.seconds = time.perf_counter() - begun
 
-    def zeros(self):
-        return jax.tree.map(jnp.zeros_like, self.totals_like)
+    def _counts(self, count: int, active: np.ndarray | None = None) -> jax.Array:
+        if self.mode is None:
+            return jnp.int32(count)
+        lanes = len(next(iter(self.values.values())))
+        active = np.ones(lanes, bool) if active is None else active
+        return jnp.asarray(np.where(active, count, 0), jnp.int32)
 
-    def __call__(self, state, totals, batches, count: int):
+    def zeros(self) -> Metrics:
+        return jax.tree.map(jnp.zeros_like, self._empty)
+
+    def __call__(self, state, totals, batches, count: int, active: np.ndarray | None = None):
+        """``active`` ``[lanes]`` says which lanes move; the others stand still."""
         if self.looped:
-            return self.compiled(state, totals, batches, jnp.int32(count))
+            counts = self._counts(count, active)
+            return self.compiled(state, totals, counts, self.values, batches)
         finite = jnp.bool_(True)
         for _ in range(count):
-            state, totals, finite = self.compiled(state, totals, finite, batches)
+            state, totals, finite = self.compiled(state, totals, finite, self.values, batches)
         return state, totals, finite
 
 
 class EvalProgram:
-    """``(state, totals, batches, start, count) -> totals`` over evaluation batches."""
+    """``(state, totals, batches, start, count) -> totals`` over evaluation batches (of every lane)."""
 
-    def __init__(self, experiment: Experiment, state: TrainState, batches: Any):
+    def __init__(
+        self,
+        experiment: Experiment,
+        state: TrainState,
+        batches: Any,
+        values: Values | None = None,
+        mode: Mode | None = None,
+    ):
         begun = time.perf_counter()
-        evaluate = eval_step(experiment.task)
+        self.values = values or {}
         zero = jnp.int32(0)
-        self.totals_like = zero_metrics(lambda s, b: evaluate(s, b[zero]), state, batches)
-        loop = jax.jit(scan_evaluation(evaluate), donate_argnums=1)
-        traced = loop.trace(state, self.totals_like, batches, zero, zero)
-        self.looped = not _must_not_loop(traced)
+
+        def batch_metrics(state, values, batches):
+            return evaluation_of(experiment, values)(state, batches[zero])
+
+        def steps(state, totals, values, batches, start, count):
+            evaluate = evaluation_of(experiment, values)
+            return scan_evaluation(evaluate)(state, totals, batches, start, count)
+
+        def one(state, totals, values, batches, index):
+            return merge(totals, evaluation_of(experiment, values)(state, batches[index]))
+
+        lanes = population(batch_metrics, mode, shared=1)
+        self._empty = zero_metrics(lanes, state, self.values, batches)
+        loop = jax.jit(population(steps, mode, shared=3), donate_argnums=1)
+        traced = loop.trace(state, self._empty, self.values, batches, zero, zero)
+        self.looped = not _must_not_loop(traced, mode)
         if not self.looped:
-            one = jax.jit(lambda s, t, b, i: merge(t, evaluate(s, b[i])), donate_argnums=1)
-            traced = one.trace(state, self.totals_like, batches, zero)
+            single = jax.jit(one, donate_argnums=1)
+            traced = single.trace(state, self._empty, self.values, batches, zero)
         self.compiled = traced.lower().compile()
         self.seconds = time.perf_counter() - begun
 
-    def zeros(self):
-        return jax.tree.map(jnp.zeros_like, self.totals_like)
+    def zeros(self) -> Metrics:
+        return jax.tree.map(jnp.zeros_like, self._empty)
 
     def __call__(self, state, totals, batches, start: int, count: int):
         if self.looped:
-            return self.compiled(state, totals, batches, jnp.int32(start), jnp.int32(count))
+            first, number = jnp.int32(start), jnp.int32(count)
+            return self.compiled(state, totals, self.values, batches, first, number)
         for index in range(start, start + count):
-            totals = self.compiled(state, totals, batches, jnp.int32(index))
+            totals = self.compiled(state, totals, self.values, batches, jnp.int32(index))
         return totals

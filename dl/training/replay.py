@@ -1,10 +1,10 @@
 """Run a finished experiment again from its lock, and compare it bit for bit."""
 
-import dataclasses
 import tempfile
 from pathlib import Path
 
 from dl.core.errors import UserError
+from dl.core.experiment import built
 from dl.training import lock
 from dl.training.compare import first_difference
 from dl.training.folder import RunFolder, read_json
@@ -27,8 +27,7 @@ def replay_run(path: Path, *, force: bool = False, say=print) -> bool:
         raise UserError(f"{path} was not started by a script, so it cannot be replayed")
     script = Path(locked["script"])
     kind, build = load_script(script)
-    config = from_json(kind, stored["config"])
-    experiment = dataclasses.replace(build(config), config=config)
+    experiment = built(build, from_json(kind, stored["config"]))
     changed = lock.differences(locked["environment"], lock.environment(experiment, script))
     if changed and not force:
         lines = "\n  ".join(changed)

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from dl.core.errors import UserError, unknown
-from dl.core.experiment import Experiment
+from dl.core.experiment import Experiment, built
+from dl.core.population import liftable
 from dl.core.state import TrainState
 from dl.training import lock
 from dl.training.checkpoints import Checkpoints
@@ -22,8 +23,8 @@ from dl.training.folder import (
     to_json,
     write_json,
 )
-from dl.training.loop import Loop
-from dl.training.programs import initial_state, totals_like
+from dl.training.loop import Cadence, Loop
+from dl.training.programs import empty_metrics, initial_state
 from dl.training.scripts import from_json, load_script, script_of
 from dl.training.selection import Selection
 from dl.training.sinks import Sink, TensorBoard, WandB
@@ -199,10 +200,11 @@ def _train(
             )
             return _reopen(folder, experiment, console.warn)
     _lock(folder, experiment, options, script, go_on, console)
-    state = initial_state(experiment)
-    totals = totals_like(experiment, state)
+    values = liftable(experiment)
+    state, totals = initial_state(experiment, values), empty_metrics(experiment, values)
     checkpoints = Checkpoints(folder.checkpoints)
-    loop = Loop(experiment, folder, checkpoints, console, **options.cadence(experiment.steps))
+    cadence = Cadence(experiment.steps, **options.cadence(experiment.steps))
+    loop = Loop(experiment, folder, checkpoints, console, cadence, values)
     loop.begun, loop.compile_seconds = begun, time.perf_counter() - begun
     if go_on:
         template = {"state": state, "totals": totals}
@@ -275,7 +277,7 @@ def _finish(loop: Loop, state: TrainState, ended: str) -> TrainState:
         state = _restore_state(experiment, loop.checkpoints, state, chosen.step)
     metrics = dict(_evaluation_at(folder, int(state.step)))
     if experiment.tests:
-        tested = loop.evaluation(state, experiment.tests)
+        (tested,) = loop.evaluation(state, experiment.tests)
         loop.record("test", last, tested, time={"elapsed": loop.elapsed()})
         metrics |= tested
     trained = max(loop.train_seconds, 1e-9)
@@ -312,7 +314,7 @@ def _digest_at(folder: RunFolder, step: int) -> str | None:
 def _restore_state(
     experiment: Experiment, checkpoints: Checkpoints, like: TrainState, step: int | None, say=print
 ) -> TrainState:
-    template = {"state": like, "totals": totals_like(experiment, like)}
+    template = {"state": like, "totals": empty_metrics(experiment)}
     restored = checkpoints.restore(template, step, say)
     if restored is None:
         raise UserError(f"{checkpoints.folder} holds no checkpoint: train first")
@@ -345,4 +347,4 @@ def open_run(folder: str | Path, build: Any = None, config: Any = None) -> Run:
             raise UserError(f"{folder} was not started by a script: pass build= and config=")
         kind, build = load_script(Path(script))
         config = from_json(kind, stored["config"])
-    return _reopen(found, build(config))
+    return _reopen(found, built(build, config))

@@ -1,6 +1,5 @@
 """A run that dies anywhere and goes on ends with the bits of the run that never died."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import dl
+from dl.core.experiment import built
 from dl.training import checkpoints, faults
 from dl.training.compare import first_difference
 from dl.training.folder import RunFolder
@@ -26,7 +26,7 @@ class Crash(BaseException):
 def tiny(**changes):
     config, build = load_script(SCRIPTS / "tiny.py")
     chosen = config(steps=30, **changes)
-    return dataclasses.replace(build(chosen), config=chosen)
+    return built(build, chosen)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import dl
+from dl.core.experiment import built
 from dl.data.batches import train_batches
 from dl.training.replay import replay_run
 from dl.training.scripts import load_script
@@ -22,7 +23,7 @@ OPTIONS = {"log_every": 5, "eval_every": 10, "progress": False}
 def tiny(**changes):
     config, build = load_script(SCRIPT)
     chosen = config(**{"steps": 20, **changes})
-    return dataclasses.replace(build(chosen), config=chosen)
+    return built(build, chosen)
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +161,8 @@ def test_sinks_get_the_same_scalars(tmp_path):
     pytest.importorskip("tensorboardX")
     run = dl.train(tiny(), runs=tmp_path, name="x", tensorboard=True, **OPTIONS)
     assert list((run.folder.path / "tensorboard").glob("events*"))
+
+
+def test_an_experiment_changed_by_hand_is_not_rebuilt():
+    assert tiny().build is not None
+    assert dataclasses.replace(tiny(), patience=3).build is None

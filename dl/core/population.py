@@ -1,0 +1,136 @@
+"""Many runs in one program: hyper-parameters as traced values, and lanes over any function of them.
+
+An experiment is built by a pure ``build(config)``, so it can be built again *inside* a trace with some
+fields of the config traced. Fields for which that works (learning rates, decays, rates, seeds) become
+lanes of one compiled program; the others (widths, batch sizes, anything Python branches on) are
+structural and need a program each. A solo run passes the same fields as run-time values too: then it
+and a lane are the same program, and have the same bits.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+
+from dl.core.experiment import Batches, Experiment, built
+from dl.core.metrics import Metrics
+from dl.core.state import TrainState, init_state
+from dl.core.step import Step, eval_step, train_step, zero_metrics
+from dl.core.task import Batch
+
+Values = dict[str, Any]  # config fields that are traced, by name
+Mode = Literal["map", "vmap"]
+
+
+def population(function: Callable, mode: Mode | None, shared: int = 0) -> Callable:
+    """``function`` over lanes: every argument but the last ``shared`` has a leading axis ``[lanes]``.
+
+    ``map`` computes lane after lane with the very program of one (equal bits); ``vmap`` all at once
+    (fastest on wide machines; sums may round differently); None is the function itself.
+    """
+    if mode is None:
+        return function
+
+    def lanes(*args):
+        own, rest = args[: len(args) - shared], args[len(args) - shared :]
+
+        def lane(own):
+            return function(*own, *rest)
+
+        return jax.lax.map(lane, own) if mode == "map" else jax.vmap(lane)(own)
+
+    return lanes
+
+
+def step_of(experiment: Experiment) -> Step:
+    """The train step that an experiment describes."""
+    return train_step(
+        experiment.task,
+        experiment.optimizer,
+        ema=experiment.ema,
+        micro_batches=experiment.micro_batches,
+    )
+
+
+def evaluation_of(experiment: Experiment, values: Values) -> Callable[[TrainState, Batch], Metrics]:
+    """The evaluation of one batch that an experiment describes."""
+    return eval_step(rebuild(experiment, values).task)
+
+
+def rebuild(experiment: Experiment, values: Values) -> Experiment:
+    """The experiment with some fields of its config replaced, traced or not."""
+    if not values or experiment.build is None:
+        return experiment
+    return built(experiment.build, dataclasses.replace(experiment.config, **values))
+
+
+def graft(traced: Any, arrays: Any) -> Any:
+    """``traced`` batches with every leaf that is not a traced value taken from ``arrays``.
+
+    Keeps the data an argument of the program (the rebuilt experiment holds it as constants) while a
+    traced seed stays the lane's own.
+    """
+    if not isinstance(traced, type(arrays)):  # a window of streamed batches
+        return arrays
+    return jax.tree.map(lambda t, a: t if isinstance(t, jax.core.Tracer) else a, traced, arrays)
+
+
+def initial(experiment: Experiment, values: Values, data: Batches | Batch) -> TrainState:
+    """The state before the first step; ``data`` are batches, or one batch, to take shapes from."""
+    lane = rebuild(experiment, values)
+    batch = data if isinstance(data, dict) else data[0]
+    return init_state(lane.task, lane.optimizer, batch, lane.seed, lane.ema is not None)
+
+
+def empty_totals(experiment: Experiment, values: Values, data: Batches | Batch) -> Metrics:
+    """Empty training metrics of the shape that the experiment's step returns (nothing is computed)."""
+
+    def metrics(values, data):
+        state = initial(experiment, values, data)
+        batch = data if isinstance(data, dict) else data[0]
+        return step_of(rebuild(experiment, values))(state, batch)[1]
+
+    return zero_metrics(metrics, values, data)
+
+
+def liftable(experiment: Experiment) -> Values:
+    """The fields of the experiment's config that may be traced, with their values.
+
+    Tried are floats, and the integer called ``seed``; kept are those under which the experiment still
+    builds, initialises and steps. Empty for an experiment that does not know its ``build``.
+    """
+    config = experiment.config
+    if experiment.build is None or not dataclasses.is_dataclass(config):
+        return {}
+    wanted = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if isinstance(getattr(config, field.name), float)
+        or (field.name == "seed" and 0 <= getattr(config, field.name) < 2**31)
+    }
+    first = experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
+
+    def works(values: Values) -> bool:
+        def probe(values, data):
+            lane = rebuild(experiment, values)
+            batches = data if isinstance(data, dict) else graft(lane.data, data)
+            state = initial(experiment, values, batches)
+            batch = batches if isinstance(batches, dict) else batches[state.step]
+            if lane.steps != experiment.steps:
+                raise ValueError
+            return step_of(lane)(state, batch)
+
+        try:
+            jax.eval_shape(probe, values, first)
+        except Exception:  # any failure means the same: Python needs the value itself
+            return False
+        return True
+
+    if not wanted or works(wanted):
+        return wanted
+    kept: Values = {}
+    for name, value in wanted.items():
+        if works({**kept, name: value}):
+            kept[name] = value
+    return kept

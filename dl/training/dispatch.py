@@ -1,0 +1,70 @@
+"""Sends steps to the device in pieces, always one piece ahead of the one waited for."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dl.training import faults
+from dl.training.feed import Resident, Streamed
+from dl.training.programs import TrainProgram
+
+SECONDS = 0.3  # of a piece: short enough for a live bar and a quick Ctrl-C
+
+
+class Dispatcher:
+    """Runs a train program from event to event.
+
+    How many steps a piece holds is measured and adapts to the machine; no bit depends on it.
+
+    Attributes:
+      program: what to run; source: where its batches come from.
+      between: called with the step before every piece is sent; true asks to stop.
+      settle: called with each piece's ``finite`` (of every lane) and the newest state.
+    """
+
+    def __init__(
+        self,
+        program: TrainProgram,
+        source: Resident | Streamed,
+        between: Callable[[int], bool],
+        settle: Callable[[np.ndarray, Any], None],
+    ):
+        self.program, self.source = program, source
+        self.between, self.settle = between, settle
+        self.steps = 0  # taken so far
+        self._count, self._pace = 1, float("inf")
+        self._running: tuple[Any, int, float] | None = None
+
+    def to(
+        self, step: int, target: int, state: Any, totals: Any, active: np.ndarray | None = None
+    ) -> tuple[int, Any, Any]:
+        """Go from ``step`` to ``target``, or to where ``between`` asks to stop: (step, state, totals)."""
+        while step < target and not self.between(step):
+            batches, available = self.source.at(step)
+            size = min(self._count, available, target - step, _until_kill(step))
+            begun = time.perf_counter()
+            state, totals, finite = self.program(state, totals, batches, size, active)
+            step += size
+            self.steps += size
+            before, self._running = self._running, (finite, size, begun)
+            if before is not None:
+                self._finish(before, state)
+            faults.reach("step", step)
+        if self._running is not None:
+            last, self._running = self._running, None
+            self._finish(last, state)
+        return step, state, totals
+
+    def _finish(self, piece: tuple[Any, int, float], state: Any) -> None:
+        finite, size, begun = piece
+        self.settle(np.asarray(finite), state)
+        self._pace = min(self._pace, (time.perf_counter() - begun) / size)
+        self._count = int(np.clip(SECONDS / max(self._pace, 1e-9), 1, 2**20))
+
+
+def _until_kill(step: int) -> int:
+    """Steps to a kill asked for, so that a piece ends there exactly."""
+    at = faults.next_kill("step")
+    return 2**31 if at is None or at <= step else at - step

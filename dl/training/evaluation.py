@@ -1,0 +1,85 @@
+"""Evaluation of whole sets, by programs compiled once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from dl.core.experiment import Batches, Experiment
+from dl.core.metrics import Metrics, compute
+from dl.core.population import Mode, Values
+from dl.core.state import TrainState
+from dl.training.feed import feed
+from dl.training.programs import EvalProgram
+
+
+class Evaluation:
+    """Metrics of named sets, for one run or for every lane of a sweep.
+
+    Attributes:
+      seconds: spent compiling so far.
+    """
+
+    def __init__(
+        self, experiment: Experiment, values: Values | None = None, mode: Mode | None = None
+    ):
+        self.experiment, self.values, self.mode = experiment, values, mode
+        self.seconds = 0.0
+        self._programs: dict[str, EvalProgram] = {}
+        self._resident: dict[str, Any] = {}
+
+    def __call__(
+        self,
+        state: TrainState,
+        sets: dict[str, Batches],
+        between: Callable[[], None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """``{'validation/loss': ...}`` for each lane (one for a run without lanes).
+
+        ``between`` is called after every batch where it is given.
+        """
+        found: list[dict[str, Any]] | None = None
+        for name, batches in sets.items():
+            totals = jax.device_get(self._totals(state, name, batches, between))
+            lanes = self._lanes(totals)
+            found = found if found is not None else [{} for _ in lanes]
+            for place, lane in enumerate(lanes):
+                metrics: dict[str, Any] = dict(compute(lane))
+                if self.experiment.measure is not None:
+                    variables = pick(state, place, self.mode).eval_variables
+                    metrics |= self.experiment.measure(variables, name)
+                found[place] |= {f"{name}/{key}": value for key, value in metrics.items()}
+        return found or [{}]
+
+    def _lanes(self, totals: Metrics) -> list[Metrics]:
+        if self.mode is None:
+            return [totals]
+        count = len(next(iter(totals.values())).weight)
+        return [jax.tree.map(lambda x, i=place: np.asarray(x)[i], totals) for place in range(count)]
+
+    def _totals(self, state, name, batches, between) -> Metrics:
+        streamed = hasattr(batches, "iterate")
+        source = self._resident.get(name) or feed(batches)
+        if not streamed:
+            self._resident[name] = source
+        if name not in self._programs:
+            program = EvalProgram(self.experiment, state, source.at(0)[0], self.values, self.mode)
+            self.seconds += program.seconds
+            self._programs[name] = program
+        program, index, total = self._programs[name], 0, len(batches)  # type: ignore[arg-type]
+        totals = program.zeros()
+        while index < total:
+            window, available = source.at(index)
+            count = min(available, total - index, total if between is None else 1)
+            totals = program(state, totals, window, index, count)
+            index += count
+            if between is not None:
+                between()
+        source.close()
+        return totals
+
+
+def pick(tree: Any, lane: int, mode: Mode | None) -> Any:
+    """One lane of a stacked tree; the tree itself where there are no lanes."""
+    return tree if mode is None else jax.tree.map(lambda x: x[lane], tree)

@@ -1,0 +1,53 @@
+"""What to say of a loss that was not finite."""
+
+import jax
+import jax.numpy as jnp
+
+from dl.core.errors import NonFiniteError
+from dl.core.experiment import Experiment
+from dl.core.metrics import compute
+from dl.core.population import Values, rebuild
+from dl.core.random import purpose_key
+from dl.core.state import TrainState, path_name
+from dl.core.step import gradient
+
+
+def non_finite(
+    experiment: Experiment, state: TrainState, values: Values, saved: list[int]
+) -> NonFiniteError:
+    """The post-mortem of a step whose loss was not finite, redone from the state before it.
+
+    ``saved`` are the steps of the checkpoints there are.
+    """
+    step = int(state.step)
+    lane = rebuild(experiment, values)
+    batch = lane.data[step]
+    key = purpose_key(state.key, "loss", state.step)
+    grads, aux = jax.jit(gradient(lane.task))(state.variables, batch, key)
+
+    def bad(tree):
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return [path_name(path) for path, x in leaves if not jnp.isfinite(x.astype(float)).all()]
+
+    loss = compute({"loss": aux.metrics["loss"]})["loss"]
+    params, inputs = bad(state.variables["params"]), bad(_floats(batch))
+    rows = [int(i) for i in lane.data.indices(step)]
+    where = (
+        f"in the input column {inputs[0]!r}"
+        if inputs
+        else f"first in the parameter {params[0]!r}"
+        if params
+        else f"first in the gradient of {bad(grads)[0]!r}"
+        if bad(grads)
+        else "in the loss alone"
+    )
+    last = f"the last good checkpoint, step {max(saved)}, is intact" if saved else "none was saved"
+    return NonFiniteError(
+        f"the loss became {loss} at step {step}, {where}; batch rows {rows[:8]}"
+        f"{'...' if len(rows) > 8 else ''}; {last}. Look at those rows, lower the learning rate, or "
+        "clip gradients"
+    )
+
+
+def _floats(batch):
+    return {k: v for k, v in batch.items() if jnp.issubdtype(v.dtype, jnp.floating)}
