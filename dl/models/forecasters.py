@@ -10,10 +10,11 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dl.models.layers import Dense, Dropout, LayerNorm
+from dl.models.rnn import RNN, lstm
+
 # The spread the reference implementations start their linear maps with: uniform +-1/sqrt(inputs).
-_Linear = partial(
-    nn.Dense, kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-)
+_Linear = partial(Dense, kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"))
 
 
 class RevIN(nn.Module):
@@ -62,7 +63,7 @@ class TimeLinear(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout)(x, train=train)
         if not self.individual:
             return jnp.swapaxes(_Linear(self.horizon, name="linear")(jnp.swapaxes(x, 1, 2)), 1, 2)
         each = nn.vmap(
@@ -137,11 +138,8 @@ class LSTMForecaster(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         batch, _, variables = x.shape
-        h = x
-        for _ in range(self.layers):
-            h = nn.RNN(nn.OptimizedLSTMCell(self.hidden))(h)
-            h = nn.Dropout(self.dropout, deterministic=not train)(h)
-        return nn.Dense(self.horizon * variables)(h[:, -1]).reshape(batch, self.horizon, variables)
+        h, _ = RNN(self.hidden, lstm, self.layers, dropout=self.dropout)(x, train=train)
+        return Dense(self.horizon * variables)(h[:, -1]).reshape(batch, self.horizon, variables)
 
 
 class CausalConv(nn.Module):
@@ -158,7 +156,7 @@ class CausalConv(nn.Module):
         padded = jnp.pad(x, ((0, 0), (reach, 0), (0, 0)))
         # Shifted copies times one matrix: quick on every platform, compiled loops on CPU included.
         taps = [padded[:, i * self.dilation :][:, : x.shape[1]] for i in range(self.window)]
-        return nn.Dense(self.features)(jnp.concatenate(taps, axis=-1))
+        return Dense(self.features)(jnp.concatenate(taps, axis=-1))
 
 
 class TCN(nn.Module):
@@ -178,10 +176,10 @@ class TCN(nn.Module):
         batch, _, variables = x.shape
         h = x
         for block, width in enumerate(self.widths):
-            residual = h if h.shape[-1] == width else nn.Dense(width)(h)
+            residual = h if h.shape[-1] == width else Dense(width)(h)
             for _ in range(2):
                 h = CausalConv(width, self.window, 2**block)(h)
-                h = self.activation(nn.LayerNorm()(h))
-                h = nn.Dropout(self.dropout, deterministic=not train)(h)
+                h = self.activation(LayerNorm()(h))
+                h = Dropout(self.dropout)(h, train=train)
             h = h + residual
-        return nn.Dense(self.horizon * variables)(h[:, -1]).reshape(batch, self.horizon, variables)
+        return Dense(self.horizon * variables)(h[:, -1]).reshape(batch, self.horizon, variables)

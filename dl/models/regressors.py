@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 
 from dl.models.convolution import Conv
+from dl.models.layers import Dense, Dropout
+from dl.models.rnn import RNN, lstm
 
 
 class ConvRegressor(nn.Module):
@@ -37,24 +39,24 @@ class ConvRegressor(nn.Module):
             kernel = (window,) if self.mixed else (window, 1)
             x = self.activation(Conv(width, kernel)(x))
         x = x.reshape(x.shape[0], -1)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = self.activation(nn.Dense(self.hidden)(x))
-        return nn.Dense(1)(x)[..., 0]
+        x = Dropout(self.dropout)(x, train=train)
+        x = self.activation(Dense(self.hidden)(x))
+        return Dense(1)(x)[..., 0]
 
 
 class LSTMRegressor(nn.Module):
     """LSTM layers over the window; a hidden layer reads the last state (Zheng et al. 2017, "Long
     short-term memory network for remaining useful life estimation")."""
 
-    widths: Sequence[int] = (64, 64)
+    features: int = 64
+    layers: int = 2
     hidden: int = 32
     dropout: float = 0.2
     activation: Callable = nn.relu
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
-        for width in self.widths:
-            x = nn.RNN(nn.OptimizedLSTMCell(width))(x)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = self.activation(nn.Dense(self.hidden)(x[:, -1]))
-        return nn.Dense(1)(x)[..., 0]
+        x, _ = RNN(self.features, lstm, self.layers, dropout=self.dropout)(x, train=train)
+        x = Dropout(self.dropout)(x[:, -1], train=train)
+        x = self.activation(Dense(self.hidden)(x))
+        return Dense(1)(x)[..., 0]

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dl.models.convolution import Conv
+from dl.models.layers import Dense
 
 _kernel = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _Conv = partial(Conv, use_bias=False, kernel_init=_kernel)
@@ -107,7 +108,7 @@ class ResNet(nn.Module):
     def __call__(self, x, *, train: bool = False):
         features = ResNetFeatures(self.stages, self.block, self.width, self.small_images)
         x = jnp.mean(features(x, train=train)[-1], axis=(1, 2))
-        return nn.Dense(self.classes)(x)
+        return Dense(self.classes)(x)
 
 
 ResNet18 = partial(ResNet, stages=(2, 2, 2, 2), block=BasicBlock)

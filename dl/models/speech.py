@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from dl.models.audio import frame_mask, spec_augment
 from dl.models.convolution import Conv
+from dl.models.layers import Dense, Dropout, LayerNorm
+from dl.models.rnn import RNN, lstm
 
 
 def _halved(frames):
@@ -39,13 +41,14 @@ class ConvEncoder(nn.Module):
             x = nn.max_pool(x, strides, strides=strides, padding="SAME")
             frames = _halved(frames) if strides[0] == 2 else frames
         x = x.reshape(*x.shape[:2], -1)
-        return nn.Dropout(self.dropout, deterministic=not train)(x), frames
+        return Dropout(self.dropout)(x, train=train), frames
 
 
 class BiLSTMEncoder(nn.Module):
     """Bidirectional LSTM layers over ``stack`` neighbouring frames at a time (Graves & Schmidhuber 2005)."""
 
-    widths: Sequence[int] = (96, 96)
+    features: int = 96
+    layers: int = 2
     stack: int = 2
     dropout: float = 0.2
 
@@ -55,11 +58,9 @@ class BiLSTMEncoder(nn.Module):
         x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % self.stack), (0, 0)))
         x = x.reshape(x.shape[0], -1, x.shape[2] * self.stack)
         frames = -(-frames // self.stack)
-        for width in self.widths:
-            forward, backward = (nn.RNN(nn.OptimizedLSTMCell(width)) for _ in range(2))
-            x = nn.Bidirectional(forward, backward)(x, seq_lengths=frames)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return x, frames
+        body = RNN(self.features, lstm, self.layers, bidirectional=True, dropout=self.dropout)
+        x, _ = body(x, frame_mask(frames, x.shape[1]), train=train)
+        return Dropout(self.dropout)(x, train=train), frames
 
 
 class DepthwiseConv(nn.Module):
@@ -94,23 +95,23 @@ class ConformerBlock(nn.Module):
         size, real = x.shape[-1], mask[..., None]
 
         def drop(h):
-            return nn.Dropout(self.dropout, deterministic=not train)(h)
+            return Dropout(self.dropout)(h, train=train)
 
         def feed_forward(h):
-            h = nn.swish(nn.Dense(self.expansion * size)(nn.LayerNorm()(h)))
-            return drop(nn.Dense(size)(drop(h)))
+            h = nn.swish(Dense(self.expansion * size)(LayerNorm()(h)))
+            return drop(Dense(size)(drop(h)))
 
         x = x + 0.5 * feed_forward(x)
         attention = nn.MultiHeadDotProductAttention(
             self.heads, dropout_rate=self.dropout, deterministic=not train
         )
-        x = x + drop(attention(nn.LayerNorm()(x), mask=mask[:, None, None, :] > 0))
-        h = nn.Dense(2 * size)(nn.LayerNorm()(x))
+        x = x + drop(attention(LayerNorm()(x), mask=mask[:, None, None, :] > 0))
+        h = Dense(2 * size)(LayerNorm()(x))
         h = DepthwiseConv(self.window)(nn.glu(h) * real)
         h = nn.BatchNorm(use_running_average=not train, momentum=0.9)(h, mask=real > 0)
-        x = x + drop(nn.Dense(size)(nn.swish(h)))
+        x = x + drop(Dense(size)(nn.swish(h)))
         x = x + 0.5 * feed_forward(x)
-        return nn.LayerNorm()(x) * real
+        return LayerNorm()(x) * real
 
 
 def sinusoids(time: int, size: int) -> jax.Array:
@@ -138,8 +139,8 @@ class ConformerEncoder(nn.Module):
             x = nn.relu(Conv(self.size // 2, (3, 3), (2, 2), padding=((1, 1), (1, 1)))(x))
             frames = _halved(frames)
             x = x * frame_mask(frames, x.shape[1])[..., None, None]
-        x = nn.Dense(self.size)(x.reshape(*x.shape[:2], -1)) + sinusoids(x.shape[1], self.size)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dense(self.size)(x.reshape(*x.shape[:2], -1)) + sinusoids(x.shape[1], self.size)
+        x = Dropout(self.dropout)(x, train=train)
         mask = frame_mask(frames, x.shape[1])
         for _ in range(self.layers):
             block = ConformerBlock(self.heads, window=self.window, dropout=self.dropout)
@@ -164,7 +165,7 @@ class SpeechClassifier(nn.Module):
         x = _augmented(self, x, frames, train)
         x, frames = self.encoder(x, frames, train=train)
         real = frame_mask(frames, x.shape[1])[..., None]
-        return nn.Dense(self.classes)((x * real).sum(1) / jnp.maximum(real.sum(1), 1.0))
+        return Dense(self.classes)((x * real).sum(1) / jnp.maximum(real.sum(1), 1.0))
 
 
 class SpeechRecognizer(nn.Module):
@@ -180,7 +181,7 @@ class SpeechRecognizer(nn.Module):
     def __call__(self, x, frames, *, train: bool = False):
         x = _augmented(self, x, frames, train)
         x, frames = self.encoder(x, frames, train=train)
-        return nn.Dense(1 + self.tokens)(x), frames
+        return Dense(1 + self.tokens)(x), frames
 
 
 def _augmented(module, x, frames, train):

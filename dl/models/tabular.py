@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from dl.models.layers import Dense, Dropout, LayerNorm
+
 # Uniform +-1/sqrt(inputs), what the papers' own implementations start linear maps with.
 _uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-2, out_axis=-1)
 
@@ -173,9 +175,9 @@ class TabularMLP(nn.Module):
     def __call__(self, numerical, missing, categorical, *, train: bool = False):
         x = FlatFeatures(self.cardinalities, self.embedding)(numerical, missing, categorical)
         for width in self.widths:
-            x = nn.relu(nn.Dense(width, kernel_init=_uniform)(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.outputs, kernel_init=_uniform)(x)
+            x = nn.relu(Dense(width, kernel_init=_uniform)(x))
+            x = Dropout(self.dropout)(x, train=train)
+        return Dense(self.outputs, kernel_init=_uniform)(x)
 
 
 class TabularResNet(nn.Module):
@@ -197,13 +199,13 @@ class TabularResNet(nn.Module):
             return nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
 
         x = FlatFeatures(self.cardinalities, self.embedding)(numerical, missing, categorical)
-        x = nn.Dense(self.width, kernel_init=_uniform)(x)
+        x = Dense(self.width, kernel_init=_uniform)(x)
         for _ in range(self.blocks):
-            h = nn.relu(nn.Dense(self.hidden, kernel_init=_uniform)(norm(x)))
-            h = nn.Dropout(self.hidden_dropout, deterministic=not train)(h)
-            h = nn.Dense(self.width, kernel_init=_uniform)(h)
-            x = x + nn.Dropout(self.dropout, deterministic=not train)(h)
-        return nn.Dense(self.outputs, kernel_init=_uniform)(nn.relu(norm(x)))
+            h = nn.relu(Dense(self.hidden, kernel_init=_uniform)(norm(x)))
+            h = Dropout(self.hidden_dropout)(h, train=train)
+            h = Dense(self.width, kernel_init=_uniform)(h)
+            x = x + Dropout(self.dropout)(h, train=train)
+        return Dense(self.outputs, kernel_init=_uniform)(nn.relu(norm(x)))
 
 
 class FTTransformer(nn.Module):
@@ -242,15 +244,15 @@ class FTTransformer(nn.Module):
         x = jnp.concatenate(tokens, axis=1)
         hidden = int(self.size * self.expansion)
         for layer in range(self.layers):
-            h = nn.LayerNorm()(x) if layer else x
+            h = LayerNorm()(x) if layer else x
             attention = nn.MultiHeadDotProductAttention(
                 self.heads, dropout_rate=self.attention_dropout, deterministic=not train
             )
             # Only the row's token is read after the last layer, so only it asks there.
             query, x = (h[:, :1], x[:, :1]) if layer == self.layers - 1 else (h, x)
             x = x + attention(query, h)
-            h = nn.LayerNorm()(x)
-            value, gate = jnp.split(nn.Dense(2 * hidden, kernel_init=_uniform)(h), 2, axis=-1)
-            h = nn.Dropout(self.dropout, deterministic=not train)(value * nn.relu(gate))
-            x = x + nn.Dense(self.size, kernel_init=_uniform)(h)
-        return nn.Dense(self.outputs, kernel_init=_uniform)(nn.relu(nn.LayerNorm()(x[:, 0])))
+            h = LayerNorm()(x)
+            value, gate = jnp.split(Dense(2 * hidden, kernel_init=_uniform)(h), 2, axis=-1)
+            h = Dropout(self.dropout)(value * nn.relu(gate), train=train)
+            x = x + Dense(self.size, kernel_init=_uniform)(h)
+        return Dense(self.outputs, kernel_init=_uniform)(nn.relu(LayerNorm()(x[:, 0])))

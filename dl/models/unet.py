@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dl.models.convolution import Conv
+from dl.models.layers import Dense, Dropout
 
 
 class UNet(nn.Module):
@@ -42,11 +43,11 @@ class UNet(nn.Module):
             skips.append(x)
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
         x = pair(x, self.widths[-1])
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout)(x, train=train)
         for width, skip in zip(reversed(self.widths[:-1]), reversed(skips), strict=True):
-            x = depth_to_space(nn.Dense(4 * width)(x))  # a 2x2 transposed convolution of stride 2
+            x = depth_to_space(Dense(4 * width)(x))  # a 2x2 transposed convolution of stride 2
             x = pair(jnp.concatenate([skip, x], axis=-1), width)
-        return nn.Dense(self.classes)(x)
+        return Dense(self.classes)(x)
 
 
 def depth_to_space(x):

@@ -14,7 +14,7 @@ X = jax.random.normal(jax.random.key(0), (3, 12, 5))
     [
         ConvRegressor((2, 2), window=4, hidden=6),
         ConvRegressor((2, 2), window=4, hidden=6, mixed=True),
-        LSTMRegressor((4,), hidden=3),
+        LSTMRegressor(4, 1, hidden=3),
     ],
     ids=["per sensor", "mixed", "lstm"],
 )

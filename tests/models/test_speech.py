@@ -19,7 +19,7 @@ X = jax.random.normal(jax.random.key(0), (2, 21, 8))
 FRAMES = jnp.array([21, 10])
 ENCODERS = [
     ConvEncoder((4, 4), halvings=2),
-    BiLSTMEncoder((4,), stack=4),
+    BiLSTMEncoder(4, 1, stack=4),
     ConformerEncoder(8, layers=1, heads=2, window=5),
 ]
 
@@ -48,7 +48,7 @@ def test_training_masks_features_and_changes_statistics():
 
 
 def test_recognizer_gives_a_blank_and_every_token():
-    model = SpeechRecognizer(BiLSTMEncoder((4,)), 10)
+    model = SpeechRecognizer(BiLSTMEncoder(4, 1), 10)
     (logits, frames), _ = jax.jit(model.init_with_output)(jax.random.key(1), X, FRAMES)
     assert logits.shape == (2, 11, 11)
     assert frames.tolist() == [11, 5]

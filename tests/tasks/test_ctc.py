@@ -38,7 +38,7 @@ def padded(tokens, size=8):
 
 
 def test_token_error_is_jiwers_and_scores_do_not_depend_on_padding():
-    task = ctc(SpeechRecognizer(BiLSTMEncoder((4,)), 3), speech_features(mels=8))
+    task = ctc(SpeechRecognizer(BiLSTMEncoder(4, 1), 3), speech_features(mels=8))
     variables = jax.jit(task.init)(KEY, BATCH)
     logits, frames = jax.jit(task.predict)(variables, BATCH)
     evaluate = jax.jit(task.evaluate)
@@ -56,7 +56,7 @@ def test_token_error_is_jiwers_and_scores_do_not_depend_on_padding():
 
 
 def test_loss_is_the_sum_over_alignments():
-    task = ctc(SpeechRecognizer(BiLSTMEncoder((4,), stack=4), 2), speech_features(mels=8))
+    task = ctc(SpeechRecognizer(BiLSTMEncoder(4, 1, stack=4), 2), speech_features(mels=8))
     batch = {
         "waveform": BATCH["waveform"][:1, :1480],
         "length": np.array([1480]),
@@ -129,7 +129,7 @@ def test_speech_classification_learns_one_batch():
     import optax
 
     task = speech_classification(
-        SpeechClassifier(BiLSTMEncoder((8,), dropout=0.0), 3), speech_features(mels=8)
+        SpeechClassifier(BiLSTMEncoder(8, 1, dropout=0.0), 3), speech_features(mels=8)
     )
     batch = BATCH | {"label": np.array([0, 1, 2, 1], np.int32)}
     params = jax.jit(task.init)(KEY, batch)["params"]

@@ -15,7 +15,7 @@ BATCH = {
     "rul": 60 + 10 * jax.random.normal(jax.random.key(1), (5,)),
 }
 TASK = regression(
-    LSTMRegressor((4,), hidden=3),
+    LSTMRegressor(4, 1, hidden=3),
     inputs="window",
     target="rul",
     centre=60.0,
