@@ -1,0 +1,200 @@
+"""Scaled dot-product attention, one function for every platform (Vaswani et al. 2017)."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dl.core.errors import UserError
+from dl.models.layers import Dense
+
+
+def attention(q, k, v, *, bias=None, mask=None, causal: bool = False, scale: float | None = None):
+    """``softmax(scale * q k^T + bias) v``, by whatever the platform does fastest.
+
+    On GPU, half precision takes cuDNN's flash attention; on CPU, :func:`columns_attention`; all else
+    XLA's own. The softmax is in float32 everywhere.
+
+    Args:
+      q: ``[batch, time, heads, dim]``.
+      k, v: ``[batch, source, kv_heads, dim]``; ``kv_heads`` must divide ``heads``, and each serves
+        ``heads / kv_heads`` neighbouring heads of q (Ainslie et al. 2023, grouped-query attention).
+      bias: added to the scores, broadcastable to ``[batch, heads, time, source]``.
+      mask: boolean, the same shape; False hides. A query that sees nothing gets something finite.
+      causal: a query sees only keys at its own place and before.
+      scale: ``1 / sqrt(dim)`` by default.
+
+    Returns:
+      Like q.
+    """
+    if q.shape[2] % k.shape[2]:
+        raise UserError(f"{q.shape[2]} heads cannot share {k.shape[2]} key-value heads evenly")
+    if jax.default_backend() == "cpu" and q.shape[1] > 1:
+        return columns_attention(q, k, v, bias=bias, mask=mask, causal=causal, scale=scale)
+    masked = bias is not None or mask is not None
+    return jax.nn.dot_product_attention(
+        q,
+        k,
+        v,
+        bias,
+        mask,
+        is_causal=causal,
+        scale=scale,
+        implementation="cudnn" if _cudnn_takes(q, k, masked) else None,
+    )
+
+
+def _cudnn_takes(q, k, masked: bool) -> bool:
+    """Whether cuDNN's flash attention can do this; a single query gains nothing from it."""
+    time, source, dim = q.shape[1], k.shape[1], q.shape[3]
+    return (
+        jax.default_backend() == "gpu"
+        and q.dtype in (jnp.bfloat16, jnp.float16)
+        and time > 1
+        and dim % 8 == 0
+        and dim <= 128
+        and not (masked and (time % 2 or source % 2))
+    )
+
+
+def columns_attention(q, k, v, *, bias=None, mask=None, causal=False, scale=None):
+    """:func:`attention` with the scores transposed, ``[batch, kv_heads, source, heads' queries]``.
+
+    XLA for CPU reduces over columns four times faster than over rows, and multiplies batches of
+    matrices fastest when neither needs transposing, which this order spares all but the small ones.
+    """
+    batch, time, heads, dim = q.shape
+    source, groups = k.shape[1], k.shape[2]
+    scale = 1.0 / math.sqrt(dim) if scale is None else scale
+    q = q.reshape(batch, time, groups, heads // groups, dim).transpose(0, 2, 4, 3, 1)
+    q = q.reshape(batch, groups, dim, -1)
+    k = k.transpose(0, 2, 1, 3)
+    v = v.transpose(0, 2, 3, 1)
+    scores = jnp.matmul(k, q, preferred_element_type=jnp.float32) * scale
+    scores = scores.reshape(batch, groups, source, heads // groups, time)
+    if bias is not None:
+        scores = scores + _columns(bias, groups)
+    if mask is not None:
+        scores = jnp.where(_columns(mask, groups), scores, HIDDEN)
+    if causal:
+        seen = jnp.arange(source)[:, None] <= jnp.arange(time)
+        scores = jnp.where(seen[:, None], scores, HIDDEN)
+    scores = scores.reshape(batch, groups, source, -1)
+    weights = jax.nn.softmax(scores, axis=2).astype(v.dtype)
+    out = jnp.matmul(v, weights).reshape(batch, groups, dim, -1, time)
+    return out.transpose(0, 4, 1, 3, 2).reshape(batch, time, heads, dim)
+
+
+HIDDEN = -1e30  # finite, so that a row that sees nothing has no NaN
+
+
+def _columns(x, groups):
+    """``[batch, heads, time, source]``, or 1 for any, as ``[batch, groups, source, heads', time]``."""
+    x = x.reshape((1,) * (4 - x.ndim) + x.shape)
+    split = (1, 1) if x.shape[1] == 1 else (groups, x.shape[1] // groups)
+    x = x.reshape(x.shape[0], *split, *x.shape[2:])
+    return x.transpose(0, 1, 4, 2, 3)
+
+
+def attention_weights(q, k, *, mask=None, causal: bool = False):
+    """The softmax itself, ``[batch, heads, time, source]``: to look at, not to compute with."""
+    k = jnp.repeat(k, q.shape[2] // k.shape[2], axis=2)
+    scores = jnp.einsum("bthd,bshd->bhts", q, k).astype(jnp.float32) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = jnp.where(mask, scores, HIDDEN)
+    if causal:
+        scores = jnp.where(jnp.tri(q.shape[1], k.shape[1], dtype=bool), scores, HIDDEN)
+    return jax.nn.softmax(scores, axis=-1)
+
+
+def rotate(x, positions, base: float):
+    """Rotary position embedding of ``x [batch, time, heads, dim]`` at ``positions [time]`` (Su et al.
+    2021, RoFormer): feature i pairs with ``i + dim / 2``, as in GPT-NeoX and LLaMA."""
+    half = x.shape[-1] // 2
+    rate = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = positions.astype(jnp.float32)[:, None] * rate
+    cos, sin = jnp.cos(angle)[:, None], jnp.sin(angle)[:, None]
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens so far, in every layer.
+
+    Attributes:
+      key, value: ``[layers, batch, length, kv_heads, dim]``.
+      used: int32 scalar, tokens so far.
+      memory: keys and values of what a decoder attends to, and its mask ``[1, batch, source]``; None
+        until the first call.
+    """
+
+    key: jax.Array
+    value: jax.Array
+    used: jax.Array
+    memory: tuple[jax.Array, jax.Array, jax.Array] | None = None
+
+
+class Attention(nn.Module):
+    """Multi-head attention with its projections: of the input to itself, or to a memory.
+
+    Attributes:
+      heads, kv_heads: of queries and of keys and values (None: as many).
+      rope: base of the rotary positions, or None for none.
+      out_init: initialiser of the output projection.
+    """
+
+    heads: int
+    kv_heads: int | None = None
+    rope: float | None = None
+    bias: bool = True
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    out_init: Callable = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x, memory=None, *, mask=None, causal=False, cache=None, layer=0, known=None):
+        """``[batch, time, width]`` to the same, the cache's new keys and values, and the memory's.
+
+        Args:
+          memory: ``[batch, source, width]`` to attend to instead of x.
+          known: the memory's ``(keys, values)`` where an earlier call has computed them.
+          cache: ``(key, value, used)`` as in :class:`Cache`; ``layer`` is this layer's place there.
+        """
+        batch, time, width = x.shape
+        kv_heads, dim = self.kv_heads or self.heads, width // self.heads
+        if width % self.heads or (self.rope and dim % 2):
+            raise UserError(f"width {width} cannot be cut into {self.heads} heads of even size")
+
+        def project(name, inputs, heads):
+            dense = Dense(heads * dim, self.bias, kernel_init=self.kernel_init, name=name)
+            return dense(inputs).reshape(batch, -1, heads, dim)
+
+        if memory is None and known is None:
+            joint = project("qkv", x, self.heads + 2 * kv_heads)
+            q, k, v = jnp.split(joint, [self.heads, self.heads + kv_heads], axis=2)
+        else:
+            q = project("query", x, self.heads)
+            if known is None:
+                known = tuple(jnp.split(project("key_value", memory, 2 * kv_heads), 2, axis=2))
+            k, v = known
+        if self.rope:
+            positions = jnp.arange(time) + (0 if cache is None else cache[2])
+            q, k = rotate(q, positions, self.rope), rotate(k, positions, self.rope)
+        if cache is not None:
+            keys, values, used = cache
+            place = (layer, 0, used, 0, 0)
+            keys = jax.lax.dynamic_update_slice(keys, k[None].astype(keys.dtype), place)
+            values = jax.lax.dynamic_update_slice(values, v[None].astype(values.dtype), place)
+            cache = keys, values, used
+            k, v = keys[layer].astype(q.dtype), values[layer].astype(q.dtype)
+            seen = jnp.arange(k.shape[1]) <= used + jnp.arange(time)[:, None]
+            mask, causal = (seen if mask is None else mask & seen), False
+        if mask is not None:
+            mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
+        if self.is_mutable_collection("intermediates"):
+            self.sow("intermediates", "weights", attention_weights(q, k, mask=mask, causal=causal))
+        out = attention(q, k, v, mask=mask, causal=causal).reshape(batch, time, width)
+        out = Dense(width, self.bias, kernel_init=self.out_init, name="out")(out)
+        return out, cache, known

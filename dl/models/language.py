@@ -1,0 +1,157 @@
+"""Token models made of a Transformer: GPT, BERT, encoder-decoder.
+
+GPT is ``LanguageModel(vocabulary, Transformer(..., causal=True), positions=1024)`` (Radford et al. 2019);
+LLaMA's kind has ``rope=10000.0, norm=RMSNorm, gated=True, activation=nn.silu, bias=False`` and
+``kv_heads`` in the body and no positions (Touvron et al. 2023); BERT is the same with ``causal=False``
+(Devlin et al. 2019).
+"""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dl.core.errors import UserError
+from dl.models.attention import Cache
+from dl.models.layers import Dense, Dropout
+from dl.models.transformer import Transformer
+
+_TOKENS = nn.initializers.normal(0.02)
+
+
+class LanguageModel(nn.Module):
+    """Token embedding, Transformer, logits over the vocabulary at every place.
+
+    Called as every language model here: ``[batch, time]`` int tokens and a carry (a key-value cache),
+    or None, to ``[batch, time, vocabulary]`` logits and the carry after them.
+
+    Attributes:
+      positions: places in the table of learned positions; 0 where the body has rotary ones.
+      tied: the output's kernel is the embedding (Press & Wolf 2017).
+    """
+
+    vocabulary: int
+    body: Transformer
+    positions: int = 0
+    tied: bool = True
+
+    def initial_carry(self, batch: int, length: int) -> Cache:
+        """An empty cache for texts of up to ``length`` tokens."""
+        if self.positions and length > self.positions:
+            raise UserError(f"{length} tokens are more than the model's {self.positions} positions")
+        return self.body.initial_cache(batch, length)
+
+    def setup(self):
+        self.embedding = nn.Embed(self.vocabulary, self.body.width, embedding_init=_TOKENS)
+        if self.positions:
+            shape = (self.positions, self.body.width)
+            self.place = self.param("positions", _TOKENS, shape)
+        if not self.tied:
+            self.head = Dense(self.vocabulary, use_bias=False)
+
+    def hidden(self, tokens, *, mask=None, carry=None, train: bool = False):
+        """``[batch, time, width]`` before the output layer, and the carry."""
+        x = self.embedding(tokens)
+        if self.positions:
+            time = tokens.shape[1]
+            if time > self.positions:
+                raise UserError(f"{time} tokens are more than the {self.positions} positions")
+            used = 0 if carry is None else carry.used
+            x = x + jax.lax.dynamic_slice_in_dim(self.place, used, time)
+        return self.body(x, mask=mask, cache=carry, train=train)
+
+    def __call__(self, tokens, *, mask=None, carry=None, train: bool = False):
+        x, carry = self.hidden(tokens, mask=mask, carry=carry, train=train)
+        rows = x.reshape(-1, x.shape[-1])
+        rows = self.embedding.attend(rows) if self.tied else self.head(rows)
+        return rows.reshape(*tokens.shape, self.vocabulary), carry
+
+
+class EncoderDecoder(nn.Module):
+    """Source tokens to target tokens, one vocabulary for both, its embedding tied to the output.
+
+    Attributes:
+      encoder, decoder: bodies of one width; the decoder ``causal=True, cross=True``.
+      positions: places in each side's table of learned positions; 0 where the bodies have rotary ones.
+      pad: the token that fills a row, hidden from attention in the source.
+    """
+
+    vocabulary: int
+    encoder: Transformer
+    decoder: Transformer
+    positions: int = 0
+    pad: int = 0
+
+    def setup(self):
+        self.embedding = nn.Embed(self.vocabulary, self.encoder.width, embedding_init=_TOKENS)
+        if self.positions:
+            shape = (2, self.positions, self.encoder.width)
+            self.places = self.param("positions", _TOKENS, shape)
+
+    def _embed(self, tokens, side: int, used=0):
+        x = self.embedding(tokens)
+        if not self.positions:
+            return x
+        if tokens.shape[1] > self.positions:
+            raise UserError(
+                f"{tokens.shape[1]} tokens are more than the {self.positions} positions"
+            )
+        return x + jax.lax.dynamic_slice_in_dim(self.places[side], used, tokens.shape[1])
+
+    def _logits(self, x):
+        rows = self.embedding.attend(x.reshape(-1, x.shape[-1]))
+        return rows.reshape(*x.shape[:-1], self.vocabulary)
+
+    def encode(self, source, *, train: bool = False):
+        """``[batch, source] -> [batch, source, width]``, and the mask of its real places."""
+        mask = source != self.pad
+        return self.encoder(self._embed(source, 0), mask=mask, train=train)[0], mask
+
+    def __call__(self, source, target, *, train: bool = False):
+        """Logits ``[batch, target, vocabulary]`` of the token after each of ``target [batch, target]``."""
+        memory, mask = self.encode(source, train=train)
+        x = self._embed(target, 1)
+        x, _ = self.decoder(x, memory=memory, memory_mask=mask, train=train)
+        return self._logits(x)
+
+    def begin(self, source, tokens, length: int):
+        """Read ``source``, then the first ``tokens [batch, time]``: their logits and a carry for
+        :meth:`decode`, with room for ``length`` tokens."""
+        memory, mask = self.encode(source)
+        carry = self.decoder.initial_cache(source.shape[0], length)
+        x = self._embed(tokens, 1)
+        x, carry = self.decoder(x, memory=memory, memory_mask=mask, cache=carry)
+        return self._logits(x), carry
+
+    def decode(self, tokens, carry: Cache):
+        """``[batch, time]`` further tokens: their logits and the carry."""
+        x, carry = self.decoder(self._embed(tokens, 1, carry.used), cache=carry)
+        return self._logits(x), carry
+
+
+class TextClassifier(nn.Module):
+    """Logits ``[batch, classes]`` of token rows, from any :class:`LanguageModel`'s hidden vectors.
+
+    Its parameters ``encoder`` have the language model's own tree, so pre-trained ones fit there.
+
+    Attributes:
+      pool: ``'first'`` reads the first token ([CLS] in BERT), ``'mean'`` averages the real ones.
+    """
+
+    encoder: LanguageModel
+    classes: int
+    pool: Literal["first", "mean"] = "mean"
+    dropout: float | jax.Array = 0.1
+    pad: int = 0
+
+    @nn.compact
+    def __call__(self, tokens, *, train: bool = False):
+        mask = (tokens != self.pad).astype(jnp.float32)
+        x, _ = self.encoder.hidden(tokens, mask=mask, train=train)
+        if self.pool == "first":
+            x = x[:, 0]
+        else:
+            total = jnp.sum(x * mask[..., None].astype(x.dtype), axis=1)
+            x = total / jnp.maximum(mask.sum(1), 1.0)[:, None].astype(x.dtype)
+        return Dense(self.classes, name="head")(Dropout(self.dropout)(x, train=train))

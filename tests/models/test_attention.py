@@ -1,0 +1,131 @@
+"""Attention against PyTorch and against itself on other paths."""
+
+import functools
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dl.core.errors import UserError
+from dl.models import attention as module
+from dl.models.attention import attention, attention_weights, columns_attention, rotate
+
+
+def inputs(batch, time, source, heads, kv_heads, dim, dtype=jnp.float32):
+    keys = jax.random.split(jax.random.key(0), 3)
+    q = jax.random.normal(keys[0], (batch, time, heads, dim), dtype)
+    k = jax.random.normal(keys[1], (batch, source, kv_heads, dim), dtype)
+    return q, k, jax.random.normal(keys[2], (batch, source, kv_heads, dim), dtype)
+
+
+def with_gradients(function, *arguments):
+    @jax.jit
+    def run(*arguments):
+        out, pull = jax.vjp(function, *arguments)
+        return out, pull(jnp.cos(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
+
+    return run(*arguments)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "causal"),
+    [((2, 5, 5, 4, 4, 3), True), ((2, 4, 7, 4, 2, 8), False), ((1, 3, 6, 6, 1, 2), False)],
+)
+def test_outputs_and_gradients_match_torch(shape, causal, masked):
+    torch = pytest.importorskip("torch")
+    q, k, v = inputs(*shape)
+    batch, time, source, heads, kv_heads, _ = shape
+    allowed = np.random.default_rng(0).random((batch, 1, time, source)) < 0.6
+    allowed[..., 0] = True
+    full = allowed & (np.tri(time, source, dtype=bool) | (not causal))
+    options = {"causal": causal, "mask": jnp.asarray(allowed) if masked else None}
+    out, grads = with_gradients(functools.partial(attention, **options), q, k, v)
+
+    theirs = [torch.tensor(np.array(x), requires_grad=True) for x in (q, k, v)]
+    tq, tk, tv = (x.transpose(1, 2) for x in theirs)
+    tk, tv = (x.repeat_interleave(heads // kv_heads, 1) for x in (tk, tv))
+    visible = (
+        full if masked else np.broadcast_to(np.tri(time, source) if causal else True, full.shape)
+    )
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        tq, tk, tv, attn_mask=torch.tensor(np.array(visible, bool))
+    ).transpose(1, 2)
+    expected.backward(torch.cos(torch.arange(expected.numel())).reshape(expected.shape))
+    np.testing.assert_allclose(out, expected.detach(), atol=1e-5)
+    for got, x in zip(grads, theirs, strict=True):
+        np.testing.assert_allclose(got, x.grad, atol=1e-4)
+
+
+def test_the_path_of_other_platforms_gives_the_same():
+    q, k, v = inputs(2, 6, 6, 4, 2, 8)
+    mask = jax.random.bernoulli(jax.random.key(1), 0.7, (2, 1, 6, 6)).at[..., 0].set(True)
+    bias = jax.random.normal(jax.random.key(2), (1, 4, 6, 6))
+    options = {"mask": mask, "causal": True}
+    here = with_gradients(lambda q, k, v, b: attention(q, k, v, bias=b, **options), q, k, v, bias)
+    with mock.patch.object(module.jax, "default_backend", return_value="tpu"):
+        there = with_gradients(
+            lambda q, k, v, b: attention(q, k, v, bias=b, **options), q, k, v, bias
+        )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), here, there)
+
+
+def test_gpu_takes_cudnn_only_where_it_can():
+    q, k, v = inputs(1, 4, 4, 2, 2, 8, jnp.bfloat16)
+    chosen = []
+
+    def fake(q, *_, implementation, **__):
+        chosen.append(implementation)
+        return q
+
+    with (
+        mock.patch.object(module.jax, "default_backend", return_value="gpu"),
+        mock.patch.object(module.jax.nn, "dot_product_attention", fake),
+    ):
+        attention(q, k, v, causal=True)
+        attention(*(x.astype(jnp.float32) for x in (q, k, v)))
+        attention(q[..., :4], k[..., :4], v[..., :4])
+        attention(q[:, :3], k, v, mask=jnp.ones((3, 4), bool))
+        attention(q[:, :1], k, v)
+    assert chosen == ["cudnn", None, None, None, None]
+
+
+def test_weights_are_those_that_attention_uses():
+    q, k, v = inputs(2, 5, 5, 4, 2, 3)
+    weights = attention_weights(q, k, causal=True)
+    out = jnp.einsum("bhts,bshd->bthd", weights, jnp.repeat(v, 2, axis=2))
+    np.testing.assert_allclose(out, attention(q, k, v, causal=True), atol=1e-5)
+
+
+def test_a_query_that_sees_nothing_is_finite():
+    q, k, v = inputs(1, 3, 3, 2, 2, 4)
+    mask = jnp.zeros((1, 1, 3, 3), bool)
+    out, grads = with_gradients(functools.partial(attention, mask=mask), q, k, v)
+    assert all(np.isfinite(x).all() for x in (out, *grads))
+
+
+def test_half_precision_sums_in_float32():
+    q, k, v = inputs(1, 64, 64, 2, 2, 16)
+    exact = columns_attention(q, k, v)
+    half = columns_attention(*(x.astype(jnp.bfloat16) for x in (q, k, v)))
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(jnp.float32), exact, atol=0.03)
+
+
+def test_rotary_scores_depend_on_distance_alone():
+    q, k, _ = inputs(1, 1, 1, 1, 1, 8)
+
+    def score(at_q, at_k):
+        rotated = rotate(q, jnp.array([at_q]), 1e4), rotate(k, jnp.array([at_k]), 1e4)
+        return jnp.sum(rotated[0] * rotated[1])
+
+    np.testing.assert_allclose(score(3, 1), score(103, 101), rtol=1e-4)
+    assert abs(score(3, 1) - score(3, 2)) > 1e-3
+    np.testing.assert_allclose(rotate(q, jnp.array([0]), 1e4), q)
+
+
+def test_uneven_groups_are_named():
+    with pytest.raises(UserError, match="4 heads cannot share 3"):
+        attention(*inputs(1, 2, 2, 4, 3, 4))
