@@ -45,18 +45,20 @@ def _fail(message: str) -> None:
     sys.exit(2)
 
 
-def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> tuple[Any, Any]:
-    """``(config, options)`` from command-line arguments: the script's own fields, then the run's."""
+def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> tuple[Any, Any, Any]:
+    """``(config, options, sweep)`` from arguments: the script's own fields, then the run's."""
     from dl.training.run import Options
+    from dl.training.sweep import Sweep
 
     def field(name: str, kind: type):
         flags: Any = tyro.conf.OmitArgPrefixes
         return name, flags[kind], dataclasses.field(default_factory=kind)
 
-    both = dataclasses.make_dataclass("Arguments", [field("config", config), field("run", Options)])
+    parts = [field("config", config), field("run", Options), field("sweep", Sweep)]
+    both = dataclasses.make_dataclass("Arguments", parts)
     doc = sys.modules[build.__module__].__doc__ or ""
     args: Any = tyro.cli(both, args=argv, prog=prog, description=doc.strip())
-    return args.config, args.run
+    return args.config, args.run, args.sweep
 
 
 def main(config: type, build: Callable[[Any], Any], argv: list[str] | None = None) -> None:
@@ -69,14 +71,36 @@ def main(config: type, build: Callable[[Any], Any], argv: list[str] | None = Non
       argv: arguments instead of the process's own.
     """
     script = Path(sys.modules[build.__module__].__file__ or "experiment.py")
-    chosen, options = parse(config, build, argv, script.name)
+    chosen, options, sweep = parse(config, build, argv, script.name)
     with plain_errors():
         from dl.core.experiment import built
         from dl.training.run import train
 
+        if sweep.wanted:
+            sys.exit(_sweep(config, build, chosen, sweep, options, script))
         run = train(built(build, chosen), script=script, **_given(options))
         code = _report(run, script)
     sys.exit(code)
+
+
+def _sweep(
+    config: type, build: Callable, chosen: Any, sweep: Any, options: Any, script: Path
+) -> int:
+    """Run a sweep and print its table; returns the exit code."""
+    from dl.report.sweeps import print_report
+    from dl.training.sweep import run_sweep
+
+    def convert(name: str, text: str) -> Any:
+        flag = "--" + name.replace("_", "-")
+        return getattr(parse(config, build, [flag, *text.split()], script.name)[0], name)
+
+    place = run_sweep(build, chosen, sweep, options, convert, script)
+    if not (place / "result.json").exists():
+        return 130
+    print_report(place)
+    print(f"sweep folder: {place} (a run folder each under lanes/)")
+    print(f"next: dl sweep report {place}    dl replay {place}/lanes/LANE")
+    return 0
 
 
 def _given(options: Any) -> dict[str, Any]:
@@ -204,12 +228,31 @@ def replay(run: Annotated[Path, tyro.conf.Positional], force: bool = False) -> N
         sys.exit(1)
 
 
+def sweep(
+    action: Annotated[str, tyro.conf.Positional],
+    folder: Annotated[Path, tyro.conf.Positional],
+) -> None:
+    """`dl sweep report DIR`: the table (mean and sd over seeds), and plots as PNG and HTML.
+
+    Args:
+      action: report.
+      folder: the sweep's folder.
+    """
+    from dl.report.sweeps import print_report, write_report
+
+    if action != "report":
+        raise unknown("action", action, ("report",))
+    print_report(folder)
+    print(f"written: {', '.join(str(path) for path in write_report(folder))}")
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_experiments,
     "data": data,
     "plan": plan,
     "verify": verify,
     "replay": replay,
+    "sweep": sweep,
 }
 
 
@@ -224,7 +267,7 @@ def _build(script: Path) -> tuple[Any, Any]:
     from dl.training.scripts import load_script
 
     config, build = load_script(script)
-    chosen, _ = parse(config, build, _extra(), script.name)
+    chosen, *_ = parse(config, build, _extra(), script.name)
     return chosen, built(build, chosen)
 
 

@@ -143,7 +143,7 @@ def train(experiment: Experiment, script: str | Path | None = None, **options: A
         return _train(experiment, chosen, folder, path, go_on)
 
 
-def _describe(experiment: Experiment, options: Options) -> dict[str, Any]:
+def describe(experiment: Experiment, options: Options) -> dict[str, Any]:
     """What ``config.json`` holds, and what must be equal for a run to be resumed."""
     config = experiment.config
     values: Any = dataclasses.asdict(config) if _is_value(config) else config
@@ -156,7 +156,7 @@ def _is_value(config: Any) -> bool:
 
 def _choose_folder(options: Options, experiment: Experiment, stem: str) -> tuple[RunFolder, bool]:
     """The run's folder, and whether it is there to be continued."""
-    wanted = _describe(experiment, options)
+    wanted = describe(experiment, options)
     if options.name is None:
         if not options.resume:
             return RunFolder(options.runs / new_name(options.runs, stem)), False
@@ -178,7 +178,7 @@ def _choose_folder(options: Options, experiment: Experiment, stem: str) -> tuple
 
 
 def _check_same(folder: RunFolder, experiment: Experiment, options: Options) -> None:
-    stored, wanted = read_json(folder.config), to_json(_describe(experiment, options))
+    stored, wanted = read_json(folder.config), to_json(describe(experiment, options))
     changed = lock.differences(stored, wanted)
     if changed:
         raise UserError(
@@ -241,7 +241,7 @@ def _lock(folder, experiment, options, script, go_on, console) -> None:
     now = lock.environment(experiment, script)
     if not go_on:
         write_json(folder.lock, {"script": script and script.absolute(), "environment": now})
-        write_json(folder.config, _describe(experiment, options))
+        write_json(folder.config, describe(experiment, options))
         return
     changed = lock.differences(read_json(folder.lock)["environment"], now)
     data = [c for c in changed if c.startswith("data.")]
@@ -265,7 +265,7 @@ def _selection(folder: RunFolder, experiment: Experiment) -> Selection:
 def _sinks(options: Options, folder: RunFolder, experiment: Experiment) -> list[Sink]:
     sinks: list[Sink] = [TensorBoard(folder.path)] if options.tensorboard else []
     if options.wandb is not None:
-        sinks.append(WandB(folder.path, options.wandb, to_json(_describe(experiment, options))))
+        sinks.append(WandB(folder.path, options.wandb, to_json(describe(experiment, options))))
     return sinks
 
 
