@@ -22,6 +22,19 @@ def example_keys(key: jax.Array, count: int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
 
 
+def content_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
+    """One key per row of ``rows [batch, ...]``, from what the row holds: ``[batch]``.
+
+    For noise in evaluation, where there is no step: a row gets the same whichever batch it is in.
+    """
+    flat = rows.reshape(len(rows), -1)
+    if jnp.issubdtype(flat.dtype, jnp.floating):
+        flat = jax.lax.bitcast_convert_type(flat.astype(jnp.float32), jnp.uint32)
+    place = mix(jnp.arange(flat.shape[1], dtype=jnp.uint32))
+    hashed = jnp.sum(mix(flat.astype(jnp.uint32) ^ place), axis=1, dtype=jnp.uint32)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, hashed)
+
+
 def permute(index, size: int, seed, epoch, xp=jnp):
     """The place of ``index`` in the ``epoch``-th pseudo-random permutation of ``range(size)``.
 
