@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from dl.models.layers import Dense, Dropout, LayerNorm
 from dl.models.rnn import RNN, lstm
+from dl.models.transformer import Transformer
 
 # The spread the reference implementations start their linear maps with: uniform +-1/sqrt(inputs).
 _Linear = partial(Dense, kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"))
@@ -183,3 +184,43 @@ class TCN(nn.Module):
                 h = Dropout(self.dropout)(h, train=train)
             h = h + residual
         return Dense(self.horizon * variables)(h[:, -1]).reshape(batch, self.horizon, variables)
+
+
+class PatchTST(nn.Module):
+    """A transformer over overlapping patches of one variable at a time (Nie et al. 2023, "A time series
+    is worth 64 words"), layer norm in place of batch norm. Wrap it in :class:`RevIN`, as published.
+
+    Attributes:
+      patch, stride: steps a patch spans, and from one to the next; the window's last step is repeated
+        for one more patch at its end.
+      width, layers, heads, hidden, dropout: of the transformer; the defaults are the paper's for ETTh1.
+      head_dropout: before the linear map of all patches to the horizon.
+    """
+
+    horizon: int
+    patch: int = 16
+    stride: int = 8
+    width: int = 16
+    layers: int = 3
+    heads: int = 4
+    hidden: int = 128
+    dropout: float = 0.3
+    head_dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        batch, time, variables = x.shape
+        x = jnp.moveaxis(x, -1, 1).reshape(batch * variables, time)
+        x = jnp.concatenate([x, jnp.repeat(x[:, -1:], self.stride, axis=1)], axis=1)
+        count = (x.shape[1] - self.patch) // self.stride + 1
+        patches = jnp.stack(
+            [x[:, i * self.stride : i * self.stride + self.patch] for i in range(count)], axis=1
+        )
+        place = self.param("position", nn.initializers.normal(0.02), (count, self.width))
+        x = Dense(self.width)(patches) + place
+        body = Transformer(
+            self.width, self.layers, self.heads, hidden=self.hidden, dropout=self.dropout
+        )
+        x, _ = body(x, train=train)
+        x = Dropout(self.head_dropout)(x.reshape(batch * variables, -1), train=train)
+        return jnp.moveaxis(Dense(self.horizon)(x).reshape(batch, variables, -1), 1, -1)

@@ -7,9 +7,9 @@ size]`` and the real frames among ``time'``; what padding holds never reaches a 
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
+from dl.models.attention import Attention
 from dl.models.audio import frame_mask, spec_augment
 from dl.models.convolution import Conv
 from dl.models.layers import Dense, Dropout, LayerNorm
@@ -82,7 +82,8 @@ class ConformerBlock(nn.Module):
     """Half a feed-forward, attention, convolution, half a feed-forward (Gulati et al. 2020, "Conformer:
     convolution-augmented transformer for speech recognition").
 
-    ``[batch, time, size]`` and ``mask [batch, time]`` to the same; positions come with the input.
+    ``[batch, time, size]`` and ``mask [batch, time]`` to the same. Rotary positions stand for the paper's
+    Transformer-XL ones: both tell attention how far apart two frames are.
     """
 
     heads: int = 4
@@ -102,10 +103,8 @@ class ConformerBlock(nn.Module):
             return drop(Dense(size)(drop(h)))
 
         x = x + 0.5 * feed_forward(x)
-        attention = nn.MultiHeadDotProductAttention(
-            self.heads, dropout_rate=self.dropout, deterministic=not train
-        )
-        x = x + drop(attention(LayerNorm()(x), mask=mask[:, None, None, :] > 0))
+        attention = Attention(self.heads, rope=10_000.0)
+        x = x + drop(attention(LayerNorm()(x), mask=mask[:, None, None, :] > 0)[0])
         h = Dense(2 * size)(LayerNorm()(x))
         h = DepthwiseConv(self.window)(nn.glu(h) * real)
         h = nn.BatchNorm(use_running_average=not train, momentum=0.9)(h, mask=real > 0)
@@ -114,17 +113,9 @@ class ConformerBlock(nn.Module):
         return LayerNorm()(x) * real
 
 
-def sinusoids(time: int, size: int) -> jax.Array:
-    """Fixed position codes ``[time, size]`` (Vaswani et al. 2017)."""
-    rate = jnp.exp(-jnp.log(10000.0) * jnp.arange(0, size, 2) / size)
-    angle = jnp.arange(time)[:, None] * rate
-    return jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1).reshape(time, size)
-
-
 class ConformerEncoder(nn.Module):
-    """Two convolutions that quarter the time, then :class:`ConformerBlock` layers; sinusoidal positions
-    instead of the paper's relative ones. The small setting of the paper is size 144, 16 layers, window 31.
-    """
+    """Two convolutions that quarter the time, then :class:`ConformerBlock` layers. The small setting of
+    the paper is size 144, 16 layers, 4 heads, window 31."""
 
     size: int = 96
     layers: int = 4
@@ -139,7 +130,7 @@ class ConformerEncoder(nn.Module):
             x = nn.relu(Conv(self.size // 2, (3, 3), (2, 2), padding=((1, 1), (1, 1)))(x))
             frames = _halved(frames)
             x = x * frame_mask(frames, x.shape[1])[..., None, None]
-        x = Dense(self.size)(x.reshape(*x.shape[:2], -1)) + sinusoids(x.shape[1], self.size)
+        x = Dense(self.size)(x.reshape(*x.shape[:2], -1))
         x = Dropout(self.dropout)(x, train=train)
         mask = frame_mask(frames, x.shape[1])
         for _ in range(self.layers):

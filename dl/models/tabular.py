@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from dl.models.layers import Dense, Dropout, LayerNorm
+from dl.models.layers import Dense, Dropout
+from dl.models.transformer import Transformer
 
 # Uniform +-1/sqrt(inputs), what the papers' own implementations start linear maps with.
 _uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-2, out_axis=-1)
@@ -210,7 +211,7 @@ class TabularResNet(nn.Module):
 
 class FTTransformer(nn.Module):
     """A transformer over one token a column and one for the row, which is read out (Gorishniy et al.
-    2021): pre-norm but for the first attention, ReGLU feed-forward.
+    2021): pre-norm, ReGLU feed-forward.
 
     Attributes:
       embedding: gives the numbers' tokens, ``size`` long; None takes :class:`LinearEmbedding`.
@@ -224,7 +225,6 @@ class FTTransformer(nn.Module):
     heads: int = 8
     layers: int = 3
     expansion: float = 4 / 3
-    attention_dropout: float = 0.2
     dropout: float = 0.1
 
     @nn.compact
@@ -241,18 +241,14 @@ class FTTransformer(nn.Module):
         if self.cardinalities:
             bias = self.param("category", start, (len(self.cardinalities), self.size))
             tokens.append(CategoryEmbedding(self.cardinalities, self.size)(categorical) + bias)
-        x = jnp.concatenate(tokens, axis=1)
-        hidden = int(self.size * self.expansion)
-        for layer in range(self.layers):
-            h = LayerNorm()(x) if layer else x
-            attention = nn.MultiHeadDotProductAttention(
-                self.heads, dropout_rate=self.attention_dropout, deterministic=not train
-            )
-            # Only the row's token is read after the last layer, so only it asks there.
-            query, x = (h[:, :1], x[:, :1]) if layer == self.layers - 1 else (h, x)
-            x = x + attention(query, h)
-            h = LayerNorm()(x)
-            value, gate = jnp.split(Dense(2 * hidden, kernel_init=_uniform)(h), 2, axis=-1)
-            h = Dropout(self.dropout)(value * nn.relu(gate), train=train)
-            x = x + Dense(self.size, kernel_init=_uniform)(h)
-        return Dense(self.outputs, kernel_init=_uniform)(nn.relu(LayerNorm()(x[:, 0])))
+        body = Transformer(
+            self.size,
+            self.layers,
+            self.heads,
+            hidden=int(self.size * self.expansion),
+            activation=nn.relu,
+            gated=True,
+            dropout=self.dropout,
+        )
+        x, _ = body(jnp.concatenate(tokens, axis=1), train=train)
+        return Dense(self.outputs, kernel_init=_uniform)(nn.relu(x[:, 0]))

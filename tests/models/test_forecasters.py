@@ -10,6 +10,7 @@ from dl.models.forecasters import (
     DLinear,
     LSTMForecaster,
     NLinear,
+    PatchTST,
     RevIN,
     SparseLinear,
     TimeLinear,
@@ -34,6 +35,7 @@ def applied(model, x=X, **options):
         LSTMForecaster(12, hidden=4, layers=2),
         TCN(12, widths=(4, 4)),
         RevIN(NLinear(12)),
+        PatchTST(12, width=4, layers=1, heads=2, hidden=8),
     ],
     ids=lambda model: type(model).__name__,
 )
@@ -107,3 +109,13 @@ def test_sparse_linear_maps_phases_apart():
     bump = jnp.zeros_like(X).at[0, 5, 0].set(1.0).at[0, 17, 0].set(-1.0)  # mean unchanged
     change = np.asarray(model.apply(variables, X + bump) - base)[0, :, 0]
     assert set(np.flatnonzero(np.abs(change) > 1e-6) % 24) <= {5, 17}
+
+
+def test_patches_of_one_variable_never_see_another():
+    model = PatchTST(4, width=4, layers=1, heads=2, hidden=8)
+    variables = jax.jit(model.init)(jax.random.key(1), X)
+    run = jax.jit(model.apply)
+    changed = np.asarray(run(variables, X.at[0, :, 1].add(1.0)) != run(variables, X))
+    assert changed[0, :, 1].all()
+    assert not changed[1].any()
+    assert not changed[0][:, [0, 2]].any()

@@ -12,7 +12,6 @@ from dl.models.speech import (
     DepthwiseConv,
     SpeechClassifier,
     SpeechRecognizer,
-    sinusoids,
 )
 
 X = jax.random.normal(jax.random.key(0), (2, 21, 8))
@@ -62,9 +61,3 @@ def test_depthwise_convolution_is_xlas_grouped_one():
         x, kernel, (1,), [(1, 2)], dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=3
     )
     np.testing.assert_allclose(y, expected, atol=1e-5)
-
-
-def test_position_codes_differ():
-    codes = sinusoids(50, 8)
-    distance = jnp.linalg.norm(codes[:, None] - codes[None], axis=-1) + 9 * jnp.eye(50)
-    assert float(distance.min()) > 0.1
