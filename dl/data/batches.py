@@ -50,10 +50,16 @@ def eval_rows(index, size: int, batch_size: int, xp=jnp):
 
 
 def check_arrays(arrays: Arrays) -> int:
-    """The number of examples in ``arrays``; raises where the columns disagree or are empty."""
+    """The number of examples in ``arrays``; raises where the columns disagree, are
+    empty or hold no numbers."""
     sizes = {name: len(value) for name, value in arrays.items()}
     if len(set(sizes.values())) != 1 or not min(sizes.values()):
         raise UserError(f"every column of a data set needs the same, non-zero length; got {sizes}")
+    for name, value in arrays.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "OSUMm":
+            raise UserError(
+                f"column {name!r} holds {value.dtype}, which no device computes with: encode or drop it"
+            )
     return next(iter(sizes.values()))
 
 

@@ -23,34 +23,47 @@ def load_tfds(
     validation: int | float | None = None,
     seed: int = 0,
 ) -> Splits:
-    """The data set ``name`` or ``name/config`` of TensorFlow Datasets, whole in memory.
+    """The data set ``name``, ``name/config`` or ``name@64`` of TensorFlow Datasets, whole in memory.
 
     Looked up in ``<data_dir>/tfds`` and in TFDS's own folder, else downloaded and prepared in the
-    first.
-    Its ``validation`` and ``test`` splits are taken as they are; without a validation split, a tenth
-    of ``train`` is held out by seed, and without a test split test is empty.
+    first. Its ``validation`` and ``test`` splits are taken as they are; without a validation split, a
+    tenth of ``train`` is held out by seed, and without a test split test is empty. ``@64`` fits every
+    picture to 64 x 64 (scaled to cover, cut to the middle), for sets whose pictures differ in size.
 
     Raises UserError for an unknown name, for a set that cannot be prepared here, and for features
-    that differ in shape from row to row (those sets should be streamed).
+    that differ in shape from row to row.
     """
+    title, name, fit = f"tfds:{name}", *_size(name)
     builder = _prepared(name, data_dir)
     found = builder.info.splits
     if "train" not in found:
-        raise UserError(f"tfds:{name} has no train split, only {', '.join(found)}")
-    train = read_source(builder.as_data_source(split="train"), f"tfds:{name} train")
-    test = read_source(builder.as_data_source(split="test"), name) if "test" in found else {}
+        raise UserError(f"{title} has no train split, only {', '.join(found)}")
+
+    def part(split: str) -> Columns:
+        if split not in found:
+            return {}
+        return read_source(builder.as_data_source(split=split), f"{title} {split}", fit)
+
+    train, held, test = part("train"), {}, part("test")
     if validation is None and "validation" in found:
-        held = read_source(builder.as_data_source(split="validation"), name)
+        held = part("validation")
     else:
-        size = len(next(iter(train.values())))
-        labels = train.get("label")
-        strata = labels if labels is not None and labels.ndim == 1 else None
+        label = train.get("label", np.zeros(0))
+        strata = label if label.ndim == 1 and label.dtype == np.int32 else None
         share = 0.1 if validation is None else validation
-        if strata is not None and strata.dtype.kind not in "iu":
-            strata = None
-        kept, out = hold_out(size, share, seed, strata)
+        kept, out = hold_out(len(next(iter(train.values()))), share, seed, strata)
         train, held = take(train, kept), take(train, out) if len(out) else {}
-    return Splits(train, held, test, _info(name, builder))
+    return Splits(train, held, test, _info(title, builder, fit))
+
+
+def _size(name: str) -> tuple[str, int | None]:
+    """``('mnist', 64)`` of ``mnist@64``."""
+    name, at, size = name.partition("@")
+    if at and not (size.isdigit() and int(size) > 0):
+        raise UserError(
+            f"after tfds:{name}@ comes a picture size in pixels, such as 64, not {size!r}"
+        )
+    return name, int(size) if at else None
 
 
 def open_source(name: str, split: str, data_dir: str | os.PathLike | None = None):
@@ -58,26 +71,52 @@ def open_source(name: str, split: str, data_dir: str | os.PathLike | None = None
     return _prepared(name, data_dir).as_data_source(split=split)
 
 
-def read_source(source, what: str) -> Columns:
-    """Every row of a random-access source as columns ``[rows, ...]``; integers become int32."""
-    rows = [source[place] for place in progress(range(len(source)), f"reading {what}", len(source))]
-    if not rows:
+def read_source(source, what: str, fit: int | None = None) -> Columns:
+    """Every row of a random-access source as columns ``[rows, ...]``, nested features as ``a/b``.
+
+    Integers become int32, text strings; pictures are brought to ``fit`` x ``fit`` pixels if given.
+    """
+    size = len(source)
+    if not size:
         raise UserError(f"{what} is empty")
-    columns = {}
-    for name in rows[0]:
-        try:
-            column = np.stack([np.asarray(row[name]) for row in rows])
-        except (ValueError, TypeError):
-            raise UserError(
-                f"{what}: {name!r} differs in shape from row to row; stream it with "
-                "dl.data.streams and a decode function that brings it to one shape"
-            ) from None
-        if column.dtype == object or column.dtype.kind == "S":
-            column = np.array([_text(value) for value in column.tolist()])
-        if column.dtype in (np.int64, np.uint64, np.int16, np.uint16):
-            column = column.astype(np.int32)
-        columns[name] = column
-    return columns
+    arrays: dict[str, np.ndarray] = {}
+    texts: dict[str, list[str]] = {}
+    for place in progress(range(size), f"reading {what}", size):
+        for name, value in _flat(source[place]):
+            value = np.asarray(value)
+            if value.dtype.kind in "OSU" and value.ndim == 0:
+                texts.setdefault(name, []).append(_text(value.item()))
+                continue
+            if fit and value.dtype == np.uint8 and value.ndim == 3:
+                value = fitted(value, fit)
+            if place == 0:
+                arrays[name] = np.empty((size, *value.shape), value.dtype)
+            if value.shape != arrays[name].shape[1:] or value.dtype.kind in "OSU":
+                raise UserError(
+                    f"{what}: {name!r} differs in shape from row to row. Pictures: add a size to the "
+                    "name, such as tfds:NAME@64; others: stream with dl.data.streams and a decode "
+                    "function that brings them to one shape"
+                )
+            arrays[name][place] = value
+    wide = (np.int64, np.uint64, np.int16, np.uint16)
+    narrow = {n: a.astype(np.int32) if a.dtype in wide else a for n, a in arrays.items()}
+    return narrow | {name: np.array(values) for name, values in texts.items()}
+
+
+def _flat(row: dict, prefix: str = ""):
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield prefix + name, value
+
+
+def fitted(image: np.ndarray, size: int) -> np.ndarray:
+    """A picture uint8 ``[height, width, channels]`` scaled to cover a square, cut to its middle."""
+    from PIL import Image, ImageOps
+
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    return np.asarray(ImageOps.fit(picture, (size, size))).reshape(size, size, image.shape[-1])
 
 
 def _text(value) -> str:
@@ -142,7 +181,7 @@ def _out_of_reach(builder) -> str | None:
     return hosts[0] if hosts else None
 
 
-def _info(name: str, builder) -> Info:
+def _info(name: str, builder, fit: int | None) -> Info:
     features = builder.info.features
     try:
         classes = tuple(features["label"].names or ())
@@ -150,11 +189,12 @@ def _info(name: str, builder) -> Info:
         classes = ()
     lines = (builder.info.description or "").strip().split("\n\n")
     return Info(
-        name=f"tfds:{name}",
+        name=name,
         title=str(builder.info.full_name),
         source=str(builder.info.homepage or "TensorFlow Datasets"),
         licence=str(builder.info.redistribution_info.license or "see its home page"),
         task="classification" if classes else "see its home page",
-        description=" ".join(lines[0].split()),
+        description=" ".join(lines[0].split())
+        + (f" Pictures fitted to {fit} x {fit}." if fit else ""),
         classes=classes,
     )

@@ -62,6 +62,8 @@ def test_mistakes_are_named():
             train_batches({"x": np.arange(10)}, size)
     with pytest.raises(UserError, match="same, non-zero length"):
         train_batches({"x": np.arange(10), "y": np.arange(9)}, 2)
+    with pytest.raises(UserError, match="column 'y' holds <U4"):
+        eval_batches({"x": np.arange(2), "y": np.array(["text", "too"])}, 2)
 
 
 def test_digests_tell_contents_apart():

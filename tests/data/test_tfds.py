@@ -1,6 +1,7 @@
 """TFDS sets prepared beforehand are read without TensorFlow; what cannot be had is explained."""
 
 import importlib.util
+import io
 
 import numpy as np
 import pytest
@@ -11,6 +12,15 @@ from dl.data.streams import StreamBatches
 from dl.data.tfds import open_source
 
 tfds = pytest.importorskip("tensorflow_datasets")
+
+
+def _png(height: int, width: int, value: int) -> io.BytesIO:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (value, value, value)).save(file, "PNG")
+    file.seek(0)
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +39,8 @@ def prepared(tmp_path_factory):
                     "image": tfds.features.Tensor(shape=(4, 4, 1), dtype=np.uint8),
                     "label": tfds.features.ClassLabel(names=["cat", "dog"]),
                     "note": tfds.features.Text(),
+                    "odd": tfds.features.Image(encoding_format="png"),
+                    "more": {"place": tfds.features.Scalar(np.int64)},
                 }
             )
             return tfds.core.DatasetInfo(builder=self, features=features)
@@ -39,14 +51,23 @@ def prepared(tmp_path_factory):
         def _generate_examples(self, count):
             for number in range(count):
                 image = np.full((4, 4, 1), number, np.uint8)
-                yield number, {"image": image, "label": number % 2, "note": f"n{number}"}
+                yield (
+                    number,
+                    {
+                        "image": image,
+                        "label": number % 2,
+                        "note": f"n{number}",
+                        "odd": _png(8 + number % 3, 6, number),
+                        "more": {"place": number},
+                    },
+                )
 
     DlTiny(data_dir=str(folder / "tfds"), file_format="array_record").download_and_prepare()
     return folder
 
 
 def test_a_prepared_set_loads_as_columns(prepared):
-    splits = dl.data.load("tfds:dl_tiny", prepared)
+    splits = dl.data.load("tfds:dl_tiny@4", prepared)
     assert splits.info.classes == ("cat", "dog")
     assert splits.info.sizes == {"train": 18, "validation": 2, "test": 6}
     for part in (splits.train, splits.validation, splits.test):
@@ -54,6 +75,16 @@ def test_a_prepared_set_loads_as_columns(prepared):
         assert [f"n{image[0, 0, 0]}" for image in part["image"]] == part["note"].tolist()
     assert splits.validation["label"].tolist() in ([0, 1], [1, 0])
     assert splits.train["label"].dtype == np.int32
+    np.testing.assert_array_equal(splits.train["more/place"], splits.train["odd"][:, 3, 3, 0])
+    assert splits.train["odd"].shape == (18, 4, 4, 3)
+    assert "fitted to 4 x 4" in splits.info.description
+
+
+def test_pictures_of_different_sizes_ask_for_one(prepared):
+    with pytest.raises(UserError, match=r"'odd' differs in shape .* tfds:NAME@64"):
+        dl.data.load("tfds:dl_tiny", prepared)
+    with pytest.raises(UserError, match="size in pixels"):
+        dl.data.load("tfds:dl_tiny@big", prepared)
 
 
 def test_a_prepared_set_streams_by_random_access(prepared):
