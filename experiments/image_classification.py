@@ -24,8 +24,8 @@ class Config:
     """of initialisation, data order and augmentation"""
     epochs: int = 10
     """passes over the training set; digits takes five times as many, being small"""
-    batch_size: int = 128
-    widths: tuple[int, ...] = (32, 64, 128)
+    batch_size: int = 64
+    widths: tuple[int, ...] = (24, 48, 96, 192)
     """channels of each stage"""
     depth: int = 1
     """convolutions a stage"""

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from dl.models.convolution import Conv
+from dl.models.layers import Dropout
 
 
 class CNN(nn.Module):
@@ -25,7 +27,7 @@ class CNN(nn.Module):
     classes: int
     widths: Sequence[int] = (32, 64, 128)
     depth: int = 1
-    dropout: float = 0.0
+    dropout: float | jax.Array = 0.0
     activation: Callable = nn.relu
 
     @nn.compact
@@ -38,5 +40,5 @@ class CNN(nn.Module):
                 x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
                 x = self.activation(x)
         x = jnp.mean(x, axis=(1, 2))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout)(x, train=train)
         return nn.Dense(self.classes)(x)

@@ -10,6 +10,7 @@ import flax.linen as nn
 import dl
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
+from dl.models.layers import Dropout
 from dl.tasks.classification import classification
 
 
@@ -33,7 +34,7 @@ class Net(nn.Module):
         x = x.reshape(x.shape[0], -1)
         for width in self.widths:
             x = nn.relu(nn.BatchNorm(use_running_average=not train)(nn.Dense(width)(x)))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout)(x, train=train)
         return nn.Dense(10)(x)
 
 
