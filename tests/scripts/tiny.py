@@ -23,6 +23,7 @@ class Config:
     widths: tuple[int, ...] = (16,)
     dropout: float = 0.1
     seed: int = 0
+    optimizer: str = "adam"
 
 
 class Net(nn.Module):
@@ -43,7 +44,7 @@ def build(config: Config) -> dl.Experiment:
     return dl.Experiment(
         task=classification(Net(config.widths, config.dropout), label_smoothing=0.1),
         data=train_batches(splits.train, config.batch_size, config.seed),
-        optimizer=dl.optimizer("adam", config.learning_rate, clip=1.0),
+        optimizer=dl.optimizer(config.optimizer, config.learning_rate, clip=1.0),
         steps=config.steps,
         seed=config.seed,
         evals={"validation": eval_batches(splits.validation, 100)},

@@ -1,0 +1,187 @@
+"""A lane is a run: same bits under map, nearly the same under vmap, and nothing lost on the way."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dl
+from dl.core.experiment import built
+from dl.core.population import liftable
+from dl.report.sweeps import read_lanes, settings, write_report
+from dl.training import faults
+from dl.training.compare import first_difference
+from dl.training.folder import RunFolder
+from dl.training.grid import parse_field, plan
+from dl.training.replay import replay_run
+from dl.training.run import Options
+from dl.training.scripts import load_script
+from dl.training.sweep import Sweep, run_sweep
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "tiny.py"
+CONFIG, BUILD = load_script(SCRIPT)
+TYPES = {"learning_rate": float, "dropout": float, "widths": lambda t: (int(t),), "seed": int}
+CADENCE = {"log_every": 4, "eval_every": 8}
+
+
+def sweep(runs, name="s", config=None, resume=False, **wishes):
+    options = Options(name=name, runs=runs, progress=False, resume=resume, **CADENCE)
+    config = config or CONFIG(steps=24)
+    return run_sweep(
+        BUILD, config, Sweep(**wishes), options, lambda n, t: TYPES[n](t), script=SCRIPT
+    )
+
+
+def lanes(place):
+    return sorted((place / "lanes").iterdir())
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    fields = ("learning_rate=1e-3,1e-2", "dropout=0.0,0.2")
+    return sweep(runs, lanes="map", seeds=2, sweep=fields)
+
+
+def test_every_lane_is_a_full_run(mapped):
+    assert len(lanes(mapped)) == 8
+    for lane in lanes(mapped):
+        result = json.loads((lane / "result.json").read_text())
+        assert result["ended"] == "done"
+        assert {"test/accuracy", "validation/loss"} <= set(result["metrics"])
+
+
+def test_a_mapped_lane_has_the_bits_of_the_solo_run(mapped, tmp_path):
+    config = CONFIG(steps=24, learning_rate=1e-2, dropout=0.2, seed=1)
+    solo = dl.train(built(BUILD, config), runs=tmp_path, name="solo", progress=False, **CADENCE)
+    (lane,) = [x for x in lanes(mapped) if "0.01-dropout=0.2-seed=1" in x.name]
+    assert first_difference(solo.folder, RunFolder(lane)) is None
+
+
+def test_a_lane_replays_and_predicts_like_any_run(mapped):
+    lane = lanes(mapped)[3]
+    assert replay_run(lane)
+    run = dl.open_run(lane)
+    images = run.experiment.tests["test"].arrays["image"][:4]
+    assert np.isfinite(run.predict(images)).all()
+
+
+def test_vmap_agrees_within_rounding(tmp_path):
+    # Not by Adam, which blows up what rounding leaves in gradients that are zero.
+    config = CONFIG(steps=24, optimizer="momentum")
+    wishes = {"config": config, "seeds": 2, "sweep": ("learning_rate=1e-2,1e-1",)}
+    places = [sweep(tmp_path, name=mode, lanes=mode, **wishes) for mode in ("map", "vmap")]
+    for a, b in zip(*map(lanes, places), strict=True):
+        x, y = ([r["metrics"] for r in RunFolder(f).records() if r["metrics"]] for f in (a, b))
+        for mine, theirs in zip(x, y, strict=True):
+            for name in mine:
+                if name.endswith("loss"):
+                    np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-3)
+
+
+class Crash(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(("phase", "step"), [("step", 10), ("evaluate", 16)])
+def test_a_killed_sweep_goes_on_exactly(mapped, tmp_path, monkeypatch, phase, step):
+    fields = ("learning_rate=1e-3,1e-2", "dropout=0.0,0.2")
+
+    def die(reached, at):
+        if reached == phase and at >= step:
+            raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setenv("DL_KILL_AT", f"{phase}:{step}")
+        patch.setattr(faults, "reach", die)
+        with pytest.raises(Crash):
+            sweep(tmp_path, lanes="map", seeds=2, sweep=fields)
+    resumed = sweep(tmp_path, lanes="map", seeds=2, sweep=fields, resume=True)
+    for a, b in zip(lanes(mapped), lanes(resumed), strict=True):
+        assert first_difference(RunFolder(a), RunFolder(b)) is None
+
+
+@pytest.mark.parametrize("mode", ["map", "vmap"])
+def test_a_lane_that_diverges_stops_alone(tmp_path, mode):
+    place = sweep(tmp_path, lanes=mode, sweep=("learning_rate=1e-3,1e38",))
+    calm, wild = (json.loads((x / "result.json").read_text()) for x in lanes(place))
+    assert calm["ended"] == "done"
+    assert wild["ended"] == "non-finite"
+    assert "the loss became" in wild["note"]
+    assert np.isfinite(calm["metrics"]["test/loss"])
+
+
+def test_structural_fields_are_found_and_grouped(tmp_path, capsys):
+    options = Options(name="s", runs=tmp_path, **CADENCE)
+    fields = Sweep(lanes="map", sweep=("widths=8,12", "learning_rate=1e-3,1e-2"))
+    run_sweep(BUILD, CONFIG(steps=8), fields, options, lambda n, t: TYPES[n](t), script=SCRIPT)
+    said = capsys.readouterr().out
+    assert "4 lanes in 2 compiled programs" in said
+    assert "structural, so compiled one by one: widths" in said
+
+
+def test_floats_and_the_seed_are_liftable():
+    assert set(liftable(built(BUILD, CONFIG()))) == {"learning_rate", "dropout", "seed"}
+
+
+def test_a_field_that_python_branches_on_is_structural():
+    def build(config):
+        if config.dropout > 0.05:  # needs the value itself
+            return BUILD(config)
+        return BUILD(config)
+
+    assert set(liftable(built(build, CONFIG()))) == {"learning_rate", "seed"}
+
+
+def test_halving_keeps_the_best(tmp_path):
+    options = Options(name="s", runs=tmp_path, progress=False, eval_every=6)
+    wish = Sweep(lanes="map", halve=2, seeds=4)
+    place = run_sweep(BUILD, CONFIG(steps=24), wish, options, lambda n, t: t, script=SCRIPT)
+    ended = [json.loads((x / "result.json").read_text())["ended"] for x in lanes(place)]
+    assert sorted(ended) == ["done", "halved", "halved", "halved"]
+
+
+def test_report_groups_seeds_and_draws(mapped):
+    found = settings(read_lanes(mapped))
+    assert len(found) == 4
+    assert found[0]["value"] == max(g["value"] for g in found)
+    assert all(g["metrics"]["test/accuracy"][2] == 2 for g in found)
+    assert all(path.stat().st_size > 1000 for path in write_report(mapped))
+
+
+def test_points_ranges_and_draws():
+    known = ["learning_rate", "dropout", "seed"]
+    assert parse_field("dropout=0:0.5:3", known).points == ("0.0", "0.25", "0.5")
+    assert parse_field("learning-rate=1e-4:1e-2:3:log", known).points == ("0.0001", "0.001", "0.01")
+    draws = plan(
+        [parse_field("learning_rate=1e-4:1e-2:log", known)], 0, 2, 5, lambda n, t: float(t)
+    )
+    assert len(draws) == 10
+    assert all(1e-4 <= d["learning_rate"] <= 1e-2 for d in draws)
+    assert [d["seed"] for d in draws[:2]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lerning_rate=1,2", "did you mean 'learning_rate'"),
+        ("dropout", "write field=value,value"),
+        ("dropout=0:x:3", "a range is low:high:count"),
+        ("dropout=0:1:3:log", "needs both ends above 0"),
+    ],
+)
+def test_bad_fields_are_explained(text, message):
+    with pytest.raises(dl.UserError, match=message):
+        parse_field(text, ["learning_rate", "dropout", "seed"])
+
+
+def test_a_sweep_from_the_command_line_ends_with_a_table(tmp_path):
+    command = [sys.executable, SCRIPT, "--steps", "8", "--seeds", "2", "--sweep", "dropout=0,0.3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "lanes by" in done.stdout
+    assert "best by validation first" in done.stdout
+    assert "dl sweep report" in done.stdout
