@@ -1,0 +1,83 @@
+"""Sentence classifiers on token rows ``[batch, time]``, padded with 0; ``[batch, classes]`` logits.
+
+The Transformer's is :class:`dl.models.language.TextClassifier`.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dl.models.convolution import Conv
+from dl.models.layers import Dense, Dropout
+from dl.models.rnn import RNN
+
+
+def _embedded(module, tokens, mask, train):
+    table = nn.Embed(
+        module.vocabulary,
+        module.embedding,
+        embedding_init=nn.initializers.uniform(0.5),
+        name="embedding",
+    )
+    x = table(tokens)
+    x = x * mask[..., None].astype(x.dtype)
+    return Dropout(module.embedding_dropout)(x, train=train)
+
+
+class TextCNN(nn.Module):
+    """Convolutions of several widths over the words, the largest value of each filter, dropout, linear
+    (Kim 2014, "Convolutional neural networks for sentence classification"; its CNN-rand).
+
+    Attributes:
+      embedding: width of the word vectors; filters: for each of the ``windows``, in words.
+    """
+
+    vocabulary: int
+    classes: int
+    embedding: int = 300
+    filters: int = 100
+    windows: Sequence[int] = (3, 4, 5)
+    dropout: float | jax.Array = 0.5
+    embedding_dropout: float | jax.Array = 0.0
+
+    @nn.compact
+    def __call__(self, tokens, *, train: bool = False):
+        mask = tokens != 0
+        x = _embedded(self, tokens, mask, train)
+        pooled = []
+        for window in self.windows:
+            edge = (window - 1, window - 1)  # so that a sentence may be shorter than the window
+            h = nn.relu(Conv(self.filters, (window,), padding=(edge,), name=f"window_{window}")(x))
+            # A window counts if it holds a word. ReLU leaves nothing below 0, the value of the others.
+            real = jnp.pad(mask, ((0, 0), (0, window - 1)))
+            real = jnp.stack([jnp.roll(real, shift, axis=1) for shift in range(window)]).any(0)
+            pooled.append(jnp.max(h * real[..., None].astype(h.dtype), axis=1))
+        x = Dropout(self.dropout)(jnp.concatenate(pooled, axis=-1), train=train)
+        return Dense(self.classes, name="head")(x)
+
+
+class TextRNN(nn.Module):
+    """Recurrent layers over the words, their largest outputs over time, linear.
+
+    Attributes:
+      body: the layers, ``RNN(..., bidirectional=True)`` for a BiLSTM.
+      embedding: width of the word vectors.
+    """
+
+    vocabulary: int
+    classes: int
+    body: RNN
+    embedding: int = 300
+    dropout: float | jax.Array = 0.5
+    embedding_dropout: float | jax.Array = 0.0
+
+    @nn.compact
+    def __call__(self, tokens, *, train: bool = False):
+        mask = tokens != 0
+        x = _embedded(self, tokens, mask, train)
+        x, _ = self.body(x, mask, train=train)
+        x = jnp.max(jnp.where(mask[..., None], x, -jnp.inf), axis=1)
+        x = jnp.where(jnp.isfinite(x), x, 0.0).astype(x.dtype)  # a row without words
+        return Dense(self.classes, name="head")(Dropout(self.dropout)(x, train=train))

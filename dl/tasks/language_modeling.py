@@ -1,0 +1,94 @@
+"""Predict the next token."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dl.core.errors import UserError
+from dl.core.metrics import Metrics
+from dl.core.random import purpose_key
+from dl.core.task import Aux, Batch, Task
+from dl.tasks.tokens import token_metrics, token_weight
+
+
+def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
+    """Cross-entropy of ``batch['targets']`` given ``batch['inputs']``, both int ``[batch, time]``.
+
+    Args:
+      model: ``model.apply(variables, tokens, carry=..., train=...)`` gives ``[batch, time, vocabulary]``
+        logits and a carry, such as :class:`dl.models.language.LanguageModel` and
+        :class:`dl.models.rnn.RecurrentLanguageModel`.
+      carried: train by truncated back-propagation through time: each row goes on from the recurrent
+        state its forerunner ended in. The state is the variable collection ``'carry'``, so a
+        checkpoint holds it; it starts anew where ``batch['reset'] [batch]`` is 1 (see
+        :func:`dl.data.tokens.tracks`). Micro-batches are not possible then.
+
+    Optional columns: ``weight [batch, time]`` of each target; ``document [batch, time]``, numbers of
+    packed documents, which then do not attend to each other; ``mask [batch]``.
+
+    Evaluation starts every row from an empty text, so it depends on no batching; give context by
+    windows that overlap (:func:`dl.data.tokens.strided`).
+
+    Metrics: ``loss`` in nats a token, ``accuracy``.
+    """
+
+    def options(batch: Batch) -> dict[str, Any]:
+        if "document" not in batch:
+            return {}
+        document = batch["document"]
+        return {"mask": (document[:, :, None] == document[:, None, :])[:, None]}
+
+    def score(logits, batch: Batch) -> Metrics:
+        return token_metrics(logits, batch["targets"], token_weight(batch, batch["targets"].shape))
+
+    def init(key, batch):
+        variables = dict(model.init(key, batch["inputs"]))
+        if carried:
+            variables["carry"] = model.initial_carry(len(batch["inputs"]))
+        return variables
+
+    def loss(variables, batch, key):
+        inputs = batch["inputs"]
+        network = {name: value for name, value in variables.items() if name != "carry"}
+        carry = variables.get("carry")
+        if carried:
+            if {leaf.shape[1] for leaf in jax.tree.leaves(carry)} != {len(inputs)}:
+                raise UserError(
+                    "a carried state belongs to the rows of the batch it was made for: train with "
+                    "one batch size and without micro-batches"
+                )
+            if "reset" in batch:
+                carry = jax.tree.map(lambda c: jnp.where(_rows(batch["reset"], c), 0, c), carry)
+        (logits, carry), updates = model.apply(
+            network,
+            inputs,
+            carry=carry,
+            train=True,
+            rngs={"dropout": purpose_key(key, "dropout")},
+            mutable=[name for name in network if name != "params"],
+            **options(batch),
+        )
+        metrics = score(logits, batch)
+        total, weight = metrics["loss"]
+        updates = dict(updates) | ({"carry": carry} if carried else {})
+        return total / jnp.maximum(weight, 1e-8), Aux(metrics, updates)
+
+    def apply(variables, tokens, **kwargs):
+        network = {name: value for name, value in variables.items() if name != "carry"}
+        return model.apply(network, tokens, **kwargs)[0]
+
+    def evaluate(variables, batch):
+        return score(apply(variables, batch["inputs"], **options(batch)), batch)
+
+    def predict(variables, tokens):
+        """Logits ``[batch, time, vocabulary]`` of the token after each of ``tokens [batch, time]``."""
+        return apply(variables, tokens)
+
+    return Task(init, loss, evaluate, predict)
+
+
+def _rows(flags, leaf):
+    """``flags [batch]`` against a carry's leaf ``[layers, batch, ...]``."""
+    return flags.reshape(1, -1, *(1,) * (leaf.ndim - 2)) > 0

@@ -1,0 +1,39 @@
+"""One label per token row."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dl.core.random import example_keys
+from dl.core.task import Task, augmented
+from dl.tasks.classification import classification
+
+
+def sequence_classification(
+    model: nn.Module,
+    *,
+    label_smoothing: float | jax.Array = 0.0,
+    word_dropout: float | jax.Array = 0.0,
+    unknown: int = 1,
+    first: int = 7,
+) -> Task:
+    """:func:`~dl.tasks.classification.classification` of ``batch['tokens']`` int ``[batch, time]``.
+
+    Args:
+      word_dropout: in training, share of tokens replaced by ``unknown``, so that the model learns to
+        do without any one word (Iyyer et al. 2015, "Deep unordered composition"), and what an unknown
+        word means. Tokens below ``first`` are special and stay.
+    """
+    task = classification(
+        model, inputs="tokens", prepare=lambda tokens: tokens, label_smoothing=label_smoothing
+    )
+
+    def drop_words(key, batch):
+        tokens = batch["tokens"]
+        draw = jax.vmap(lambda k, row: jax.random.uniform(k, row.shape))
+        dropped = draw(example_keys(key, len(tokens)), tokens) < word_dropout
+        return {**batch, "tokens": jnp.where(dropped & (tokens >= first), unknown, tokens)}
+
+    if not isinstance(word_dropout, jax.Array) and word_dropout == 0:
+        return task
+    return augmented(task, drop_words)

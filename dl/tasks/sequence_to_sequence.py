@@ -1,0 +1,82 @@
+"""One token row to another: translation and its kin (Sutskever et al. 2014; Vaswani et al. 2017)."""
+
+import jax
+import jax.numpy as jnp
+
+from dl.core.random import purpose_key
+from dl.core.task import Aux, Task
+from dl.models.language import EncoderDecoder
+from dl.tasks.sampling import beam_search
+from dl.tasks.tokens import token_metrics, token_weight
+
+
+def sequence_to_sequence(
+    model: EncoderDecoder,
+    length: int,
+    *,
+    label_smoothing: float | jax.Array = 0.0,
+    beams: int = 1,
+    length_penalty: float | jax.Array = 0.6,
+    start: int = 2,
+    stop: int = 3,
+    pad: int = 0,
+) -> Task:
+    """Cross-entropy of each target token given the source and the target's true beginning.
+
+    A batch holds ``source`` and ``target``, int ``[batch, time]`` each, filled up with ``pad``; a target
+    is ``start``, its tokens, ``stop``.
+
+    Args:
+      length: most tokens that ``predict`` writes, ``stop`` included.
+      label_smoothing: in training alone (Szegedy et al. 2016; 0.1 in Vaswani et al. 2017).
+      beams: of ``predict``; 1 is greedy. length_penalty: see :func:`dl.tasks.sampling.beam_search`.
+
+    Metrics: ``loss`` in nats a token (smoothed when training), ``accuracy``.
+    """
+
+    def score(logits, batch, smoothing):
+        targets = batch["target"][:, 1:]
+        weight = token_weight(batch, targets.shape) * (targets != pad)
+        return token_metrics(logits, targets, weight, smoothing)
+
+    def init(key, batch):
+        return dict(model.init(key, batch["source"], batch["target"][:, :-1]))
+
+    def loss(variables, batch, key):
+        logits, updates = model.apply(
+            variables,
+            batch["source"],
+            batch["target"][:, :-1],
+            train=True,
+            rngs={"dropout": purpose_key(key, "dropout")},
+            mutable=[name for name in variables if name != "params"],
+        )
+        metrics = score(logits, batch, label_smoothing)
+        total, weight = metrics["loss"]
+        return total / jnp.maximum(weight, 1e-8), Aux(metrics, dict(updates))
+
+    def evaluate(variables, batch):
+        logits = model.apply(variables, batch["source"], batch["target"][:, :-1])
+        return score(logits, batch, 0.0)
+
+    def predict(variables, source):
+        """Targets of ``source [batch, time]`` without ``start``: int32 ``[batch, length]``."""
+        first = jnp.full((source.shape[0], 1), start, jnp.int32)
+        logits, carry = model.apply(variables, source, first, 1 + length, method="begin")
+
+        def step(tokens, carry):
+            return model.apply(variables, tokens, carry, method="decode")
+
+        tokens, _ = beam_search(
+            step,
+            logits[:, -1],
+            carry,
+            length,
+            beams=beams,
+            stop=stop,
+            length_penalty=length_penalty,
+            pad=pad,
+        )
+        return tokens
+
+    return Task(init, loss, evaluate, predict)
