@@ -23,6 +23,10 @@ def names() -> tuple[str, ...]:
 
 def describe(name: str) -> Info:
     """What the data set is, without reading it."""
+    if name.startswith("tfds:"):
+        from dl.data.tfds import describe_tfds
+
+        return describe_tfds(name.removeprefix("tfds:"))
     return _dataset(name).info
 
 

@@ -140,7 +140,8 @@ def _read_ahead(batches, start: int, stop: int) -> Iterator[Row]:
 
     if not flags.FLAGS.is_parsed():  # Grain's processes read absl's flags
         flags.FLAGS.mark_as_parsed()
-    options = grain.ReadOptions(num_threads=batches.threads, prefetch_buffer_size=batches.prefetch)
+    ahead = max(batches.prefetch, batches.threads)
+    options = grain.ReadOptions(num_threads=batches.threads, prefetch_buffer_size=ahead)
     dataset = grain.MapDataset.range(start, stop).map(batches.__getitem__).to_iter_dataset(options)
     if batches.processes:
         workers = grain.multiprocessing.MultiprocessingOptions(num_workers=batches.processes)

@@ -123,12 +123,19 @@ def _text(value) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _prepared(name: str, data_dir):
+def describe_tfds(name: str) -> Info:
+    """What TensorFlow Datasets says of ``name``, without preparing it."""
+    name, fit = _size(name)
+    return _info(f"tfds:{name}", _builders(name, None)[0], fit)
+
+
+def _builders(name: str, data_dir) -> list:
+    """TFDS's builder of ``name`` in our folder, and the one in its own."""
     import tensorflow_datasets as tfds
 
     own = str(data_folder(data_dir) / "tfds")
     try:
-        builders = [
+        return [
             tfds.builder(name, data_dir=place, file_format=tfds.core.FileFormat.ARRAY_RECORD)
             for place in (own, None)
         ]
@@ -142,14 +149,20 @@ def _prepared(name: str, data_dir):
         raise UserError(f"TensorFlow Datasets has no set {name!r}: {hint}") from None
     except (ValueError, ImportError, AssertionError) as error:
         raise UserError(f"cannot open tfds:{name}: {error}") from None
+
+
+def _prepared(name: str, data_dir):
+    """A builder whose data lies ready for random access, prepared now if it was not."""
+    builders = _builders(name, data_dir)
     for builder in builders:
         if builder.is_prepared() and builder.info.file_format.value == "array_record":
             return builder
     builder = builders[0]
-    downloaded = any(Path(own, "downloads").glob("**/*.INFO"))  # TFDS marks finished files so
+    own, theirs = (Path(b.data_dir_root) for b in builders)
+    downloaded = any((own / "downloads").glob("**/*.INFO"))  # TFDS marks finished files so
     if not downloaded and (host := _out_of_reach(builder)):
         raise UserError(
-            f"tfds:{name} is not prepared in {own} nor in {tfds.core.constants.DATA_DIR}, and {host} "
+            f"tfds:{name} is not prepared in {own} nor in {theirs}, and {host} "
             "cannot be reached to download it. Prepare it on a machine with a network and copy the folder"
         )
     try:

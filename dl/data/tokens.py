@@ -1,5 +1,6 @@
 """Batches for language models, cut from one long array of token numbers."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,16 @@ def crops(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrainWind
     """Random crops for a causal language model: ``inputs`` and ``targets``, both int32
     ``[batch, length]``, targets one place on. An epoch has every starting place once."""
     fields = (Field("inputs", "token", 0, length), Field("targets", "token", 1, length))
-    return train_windows({"token": np.asarray(tokens, np.int32)}, fields, batch_size, seed)
+    arrays = {"token": np.asarray(tokens, np.int32)}
+    return _shufflable(train_windows(arrays, fields, batch_size, seed))
+
+
+def _shufflable(windows: TrainWindows) -> TrainWindows:
+    """``windows``, without the last few starts where so many cannot be shuffled in 32 bits: a whole
+    number of batches an epoch can be, up to four thousand million."""
+    if windows.count * windows.batch_size < 2**31:
+        return windows
+    return dataclasses.replace(windows, count=windows.count - windows.count % windows.batch_size)
 
 
 def packed_crops(
@@ -33,7 +43,7 @@ def packed_crops(
         Field("targets", "token", 1, length),
         Field("document", "document", 0, length),
     )
-    return train_windows(arrays, fields, batch_size, seed)
+    return _shufflable(train_windows(arrays, fields, batch_size, seed))
 
 
 def pack(sequences: Sequence[Sequence[int]], end: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ A set of windows keeps each value once, however much the windows overlap.
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -173,7 +172,7 @@ def forecasting(
     may reach back into the one before; every window counts, none is dropped.
     """
     parts = [part["values"] for part in (splits.train, splits.validation, splits.test)]
-    values = jnp.asarray(np.concatenate(parts), jnp.float32)  # one copy for all three
+    values = np.concatenate(parts).astype(np.float32)
     fields = _forecast_fields(look_back, horizon)
     train_end, held_end = len(parts[0]), len(parts[0]) + len(parts[1])
 
@@ -222,7 +221,7 @@ def panel_forecasting(
         ids.append(np.full(len(train_starts[-1]), row, np.int32))
         begin.append(offset + count - look_back)
         offset += len(whole)
-    arrays = {"values": jnp.asarray(np.concatenate(pieces), jnp.float32)}
+    arrays = {"values": np.concatenate(pieces).astype(np.float32)}
     fields, rows = _forecast_fields(look_back, horizon), np.arange(len(known), dtype=np.int32)
 
     def one_each(shift: int) -> EvalWindows:
@@ -274,8 +273,3 @@ def unit_windows(
         np.concatenate(starts).astype(np.int32),
         labels,
     )
-
-
-def on_device(windows):
-    """``windows`` with their arrays put on the default device."""
-    return jax.tree.map(jnp.asarray, windows)

@@ -96,6 +96,12 @@ def test_a_prepared_set_streams_by_random_access(prepared):
         np.testing.assert_array_equal(batch["image"][:, 0, 0, 0] % 2, batch["label"])
 
 
+def test_a_set_is_described_without_being_there():
+    info = dl.data.describe("tfds:mnist")
+    assert info.classes == tuple("0123456789")
+    assert "handwritten digits" in info.description
+
+
 def test_an_unknown_name_gets_suggestions(tmp_path):
     with pytest.raises(UserError, match=r"no set 'mnst': did you mean mnist"):
         dl.data.load("tfds:mnst", tmp_path)

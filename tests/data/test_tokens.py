@@ -16,6 +16,15 @@ def test_crops_have_their_targets_one_on():
     assert batch["inputs"].shape == (4, 8)
 
 
+def test_very_many_crops_are_cut_to_whole_batches():
+    tokens = np.lib.stride_tricks.as_strided(np.zeros(1, np.int32), (2**26,), (0,))
+    windows = crops(tokens, 8, 96)
+    assert windows.size == (2**26 - 8) // 96 * 96
+    rows = np.asarray(windows.indices(10**6))
+    assert len(set(rows.tolist())) == 96
+    assert rows.max() < windows.size
+
+
 def test_packed_crops_know_their_documents():
     tokens, documents = pack([[5, 6], [7], [8, 9, 10]], end=3)
     assert tokens.tolist() == [5, 6, 3, 7, 3, 8, 9, 10, 3]
