@@ -64,8 +64,8 @@ def resize(columns: Columns, height: int, width: int) -> Columns:
         return out
 
     result = dict(columns, image=resized(columns["image"], Image.Resampling.BOX))
-    if "mask" in columns:
-        result["mask"] = resized(columns["mask"], Image.Resampling.NEAREST)
+    if "segments" in columns:
+        result["segments"] = resized(columns["segments"], Image.Resampling.NEAREST)
     if "boxes" in columns:
         scale = (width / old_width, height / old_height) * 2
         result["boxes"] = columns["boxes"] * np.array(scale, np.float32)
@@ -120,7 +120,7 @@ def _read_isbi(paths, info, validation, seed) -> Splits:
         return decode_images([found[number] for number in range(30)], info.title, "L")
 
     mask = (stack("label")[..., 0] > 127).astype(np.uint8)
-    columns = {"image": stack("image"), "mask": mask}
+    columns = {"image": stack("image"), "segments": mask}
     count = 4 if validation is None else validation
     count = round(count * 24) if isinstance(count, float) else count
     if not 0 <= count < 24:
@@ -157,7 +157,7 @@ SETS = (
             "Cardona et al. 2010; copy in zhixuhao/unet",
             "research use",
             "segmentation",
-            "30 serial sections of a fly's nerve cord: image uint8 [n, 512, 512, 1], mask [n, 512, "
+            "30 serial sections of a fly's nerve cord: image uint8 [n, 512, 512, 1], segments [n, 512, "
             "512] of 1 inside cells and 0 on membranes. Sections 24-29 are test (the challenge's own "
             "labels are hidden) and 20-23 validation: neighbouring sections look alike, so parts are "
             "blocks of the stack and not drawn by seed",

@@ -1,7 +1,7 @@
-"""Random transformations of an image together with its mask or boxes, inside the compiled step.
+"""Random transformations of an image together with its segments or boxes, inside the compiled step.
 
 As in :mod:`dl.data.augment`, each maker returns a pure ``(key, batch) -> batch`` keyed per example. A
-batch holds ``image [batch, height, width, channels]`` and, where the task has them, ``mask [batch,
+batch holds ``image [batch, height, width, channels]`` and, where the task has them, ``segments [batch,
 height, width]`` (class numbers, sampled to the nearest) and ``boxes [batch, objects, 4]`` (left, top,
 right, bottom in pixels) with ``label [batch, objects]``, -1 where there is no object.
 """
@@ -26,7 +26,7 @@ def random_flips(horizontal=0.5, vertical=0.0) -> Transform:
             def pick(new, old, chosen=chosen):
                 return jnp.where(chosen.reshape((count,) + (1,) * (old.ndim - 1)), new, old)
 
-            for name in ("image", "mask"):
+            for name in ("image", "segments"):
                 if name in result:
                     result[name] = pick(jnp.flip(result[name], axis), result[name])
             if "boxes" in result:
@@ -57,7 +57,7 @@ def random_quarter_turns() -> Transform:
             value = jnp.where(one % 2 == 1, jnp.rot90(value, 1, (1, 2)), value)
             return jnp.where(one >= 2, jnp.rot90(value, 2, (1, 2)), value)
 
-        return {**batch, **{n: turned(batch[n]) for n in ("image", "mask") if n in batch}}
+        return {**batch, **{n: turned(batch[n]) for n in ("image", "segments") if n in batch}}
 
     return transform
 
@@ -79,7 +79,7 @@ def random_tile(height: int, width: int) -> Transform:
 
             return jax.vmap(one)(value, top, left)
 
-        return {**batch, **{n: cut(batch[n]) for n in ("image", "mask") if n in batch}}
+        return {**batch, **{n: cut(batch[n]) for n in ("image", "segments") if n in batch}}
 
     return transform
 
@@ -96,8 +96,8 @@ def elastic(deviation, grid: int = 3) -> Transform:
         rows = jnp.arange(height, dtype=jnp.float32)[:, None] + field[:, 0]
         columns = jnp.arange(width, dtype=jnp.float32) + field[:, 1]
         result = {**batch, "image": _bilinear(batch["image"], rows, columns)}
-        if "mask" in batch:
-            result["mask"] = _nearest(batch["mask"], rows, columns)
+        if "segments" in batch:
+            result["segments"] = _nearest(batch["segments"], rows, columns)
         return result
 
     return transform
@@ -148,7 +148,7 @@ def random_scale(
 
     The zoomed picture is placed so that it covers the frame, or lies within it where it is smaller;
     what it does not cover is ``fill``. Boxes follow and are cut at the frame; one that keeps less than
-    ``visible`` of its area is dropped (label -1). ``mask`` follows too, class 0 outside.
+    ``visible`` of its area is dropped (label -1). ``segments`` follow too, class 0 outside.
 
     Args:
       stretch: width and height may differ by a factor log-uniform in ``1 / (1 + stretch) ... 1 +
@@ -171,8 +171,8 @@ def random_scale(
 
         rows, columns = sources(height, tall, top), sources(width, wide, left)
         result = {**batch, "image": _separable(image, rows, columns, fill)}
-        if "mask" in batch:
-            result["mask"] = _separable_nearest(batch["mask"], rows, columns)
+        if "segments" in batch:
+            result["segments"] = _separable_nearest(batch["segments"], rows, columns)
         if "boxes" in batch:
             scale = jnp.stack([wide, tall, wide, tall], -1)[:, None]
             offset = jnp.stack([left, top, left, top], -1)[:, None]

@@ -35,14 +35,14 @@ def test_resizing_moves_boxes_and_masks_with_the_picture():
     image[0, 2:4, 6:9] = 200
     columns = {
         "image": image,
-        "mask": (image[..., 0] > 0).astype(np.uint8),
+        "segments": (image[..., 0] > 0).astype(np.uint8),
         "boxes": np.array([[[6, 2, 9, 4]]], np.float32),
     }
     small = resize(columns, 4, 4)
     np.testing.assert_array_equal(small["boxes"], [[[2, 1, 3, 2]]])
     assert small["image"][0, 1, 2].tolist() == [200, 200, 200]
     assert small["image"].sum() == 600
-    np.testing.assert_array_equal(small["mask"], small["image"][..., 0] > 0)
+    np.testing.assert_array_equal(small["segments"], small["image"][..., 0] > 0)
 
 
 @pytest.mark.data
@@ -63,8 +63,8 @@ def test_blood_cells_as_published(data_dir):
 @pytest.mark.data
 def test_membranes_come_in_blocks_of_the_stack(data_dir):
     splits = dl.data.load("isbi_membrane", data_dir)
-    assert set(np.unique(splits.train["mask"])) == {0, 1}
-    assert 0.7 < splits.train["mask"].mean() < 0.85  # most of the picture is inside cells
+    assert set(np.unique(splits.train["segments"])) == {0, 1}
+    assert 0.7 < splits.train["segments"].mean() < 0.85  # most of the picture is inside cells
     wider = dl.data.load("isbi_membrane", data_dir, validation=6)
     np.testing.assert_array_equal(wider.validation["image"][2:], splits.validation["image"])
-    np.testing.assert_array_equal(wider.test["mask"], splits.test["mask"])
+    np.testing.assert_array_equal(wider.test["segments"], splits.test["segments"])

@@ -24,7 +24,7 @@ def _scene(count=4, size=32):
         boxes[row, 0] = left, top, right, bottom
     mask = (image[..., 0] > 0).astype(np.int32)
     label = np.tile([3, -1], (count, 1)).astype(np.int32)
-    batch = {"image": image, "mask": mask, "boxes": boxes, "label": label}
+    batch = {"image": image, "segments": mask, "boxes": boxes, "label": label}
     return {name: jnp.asarray(value) for name, value in batch.items()}
 
 
@@ -40,7 +40,7 @@ SCENE = _scene()
 @pytest.mark.parametrize("sides", [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5)])
 def test_flips_carry_masks_and_boxes(sides):
     out = joint.random_flips(*sides)(KEY, SCENE)
-    np.testing.assert_array_equal(out["mask"] > 0, out["image"][..., 0] > 0)
+    np.testing.assert_array_equal(out["segments"] > 0, out["image"][..., 0] > 0)
     for image, boxes in zip(np.asarray(out["image"]), out["boxes"], strict=True):
         assert _box_of(image) == boxes[0].tolist()
         assert boxes[1].tolist() == [0, 0, 0, 0]
@@ -53,10 +53,10 @@ def test_flips_carry_masks_and_boxes(sides):
 def test_quarter_turns_are_the_four_turns():
     many = {
         "image": jnp.repeat(SCENE["image"][:1], 40, 0),
-        "mask": jnp.repeat(SCENE["mask"][:1], 40, 0),
+        "segments": jnp.repeat(SCENE["segments"][:1], 40, 0),
     }
     out = joint.random_quarter_turns()(KEY, many)
-    np.testing.assert_array_equal(out["mask"] > 0, out["image"][..., 0] > 0)
+    np.testing.assert_array_equal(out["segments"] > 0, out["image"][..., 0] > 0)
     turns = {np.rot90(np.asarray(many["image"][0]), k).tobytes() for k in range(4)}
     assert {np.asarray(image).tobytes() for image in out["image"]} == turns
     with pytest.raises(ValueError, match="only square"):
@@ -66,7 +66,7 @@ def test_quarter_turns_are_the_four_turns():
 def test_tiles_are_cut_alike_from_picture_and_mask():
     out = joint.random_tile(8, 12)(KEY, SCENE)
     assert out["image"].shape == (4, 8, 12, 1)
-    np.testing.assert_array_equal(out["mask"] > 0, out["image"][..., 0] > 0)
+    np.testing.assert_array_equal(out["segments"] > 0, out["image"][..., 0] > 0)
     whole = joint.random_tile(32, 32)(KEY, SCENE)
     np.testing.assert_array_equal(whole["image"], SCENE["image"])
 
@@ -74,12 +74,12 @@ def test_tiles_are_cut_alike_from_picture_and_mask():
 def test_elastic_warps_picture_and_mask_alike_and_no_warp_is_nothing():
     same = joint.elastic(0.0)(KEY, SCENE)
     np.testing.assert_array_equal(same["image"], SCENE["image"])
-    np.testing.assert_array_equal(same["mask"], SCENE["mask"])
+    np.testing.assert_array_equal(same["segments"], SCENE["segments"])
     out = jax.jit(joint.elastic(3.0))(KEY, SCENE)
-    agree = (out["image"][..., 0] > 100) == (out["mask"] > 0)
+    agree = (out["image"][..., 0] > 100) == (out["segments"] > 0)
     assert agree.mean() > 0.98  # they part only within a pixel of an edge
-    assert (out["mask"] != SCENE["mask"]).mean() > 0.01
-    assert set(np.unique(out["mask"])) == {0, 1}
+    assert (out["segments"] != SCENE["segments"]).mean() > 0.01
+    assert set(np.unique(out["segments"])) == {0, 1}
 
 
 def test_elastic_mirrors_at_the_edges():
@@ -92,7 +92,7 @@ def test_elastic_mirrors_at_the_edges():
 def test_boxes_stay_on_what_they_box_under_scaling(seed):
     out = _scaled(jax.random.key(seed))
     for row in range(4):
-        image, mask = np.asarray(out["image"][row]), np.asarray(out["mask"][row])
+        image, mask = np.asarray(out["image"][row]), np.asarray(out["segments"][row])
         if out["label"][row, 0] >= 0:
             where = _box_of(np.where(image > 100, image, 0))
             np.testing.assert_allclose(out["boxes"][row, 0], where, atol=1.01)
