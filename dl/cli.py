@@ -110,8 +110,6 @@ def _given(options: Any) -> dict[str, Any]:
 def _report(run: Any, script: Path) -> int:
     """Say how a run ended, and what can be done next; returns the exit code."""
     name = run.folder.name
-    runs = run.folder.path.parent
-    where = "" if runs == Path("runs") else f" --runs {runs}"
     if not run.folder.finished():
         given = [a for a in sys.argv[1:] if a not in ("--resume",)]
         if "--name" not in given:
@@ -130,7 +128,9 @@ def _report(run: Any, script: Path) -> int:
         f"compiling; {result['examples_per_second']:,.0f} examples/s"
     )
     print(f"run folder: {run.folder.path} (curves.png, metrics.jsonl, result.json)")
-    print(f"next: dl replay {run.folder.path}    python {script} --help{where}")
+    print(
+        f"next: dl replay {run.folder.path}    python {script} --seeds 3    python {script} --help"
+    )
     return 0
 
 
