@@ -1,6 +1,7 @@
 """The data sets that go by a name."""
 
 import dataclasses
+import functools
 import os
 
 from dl.core.errors import unknown
@@ -54,10 +55,21 @@ def load(
 
         name = name.removeprefix("tfds:")
         return _measured(load_tfds(name, data_dir, validation=validation, seed=seed), {})
-    dataset = _dataset(name)
-    paths = _paths(dataset, data_dir)
+    paths = _paths(_dataset(name), data_dir)
+    files = tuple((file, path, path.stat().st_mtime_ns) for file, path in paths.items())
+    return _read(name, files, validation, seed)
+
+
+# An experiment is built several times, inside traces too: the same arrays serve every time.
+@functools.lru_cache(maxsize=4, typed=True)
+def _read(name: str, files: tuple, validation: int | float | None, seed: int) -> Splits:
+    dataset, paths = _dataset(name), {file: path for file, path, _ in files}
     digests = {path.name: sha256(path) for path in paths.values()}
-    return _measured(dataset.read(paths, dataset.info, validation, seed), digests)
+    splits = _measured(dataset.read(paths, dataset.info, validation, seed), digests)
+    for columns in (splits.train, splits.validation, splits.test):
+        for column in columns.values():
+            column.flags.writeable = False
+    return splits
 
 
 def load_table(name: str, data_dir: str | os.PathLike | None = None) -> tuple[Table, Info]:
