@@ -1,0 +1,95 @@
+"""Reconstruct what was seen, or what was hidden by noise."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from dl.core.metrics import mean
+from dl.core.random import content_keys, example_keys, purpose_key
+from dl.core.task import Aux, Task
+from dl.models.autoencoder import Autoencoder
+
+Noise = Callable[[jax.Array, jax.Array], jax.Array]  # (key, one example) -> the example, spoilt
+
+
+def unit_interval(image: jax.Array) -> jax.Array:
+    """Pixels 0..255 of any dtype to float32 in [0, 1]."""
+    return image.astype(jnp.float32) / 255.0
+
+
+def gaussian_noise(sd: float | jax.Array) -> Noise:
+    """Normal noise of standard deviation ``sd`` added to every value."""
+    return lambda key, x: x + sd * jax.random.normal(key, x.shape, x.dtype)
+
+
+def masking_noise(rate: float | jax.Array) -> Noise:
+    """Each value set to 0 with probability ``rate`` (Vincent et al. 2008)."""
+    return lambda key, x: jnp.where(jax.random.uniform(key, x.shape) < rate, 0.0, x).astype(x.dtype)
+
+
+def psnr(squared_error: jax.Array, peak: float = 1.0) -> jax.Array:
+    """Peak signal-to-noise ratio in dB of a mean squared error."""
+    return 10.0 * jnp.log10(peak**2 / jnp.maximum(squared_error, 1e-12))
+
+
+def autoencoding(
+    model: Autoencoder,
+    *,
+    noise: Noise | None = None,
+    inputs: str = "image",
+    prepare: Callable[[jax.Array], jax.Array] = unit_interval,
+) -> Task:
+    """Mean squared error between ``prepare(batch[inputs])`` and its reconstruction.
+
+    Args:
+      noise: spoils the input, never the target: a denoising autoencoder (Vincent et al. 2008). In
+        evaluation it is drawn from each example's own contents.
+
+    Metrics: ``loss``, squared error a value; ``psnr`` in dB for values in 0..1, averaged over examples;
+    with noise also ``noisy_psnr``, the input's, which the model is to exceed.
+    """
+
+    def score(outputs, x, seen, mask):
+        def error(y):
+            difference = (y - x).astype(jnp.float32).reshape(len(x), -1)
+            return jnp.square(difference).mean(axis=1)
+
+        metrics = {"loss": mean(error(outputs), mask), "psnr": mean(psnr(error(outputs)), mask)}
+        if noise is not None:
+            metrics["noisy_psnr"] = mean(psnr(error(seen)), mask)
+        return metrics
+
+    def init(key, batch):
+        return dict(model.init(key, prepare(batch[inputs])))
+
+    def loss(variables, batch, key):
+        x = prepare(batch[inputs])
+        seen = x if noise is None else jax.vmap(noise)(example_keys(key, len(x)), x)
+        outputs, updates = model.apply(
+            variables,
+            seen,
+            train=True,
+            rngs={"dropout": purpose_key(key, "dropout")},
+            mutable=[name for name in variables if name != "params"],
+        )
+        metrics = score(outputs, x, seen, batch.get("mask"))
+        total, weight = metrics["loss"]
+        return total / jnp.maximum(weight, 1e-8), Aux(metrics, dict(updates))
+
+    def spoilt(raw, x):
+        if noise is None:
+            return x
+        keys = content_keys(purpose_key(jax.random.key(0), "noise"), raw)
+        return jax.vmap(noise)(keys, x)
+
+    def evaluate(variables, batch):
+        x = prepare(batch[inputs])
+        seen = spoilt(batch[inputs], x)
+        return score(model.apply(variables, seen), x, seen, batch.get("mask"))
+
+    def predict(variables, x):
+        """Reconstructions ``[batch, *shape]``, in the prepared input's units; no noise is added."""
+        return model.apply(variables, prepare(x))
+
+    return Task(init, loss, evaluate, predict)

@@ -1,0 +1,158 @@
+"""One picture's content in another's style, by the features some network sees in them.
+
+The network is any pure function ``pictures [batch, height, width, channels] in 0..1 -> feature maps``
+(a sequence, each ``[batch, height, width, features]``): a trained classifier of one's own, imported
+weights, or random ones.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dl.core.errors import UserError
+from dl.core.metrics import Metrics, mean
+from dl.core.random import purpose_key
+from dl.core.task import Aux, Task
+from dl.tasks.autoencoding import unit_interval
+
+Features = Callable[[jax.Array], Sequence[jax.Array]]
+Weights = Sequence[float | jax.Array]
+
+
+def gram(features: jax.Array) -> jax.Array:
+    """Products of all pairs of channels, averaged over places: ``[batch, features, features]``
+    (Gatys et al. 2016, "Image style transfer using convolutional neural networks")."""
+    flat = features.reshape(features.shape[0], -1, features.shape[-1])
+    return jnp.einsum("bpi,bpj->bij", flat, flat) / flat.shape[1]
+
+
+def roughness(x: jax.Array) -> jax.Array:
+    """Mean squared difference of neighbouring pixels (total variation): ``[batch]``."""
+    rows, columns = jnp.diff(x, axis=1), jnp.diff(x, axis=2)
+    return jnp.square(rows).mean((1, 2, 3)) + jnp.square(columns).mean((1, 2, 3))
+
+
+def _losses(
+    features: Features, x, wanted, grams, content_weights, style_weights, smoothness, mask
+) -> Metrics:
+    """Metrics of pictures ``x`` against the feature maps ``wanted`` and the style's Gram matrices."""
+    maps = features(x)
+    if not len(maps) == len(content_weights) == len(style_weights):
+        raise UserError(
+            f"the network gives {len(maps)} feature maps: content_weights ({len(content_weights)}) and "
+            f"style_weights ({len(style_weights)}) need one number for each"
+        )
+
+    def apart(a, b):
+        return jnp.square(a - b).reshape(len(x), -1).mean(axis=1)
+
+    content = sum(w * apart(a, b) for w, a, b in zip(content_weights, maps, wanted, strict=True))
+    style = sum(
+        w * apart(gram(a), jnp.broadcast_to(g, (len(x), *g.shape[1:])))
+        for w, a, g in zip(style_weights, maps, grams, strict=True)
+    )
+    total = content + style + smoothness * roughness(x)
+    return {
+        "loss": mean(total, mask),
+        "content": mean(jnp.broadcast_to(content, total.shape), mask),
+        "style": mean(jnp.broadcast_to(style, total.shape), mask),
+    }
+
+
+def style_transfer(
+    features: Features,
+    content_weights: Weights,
+    style_weights: Weights,
+    *,
+    smoothness: float | jax.Array = 0.0,
+    prepare: Callable[[jax.Array], jax.Array] = unit_interval,
+) -> Task:
+    """Gatys et al. 2016: the parameters are the picture itself, begun as the content.
+
+    A batch holds ``content`` and ``style``, ``[batch, height, width, channels]`` each (a data set of one
+    row will do); their features are computed once and kept in the variables.
+
+    Args:
+      content_weights, style_weights: one number for each of the network's feature maps; 0 leaves it out.
+      smoothness: weight of :func:`roughness`.
+
+    Metrics: ``loss``, ``content``, ``style``. ``predict`` ignores its input and gives the pictures.
+    """
+
+    def init(key, batch):
+        content, style = prepare(batch["content"]), prepare(batch["style"])
+        grams = [gram(m) for m in features(style)]
+        targets = {"content": list(features(content)), "style": grams}
+        return {"params": {"picture": content}, "targets": targets}
+
+    def score(variables, batch):
+        targets = variables["targets"]
+        weights = content_weights, style_weights, smoothness
+        picture, mask = variables["params"]["picture"], batch.get("mask")
+        return _losses(features, picture, targets["content"], targets["style"], *weights, mask)
+
+    def loss(variables, batch, key):
+        metrics = score(variables, batch)
+        total, weight = metrics["loss"]
+        return total / jnp.maximum(weight, 1e-8), Aux(metrics, {"targets": variables["targets"]})
+
+    def predict(variables, _=None):
+        """The pictures, ``[batch, height, width, channels]`` in 0..1."""
+        return jnp.clip(variables["params"]["picture"], 0.0, 1.0)
+
+    return Task(init, loss, score, predict)
+
+
+def style_network(
+    model: nn.Module,
+    features: Features,
+    style: jax.Array,
+    content_weights: Weights,
+    style_weights: Weights,
+    *,
+    smoothness: float | jax.Array = 0.0,
+    inputs: str = "image",
+    prepare: Callable[[jax.Array], jax.Array] = unit_interval,
+) -> Task:
+    """Johnson et al. 2016: a network that gives any picture one style in a single pass.
+
+    Args:
+      model: pictures to pictures in 0..1, such as :class:`dl.models.style.StyleNetwork`.
+      style: the style's picture, ``[height, width, channels]``.
+
+    The rest as in :func:`style_transfer`; ``predict`` takes pictures.
+    """
+
+    def init(key, batch):
+        grams = [gram(m) for m in features(prepare(jnp.asarray(style))[None])]
+        return {**model.init(key, prepare(batch[inputs])), "targets": grams}
+
+    def run(variables, x, **options):
+        network = {name: value for name, value in variables.items() if name != "targets"}
+        return model.apply(network, x, **options)
+
+    def score(variables, x, outputs, mask):
+        weights = content_weights, style_weights, smoothness
+        return _losses(features, outputs, features(x), variables["targets"], *weights, mask)
+
+    def loss(variables, batch, key):
+        x = prepare(batch[inputs])
+        rest = [name for name in variables if name not in ("params", "targets")]
+        rngs = {"dropout": purpose_key(key, "dropout")}
+        outputs, updates = run(variables, x, train=True, rngs=rngs, mutable=rest)
+        metrics = score(variables, x, outputs, batch.get("mask"))
+        total, weight = metrics["loss"]
+        updates = {**updates, "targets": variables["targets"]}
+        return total / jnp.maximum(weight, 1e-8), Aux(metrics, updates)
+
+    def evaluate(variables, batch):
+        x = prepare(batch[inputs])
+        return score(variables, x, run(variables, x), batch.get("mask"))
+
+    def predict(variables, x):
+        """Pictures in the style, ``[batch, height, width, channels]`` in 0..1."""
+        return run(variables, prepare(x))
+
+    return Task(init, loss, evaluate, predict)

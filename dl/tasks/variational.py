@@ -1,0 +1,153 @@
+"""Variational autoencoding: descend the negative evidence lower bound."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dl.core.metrics import mean
+from dl.core.random import content_keys, example_keys, purpose_key
+from dl.core.task import Aux, Task
+from dl.models.vae import VAE
+from dl.tasks.autoencoding import unit_interval
+
+Likelihood = Callable[[jax.Array, jax.Array], jax.Array]  # (parameters, x) -> [batch] nats
+
+
+def bernoulli(logits: jax.Array, x: jax.Array) -> jax.Array:
+    """Log-probability of ``x`` in 0..1 ``[batch, ...]`` under independent logits: ``[batch]``."""
+    logits = logits.astype(jnp.float32)
+    nats = x * jax.nn.log_sigmoid(logits) + (1.0 - x) * jax.nn.log_sigmoid(-logits)
+    return nats.reshape(len(x), -1).sum(axis=1)
+
+
+def gaussian(sd: float | jax.Array) -> Likelihood:
+    """Log-density of ``x [batch, ...]`` around the decoder's means, standard deviation ``sd``."""
+
+    def likelihood(means, x):
+        z = (x - means.astype(jnp.float32)) / sd
+        nats = -0.5 * jnp.square(z) - jnp.log(sd) - 0.5 * jnp.log(2.0 * jnp.pi)
+        return nats.reshape(len(x), -1).sum(axis=1)
+
+    return likelihood
+
+
+def _normal(x, mean, log_sd):
+    """Log-density of a diagonal normal at ``x [batch, latent]``: ``[batch]``."""
+    z = (x - mean) * jnp.exp(-log_sd)
+    return jnp.sum(-0.5 * jnp.square(z) - log_sd - 0.5 * jnp.log(2.0 * jnp.pi), axis=-1)
+
+
+def importance_nll(model: VAE, likelihood: Likelihood, variables, x, keys, samples: int):
+    """``-log p(x)`` in nats, ``[batch]``, estimated from ``samples`` codes of each example drawn from
+    its own posterior (Burda et al. 2016, "Importance weighted autoencoders", equation 8 as K grows).
+
+    The weights are summed as they come, in one pass, so memory does not grow with ``samples``.
+    """
+    posterior: Any = model.apply(variables, x, method="encode")
+    mu, log_sd = posterior
+
+    def body(index, carry):
+        top, total = carry
+        each = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
+        noise = jax.vmap(lambda key: jax.random.normal(key, mu.shape[1:]))(each)
+        code = mu + jnp.exp(log_sd) * noise
+        outputs: Any = model.apply(variables, code, method="decode")
+        weight = likelihood(outputs, x)
+        weight = weight + _normal(code, 0.0, jnp.zeros(())) - _normal(code, mu, log_sd)
+        new = jnp.maximum(top, weight)
+        return new, total * jnp.exp(top - new) + jnp.exp(weight - new)
+
+    start = jnp.full(len(x), -jnp.inf), jnp.zeros(len(x))
+    top, total = jax.lax.fori_loop(0, samples, body, start)
+    return jnp.log(samples) - top - jnp.log(total)
+
+
+def variational(
+    model: VAE,
+    *,
+    likelihood: Likelihood = bernoulli,
+    binarize: bool = False,
+    beta: float | jax.Array = 1.0,
+    importance: int = 0,
+    inputs: str = "image",
+    prepare: Callable[[jax.Array], jax.Array] = unit_interval,
+) -> Task:
+    """Negative evidence lower bound of ``prepare(batch[inputs])``, in nats an example.
+
+    Args:
+      likelihood: of an example given the decoder's output: :func:`bernoulli`, ``gaussian(sd)`` or
+        another ``(parameters, x) -> [batch]``.
+      binarize: draw every value as 0 or 1 with its own probability, anew at every step; in evaluation
+        once for each example, from its contents (Salakhutdinov & Murray 2008).
+      beta: weight of the divergence in training (Higgins et al. 2017).
+      importance: codes an example from which evaluation estimates ``-log p(x)``; 0 leaves it out.
+
+    Metrics: ``loss`` (with beta when training, plain when evaluating), ``reconstruction`` and ``kl``,
+    all in nats an example; ``nll`` where ``importance`` says so.
+    """
+
+    def apply(method, variables, x, options) -> tuple[Any, dict]:
+        """Outputs, and the variables with what training changed in them."""
+        if not options:
+            return model.apply(variables, x, method=method), variables
+        outputs, updates = model.apply(variables, x, train=True, method=method, **options)
+        return outputs, {**variables, **updates}
+
+    def score(variables, x, keys, mask, weight, **options):
+        (mu, log_sd), variables = apply("encode", variables, x, options)
+        noise = jax.vmap(lambda key: jax.random.normal(key, mu.shape[1:]))(keys)
+        code = mu + jnp.exp(log_sd) * noise
+        outputs, variables = apply("decode", variables, code, options)
+        reconstruction = -likelihood(outputs, x)
+        kl = 0.5 * jnp.sum(jnp.exp(2.0 * log_sd) + jnp.square(mu) - 1.0 - 2.0 * log_sd, axis=-1)
+        metrics = {
+            "loss": mean(reconstruction + weight * kl, mask),
+            "reconstruction": mean(reconstruction, mask),
+            "kl": mean(kl, mask),
+        }
+        return metrics, {name: value for name, value in variables.items() if name != "params"}
+
+    def drawn(keys, x):
+        if not binarize:
+            return x
+        uniform = jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:]))(keys)
+        return (uniform < x).astype(x.dtype)
+
+    def init(key, batch):
+        return dict(model.init(key, prepare(batch[inputs])))
+
+    def loss(variables, batch, key):
+        x = prepare(batch[inputs])
+        x = drawn(example_keys(purpose_key(key, "binarize"), len(x)), x)
+        metrics, updates = score(
+            variables,
+            x,
+            example_keys(purpose_key(key, "code"), len(x)),
+            batch.get("mask"),
+            beta,
+            rngs={"dropout": purpose_key(key, "dropout")},
+            mutable=[name for name in variables if name != "params"],
+        )
+        total, weight = metrics["loss"]
+        return total / jnp.maximum(weight, 1e-8), Aux(metrics, updates)
+
+    def evaluate(variables, batch):
+        raw, mask = batch[inputs], batch.get("mask")
+        code, binary, many = (
+            content_keys(purpose_key(jax.random.key(0), purpose), raw)
+            for purpose in ("code", "binarize", "importance")
+        )
+        x = drawn(binary, prepare(raw))
+        metrics, _ = score(variables, x, code, mask, 1.0)
+        if importance:
+            nll = importance_nll(model, likelihood, variables, x, many, importance)
+            metrics["nll"] = mean(nll, mask)
+        return metrics
+
+    def predict(variables, x):
+        """The decoder's output for the mean code of each of ``x``: ``[batch, *shape]``."""
+        return model.apply(variables, prepare(x))
+
+    return Task(init, loss, evaluate, predict)
