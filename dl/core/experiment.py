@@ -1,7 +1,7 @@
 """What ``build(config)`` returns: everything a run is made of, as one frozen value."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import optax
@@ -17,8 +17,11 @@ class Batches(Protocol):
       size: number of examples; batch_size: rows a batch.
     """
 
-    size: int
-    batch_size: int
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int: ...
 
     def __getitem__(self, step: Any) -> Batch:
         """The batch of ``step``; evaluation sets count batches from 0 and carry a mask."""
@@ -64,8 +67,8 @@ class Experiment:
     optimizer: optax.GradientTransformation
     steps: int
     seed: Any = 0
-    evals: dict[str, Batches] = dataclasses.field(default_factory=dict)
-    tests: dict[str, Batches] = dataclasses.field(default_factory=dict)
+    evals: Mapping[str, Batches] = dataclasses.field(default_factory=dict)
+    tests: Mapping[str, Batches] = dataclasses.field(default_factory=dict)
     select: str | None = None
     patience: int | None = None
     ema: float | None = None

@@ -1,6 +1,6 @@
 """Evaluation of whole sets, by programs compiled once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -32,7 +32,7 @@ class Evaluation:
     def __call__(
         self,
         state: TrainState,
-        sets: dict[str, Batches],
+        sets: Mapping[str, Batches],
         between: Callable[[], None] | None = None,
     ) -> list[dict[str, Any]]:
         """``{'validation/loss': ...}`` for each lane (one for a run without lanes).
