@@ -63,6 +63,14 @@ def check_arrays(arrays: Arrays) -> int:
     return next(iter(sizes.values()))
 
 
+def keep_mask_free(names) -> None:
+    """Raises where a column is called ``mask``, which marks the real rows of a padded batch."""
+    if "mask" in names:
+        raise UserError(
+            "a column may not be called 'mask', which marks a batch's real rows: rename it"
+        )
+
+
 def digest_arrays(arrays: Arrays) -> str:
     """SHA-256 (hex) of named arrays: names, dtypes, shapes and bytes."""
     hasher = hashlib.sha256()
@@ -138,6 +146,7 @@ def train_batches(arrays: Arrays, batch_size: int, seed: Any = 0) -> TrainBatche
 def eval_batches(arrays: Arrays, batch_size: int) -> EvalBatches:
     """One ordered pass over in-memory ``arrays``, padded and masked."""
     size = check_arrays(arrays)
+    keep_mask_free(arrays)
     if batch_size < 1:
         raise UserError(f"batch size {batch_size} is impossible: choose 1 or more")
     return EvalBatches(arrays, min(batch_size, size))

@@ -18,7 +18,7 @@ from flax import struct
 from dl.core.errors import UserError
 from dl.core.random import mix, permute
 from dl.core.task import Batch, Task
-from dl.data.batches import Arrays, check_arrays, digest_arrays
+from dl.data.batches import Arrays, check_arrays, digest_arrays, keep_mask_free
 
 
 @struct.dataclass
@@ -94,6 +94,7 @@ def bucket_batches(
       pool: batches shuffled together; more mix better, fewer pad less.
     """
     size = check_arrays(arrays)
+    keep_mask_free(arrays)
     if not 2 <= batch_size <= size:
         raise UserError(
             f"batch size {batch_size} is impossible with {size} bucketed examples: choose 2 to {size}"

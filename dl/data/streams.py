@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dl.core.errors import UserError, unknown
-from dl.data.batches import check_arrays, eval_rows, stream_rows
+from dl.data.batches import check_arrays, eval_rows, keep_mask_free, stream_rows
 
 Row = dict[str, Any]
 
@@ -250,6 +250,7 @@ class StreamEvalBatches:
     def __getitem__(self, index) -> Row:
         rows, mask = eval_rows(int(index), self.size, self.batch_size, np)
         batch = _host_batch(self.source, _piece(rows, self.shard), self.decode)
+        keep_mask_free(batch)
         return {**batch, "mask": _piece(mask, self.shard)}
 
     def iterate(self, start: int = 0) -> Iterator[Row]:

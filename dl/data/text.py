@@ -113,8 +113,16 @@ def train_subwords(
     """
     if kind not in ("bpe", "wordpiece"):
         raise unknown("tokenizer", kind, ("bpe", "wordpiece"))
+    saved = _trained(kind, tuple(map(str, texts)), size, lowercase, min_frequency)
+    return _tokenizers().Tokenizer.from_str(saved)
+
+
+# An experiment is built several times; its tokenizer is trained once. Kept as JSON, since a tokenizer
+# can be changed.
+@functools.lru_cache(maxsize=4)
+def _trained(kind: str, texts: tuple[str, ...], size, lowercase, min_frequency) -> str:
     train = _train_bpe if kind == "bpe" else _train_wordpiece
-    return train(_tokenizers(), [str(text) for text in texts], size, lowercase, min_frequency)
+    return train(_tokenizers(), texts, size, lowercase, min_frequency).to_str()
 
 
 def _train_bpe(tokenizers, texts, size, lowercase, min_frequency) -> "Tokenizer":

@@ -11,7 +11,7 @@ from flax import struct
 
 from dl.core.errors import UserError
 from dl.core.task import Batch
-from dl.data.batches import Arrays, digest_arrays, eval_rows, stream_rows
+from dl.data.batches import Arrays, digest_arrays, eval_rows, keep_mask_free, stream_rows
 from dl.data.splits import Columns, Splits
 
 
@@ -146,6 +146,7 @@ def eval_windows(
 ) -> EvalWindows:
     """One ordered pass over windows of in-memory sequences, padded and masked."""
     labels = labels or {}
+    keep_mask_free({*labels, *(field.name for field in fields)})
     starts, count = _check(arrays, labels, starts, fields)
     if batch_size < 1:
         raise UserError(f"batch size {batch_size} is impossible: choose 1 or more")

@@ -66,6 +66,11 @@ def test_mistakes_are_named():
         eval_batches({"x": np.arange(2), "y": np.array(["text", "too"])}, 2)
 
 
+def test_the_mark_of_real_rows_has_its_name_to_itself():
+    with pytest.raises(UserError, match="may not be called 'mask'"):
+        eval_batches({"x": np.arange(4), "mask": np.arange(4)}, 2)
+
+
 def test_digests_tell_contents_apart():
     base = train_batches({"x": np.arange(10)}, 2).digest()
     assert base == eval_batches({"x": np.arange(10)}, 3).digest()
