@@ -25,7 +25,8 @@ class Console:
         self.rich = rich.console.Console(highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._told = 0.0
+        self._note, self._told = "", time.monotonic()
+        self._started, self._first, self._steps = self._told, 0, 0
         self._live = self.rich.is_terminal or self.rich.is_jupyter
 
     def say(self, text: str) -> None:

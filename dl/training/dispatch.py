@@ -20,7 +20,7 @@ class Dispatcher:
 
     Attributes:
       program: what to run; source: where its batches come from.
-      between: called with the step before every piece is sent; true asks to stop.
+      stop: asked before every piece; sent: called with the step after every piece.
       settle: called with each piece's ``finite`` (of every lane) and the newest state.
     """
 
@@ -28,11 +28,12 @@ class Dispatcher:
         self,
         program: TrainProgram,
         source: Resident | Streamed,
-        between: Callable[[int], bool],
+        stop: Callable[[], bool],
+        sent: Callable[[int], None],
         settle: Callable[[np.ndarray, Any], None],
     ):
         self.program, self.source = program, source
-        self.between, self.settle = between, settle
+        self.stop, self.sent, self.settle = stop, sent, settle
         self.steps = 0  # taken so far
         self._count, self._pace = 1, float("inf")
         self._running: tuple[Any, int, float] | None = None
@@ -40,8 +41,11 @@ class Dispatcher:
     def to(
         self, step: int, target: int, state: Any, totals: Any, active: np.ndarray | None = None
     ) -> tuple[int, Any, Any]:
-        """Go from ``step`` to ``target``, or to where ``between`` asks to stop: (step, state, totals)."""
-        while step < target and not self.between(step):
+        """Go from ``step`` to ``target``, or to where ``stop`` says so: (step, state, totals).
+
+        The last piece may still be running; :meth:`drain` waits for it.
+        """
+        while step < target and not self.stop():
             batches, available = self.source.at(step)
             size = min(self._count, available, target - step, _until_kill(step))
             begun = time.perf_counter()
@@ -51,11 +55,15 @@ class Dispatcher:
             before, self._running = self._running, (finite, size, begun)
             if before is not None:
                 self._finish(before, state)
+            self.sent(step)  # what it fetches is done by now, while the device works on
             faults.reach("step", step)
+        return step, state, totals
+
+    def drain(self, state: Any) -> None:
+        """Wait for the last piece; before anything that believes in ``state``."""
         if self._running is not None:
             last, self._running = self._running, None
             self._finish(last, state)
-        return step, state, totals
 
     def _finish(self, piece: tuple[Any, int, float], state: Any) -> None:
         finite, size, begun = piece

@@ -201,12 +201,14 @@ class Lanes:
     def _train(self, step, tree, program, source, signals) -> dict[str, Any]:
         cadence = self.cadence
 
-        def between(at: int) -> bool:
-            self.flush()
-            self.console.update(at)
+        def stop() -> bool:
             return signals.caught is not None
 
-        dispatcher = Dispatcher(program, source, between, self._settle)
+        def sent(at: int) -> None:
+            self.flush()
+            self.console.update(at)
+
+        dispatcher = Dispatcher(program, source, stop, sent, self._settle)
         self._mark = time.perf_counter()
         while step < cadence.steps and self.active.any():
             target, active = cadence.next(step), self.active
@@ -220,6 +222,9 @@ class Lanes:
                 self._pending.append((step, tree["totals"], now - self._mark))
                 self.train_seconds += now - self._mark
                 self._mark, tree["totals"] = now, program.zeros()
+            if cadence.only_log(step) and signals.caught is None and self.active.any():
+                continue
+            dispatcher.drain(tree["state"])
             aside = time.perf_counter()
             if event and self.experiment.evals and cadence.due(step, cadence.eval_every):
                 tree["best"] = self.evaluate(step, tree["state"], tree["best"])

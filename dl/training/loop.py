@@ -41,6 +41,10 @@ class Cadence:
     def due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self.steps
 
+    def only_log(self, step: int) -> bool:
+        """Whether nothing at ``step`` needs the state itself, so that the device need not wait."""
+        return not (self.due(step, self.eval_every) or self.due(step, self.save_every))
+
 
 class Loop:
     """One run, from a state to the end: owns the events and what is pending, not the mathematics."""
@@ -136,12 +140,10 @@ class Loop:
             self._mark = time.perf_counter()
             with Signals() as signals:
 
-                def between(at: int) -> bool:
-                    self.flush()
-                    self.console.update(at)
+                def stop() -> bool:
                     return signals.caught is not None
 
-                dispatcher = Dispatcher(program, source, between, self._settle)
+                dispatcher = Dispatcher(program, source, stop, self._sent, self._settle)
                 while step < cadence.steps:
                     target = cadence.next(step)
                     step, state, totals = dispatcher.to(step, target, state, totals)
@@ -150,16 +152,19 @@ class Loop:
                     if event and cadence.due(step, cadence.log_every):
                         self.log(step, totals)
                         totals = program.zeros()
+                    if cadence.only_log(step) and signals.caught is None:
+                        continue
+                    dispatcher.drain(state)
                     aside = time.perf_counter()
-                    best = stop = False
+                    best = early = False
                     if event and experiment.evals and cadence.due(step, cadence.eval_every):
                         best = self.evaluate(step, state)
-                        stop = self.selection.exhausted(experiment.patience)
+                        early = self.selection.exhausted(experiment.patience)
                     due = event and cadence.due(step, cadence.save_every)
-                    if due or best or stop or signals.caught is not None:
+                    if due or best or early or signals.caught is not None:
                         self.save(step, state, totals)
                     self._mark += time.perf_counter() - aside
-                    if stop:
+                    if early:
                         return state, "early"
                     if signals.caught is not None:
                         return state, signals.name
@@ -168,6 +173,10 @@ class Loop:
             self.wait_seconds += source.waited
             self.console.stop()
             source.close()
+
+    def _sent(self, step: int) -> None:
+        self.flush()
+        self.console.update(step)
 
     def _settle(self, finite, state: TrainState) -> None:
         if not finite:

@@ -65,17 +65,17 @@ def by_loop(task, optimizer, data, steps):
             state, totals, step = initial_state(experiment), empty_metrics(experiment), 0
             jax.block_until_ready(state.step)
 
-            def between(at):
+            def sent(at):
                 loop.flush()
                 loop.console.update(at)
-                return False
 
-            dispatcher = Dispatcher(program, source, between, lambda finite, state: None)
+            dispatcher = Dispatcher(program, source, lambda: False, sent, lambda *_: None)
             begun = time.perf_counter()
             while step < steps:
                 step, state, totals = dispatcher.to(step, cadence.next(step), state, totals)
                 loop.log(step, totals)
                 totals = program.zeros()
+            dispatcher.drain(state)
             loop.flush()
             return (time.perf_counter() - begun) / steps
 
