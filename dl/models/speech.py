@@ -139,6 +139,18 @@ class ConformerEncoder(nn.Module):
         return x, frames
 
 
+class StackedEncoders(nn.Module):
+    """Encoders one after the other, such as a :class:`ConvEncoder` and a :class:`BiLSTMEncoder`."""
+
+    encoders: Sequence[nn.Module]
+
+    @nn.compact
+    def __call__(self, x, frames, *, train: bool = False):
+        for encoder in self.encoders:
+            x, frames = encoder(x, frames, train=train)
+        return x, frames
+
+
 class SpeechClassifier(nn.Module):
     """One label a recording: the encoder's output, averaged over real frames. ``[batch, classes]`` logits.
 

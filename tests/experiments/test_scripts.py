@@ -21,10 +21,46 @@ FOLDER = Path(__file__).parents[2] / "experiments"
 # fixture of that name, and is skipped where they are absent.
 TINY: dict[str, dict] = {
     "image_classification": {"epochs": 1, "batch_size": 400, "widths": (8, 8)},
+    "tabular": {
+        "csv": str(Path(__file__).with_name("loans.csv")),
+        "target": "repaid",
+        "epochs": 2,
+        "batch_size": 10,
+    },
+    "activations_and_optimizers": {"data": "digits", "widths": (8,), "epochs": 1},
+    "gradient_flow": {
+        **{"features": 4, "length": 10, "examples": 60, "batch_size": 10, "steps": 6},
+    },
+    "character_rnn": {"features": 4, "embedding": 4, "length": 5, "batch_size": 4, "steps": 6},
+    "gpt": {
+        **{"layers": 1, "heads": 2, "width": 8, "context": 16, "batch_size": 4, "steps": 6},
+    },
+    "sentiment": {"embedding": 8, "features": 4, "batch_size": 2000, "epochs": 2},
+    "bert": {
+        **{"stage": "pretrain", "vocabulary": 400, "width": 8, "layers": 1, "heads": 2},
+        **{"positions": 200, "batch_size": 2000, "epochs": 1},
+    },
+    "translation": {
+        **{"vocabulary": 400, "width": 8, "layers": 1, "heads": 2, "hidden": 8, "beams": 1},
+        **{"batch_size": 8000, "epochs": 1},
+    },
+    "forecasting": {"horizon": 24, "look_back": 48, "steps": 8, "batch_size": 16},
+    "remaining_life": {"window": 8, "model": "mixed", "epochs": 1, "batch_size": 3000},
+    "spoken_digits": {"samples": 1600, "width": 2, "epochs": 1, "batch_size": 400},
+    "speech_ctc": {"samples": 8000, "encoder": "cnn", "epochs": 1, "batch_size": 400, "beam": 1},
+    "segmentation": {"widths": (2, 4), "tile": 32, "steps": 6, "batch_size": 2},
+    "object_detection": {
+        **{"height": 64, "width": 96, "backbone_width": 2, "head_width": 8, "head_depth": 1},
+        **{"epochs": 1, "batch_size": 50},
+    },
 }
 # Other tiny configurations worth the same test, as (script, fields).
 MORE: list[tuple[str, dict]] = []
-NEEDS_DATA: set[str] = set()
+NEEDS_DATA: set[str] = {
+    *("character_rnn", "gpt", "sentiment", "bert", "translation"),
+    *("forecasting", "remaining_life", "spoken_digits", "speech_ctc"),
+    *("segmentation", "object_detection"),
+}
 
 CADENCE = {"log_every": 2, "eval_every": 4, "progress": False}
 

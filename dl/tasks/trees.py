@@ -1,0 +1,65 @@
+"""Gradient-boosted trees beside a network: what any network for tables has to be compared with."""
+
+from typing import Any
+
+import numpy as np
+
+Columns = dict[str, np.ndarray]
+
+# (learning rate, leaves a tree, L2 on leaves): fast and slow, large and small.
+_SETTINGS = ((0.1, 31, 0.0), (0.05, 15, 1.0), (0.03, 8, 1.0))
+
+
+def boosted_trees(train: Columns, validation: Columns, classes: int) -> Any:
+    """scikit-learn's histogram gradient boosting, fitted to ``train`` and chosen on ``validation``.
+
+    Of a few settings the one with the least validation loss is kept; the number of trees is stopped
+    early on a tenth of the training rows.
+
+    Args:
+      train, validation: ``numerical [rows, numbers]`` with NaN where missing, ``categorical [rows,
+        categories]`` int and ``label [rows]``; no scaling is needed.
+      classes: number of classes; 0 for regression.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.metrics import log_loss, mean_squared_error
+
+    numbers = train["numerical"].shape[1]
+    codes = train["categorical"]
+    # It takes at most 255 codes for a category; a column of more is taken as ordered.
+    categorical = [numbers + c for c in range(codes.shape[1]) if codes[:, c].max() < 255]
+    kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    best = None
+    for rate, leaves, l2 in _SETTINGS:
+        model = kind(
+            learning_rate=rate,
+            max_leaf_nodes=leaves,
+            l2_regularization=l2,
+            max_iter=500,
+            early_stopping=True,
+            n_iter_no_change=30,
+            categorical_features=categorical or None,
+            random_state=0,
+        ).fit(matrix(train), train["label"])
+        said = tree_predictions(model, validation)
+        truth = validation["label"]
+        if classes:
+            loss = log_loss(truth, said, labels=range(classes))
+        else:
+            loss = mean_squared_error(truth, said)
+        if best is None or loss < best[0]:
+            best = (loss, model)
+    assert best is not None
+    return best[1]
+
+
+def matrix(columns: Columns) -> np.ndarray:
+    """All features side by side, ``[rows, features]``, as trees take them."""
+    return np.concatenate([columns["numerical"], columns["categorical"]], axis=1)
+
+
+def tree_predictions(model: Any, columns: Columns) -> np.ndarray:
+    """Probabilities ``[rows, classes]``, or numbers ``[rows]``, of a :func:`boosted_trees` model."""
+    if hasattr(model, "predict_proba"):
+        return model.predict_proba(matrix(columns))
+    return model.predict(matrix(columns))

@@ -1,0 +1,151 @@
+"""Remaining life of turbofan engines from their sensors: predictive maintenance.
+
+Data: cmapss (FD001: 80 engines train, 20 validate, 100 official test engines, each judged once, at its last
+cycle; life capped at 125). Reference: RMSE 12.6 and NASA score 274 by a CNN (Li et al. 2018).
+"""
+
+import dataclasses
+import functools
+from typing import Literal
+
+import jax
+import numpy as np
+
+import dl
+from dl.data import load, series, windows
+from dl.data.windows import Field
+from dl.models.regressors import ConvRegressor, LSTMRegressor
+from dl.tasks.regression import nasa_score, regression
+from dl.training.predictions import predict_all
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data_dir: str | None = None
+    """folder with one sub-folder a data set"""
+    seed: int = 0
+    """of initialisation, data order and dropout"""
+    window: int = 30
+    """cycles that a prediction sees"""
+    cap: float = 125.0
+    """largest life that a label says (Heimes 2008)"""
+    model: Literal["cnn", "mixed", "lstm"] = "cnn"
+    """cnn: filters over one sensor each; mixed: over all sensors"""
+    epochs: int = 20
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    dropout: float = 0.5
+    noise: float = 0.0
+    """standard deviation of noise on every training value"""
+    offset: float = 0.0
+    """standard deviation of one offset a sensor and training window, as engines differ"""
+    ema: float | None = 0.99
+    """decay of the averaged parameters that are evaluated"""
+
+
+@functools.cache
+def prepare(data_dir, window, cap):
+    """{set: (sequences, starts, labels)}, sensors scaled by operating condition."""
+    splits = load("cmapss", data_dir)
+    moving = splits.train["sensors"].std(0) > 1e-6 * np.abs(splits.train["sensors"]).mean(0)
+    splits, *_ = series.standardize(splits, "sensors", by="condition")
+
+    def part(columns):
+        return dict(columns, sensors=columns["sensors"][:, moving])
+
+    cut = functools.partial(windows.unit_windows, window=window, cap=cap)
+    return {
+        "train": cut(part(splits.train)),
+        "validation": cut(part(splits.validation)),
+        "test": cut(part(splits.test), last_only=True),
+        "test_uncapped": windows.unit_windows(part(splits.test), window, last_only=True),
+    }
+
+
+def jitter(noise, offset):
+    """Training windows with noise on every value, and one offset for each sensor."""
+
+    def transform(key, batch):
+        x = batch["window"]
+        every = jax.random.normal(jax.random.fold_in(key, 0), x.shape)
+        each = jax.random.normal(jax.random.fold_in(key, 1), (x.shape[0], 1, x.shape[2]))
+        return {**batch, "window": x + noise * every + offset * each}
+
+    return transform
+
+
+def build(config: Config) -> dl.Experiment:
+    parts = prepare(config.data_dir, config.window, config.cap)
+    fields = (Field("window", "sensors", 0, config.window),)
+    arrays, starts, labels = parts["train"]
+    train = windows.train_windows(
+        arrays, fields, config.batch_size, config.seed, starts=starts, labels=labels
+    )
+    sets = {
+        name: windows.eval_windows(arrays, fields, 512, starts=starts, labels=labels)
+        for name, (arrays, starts, labels) in parts.items()
+        if name != "train"
+    }
+    model = {
+        "cnn": lambda: ConvRegressor(dropout=config.dropout),
+        "mixed": lambda: ConvRegressor(
+            (32, 32, 32), 5, 64, config.dropout, mixed=True, activation=jax.nn.relu
+        ),
+        "lstm": lambda: LSTMRegressor(dropout=config.dropout),
+    }[config.model]()
+    task = regression(
+        model,
+        inputs="window",
+        target="rul",
+        centre=float(labels["rul"].mean()),
+        spread=float(labels["rul"].std()),
+        scores={"nasa": nasa_score},
+    )
+    steps = max(1, config.epochs * train.size // config.batch_size)
+    rate = dl.schedule("cosine", config.learning_rate, steps, warmup=steps // config.epochs)
+    predict = jax.jit(task.predict)
+
+    def said(variables, name):
+        return predict_all(predict, variables, sets[name], "window")
+
+    def measure(variables, name):
+        """RMSE, and the NASA score summed over engines, of predictions held to 0 ... cap."""
+        found = np.clip(said(variables, name), 0, config.cap)
+        truth = parts[name][2]["rul"]
+        scores = {"rmse": float(np.sqrt(np.mean((found - truth) ** 2)))}
+        if name != "validation":
+            scores["nasa_sum"] = float(np.sum(nasa_score(found, truth)))
+        return scores
+
+    def views(variables):
+        """Truth and prediction over the lives of six held-out engines."""
+        from matplotlib.figure import Figure
+
+        found, held = said(variables, "validation"), parts["validation"][2]
+        figure = Figure(figsize=(11, 5), layout="constrained")
+        for place, unit in enumerate(np.unique(held["unit"])[:6], 1):
+            axes, rows = figure.add_subplot(2, 3, place), held["unit"] == unit
+            axes.plot(held["rul"][rows], color="black", lw=1, label="truth")
+            axes.plot(found[rows], lw=1, label="prediction")
+            axes.set_title(f"engine {unit}", fontsize="small")
+        axes.legend(fontsize="x-small")
+        return {"engines": figure}
+
+    return dl.Experiment(
+        task=dl.augmented(task, jitter(config.noise, config.offset)),
+        data=train,
+        optimizer=dl.optimizer("adamw", rate, weight_decay=config.weight_decay, clip=1.0),
+        steps=steps,
+        seed=config.seed,
+        evals={"validation": sets["validation"]},
+        tests={name: sets[name] for name in ("test", "test_uncapped")},
+        select="-validation/rmse",
+        ema=config.ema,
+        measure=measure,
+        views=views,
+    )
+
+
+if __name__ == "__main__":
+    dl.main(Config, build)

@@ -1,0 +1,161 @@
+"""Speech recognition: strings of digits without alignments (CTC), and a `transcribe` command.
+
+Data: fsdd, recordings of one speaker joined to strings of 1 to 5 digits with pauses, anew in every step;
+test strings are made of the official test recordings. Reference: none published; word error of 3 % is the
+aim. A trained run reads files: python experiments/speech_ctc.py transcribe RUN FILE.wav ...
+"""
+
+import dataclasses
+import functools
+import sys
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dl
+from dl.cli import plain_errors
+from dl.data import load
+from dl.data.audio import read_wav
+from dl.data.batches import eval_batches, train_batches
+from dl.data.joining import join_recordings
+from dl.models.audio import speech_features
+from dl.models.speech import (
+    BiLSTMEncoder,
+    ConformerEncoder,
+    ConvEncoder,
+    SpeechRecognizer,
+    StackedEncoders,
+)
+from dl.tasks.ctc import ctc, greedy_decode, prefix_beam_decode, spell, word_error
+from dl.training.predictions import predict_all
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+RATE, WORD = 8000, 8000  # samples a second; samples of one recording that are used
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data_dir: str | None = None
+    """folder with one sub-folder a data set"""
+    seed: int = 0
+    """of initialisation, data order, strings, dropout and SpecAugment"""
+    encoder: Literal["cnn", "cnn_lstm", "bilstm", "conformer"] = "cnn_lstm"
+    most: int = 5
+    """digits in the longest string"""
+    samples: int = 28000
+    """of the longest string, at 8,000 a second; digits that do not fit are left out"""
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    dropout: float = 0.1
+    ema: float | None = 0.99
+    """decay of the averaged parameters that are evaluated"""
+    beam: int = 16
+    """strings that the final decoding keeps; 1 is greedy"""
+
+
+def short(columns):
+    """The first second of every recording."""
+    waveform = np.ascontiguousarray(columns["waveform"][:, :WORD])
+    return dict(columns, waveform=waveform, length=np.minimum(columns["length"], WORD))
+
+
+@functools.cache
+def prepare(data_dir, most, samples):
+    """Training recordings, and fixed strings to evaluate on, one beginning with each recording."""
+    splits = load("fsdd", data_dir)
+    join = jax.jit(join_recordings(most, samples))
+
+    def strings(columns, number):
+        return jax.tree.map(np.asarray, join(jax.random.key(number), short(columns)))
+
+    return short(splits.train), strings(splits.validation, 1), strings(splits.test, 2)
+
+
+def build(config: Config) -> dl.Experiment:
+    recordings, *strings = prepare(config.data_dir, config.most, config.samples)
+    train = train_batches(recordings, config.batch_size, config.seed)
+    parts = dict(zip(("validation", "test"), strings, strict=True))
+    sets = {name: eval_batches(part, 50) for name, part in parts.items()}
+    drop = config.dropout
+    encoder = {
+        "cnn": lambda: ConvEncoder((32, 64, 96), dropout=drop),
+        "bilstm": lambda: BiLSTMEncoder(96, 2, stack=4, dropout=drop),
+        "cnn_lstm": lambda: StackedEncoders(
+            (ConvEncoder((16, 32, 32), dropout=drop), BiLSTMEncoder(64, 1, 1, drop))
+        ),
+        "conformer": lambda: ConformerEncoder(64, 3, dropout=drop),
+    }[config.encoder]()
+    task = ctc(SpeechRecognizer(encoder, len(WORDS)), speech_features())
+    steps = max(1, config.epochs * train.size // config.batch_size)
+    rate = dl.schedule("cosine", config.learning_rate, steps, warmup=2 * steps // config.epochs)
+    predict = jax.jit(task.predict)
+
+    def decoded(variables, name, beam):
+        """(true strings, recognised strings) of a set."""
+        logits, frames = predict_all(predict, variables, sets[name], ("waveform", "length"))
+        if beam > 1:
+            each = [decode(row[:count], beam) for row, count in zip(logits, frames, strict=True)]
+        else:
+            each = np.asarray(greedy_decode(jnp.asarray(logits), jnp.asarray(frames))).tolist()
+        truth = [spell(row, WORDS) for row in parts[name]["label"]]
+        return truth, [spell(row, WORDS) for row in each]
+
+    def measure(variables, name):  # the beam is slow, so it is for the end alone
+        return (
+            {"word_error": word_error(*decoded(variables, name, config.beam))}
+            if name == "test"
+            else {}
+        )
+
+    def views(variables):
+        pairs = zip(*decoded(variables, "validation", 1), strict=True)
+        lines = (f"{'  ' if a == b else '* '}{a}\n  {b}" for a, b in list(pairs)[:20])
+        return {
+            "strings": "truth, then what was recognised (* where they differ)\n" + "\n".join(lines)
+        }
+
+    return dl.Experiment(
+        task=dl.augmented(task, join_recordings(config.most, config.samples)),
+        data=train,
+        optimizer=dl.optimizer("adamw", rate, weight_decay=config.weight_decay, clip=1.0),
+        steps=steps,
+        seed=config.seed,
+        evals={"validation": sets["validation"]},
+        tests={"test": sets["test"]},
+        select="-validation/token_error",
+        ema=config.ema,
+        measure=measure,
+        views=views,
+    )
+
+
+def decode(logits, beam: int) -> list[int]:
+    """The likeliest tokens of one recording's logits ``[time, 1 + tokens]``."""
+    return prefix_beam_decode(np.asarray(jax.nn.log_softmax(logits)), beam)[0][0]
+
+
+def transcribe(folder: str, *files: str) -> None:
+    """Print what a trained run hears in each wav file (16-bit, 8 kHz)."""
+    if not files:
+        raise dl.UserError("transcribe needs a run's folder and at least one wav file")
+    run = dl.open_run(folder)
+    for file in files:
+        samples, rate = read_wav(Path(file), file)
+        if rate != RATE:
+            raise dl.UserError(f"{file} has {rate} Hz: convert it to {RATE} Hz")
+        recording = {"waveform": samples[None], "length": np.array([len(samples)], np.int32)}
+        logits, frames = run.predict(recording)
+        print(f"{file}: {spell(decode(logits[0, : int(frames[0])], 16), WORDS)}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["transcribe"]:
+        with plain_errors():
+            transcribe(*(sys.argv[2:] or [""]))
+    else:
+        dl.main(Config, build)

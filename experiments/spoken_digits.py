@@ -1,0 +1,104 @@
+"""Spoken digits: one word a recording, by official split or with one speaker left out.
+
+Data: fsdd (3,000 recordings, 8 kHz, 6 speakers; recordings 0-4 of each are test). Features are computed
+inside the compiled step. Reference: 98 % on the official split by small CNNs.
+"""
+
+import dataclasses
+import functools
+from typing import Literal
+
+import jax
+import numpy as np
+
+import dl
+from dl.data import load
+from dl.data.audio import leave_speaker_out
+from dl.data.batches import eval_batches, train_batches
+from dl.models.audio import speech_features
+from dl.models.speech import BiLSTMEncoder, ConformerEncoder, ConvEncoder, SpeechClassifier
+from dl.tasks.speech import speech_classification
+from dl.training.predictions import predict_all
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data_dir: str | None = None
+    """folder with one sub-folder a data set"""
+    leave_out: str | None = None
+    """a speaker who is test, whole (george, jackson, lucas, nicolas, theo, yweweler); by default the
+    official split"""
+    seed: int = 0
+    """of initialisation, data order, dropout and SpecAugment"""
+    encoder: Literal["cnn", "bilstm", "conformer"] = "cnn"
+    width: int = 16
+    """channels of the cnn's first stage; a quarter of the others' size"""
+    samples: int = 8000
+    """of each recording that are used, at 8,000 a second; one in a hundred is longer"""
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    dropout: float = 0.1
+    band_width: float = 8.0
+    """widest band of channels that SpecAugment masks, of 40"""
+    stretch_width: float = 10.0
+    """longest stretch that it masks, in frames of 10 ms"""
+    label_smoothing: float = 0.05
+    ema: float | None = 0.99
+    """decay of the averaged parameters that are evaluated"""
+
+
+@functools.cache
+def prepare(data_dir, leave_out, samples):
+    splits = load("fsdd", data_dir)
+    if leave_out is not None:
+        splits = leave_speaker_out(splits, leave_out)
+
+    def short(columns):
+        waveform = np.ascontiguousarray(columns["waveform"][:, :samples])
+        return dict(columns, waveform=waveform, length=np.minimum(columns["length"], samples))
+
+    return {name: short(getattr(splits, name)) for name in ("train", "validation", "test")}
+
+
+def build(config: Config) -> dl.Experiment:
+    parts = prepare(config.data_dir, config.leave_out, config.samples)
+    train = train_batches(parts["train"], config.batch_size, config.seed)
+    sets = {name: eval_batches(parts[name], 100) for name in ("validation", "test")}
+    wide, drop = config.width, config.dropout
+    encoder = {
+        "cnn": lambda: ConvEncoder((wide, 2 * wide, 4 * wide), dropout=drop),
+        "bilstm": lambda: BiLSTMEncoder(4 * wide, 2, stack=4, dropout=drop),
+        "conformer": lambda: ConformerEncoder(4 * wide, 2, dropout=drop),
+    }[config.encoder]()
+    model = SpeechClassifier(encoder, 10, config.band_width, config.stretch_width)
+    task = speech_classification(model, speech_features(), label_smoothing=config.label_smoothing)
+    steps = max(1, config.epochs * train.size // config.batch_size)
+    rate = dl.schedule("cosine", config.learning_rate, steps, warmup=2 * steps // config.epochs)
+    predict = jax.jit(task.predict)
+
+    def views(variables):
+        """How often each digit was taken for which, on the validation set."""
+        logits = predict_all(predict, variables, sets["validation"], ("waveform", "length"))
+        table = np.zeros((10, 10), int)
+        np.add.at(table, (parts["validation"]["label"], logits.argmax(1)), 1)
+        rows = (f"{digit}: " + " ".join(f"{n:3}" for n in row) for digit, row in enumerate(table))
+        return {"confusion": "spoken: taken for 0 ... 9\n" + "\n".join(rows)}
+
+    return dl.Experiment(
+        task=task,
+        data=train,
+        optimizer=dl.optimizer("adamw", rate, weight_decay=config.weight_decay, clip=1.0),
+        steps=steps,
+        seed=config.seed,
+        evals={"validation": sets["validation"]},
+        tests={"test": sets["test"]},
+        select="validation/accuracy",
+        ema=config.ema,
+        views=views,
+    )
+
+
+if __name__ == "__main__":
+    dl.main(Config, build)
