@@ -276,7 +276,7 @@ class Lanes:
             one, top = (pick(tree, place, self.mode) for tree in (state, chosen))
             self._keep(lane, one, top, totals)
             metrics = self._evaluated(lane.folder, int(top.step))
-            if lane.ended in ("done", "early"):
+            if self.experiment.tests and lane.ended in ("done", "early"):
                 clock = {"elapsed": self.elapsed()}
                 write_event(lane.folder, [], "test", int(one.step), tested[place], time=clock)
                 metrics |= tested[place]

@@ -1,0 +1,129 @@
+"""Translation from English to German: an encoder-decoder Transformer with beam search.
+
+Data: Multi30k, task 1; byte-pair encoding trained on the training set, one vocabulary for both sides.
+Reference: sacreBLEU 36 and more on test2016 for small Transformers trained on this set alone.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+import dl
+from dl.core.optim import OptimizerName, ScheduleName
+from dl.data import load
+from dl.data.batches import eval_batches
+from dl.data.buckets import bucket_batches, trimmed
+from dl.data.text import BOS, EOS, encode_all, pad, train_subwords
+from dl.models.language import EncoderDecoder
+from dl.models.transformer import Transformer
+from dl.tasks.bleu import corpus_bleu
+from dl.tasks.sequence_to_sequence import sequence_to_sequence
+from dl.training.predictions import predict_all
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data_dir: str | None = None
+    """folder with one sub-folder a data set"""
+    seed: int = 0
+    """of initialisation, data order and dropout"""
+    vocabulary: int = 6000
+    """byte-pair tokens for both languages together"""
+    width: int = 128
+    layers: int = 3
+    """of the encoder, and of the decoder"""
+    heads: int = 4
+    hidden: int = 256
+    """width inside the feed-forward"""
+    dropout: float = 0.15
+    label_smoothing: float = 0.1
+    batch_size: int = 128
+    epochs: int = 20
+    optimizer: OptimizerName = "adamw"
+    learning_rate: float = 3e-3
+    schedule: ScheduleName = "cosine"
+    weight_decay: float = 1e-2
+    b2: float = 0.98
+    """decay of the second moment"""
+    ema: float | None = 0.995
+    """decay of the averaged parameters that are evaluated"""
+    beams: int = 5
+    length_penalty: float = 0.8
+
+
+@functools.cache
+def prepare(data_dir: str | None, size: int):
+    """``(tokenizer, columns of each part, German sentences of each part)``, sentences by length."""
+    splits = load("multi30k", data_dir)
+    both = [*splits.train["en"], *splits.train["de"]]
+    tokenizer = train_subwords(both, "bpe", size)
+    columns, german = {}, {}
+    for name in ("train", "validation", "test"):
+        part = getattr(splits, name)
+        source, target = (encode_all(tokenizer, part[language]) for language in ("en", "de"))
+        order = np.argsort([len(tokens) for tokens in source], kind="stable")
+        source, target = ([rows[i] for i in order] for rows in (source, target))
+        longest = 2 + max(len(tokens) for tokens in (*source, *target))
+        columns[name] = pad(source, longest, end=EOS, name="source")
+        columns[name] |= pad(target, longest, start=BOS, end=EOS, name="target")
+        german[name] = [str(sentence) for sentence in part["de"][order]]
+    return tokenizer, columns, german
+
+
+def longest(batch):
+    """Tokens of the longest sentence of either side."""
+    return jax.numpy.maximum(batch["source_length"].max(), batch["target_length"].max())
+
+
+def build(config: Config) -> dl.Experiment:
+    tokenizer, columns, german = prepare(config.data_dir, config.vocabulary)
+    encoder = Transformer(
+        config.width,
+        config.layers,
+        config.heads,
+        hidden=config.hidden,
+        rope=10000.0,
+        dropout=config.dropout,
+    )
+    decoder = encoder.clone(causal=True, cross=True)
+    task = sequence_to_sequence(
+        EncoderDecoder(tokenizer.get_vocab_size(), encoder, decoder),
+        length=columns["train"]["target"].shape[1],
+        label_smoothing=config.label_smoothing,
+        beams=config.beams,
+        length_penalty=config.length_penalty,
+    )
+    task = trimmed(task, ["source", "target"], (16, 24), longest)
+    evals = {name: eval_batches(columns[name], 128) for name in ("validation", "test")}
+    predict = jax.jit(task.predict)
+
+    def translate(variables, name):
+        tokens = predict_all(predict, variables, evals[name], "source")
+        return tokenizer.decode_batch([row.tolist() for row in tokens])
+
+    lengths = np.maximum(columns["train"]["source_length"], columns["train"]["target_length"])
+    data = bucket_batches(columns["train"], lengths, config.batch_size, config.seed)
+    steps = config.epochs * data.steps_per_epoch
+    rate = dl.schedule(config.schedule, config.learning_rate, steps, warmup=steps // 10)
+    return dl.Experiment(
+        task=task,
+        data=data,
+        optimizer=dl.optimizer(
+            config.optimizer, rate, weight_decay=config.weight_decay, clip=1.0, b2=config.b2
+        ),
+        steps=steps,
+        seed=config.seed,
+        evals={"validation": evals["validation"]},
+        tests={"test": evals["test"]},
+        select="validation/bleu",
+        ema=config.ema,
+        measure=lambda variables, name: {
+            "bleu": corpus_bleu(translate(variables, name), german[name])
+        },
+    )
+
+
+if __name__ == "__main__":
+    dl.main(Config, build)
