@@ -33,6 +33,15 @@ def psnr(squared_error: jax.Array, peak: float = 1.0) -> jax.Array:
     return 10.0 * jnp.log10(peak**2 / jnp.maximum(squared_error, 1e-12))
 
 
+def spoilt(noise: Noise | None, raw: jax.Array, x: jax.Array) -> jax.Array:
+    """Examples ``x``, prepared from ``raw``, as evaluation shows them: each with the noise that its own
+    contents draw."""
+    if noise is None:
+        return x
+    keys = content_keys(purpose_key(jax.random.key(0), "noise"), raw)
+    return jax.vmap(noise)(keys, x)
+
+
 def autoencoding(
     model: Autoencoder,
     *,
@@ -77,15 +86,9 @@ def autoencoding(
         total, weight = metrics["loss"]
         return total / jnp.maximum(weight, 1e-8), Aux(metrics, dict(updates))
 
-    def spoilt(raw, x):
-        if noise is None:
-            return x
-        keys = content_keys(purpose_key(jax.random.key(0), "noise"), raw)
-        return jax.vmap(noise)(keys, x)
-
     def evaluate(variables, batch):
         x = prepare(batch[inputs])
-        seen = spoilt(batch[inputs], x)
+        seen = spoilt(noise, batch[inputs], x)
         return score(model.apply(variables, seen), x, seen, batch.get("mask"))
 
     def predict(variables, x):

@@ -18,7 +18,8 @@ Likelihood = Callable[[jax.Array, jax.Array], jax.Array]  # (parameters, x) -> [
 def bernoulli(logits: jax.Array, x: jax.Array) -> jax.Array:
     """Log-probability of ``x`` in 0..1 ``[batch, ...]`` under independent logits: ``[batch]``."""
     logits = logits.astype(jnp.float32)
-    nats = x * jax.nn.log_sigmoid(logits) + (1.0 - x) * jax.nn.log_sigmoid(-logits)
+    # log sigmoid of both signs with one exponential and one logarithm, stable at any size.
+    nats = x * logits - jnp.maximum(logits, 0.0) - jnp.log1p(jnp.exp(-jnp.abs(logits)))
     return nats.reshape(len(x), -1).sum(axis=1)
 
 

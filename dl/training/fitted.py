@@ -48,7 +48,9 @@ def fitted(experiment: Experiment) -> Variables:
     path = cache_folder() / "fitted" / f"{hasher.hexdigest()}.msgpack"
     if path.is_file():
         try:
-            return serialization.from_bytes(jax.eval_shape(fit, experiment.data)[0], path.read_bytes())
+            return serialization.from_bytes(
+                jax.eval_shape(fit, experiment.data)[0], path.read_bytes()
+            )
         except ValueError:  # damaged or cut off: it can be made again
             pass
     variables, finite = lowered.compile()(experiment.data)
