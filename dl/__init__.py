@@ -32,6 +32,7 @@ _PUBLIC = {
     "optimizer": "dl.core.optim",
     "scan_steps": "dl.core.step",
     "schedule": "dl.core.optim",
+    "sweep": "dl.training.sweep",
     "train": "dl.training.run",
     "train_step": "dl.core.step",
 }
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from dl.core.step import accumulate, eval_step, scan_steps, train_step
     from dl.core.task import Aux, Task, augmented, mixed_precision
     from dl.training.run import Run, open_run, train
+    from dl.training.sweep import sweep
 
 
 def __getattr__(name: str) -> Any:

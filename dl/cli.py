@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import sys
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,7 +91,14 @@ def _sweep(
     from dl.report.sweeps import print_report
     from dl.training.sweep import run_sweep
 
+    kinds = typing.get_type_hints(config)
+
     def convert(name: str, text: str) -> Any:
+        if kinds[name] in (int, float):
+            try:
+                return kinds[name](text)
+            except ValueError:
+                raise UserError(f"--sweep {name}: {text!r} is no {kinds[name].__name__}") from None
         flag = "--" + name.replace("_", "-")
         return getattr(parse(config, build, [flag, *text.split()], script.name)[0], name)
 

@@ -1,5 +1,6 @@
 """Labelled images: ``image`` uint8 ``[n, height, width, channels]`` in 0..255, ``label`` int32 ``[n]``."""
 
+import importlib.util
 import io
 import itertools
 import zipfile
@@ -52,12 +53,16 @@ def _split(train: Columns, test: Columns, info: Info, validation, seed: int, def
 
 
 def _read_digits(paths, info, validation, seed) -> Splits:
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    # The file that sklearn.datasets.load_digits reads; importing sklearn would take longer than the run.
+    spec = importlib.util.find_spec("sklearn")
+    assert spec is not None
+    assert spec.origin is not None
+    file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    rows = np.loadtxt(file, delimiter=",")
+    pixels, labels = rows[:, :-1], rows[:, -1]
     # 0..16 in sixteen steps; stretched to a byte so that one preparation fits every image set.
     images = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    columns = {"image": images, "label": labels.astype(np.int32)}
+    columns: Columns = {"image": images, "label": labels.astype(np.int32)}
     kept, held = hold_out(len(labels), 360, seed, columns["label"])
     return _split(take(columns, kept), take(columns, held), info, validation, seed, 180)
 

@@ -162,8 +162,11 @@ def _field_panel(axes: Any, name: str, points: list[tuple[Any, float]]) -> None:
     numeric = all(isinstance(x, int | float) and not isinstance(x, bool) for x in levels)
     place = {x: (x if numeric else i) for i, x in enumerate(levels)}
     axes.plot([place[x] for x, _ in points], [y for _, y in points], ".", alpha=0.5)
-    means = [np.mean([y for x, y in points if x == level]) for level in levels]
-    axes.plot([place[x] for x in levels], means, "-")
+    values = [np.array([y for x, y in points if x == level]) for level in levels]
+    means, spread = np.array([v.mean() for v in values]), np.array([v.std() for v in values])
+    across = [place[x] for x in levels]
+    axes.plot(across, means, "-")
+    axes.fill_between(across, means - spread, means + spread, alpha=0.15)
     if numeric and len(levels) > 2 and min(levels) > 0 and max(levels) / min(levels) > 50:
         axes.set_xscale("log")
     if not numeric:

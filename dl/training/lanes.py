@@ -30,6 +30,8 @@ from dl.training.programs import TrainProgram, empty_metrics, initial_state, lan
 from dl.training.selection import Selection
 from dl.training.signals import Signals
 
+AT_ONCE = 16  # lanes whose checkpoints are written together
+
 
 @dataclasses.dataclass
 class Lane:
@@ -270,11 +272,13 @@ class Lanes:
         tested: list[dict[str, Any]] = [{}] * len(self.lanes)
         if self.experiment.tests:
             tested = self.evaluation(chosen, self.experiment.tests)
-        totals = empty_metrics(self.experiment)
+        host = [jax.device_get(plain(x)) for x in (state, chosen)]
+        ends = [[pick(x, place, self.mode) for x in host] for place in range(len(self.lanes))]
+        for start in range(0, len(self.lanes), AT_ONCE):
+            self._keep(self.lanes[start : start + AT_ONCE], ends[start : start + AT_ONCE])
         for place, lane in enumerate(self.lanes):
             lane.ended = lane.ended or "done"
-            one, top = (pick(tree, place, self.mode) for tree in (state, chosen))
-            self._keep(lane, one, top, totals)
+            one, top = ends[place]
             metrics = self._evaluated(lane.folder, int(top.step))
             if self.experiment.tests and lane.ended in ("done", "early"):
                 clock = {"elapsed": self.elapsed()}
@@ -283,15 +287,19 @@ class Lanes:
             write_json(lane.folder.result, self._result(lane, place, one, top, metrics))
         self.checkpoints.close()
 
-    def _keep(self, lane: Lane, last: TrainState, best: TrainState, totals: Any) -> None:
-        checkpoints = Checkpoints(lane.folder.checkpoints)
-        for one in (best, last):
-            step = int(one.step)
-            if step not in checkpoints.steps():
-                tree = {"state": one, "totals": totals}
-                checkpoints.save(step, tree, {"elapsed": self.elapsed()}, {int(best.step)})
-                checkpoints.wait()
-        checkpoints.close()
+    def _keep(self, lanes: list[Lane], ends: list[list[TrainState]]) -> None:
+        """Give each lane its last and its selected state as checkpoints, all being written at once."""
+        totals, open_ = jax.device_get(empty_metrics(self.experiment)), []
+        for lane, (last, best) in zip(lanes, ends, strict=True):
+            checkpoints = Checkpoints(lane.folder.checkpoints)
+            open_.append(checkpoints)
+            for one in (best, last):
+                step = int(one.step)
+                if step not in checkpoints.steps():
+                    tree = {"state": one, "totals": totals}
+                    checkpoints.save(step, tree, {"elapsed": self.elapsed()}, {int(best.step)})
+        for checkpoints in open_:
+            checkpoints.close()
 
     def _evaluated(self, folder: RunFolder, step: int) -> dict[str, Any]:
         lines = [r for r in folder.records() if r["event"] == "eval" and r["step"] == step]

@@ -1,18 +1,20 @@
 """A whole sweep: lanes grouped by structure, one compiled program a group, a run folder a lane."""
 
 import dataclasses
+import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.population import Mode, liftable
+from dl.report.sweeps import figures, read_lanes, settings
 from dl.training import lock
 from dl.training.console import Console
 from dl.training.feed import feed
@@ -22,6 +24,7 @@ from dl.training.lanes import Lane, Lanes
 from dl.training.loop import Cadence
 from dl.training.programs import TrainProgram, empty_metrics, initial_state, lane_values
 from dl.training.run import Options, describe
+from dl.training.scripts import script_of
 from dl.training.selection import Selection
 
 
@@ -71,13 +74,84 @@ def run_sweep(
     Raises:
       UserError: fields that are not there, or another sweep of that name.
     """
-    known = [f.name for f in dataclasses.fields(config)]
-    if sweep.seeds > 1 and "seed" not in known:
-        raise UserError("--seeds needs a field called seed in the Config")
-    if sweep.halve is not None and sweep.halve < 2:
-        raise UserError(f"--halve {sweep.halve}: keep one lane of 2 or more")
-    fields = [parse_field(text, known) for text in sweep.sweep]
+    fields = [parse_field(text, _names(config, sweep)) for text in sweep.sweep]
     overrides = plan(fields, getattr(config, "seed", 0), sweep.seeds, sweep.trials, convert)
+    return _carry_out(build, config, sweep, overrides, options, script)
+
+
+class SweepRun:
+    """A finished sweep: ``folder``, and what it found."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """Settings with their seeds together, best first (see :func:`dl.report.sweeps.settings`)."""
+        return settings(read_lanes(self.folder))
+
+    def plot(self):
+        """The selected value against each field, seeds as points and bands, as a matplotlib figure."""
+        return figures(self.settings)
+
+    def __repr__(self) -> str:
+        best = self.settings[0]
+        return f"SweepRun({str(self.folder)!r}: best {best['value']:.4g} with {best['fields']})"
+
+
+def sweep(
+    build: Callable[[Any], Experiment],
+    config: Any,
+    over: Mapping[str, Sequence[Any]] | None = None,
+    *,
+    seeds: int = 1,
+    lanes: Literal["auto", "map", "vmap"] = "auto",
+    halve: int | None = None,
+    **options: Any,
+) -> SweepRun:
+    """Run every combination of the values in ``over``, times ``seeds``, in as few compiled programs as
+    their structure allows; each lane is a full run folder.
+
+    >>> dl.sweep(build, Config(), {"learning_rate": [1e-3, 1e-2]}, seeds=3)  # doctest: +SKIP
+
+    Args:
+      build, config: as for a run: ``build(config)`` is an Experiment.
+      over: values by config field.
+      seeds, lanes, halve: see :class:`Sweep`.
+      **options: fields of :class:`dl.training.run.Options`.
+    """
+    wish = Sweep(seeds=seeds, lanes=lanes, halve=halve)
+    known = _names(config, wish)
+    for name in over or {}:
+        if name not in known:
+            raise unknown("field to sweep,", name, known)
+    axes = [[(name, value) for value in values] for name, values in (over or {}).items()]
+    first = getattr(config, "seed", 0)
+    numbers = [[("seed", first + i)] for i in range(seeds)] if seeds > 1 else [[]]
+    cells = itertools.product(itertools.product(*axes), numbers)
+    overrides = [dict([*cell, *number]) for cell, number in cells]
+    script = script_of(config)
+    return SweepRun(_carry_out(build, config, wish, overrides, Options(**options), script))
+
+
+def _names(config: Any, wish: Sweep) -> list[str]:
+    """The config's fields; raises where the wish cannot be met with them."""
+    known = [f.name for f in dataclasses.fields(config)]
+    if wish.seeds > 1 and "seed" not in known:
+        raise UserError("a sweep over seeds needs a field called seed in the Config")
+    if wish.halve is not None and wish.halve < 2:
+        raise UserError(f"halving by {wish.halve}: keep one lane of 2 or more")
+    return known
+
+
+def _carry_out(
+    build: Callable[[Any], Experiment],
+    config: Any,
+    sweep: Sweep,
+    overrides: list[Overrides],
+    options: Options,
+    script: Path | None,
+) -> Path:
     console = Console(options.progress)
     place, go_on = _folder(config, sweep, overrides, options, script)
     with RunFolder(place).held():
