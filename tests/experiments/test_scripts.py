@@ -53,6 +53,15 @@ TINY: dict[str, dict] = {
         **{"height": 64, "width": 96, "backbone_width": 2, "head_width": 8, "head_depth": 1},
         **{"epochs": 1, "batch_size": 50},
     },
+    "autoencoder": {"data": "digits", "epochs": 1, "batch_size": 200, "code": 3, "widths": (16,)},
+    "vae": {
+        **{"data": "digits", "epochs": 1, "batch_size": 200, "latent": 3, "widths": (16,)},
+        **{"samples": 4, "rows": 30},
+    },
+    "gan": {
+        **{"data": "digits", "steps": 8, "batch_size": 16, "latent": 4, "samples": 100},
+        **{"widths": (8, 4), "critic_widths": (4, 8), "judge_epochs": 1},
+    },
 }
 # Other tiny configurations worth the same test, as (script, fields).
 MORE: list[tuple[str, dict]] = []
