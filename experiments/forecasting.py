@@ -11,9 +11,9 @@ from typing import Literal
 
 import jax
 import numpy as np
+import optax
 
 import dl
-from dl.core.optim import ScheduleName
 from dl.data import load, series, windows
 from dl.models import forecasters as models
 from dl.report import pictures
@@ -47,12 +47,13 @@ class Config:
     """what a point forecast descends"""
     seed: int = 0
     """of initialisation, data order and dropout"""
-    epochs: int = 30
+    epochs: int = 10
     steps: int | None = None
     """instead of epochs; m4_hourly has 230,000 windows"""
-    batch_size: int = 128
-    learning_rate: float = 0.02
-    schedule: ScheduleName = "cosine"
+    batch_size: int = 32
+    learning_rate: float = 5e-3
+    schedule: Literal["halving", "cosine"] = "halving"
+    """halving: the rate of each epoch is half the one before, as published for ETT"""
     weight_decay: float = 0.0
     dropout: float = 0.2
     """of lstm, tcn and patchtst"""
@@ -144,7 +145,13 @@ def build(config: Config) -> dl.Experiment:
         quantiles=config.quantiles,
         scale=instance_scale if panel else None,
     )
-    rate = dl.schedule(config.schedule, config.learning_rate, steps, warmup=0)
+    epoch = train.size // config.batch_size
+    rate = {
+        "halving": lambda: optax.exponential_decay(
+            config.learning_rate, epoch, 0.5, staircase=True
+        ),
+        "cosine": lambda: dl.schedule("cosine", config.learning_rate, steps, warmup=steps // 20),
+    }[config.schedule]()
     predict = jax.jit(task.predict)
 
     def scores(forecast, name):

@@ -43,6 +43,8 @@ class Config:
     seed: int = 0
     """of initialisation, data order, strings, dropout and SpecAugment"""
     encoder: Literal["cnn", "cnn_lstm", "bilstm", "conformer"] = "cnn_lstm"
+    width: int = 32
+    """channels of the cnn's first stage; the others' sizes follow"""
     most: int = 5
     """digits in the longest string"""
     samples: int = 28000
@@ -81,14 +83,17 @@ def build(config: Config) -> dl.Experiment:
     train = train_batches(recordings, config.batch_size, config.seed)
     parts = dict(zip(("validation", "test"), strings, strict=True))
     sets = {name: eval_batches(part, 50) for name, part in parts.items()}
-    drop = config.dropout
+    wide, drop = config.width, config.dropout
     encoder = {
-        "cnn": lambda: ConvEncoder((32, 64, 96), dropout=drop),
-        "bilstm": lambda: BiLSTMEncoder(96, 2, stack=4, dropout=drop),
+        "cnn": lambda: ConvEncoder((wide, 2 * wide, 3 * wide), dropout=drop),
+        "bilstm": lambda: BiLSTMEncoder(3 * wide, 2, stack=4, dropout=drop),
         "cnn_lstm": lambda: StackedEncoders(
-            (ConvEncoder((16, 32, 32), dropout=drop), BiLSTMEncoder(64, 1, 1, drop))
+            (
+                ConvEncoder((wide // 2, wide, wide), dropout=drop),
+                BiLSTMEncoder(2 * wide, 1, stack=1, dropout=drop),
+            )
         ),
-        "conformer": lambda: ConformerEncoder(64, 3, dropout=drop),
+        "conformer": lambda: ConformerEncoder(2 * wide, 3, dropout=drop),
     }[config.encoder]()
     task = ctc(SpeechRecognizer(encoder, len(WORDS)), speech_features())
     steps = max(1, config.epochs * train.size // config.batch_size)

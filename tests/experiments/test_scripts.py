@@ -46,8 +46,17 @@ TINY: dict[str, dict] = {
     },
     "forecasting": {"horizon": 24, "look_back": 48, "steps": 8, "batch_size": 16},
     "remaining_life": {"window": 8, "model": "mixed", "epochs": 1, "batch_size": 3000},
-    "spoken_digits": {"samples": 1600, "width": 2, "epochs": 1, "batch_size": 400},
-    "speech_ctc": {"samples": 8000, "encoder": "cnn", "epochs": 1, "batch_size": 400, "beam": 1},
+    "spoken_digits": {"samples": 1600, "width": 2, "epochs": 1, "batch_size": 800},
+    "speech_ctc": {
+        **{
+            "samples": 8000,
+            "encoder": "cnn",
+            "width": 2,
+            "epochs": 1,
+            "batch_size": 800,
+            "beam": 1,
+        },
+    },
     "segmentation": {"widths": (2, 4), "tile": 32, "steps": 6, "batch_size": 2},
     "object_detection": {
         **{"height": 64, "width": 96, "backbone_width": 2, "head_width": 8, "head_depth": 1},
