@@ -5,6 +5,7 @@ The network is any pure function ``pictures [batch, height, width, channels] in 
 weights, or random ones.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -14,11 +15,38 @@ import jax.numpy as jnp
 from dl.core.errors import UserError
 from dl.core.metrics import Metrics, mean
 from dl.core.random import purpose_key
-from dl.core.task import Aux, Task
+from dl.core.task import Aux, Task, Variables
 from dl.tasks.autoencoding import unit_interval
 
 Features = Callable[[jax.Array], Sequence[jax.Array]]
 Weights = Sequence[float | jax.Array]
+
+
+def maps_of(
+    model: nn.Module,
+    variables: Variables,
+    layer: type[nn.Module],
+    prepare: Callable[[jax.Array], jax.Array] = lambda x: 2.0 * x - 1.0,
+) -> Features:
+    """The rectified outputs of every ``layer`` of a network, in the order of their names, as its
+    features: a trained classifier's, say, of its ``nn.BatchNorm`` layers.
+
+    Args:
+      prepare: pictures in 0..1 to the network's input, in -1..1 unless said otherwise.
+    """
+
+    def place(item):
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(item[0]))]
+
+    def features(x):
+        def chosen(module, _):
+            return isinstance(module, layer)
+
+        seen = model.apply(variables, prepare(x), capture_intermediates=chosen)[1]
+        found = jax.tree_util.tree_leaves_with_path(seen)
+        return [jax.nn.relu(maps) for _, maps in sorted(found, key=place)]
+
+    return features
 
 
 def gram(features: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Style transfer: Gram matrices against torch, both ways of getting there, mistakes."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 
 import dl
 from dl.core import metrics as M
+from dl.models.cnn import CNN
 from dl.models.convolution import Conv
 from dl.models.style import StyleNetwork
-from dl.tasks.style_transfer import gram, roughness, style_network, style_transfer
+from dl.tasks.style_transfer import gram, maps_of, roughness, style_network, style_transfer
 
 KERNELS = [
     0.4 * jax.random.normal(jax.random.key(i), shape)
@@ -89,3 +91,17 @@ def test_weights_that_do_not_fit_are_named():
     variables = task.init(jax.random.key(0), pictures())
     with pytest.raises(dl.UserError, match="2 feature maps"):
         task.evaluate(variables, pictures())
+
+
+def test_maps_of_a_network_come_in_the_order_of_its_layers():
+    model = CNN(3, (2, 3), depth=6)  # twelve layers: BatchNorm_10 comes after BatchNorm_9
+    x = jax.random.uniform(jax.random.key(0), (1, 8, 8, 3))
+    variables = jax.jit(model.init)(jax.random.key(1), x)
+    maps = jax.jit(maps_of(model, variables, nn.BatchNorm))(x)
+    assert [m.shape[1:] for m in maps] == [(8, 8, 2)] * 6 + [(4, 4, 3)] * 6
+    assert all((m >= 0).all() for m in maps)
+    pooled = model.apply(variables, 2 * x - 1)
+    dense = variables["params"]["Dense_0"]
+    np.testing.assert_allclose(
+        maps[-1].mean((1, 2)) @ dense["kernel"] + dense["bias"], pooled, atol=1e-5
+    )

@@ -1,0 +1,136 @@
+"""Style transfer: one picture's content in another's style, by optimisation or by a network.
+
+Data: any two pictures; by default the two that scikit-learn ships. The feature network is a CNN with
+random weights, or one trained here on a set of labelled pictures (`--features cifar10_jpeg`).
+Reference: Gatys et al. 2016 (the parameters are the picture) and Johnson et al. 2016 (a network learns
+the style from crops of the content picture, then draws in one pass).
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dl
+from dl.data import load
+from dl.data.batches import eval_batches, train_batches
+from dl.models.cnn import CNN
+from dl.models.style import StyleNetwork
+from dl.report.codes import strips
+from dl.tasks.classification import classification
+from dl.tasks.style_transfer import maps_of, style_network, style_transfer
+from dl.training.fitted import fitted
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    content: str = "china.jpg"
+    """a file, or the name of one of scikit-learn's pictures: china.jpg, flower.jpg"""
+    style: str = "flower.jpg"
+    """likewise"""
+    method: Literal["optimise", "network"] = "optimise"
+    size: int = 192
+    """height of both pictures, divisible by 4; widths follow, those of the style cut to the content's"""
+    features: str = "random"
+    """random, or the labelled set of pictures that the feature network learns first"""
+    data_dir: str | None = None
+    """folder with one sub-folder a data set"""
+    feature_epochs: int = 3
+    """passes of the feature network over that set"""
+    widths: tuple[int, ...] = (32, 64, 128)
+    """the feature network's channels, each stage at half the size of the one before"""
+    seed: int = 0
+    """of the feature network, the style network and the crops"""
+    steps: int = 400
+    learning_rate: float = 2e-2
+    """for optimise; a tenth of it for network"""
+    style_weight: float = 100.0
+    """against the content's 1"""
+    smoothness: float = 1.0
+    """weight of the squared differences of neighbouring pixels"""
+
+
+def picture(name: str, height: int, width: int | None = None) -> np.ndarray:
+    """A picture of that height, its width kept in proportion (down to a multiple of 4) or cut to fit:
+    uint8 ``[height, width, 3]``."""
+    from PIL import Image, ImageOps
+    from sklearn.datasets import load_sample_images
+
+    shipped = dict(zip(("china.jpg", "flower.jpg"), load_sample_images().images, strict=True))
+    if name not in shipped and not Path(name).is_file():
+        raise dl.UserError(f"there is no picture {name!r}: give a file, china.jpg or flower.jpg")
+    image = Image.fromarray(shipped[name]) if name in shipped else Image.open(name).convert("RGB")
+    width = width or max(4, round(image.width * height / image.height) // 4 * 4)
+    return np.asarray(ImageOps.fit(image, (width, height)))
+
+
+@functools.cache
+def network(data: str, data_dir: str | None, epochs: int, widths: tuple[int, ...]):
+    """The feature network's maps of pictures in 0..1."""
+    if data == "random":
+        model = CNN(10, widths)
+        variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        return maps_of(model, variables, nn.BatchNorm)
+    train = train_batches(load(data, data_dir).train, 128)
+    model = CNN(int(train.arrays["label"].max()) + 1, widths)
+    steps = max(1, epochs * train.size // train.batch_size)
+    rate = dl.schedule("cosine", 3e-3, steps, warmup=steps // 10)
+    learn = dl.Experiment(classification(model), train, dl.optimizer("adamw", rate), steps)
+    return maps_of(model, fitted(learn), nn.BatchNorm)
+
+
+@functools.cache
+def prepared(content: str, style: str, size: int, *features):
+    """Both pictures, and maps that each have unit mean square on the style, so that weights mean the
+    same for any network."""
+    first = picture(content, size)
+    second = picture(style, *first.shape[:2])
+    maps = network(*features)
+    scales = [float(jnp.sqrt(jnp.square(m).mean())) for m in jax.jit(maps)(second[None] / 255.0)]
+    return first, second, lambda x: [m / s for m, s in zip(maps(x), scales, strict=True)]
+
+
+def crops(image: np.ndarray, side: int) -> np.ndarray:
+    """Overlapping squares of a picture, ``[n, side, side, channels]``."""
+    windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), axis=(0, 1))[::8, ::8]
+    return np.moveaxis(windows.reshape(-1, *windows.shape[2:]), 1, -1)
+
+
+def build(config: Config) -> dl.Experiment:
+    chosen = (config.features, config.data_dir, config.feature_epochs, config.widths)
+    content, style, maps = prepared(config.content, config.style, config.size, *chosen)
+    count = len(config.widths)
+    weights = [0.0] * (count - 1) + [1.0], [config.style_weight / count] * count
+    pair = {"content": content[None], "style": style[None], "image": content[None]}
+    data, rate = train_batches(pair, 1, config.seed), config.learning_rate
+    task = style_transfer(maps, *weights, smoothness=config.smoothness)
+    if config.method == "network":
+        model = StyleNetwork((16, 32, 64), blocks=3)
+        task = style_network(
+            model, maps, jnp.asarray(style), *weights, smoothness=config.smoothness
+        )
+        squares = crops(content, config.size // 8 * 4)
+        data, rate = train_batches({"image": squares}, 4, config.seed), rate / 10
+
+    def views(variables):
+        drawn = np.asarray(task.predict(variables, pair["content"]))
+        return {"picture": drawn, "all": strips(np.stack([content / 255, drawn[0], style / 255]))}
+
+    return dl.Experiment(
+        task=task,
+        data=data,
+        optimizer=dl.optimizer("adam", dl.schedule("cosine", rate, config.steps, end=0.05)),
+        steps=config.steps,
+        seed=config.seed,
+        evals={"picture": eval_batches(pair, 1)},
+        views=views,
+    )
+
+
+if __name__ == "__main__":
+    dl.main(Config, build)
