@@ -49,8 +49,8 @@ class Config:
     """share of tokens replaced by the unknown one in fine-tuning"""
     label_smoothing: float = 0.1
     batch_size: int = 64
-    epochs: int = 10
-    """passes over the training set; pre-training wants many more"""
+    steps: int = 1100
+    """108 are one pass over the training set; pre-training wants many more"""
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 1e-3
     schedule: ScheduleName = "linear"
@@ -96,13 +96,14 @@ def build(config: Config) -> dl.Experiment:
         task = transferred(task, encoder=learned(config.start))
 
     data = bucket_batches(train, train["tokens_length"], config.batch_size, config.seed)
-    steps = config.epochs * data.steps_per_epoch
-    rate = dl.schedule(config.schedule, config.learning_rate, steps, warmup=steps // 10)
+    rate = dl.schedule(
+        config.schedule, config.learning_rate, config.steps, warmup=config.steps // 10
+    )
     return dl.Experiment(
         task=trimmed(task, ["tokens"], (20, 36), lambda batch: batch["tokens_length"].max()),
         data=data,
         optimizer=dl.optimizer(config.optimizer, rate, weight_decay=config.weight_decay, clip=1.0),
-        steps=steps,
+        steps=config.steps,
         seed=config.seed,
         evals={"validation": eval_batches(validation, 128)},
         tests={"test": eval_batches(test, 128)},

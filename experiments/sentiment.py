@@ -46,7 +46,8 @@ class Config:
     min_count: int = 2
     """a rarer word of the training set is unknown"""
     batch_size: int = 50
-    epochs: int = 12
+    steps: int = 1700
+    """139 are one pass over the training set"""
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 1e-3
     schedule: ScheduleName = "cosine"
@@ -96,13 +97,14 @@ def build(config: Config) -> dl.Experiment:
         label_smoothing=config.label_smoothing,
         word_dropout=config.word_dropout,
     )
-    steps = config.epochs * data.steps_per_epoch
-    rate = dl.schedule(config.schedule, config.learning_rate, steps, warmup=steps // 10)
+    rate = dl.schedule(
+        config.schedule, config.learning_rate, config.steps, warmup=config.steps // 10
+    )
     return dl.Experiment(
         task=trimmed(task, ["tokens"], (16, 28), lambda batch: batch["tokens_length"].max()),
         data=data,
         optimizer=dl.optimizer(config.optimizer, rate, weight_decay=config.weight_decay, clip=1.0),
-        steps=steps,
+        steps=config.steps,
         seed=config.seed,
         evals={"validation": eval_batches(validation, 128)},
         tests={"test": eval_batches(test, 128)},

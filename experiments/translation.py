@@ -40,7 +40,8 @@ class Config:
     dropout: float = 0.15
     label_smoothing: float = 0.1
     batch_size: int = 128
-    epochs: int = 20
+    steps: int = 4600
+    """227 are one pass over the training set"""
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 3e-3
     schedule: ScheduleName = "cosine"
@@ -105,15 +106,16 @@ def build(config: Config) -> dl.Experiment:
 
     lengths = np.maximum(columns["train"]["source_length"], columns["train"]["target_length"])
     data = bucket_batches(columns["train"], lengths, config.batch_size, config.seed)
-    steps = config.epochs * data.steps_per_epoch
-    rate = dl.schedule(config.schedule, config.learning_rate, steps, warmup=steps // 10)
+    rate = dl.schedule(
+        config.schedule, config.learning_rate, config.steps, warmup=config.steps // 10
+    )
     return dl.Experiment(
         task=task,
         data=data,
         optimizer=dl.optimizer(
             config.optimizer, rate, weight_decay=config.weight_decay, clip=1.0, b2=config.b2
         ),
-        steps=steps,
+        steps=config.steps,
         seed=config.seed,
         evals={"validation": evals["validation"]},
         tests={"test": evals["test"]},

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from dl.core.errors import UserError
 
+REPEATS = ("seed", "fold")  # fields that repeat a setting instead of changing it
+
 
 def read_lanes(folder: Path) -> list[dict[str, Any]]:
     """One entry a lane: its overrides, name, and result (None while it runs)."""
@@ -27,14 +29,14 @@ def read_lanes(folder: Path) -> list[dict[str, Any]]:
 
 
 def settings(lanes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Lanes that differ in their seed alone, together; best by the selection rule first.
+    """Lanes that differ in their seed or fold alone, together; best by the selection rule first.
 
     Each has ``fields``, ``lanes``, ``value`` (mean of the selected value over seeds), and ``metrics``
     as ``{name: (mean, sd, count)}``.
     """
     groups: dict[str, dict[str, Any]] = {}
     for lane in lanes:
-        fields = {k: v for k, v in lane["fields"].items() if k != "seed"}
+        fields = {k: v for k, v in lane["fields"].items() if k not in REPEATS}
         group = groups.setdefault(json.dumps(fields), {"fields": fields, "lanes": []})
         group["lanes"].append(lane)
     for group in groups.values():

@@ -26,9 +26,7 @@ def torchs() -> float:
     from torch import nn
 
     sizes = (784, *WIDTHS)
-    layers = [
-        m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())
-    ]
+    layers = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
     net = nn.Sequential(*layers[:-1])
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     x, y = torch.randn(BATCH, 784), torch.randint(0, 10, (BATCH,))

@@ -35,14 +35,14 @@ TINY: dict[str, dict] = {
     "gpt": {
         **{"layers": 1, "heads": 2, "width": 8, "context": 16, "batch_size": 4, "steps": 6},
     },
-    "sentiment": {"embedding": 8, "features": 4, "batch_size": 2000, "epochs": 2},
+    "sentiment": {"embedding": 8, "features": 4, "batch_size": 16, "steps": 6},
     "bert": {
         **{"stage": "pretrain", "vocabulary": 400, "width": 8, "layers": 1, "heads": 2},
-        **{"positions": 200, "batch_size": 2000, "epochs": 1},
+        **{"positions": 200, "batch_size": 16, "steps": 6},
     },
     "translation": {
-        **{"vocabulary": 400, "width": 8, "layers": 1, "heads": 2, "hidden": 8, "beams": 1},
-        **{"batch_size": 8000, "epochs": 1},
+        **{"vocabulary": 2000, "width": 8, "layers": 1, "heads": 2, "hidden": 8, "beams": 1},
+        **{"batch_size": 16, "steps": 6},
     },
     "forecasting": {"horizon": 24, "look_back": 48, "steps": 8, "batch_size": 16},
     "remaining_life": {"window": 8, "model": "mixed", "epochs": 1, "batch_size": 3000},
@@ -71,6 +71,11 @@ TINY: dict[str, dict] = {
         **{"data": "digits", "steps": 8, "batch_size": 16, "latent": 4, "samples": 100},
         **{"widths": (8, 4), "critic_widths": (4, 8), "judge_epochs": 1},
     },
+    "gan_augmentation": {
+        **{"data": "digits", "labelled": 60, "unlabelled": True, "generated": 20, "gan_steps": 3},
+        **{"widths": (4, 8), "steps": 8, "batch_size": 16},
+    },
+    "style_transfer": {"size": 16, "widths": (4, 8), "steps": 8},
 }
 # Other tiny configurations worth the same test, as (script, fields).
 MORE: list[tuple[str, dict]] = []
