@@ -42,8 +42,11 @@ def plain_errors() -> Iterator[None]:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    # At once: what was to be saved is saved, and the checkpoint library's threads would only print
+    # tracebacks of their own while Python winds down after a failed write.
+    os._exit(2)
 
 
 def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> tuple[Any, Any, Any]:

@@ -191,14 +191,14 @@ class Lanes:
             self.console.start(step, self.cadence.steps)
             with Signals() as signals:
                 tree = self._train(step, tree, program, source, signals)
+            if signals.caught is not None:
+                return signals.name
+            self._finish(tree)
+            return "done"
         finally:
             self.console.stop()
             source.close()
-        if signals.caught is not None:
             self.checkpoints.close()
-            return signals.name
-        self._finish(tree)
-        return "done"
 
     def _train(self, step, tree, program, source, signals) -> dict[str, Any]:
         cadence = self.cadence
@@ -285,7 +285,6 @@ class Lanes:
                 write_event(lane.folder, [], "test", int(one.step), tested[place], time=clock)
                 metrics |= tested[place]
             write_json(lane.folder.result, self._result(lane, place, one, top, metrics))
-        self.checkpoints.close()
 
     def _keep(self, lanes: list[Lane], ends: list[list[TrainState]]) -> None:
         """Give each lane its last and its selected state as checkpoints, all being written at once."""

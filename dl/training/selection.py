@@ -12,7 +12,7 @@ class Selection:
 
     Attributes:
       best, step: the best value and its step; None before the first evaluation.
-      waited: evaluations since.
+      waited: evaluations since a strictly better one.
     """
 
     rule: str | None
@@ -21,7 +21,11 @@ class Selection:
     waited: int = 0
 
     def update(self, step: int, metrics: dict[str, float]) -> "Selection":
-        """The selection after one more evaluation; the first of equals stays the best."""
+        """The selection after one more evaluation.
+
+        Of equals the last is taken, for on a small set accuracies tie long before training is over; but
+        only a better one ends the waiting.
+        """
         if self.rule is None:
             return self
         name = self.rule.removeprefix("-")
@@ -29,10 +33,11 @@ class Selection:
             raise unknown("metric to select by,", name, metrics)
         value = float(metrics[name])
         sign = -1.0 if self.rule.startswith("-") else 1.0
-        better = self.best is None or sign * value > sign * self.best
-        if better and math.isfinite(value):
-            return dataclasses.replace(self, best=value, step=step, waited=0)
-        return dataclasses.replace(self, waited=self.waited + 1)
+        gain = math.inf if self.best is None else sign * (value - self.best)
+        waited = 0 if gain > 0 and math.isfinite(value) else self.waited + 1
+        if gain >= 0 and math.isfinite(value):
+            return dataclasses.replace(self, best=value, step=step, waited=waited)
+        return dataclasses.replace(self, waited=waited)
 
     def exhausted(self, patience: int | None) -> bool:
         return patience is not None and self.waited >= patience
