@@ -54,10 +54,16 @@ def build(config: Config) -> dl.Experiment:
     splits = load(config.data, config.data_dir)
     classes = len(splits.info.classes)
     epochs = config.epochs * (5 if config.data == "digits" else 1)
-    train = train_batches(splits.train, config.batch_size, config.seed)
+    columns = [
+        {
+            name: part[name] for name in ("image", "label")
+        }  # TFDS sets may have more, text among them
+        for part in (splits.train, splits.validation, splits.test)
+    ]
+    train = train_batches(columns[0], config.batch_size, config.seed)
     steps = max(1, epochs * train.size // train.batch_size)
 
-    height = splits.train["image"].shape[1]
+    height = columns[0]["image"].shape[1]
     transforms = [augment.random_crop(padding=max(1, height // 12))]
     if "cifar" in config.data or config.data.startswith("tfds:"):
         transforms.append(augment.random_flip())
@@ -82,8 +88,8 @@ def build(config: Config) -> dl.Experiment:
         ),
         steps=steps,
         seed=config.seed,
-        evals={"validation": eval_batches(splits.validation, 500)},
-        tests={"test": eval_batches(splits.test, 500)},
+        evals={"validation": eval_batches(columns[1], 500)},
+        tests={"test": eval_batches(columns[2], 500)},
         select="validation/accuracy",
         patience=config.patience,
         ema=config.ema,

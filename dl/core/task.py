@@ -50,21 +50,31 @@ def augmented(task: Task, *transforms: Callable[[jax.Array, Batch], Batch]) -> T
 def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
     """``task`` with parameters kept in float32 and cast to ``compute`` for every use.
 
-    Flax layers follow the dtype of their parameters and inputs, so no model changes. Gradients
-    come back through the cast in float32; statistics, losses and metrics stay in float32
+    Flax layers follow the dtype of their parameters and inputs, so no model changes; tasks hand their
+    model its inputs by :func:`in_precision_of`, and leave targets (boxes, times, prices) alone.
+    Gradients come back through the cast in float32; statistics, losses and metrics stay in float32
     (Micikevicius et al. 2018, "Mixed precision training"; bfloat16 needs no loss scaling).
     """
 
-    def cast(tree):
-        return jax.tree.map(
-            lambda x: x.astype(compute) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
-        )
-
     def lowered(variables):
-        return {**variables, "params": cast(variables["params"])}
+        return {**variables, "params": _cast(variables["params"], compute)}
 
     return task._replace(
-        loss=lambda variables, batch, key: task.loss(lowered(variables), cast(batch), key),
-        evaluate=lambda variables, batch: task.evaluate(lowered(variables), cast(batch)),
-        predict=lambda variables, inputs: task.predict(lowered(variables), cast(inputs)),
+        loss=lambda variables, batch, key: task.loss(lowered(variables), batch, key),
+        evaluate=lambda variables, batch: task.evaluate(lowered(variables), batch),
+        predict=lambda variables, inputs: task.predict(lowered(variables), inputs),
+    )
+
+
+def in_precision_of(variables: Variables, inputs: Any) -> Any:
+    """``inputs`` with floating arrays in the dtype of the parameters, as a model should get them."""
+    for leaf in jax.tree.leaves(variables["params"]):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            return _cast(inputs, leaf.dtype)
+    return inputs
+
+
+def _cast(tree, dtype):
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
     )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from dl.core.metrics import Metrics
 from dl.core.random import purpose_key
-from dl.core.task import Aux, Batch, Task
+from dl.core.task import Aux, Batch, Task, in_precision_of
 
 
 def supervised(
@@ -35,25 +35,26 @@ def supervised(
     def select(batch):
         return batch[inputs] if isinstance(inputs, str) else {name: batch[name] for name in inputs}
 
+    def apply(variables, x, **options):
+        return model.apply(variables, *in_precision_of(variables, arguments(x)), **options)
+
     def init(key, batch):
         return dict(model.init(key, *arguments(select(batch)), train=False))
 
     def loss(variables, batch, key):
         rngs = {"dropout": purpose_key(key, "dropout")}
         mutable = [name for name in variables if name != "params"]
-        outputs, updates = model.apply(
-            variables, *arguments(select(batch)), train=True, rngs=rngs, mutable=mutable
-        )
+        outputs, updates = apply(variables, select(batch), train=True, rngs=rngs, mutable=mutable)
         metrics = score(outputs, batch, True)
         total, weight = metrics["loss"]
         return total / jnp.maximum(weight, 1e-8), Aux(metrics, dict(updates))
 
     def evaluate(variables, batch):
-        outputs = model.apply(variables, *arguments(select(batch)), train=False)
+        outputs = apply(variables, select(batch), train=False)
         return score(outputs, batch, False)
 
     def predict(variables, x):
-        return finish(model.apply(variables, *arguments(x), train=False), x)
+        return finish(apply(variables, x, train=False), x)
 
     return Task(init, loss, evaluate, predict)
 

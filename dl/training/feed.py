@@ -97,6 +97,8 @@ class Streamed:
 
     def close(self) -> None:
         self._closed.set()
+        # Readers with processes of their own complain if Python ends under them.
+        self._thread.join(timeout=5)
 
 
 def feed(batches: Batches, start: int = 0) -> Resident | Streamed:

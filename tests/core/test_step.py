@@ -127,17 +127,20 @@ def test_statistics_are_updated_by_training_alone():
 
 
 def test_mixed_precision_computes_low_and_keeps_high():
-    task, batches = experiment()
     seen = []
 
-    def spying(variables, batch, key):
-        seen.append((variables["params"]["Dense_0"]["kernel"].dtype, batch["image"].dtype))
-        return task.loss(variables, batch, key)
+    class Spy(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train=False):
+            hidden = nn.Dense(4)(x)
+            seen.append((x.dtype, hidden.dtype))
+            return nn.Dense(3)(hidden)
 
-    low = dl.mixed_precision(task._replace(loss=spying))
+    _, batches = experiment()
+    low = dl.mixed_precision(classification(Spy(), prepare=lambda x: x))
     optimizer, state = start(low, batches)
     new, metrics = dl.train_step(low, optimizer)(state, batches[0])
-    assert seen[0] == (jnp.bfloat16, jnp.bfloat16)
+    assert seen[-1] == (jnp.bfloat16, jnp.bfloat16)
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(new.variables["params"]))
     assert metrics["loss"].total.dtype == jnp.float32
 
