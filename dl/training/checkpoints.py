@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,32 @@ def digests(flat: dict[str, np.ndarray]) -> dict[str, str]:
         return dict(zip(flat, pool.map(one, flat.values()), strict=True))
 
 
+def _quiet() -> None:
+    """Keep Orbax's own log and left-over callbacks off the screen: what matters is raised, once.
+
+    When one file of a checkpoint cannot be written, Orbax closes its event loop while others are still
+    under way, and each of them then reports that the loop is closed.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    shown = sys.unraisablehook
+    if getattr(shown, "filters_closed_loops", False):
+        return
+
+    def show(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            shown(unraisable)
+
+    show.filters_closed_loops = True  # type: ignore[attr-defined]
+    sys.unraisablehook = show
+
+
 class Checkpoints:
     """The checkpoints of one run: the best, and the last two (the older in case of damage)."""
 
     def __init__(self, folder: Path):
         import orbax.checkpoint as ocp
 
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        _quiet()
         self._ocp = ocp
         self.folder = folder.absolute()
         self._options = ocp.CheckpointManagerOptions(
