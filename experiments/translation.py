@@ -42,6 +42,8 @@ class Config:
     batch_size: int = 128
     steps: int = 4600
     """227 are one pass over the training set"""
+    sizes: tuple[int, ...] = (16, 24)
+    """tokens that a batch of short sentences is cut to; each is a compiled branch of its own"""
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 3e-3
     schedule: ScheduleName = "cosine"
@@ -96,7 +98,7 @@ def build(config: Config) -> dl.Experiment:
         beams=config.beams,
         length_penalty=config.length_penalty,
     )
-    task = trimmed(task, ["source", "target"], (16, 24), longest)
+    task = trimmed(task, ["source", "target"], config.sizes, longest)
     evals = {name: eval_batches(columns[name], 128) for name in ("validation", "test")}
     predict = jax.jit(task.predict)
 

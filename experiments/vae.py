@@ -42,6 +42,8 @@ class Config:
     """of the encoder's hidden layers; the decoder mirrors them"""
     beta: float = 1.0
     """weight of the divergence in training (Higgins et al. 2017)"""
+    particles: int = 1
+    """codes an example in training; more tighten the bound (Burda et al. 2016)"""
     deviation: float | None = None
     """standard deviation of a Gaussian likelihood of grey values; left out, pixels are binarised"""
     learning_rate: float = 1e-3
@@ -63,7 +65,13 @@ def build(config: Config) -> dl.Experiment:
     )
     binarize = config.deviation is None
     likelihood = bernoulli if config.deviation is None else gaussian(config.deviation)
-    task = variational(model, likelihood=likelihood, binarize=binarize, beta=config.beta)
+    task = variational(
+        model,
+        likelihood=likelihood,
+        binarize=binarize,
+        beta=config.beta,
+        particles=config.particles,
+    )
     many = variational(model, likelihood=likelihood, binarize=binarize, importance=config.samples)
     exact = jax.jit(many.evaluate)
 

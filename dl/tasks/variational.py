@@ -35,7 +35,7 @@ def gaussian(sd: float | jax.Array) -> Likelihood:
 
 
 def _normal(x, mean, log_sd):
-    """Log-density of a diagonal normal at ``x [batch, latent]``: ``[batch]``."""
+    """Log-density of a diagonal normal at ``x [..., latent]``: ``[...]``."""
     z = (x - mean) * jnp.exp(-log_sd)
     return jnp.sum(-0.5 * jnp.square(z) - log_sd - 0.5 * jnp.log(2.0 * jnp.pi), axis=-1)
 
@@ -71,6 +71,7 @@ def variational(
     likelihood: Likelihood = bernoulli,
     binarize: bool = False,
     beta: float | jax.Array = 1.0,
+    particles: int = 1,
     importance: int = 0,
     inputs: str = "image",
     prepare: Callable[[jax.Array], jax.Array] = unit_interval,
@@ -83,6 +84,8 @@ def variational(
       binarize: draw every value as 0 or 1 with its own probability, anew at every step; in evaluation
         once for each example, from its contents (Salakhutdinov & Murray 2008).
       beta: weight of the divergence in training (Higgins et al. 2017).
+      particles: codes an example in training; with more than one the tighter, importance-weighted
+        bound is descended (Burda et al. 2016, "Importance weighted autoencoders").
       importance: codes an example from which evaluation estimates ``-log p(x)``; 0 leaves it out.
 
     Metrics: ``loss`` (with beta when training, plain when evaluating), ``reconstruction`` and ``kl``,
@@ -96,16 +99,20 @@ def variational(
         outputs, updates = model.apply(variables, x, train=True, method=method, **options)
         return outputs, {**variables, **updates}
 
-    def score(variables, x, keys, mask, weight, **options):
+    def score(variables, x, keys, mask, weight, count=1, **options):
         (mu, log_sd), variables = apply("encode", variables, x, options)
-        noise = jax.vmap(lambda key: jax.random.normal(key, mu.shape[1:]))(keys)
-        code = mu + jnp.exp(log_sd) * noise
-        outputs, variables = apply("decode", variables, code, options)
-        reconstruction = -likelihood(outputs, x)
+        noise = jax.vmap(lambda key: jax.random.normal(key, (count, mu.shape[1])))(keys)
+        code = mu[:, None] + jnp.exp(log_sd)[:, None] * noise
+        outputs, variables = apply("decode", variables, code.reshape(-1, mu.shape[1]), options)
+        nats = likelihood(outputs, jnp.repeat(x, count, axis=0)).reshape(len(x), count)
         kl = 0.5 * jnp.sum(jnp.exp(2.0 * log_sd) + jnp.square(mu) - 1.0 - 2.0 * log_sd, axis=-1)
+        bound = weight * kl - nats[:, 0]
+        if count > 1:
+            ratio = _normal(code, 0.0, jnp.zeros(())) - _normal(code, mu[:, None], log_sd[:, None])
+            bound = jnp.log(count) - jax.nn.logsumexp(nats + weight * ratio, axis=1)
         metrics = {
-            "loss": mean(reconstruction + weight * kl, mask),
-            "reconstruction": mean(reconstruction, mask),
+            "loss": mean(bound, mask),
+            "reconstruction": mean(-nats.mean(axis=1), mask),
             "kl": mean(kl, mask),
         }
         return metrics, {name: value for name, value in variables.items() if name != "params"}
@@ -128,6 +135,7 @@ def variational(
             example_keys(purpose_key(key, "code"), len(x)),
             batch.get("mask"),
             beta,
+            particles,
             rngs={"dropout": purpose_key(key, "dropout")},
             mutable=[name for name in variables if name != "params"],
         )

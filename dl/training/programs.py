@@ -113,24 +113,25 @@ class TrainProgram:
             return guarded(step)(state, totals, finite, own)
 
         count = self._counts(1)
-        loop = jax.jit(population(steps, mode, shared=1), donate_argnums=(0, 1))
+        # The totals are a few scalars: not donating them lets one set of zeros serve every window.
+        loop = jax.jit(population(steps, mode, shared=1), donate_argnums=0)
         traced = loop.trace(state, self._empty, count, self.values, batches)
         self.looped = not _must_not_loop(traced, mode)
         if not self.looped:
-            single = jax.jit(one, donate_argnums=(0, 1))
+            single = jax.jit(one, donate_argnums=0)
             traced = single.trace(state, self._empty, jnp.bool_(True), self.values, batches)
         self.compiled = traced.lower().compile()
         self.seconds = time.perf_counter() - begun
 
-    def _counts(self, count: int, active: np.ndarray | None = None) -> jax.Array:
+    def _counts(self, count: int, active: np.ndarray | None = None) -> Any:
         if self.mode is None:
-            return jnp.int32(count)
+            return np.int32(count)
         lanes = len(next(iter(self.values.values())))
         active = np.ones(lanes, bool) if active is None else active
-        return jnp.asarray(np.where(active, count, 0), jnp.int32)
+        return np.where(active, count, 0).astype(np.int32)
 
     def zeros(self) -> Metrics:
-        return jax.tree.map(jnp.zeros_like, self._empty)
+        return self._empty
 
     def __call__(self, state, totals, batches, count: int, active: np.ndarray | None = None):
         """``active`` ``[lanes]`` says which lanes move; the others stand still."""

@@ -42,7 +42,7 @@ TINY: dict[str, dict] = {
     },
     "translation": {
         **{"vocabulary": 2000, "width": 8, "layers": 1, "heads": 2, "hidden": 8, "beams": 1},
-        **{"batch_size": 16, "steps": 6},
+        **{"batch_size": 16, "steps": 6, "sizes": ()},
     },
     "forecasting": {"horizon": 24, "look_back": 48, "steps": 8, "batch_size": 16},
     "remaining_life": {"window": 8, "model": "mixed", "epochs": 1, "batch_size": 3000},

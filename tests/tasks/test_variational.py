@@ -91,6 +91,22 @@ def test_beta_weighs_the_divergence_in_training_alone():
     np.testing.assert_allclose(double - half, 1.5 * M.compute(aux.metrics)["kl"], rtol=1e-4)
 
 
+def test_more_particles_tighten_the_bound():
+    variables, x = linear()
+
+    def loss(particles):
+        task = variational(
+            LINEAR, likelihood=gaussian(SD), inputs="x", prepare=as_is, particles=particles
+        )
+        many = {"x": jnp.tile(x, (100, 1))}
+        return jax.jit(task.loss)(variables, many, jax.random.key(0))[0]
+
+    exact = exact_nll(variables, x).mean()
+    one, few, many = loss(1), loss(5), loss(300)
+    assert one > few > many
+    np.testing.assert_allclose(many, exact, atol=0.1)
+
+
 def test_evaluation_depends_on_no_batching():
     model = VAE(MLP((8, 4)), MLP((8, 36)), (6, 6, 1))
     image = jax.random.randint(jax.random.key(0), (6, 6, 6, 1), 0, 256).astype(jnp.uint8)
