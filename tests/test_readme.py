@@ -34,7 +34,8 @@ def test_the_example_runs(tmp_path):
 
 
 def test_every_flag_and_command_named_exists():
-    from dl.cli import COMMANDS, parse
+    from dl.cli import parse
+    from dl.commands import COMMANDS
     from dl.training.scripts import load_script
 
     for name in re.findall(r"`dl (\w+)", README):

@@ -1,0 +1,147 @@
+"""What the `dl` command can do, a function each: its docstring is its help."""
+
+import ast
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from dl.cli import parse
+from dl.core.errors import UserError, unknown
+
+
+def list_experiments(folder: tyro.conf.Positional[Path] = Path("experiments")) -> None:
+    """List the experiment scripts of a folder with one line each.
+
+    Args:
+      folder: where the scripts are.
+    """
+    scripts = sorted(folder.glob("*.py"))
+    if not scripts:
+        raise UserError(f"no experiment scripts in {folder}/: give the folder that holds them")
+    for path in scripts:
+        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+        print(f"{path.stem:<28} {doc.splitlines()[0] if doc else ''}")
+
+
+def data(
+    action: Annotated[str, tyro.conf.Positional],
+    name: Annotated[str | None, tyro.conf.Positional] = None,
+    data_dir: Path | None = None,
+) -> None:
+    """Named data sets: `dl data list`, `dl data info NAME`, `dl data prepare NAME`.
+
+    Args:
+        action: list, info or prepare.
+        name: the data set; tfds:NAME for one of TensorFlow Datasets.
+        data_dir: folder with one sub-folder a data set; by default $DL_DATA_DIR, else the user's cache.
+    """
+    import dl.data
+
+    if action == "list":
+        for known in dl.data.names():
+            info = dl.data.describe(known)
+            print(f"{known:<16} {info.task:<18} {info.title}")
+        print("tfds:NAME        any                Every set of TensorFlow Datasets")
+        return
+    if action not in ("info", "prepare"):
+        raise unknown("action", action, ("list", "info", "prepare"))
+    if name is None:
+        raise UserError(f"dl data {action} needs the name of a data set: see dl data list")
+    info = dl.data.describe(name) if action == "info" else dl.data.prepare(name, data_dir)
+    for field in dataclasses.fields(info):
+        value = getattr(info, field.name)
+        if value:
+            print(f"{field.name:<12} {value}")
+
+
+def plan(
+    experiment: Annotated[Path, tyro.conf.Positional],
+    timing: bool = False,
+) -> None:
+    """Parameters, memory and FLOPs of an experiment from its compiled program, without training.
+
+    Args:
+        experiment: the script; its own flags follow after --.
+        timing: also take the seconds from start to the first step apart.
+    """
+    from dl.training.plan import plan_experiment
+
+    plan_experiment(*_build(experiment), timing=timing)
+
+
+def verify(
+    experiment: Annotated[Path, tyro.conf.Positional],
+    kills: int = 3,
+    seed: int = 0,
+) -> None:
+    """Prove exact resume: run whole, run again killed at several moments, compare every bit.
+
+    Args:
+        experiment: the script; its own flags follow after --.
+        kills: SIGKILLs at random steps, besides one in a checkpoint's write and one in an evaluation.
+        seed: of the random steps.
+    """
+    from dl.training.verify import verify_script
+
+    if not verify_script(experiment, _extra(), kills=kills, seed=seed):
+        sys.exit(1)
+
+
+def replay(run: Annotated[Path, tyro.conf.Positional], force: bool = False) -> None:
+    """Run again from the lock and say "identical", or the first step and leaf that differ.
+
+    Args:
+        run: the run's folder.
+        force: go on where versions, devices, data or code differ from the lock.
+    """
+    from dl.training.replay import replay_run
+
+    if not replay_run(run, force=force):
+        sys.exit(1)
+
+
+def sweep(
+    action: Annotated[str, tyro.conf.Positional],
+    folder: Annotated[Path, tyro.conf.Positional],
+) -> None:
+    """`dl sweep report DIR`: the table (mean and sd over seeds), and plots as PNG and HTML.
+
+    Args:
+      action: report.
+      folder: the sweep's folder.
+    """
+    from dl.report.sweeps import print_report, write_report
+
+    if action != "report":
+        raise unknown("action", action, ("report",))
+    print_report(folder)
+    print(f"written: {', '.join(str(path) for path in write_report(folder))}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_experiments,
+    "data": data,
+    "plan": plan,
+    "verify": verify,
+    "replay": replay,
+    "sweep": sweep,
+}
+
+
+def _extra() -> list[str]:
+    """What stands after ``--``: flags for the experiment script."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+def _build(script: Path) -> tuple[Any, Any]:
+    """``(config, experiment)`` of a script under the flags after ``--``."""
+    from dl.core.experiment import built
+    from dl.training.scripts import load_script
+
+    config, build = load_script(script)
+    chosen, *_ = parse(config, build, _extra(), script.name)
+    return chosen, built(build, chosen)
