@@ -25,12 +25,17 @@ class Aux(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A learning problem: every trainer, sweep, resume and mesh in the library needs only this."""
+    """A learning problem: every trainer, sweep, resume and mesh in the library needs only this.
+
+    ``inputs(batch)`` is what ``predict`` takes of a batch, for whoever has only a task and its data (a
+    report, an export); None where predictions are made of something else, as a GAN's of noise.
+    """
 
     init: Callable[[jax.Array, Batch], Variables]
     loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, Aux]]
     evaluate: Callable[[Variables, Batch], Metrics]
     predict: Callable[[Variables, Any], Any]
+    inputs: Callable[[Batch], Any] | None = None
 
 
 def augmented(task: Task, *transforms: Callable[[jax.Array, Batch], Batch]) -> Task:

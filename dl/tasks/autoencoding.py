@@ -95,4 +95,4 @@ def autoencoding(
         """Reconstructions ``[batch, *shape]``, in the prepared input's units; no noise is added."""
         return model.apply(variables, prepare(x))
 
-    return Task(init, loss, evaluate, predict)
+    return Task(init, loss, evaluate, predict, lambda batch: batch[inputs])

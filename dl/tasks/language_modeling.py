@@ -86,7 +86,7 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
         """Logits ``[batch, time, vocabulary]`` of the token after each of ``tokens [batch, time]``."""
         return apply(variables, tokens)
 
-    return Task(init, loss, evaluate, predict)
+    return Task(init, loss, evaluate, predict, lambda batch: batch["inputs"])
 
 
 def _rows(flags, leaf):

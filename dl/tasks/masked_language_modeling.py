@@ -80,4 +80,4 @@ def masked_language_modeling(
         """Logits ``[batch, time, vocabulary]`` of ``tokens [batch, time]`` with [MASK]s in them."""
         return model.apply(variables, tokens, mask=tokens != pad)[0]
 
-    return Task(init, loss, evaluate, predict)
+    return Task(init, loss, evaluate, predict, lambda batch: batch["tokens"])

@@ -79,4 +79,4 @@ def sequence_to_sequence(
         )
         return tokens
 
-    return Task(init, loss, evaluate, predict)
+    return Task(init, loss, evaluate, predict, lambda batch: batch["source"])

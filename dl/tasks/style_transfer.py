@@ -183,4 +183,4 @@ def style_network(
         """Pictures in the style, ``[batch, height, width, channels]`` in 0..1."""
         return run(variables, prepare(x))
 
-    return Task(init, loss, evaluate, predict)
+    return Task(init, loss, evaluate, predict, lambda batch: batch[inputs])

@@ -56,7 +56,7 @@ def supervised(
     def predict(variables, x):
         return finish(apply(variables, x, train=False), x)
 
-    return Task(init, loss, evaluate, predict)
+    return Task(init, loss, evaluate, predict, select)
 
 
 def squared(prediction: jax.Array, target: jax.Array) -> jax.Array:

@@ -159,4 +159,4 @@ def variational(
         """The decoder's output for the mean code of each of ``x``: ``[batch, *shape]``."""
         return model.apply(variables, prepare(x))
 
-    return Task(init, loss, evaluate, predict)
+    return Task(init, loss, evaluate, predict, lambda batch: batch[inputs])

@@ -27,7 +27,7 @@ TASK = regression(
 def test_errors_are_in_the_targets_unit_and_the_loss_is_scaled():
     variables = TASK.init(KEY, BATCH)
     scores = compute(TASK.evaluate(variables, BATCH))
-    wrong = np.asarray(TASK.predict(variables, BATCH["window"]) - BATCH["rul"])
+    wrong = np.asarray(TASK.predict(variables, TASK.inputs(BATCH)) - BATCH["rul"])
     assert scores["mse"] == pytest.approx(np.square(wrong).mean(), rel=1e-4)
     assert scores["loss"] == pytest.approx(scores["mse"] / 20.0**2, rel=1e-4)
     assert scores["nasa"] == pytest.approx(float(nasa_score(wrong, 0.0).mean()), rel=1e-4)
