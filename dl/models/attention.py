@@ -110,11 +110,38 @@ def attention_weights(q, k, *, mask=None, causal: bool = False):
     return jax.nn.softmax(scores, axis=-1)
 
 
-def rotate(x, positions, base: float):
+class Rope(NamedTuple):
+    """Rotary positions stretched for texts longer than the first training's (Dubey et al. 2024, Llama 3).
+
+    Waves longer than ``length / low`` turn ``factor`` times slower, those shorter than ``length / high``
+    as ever, those between in between. With ``low == high == 0`` all turn slower alike (Chen et al. 2023,
+    "Extending context window by positional interpolation").
+
+    Attributes:
+      base: as published, 10,000; length: places of the first training.
+    """
+
+    base: float
+    factor: float = 1.0
+    low: float = 0.0
+    high: float = 0.0
+    length: int = 8192
+
+    def rates(self, half: int) -> jax.Array:
+        """Radians a place turns each of ``half`` pairs of features."""
+        rate = self.base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+        if self.low == self.high:
+            return rate / self.factor
+        turns = self.length * rate / (2 * math.pi)  # of each wave in the first training's texts
+        kept = jnp.clip((turns - self.low) / (self.high - self.low), 0.0, 1.0)
+        return rate * (kept + (1.0 - kept) / self.factor)
+
+
+def rotate(x, positions, base: float | Rope):
     """Rotary position embedding of ``x [batch, time, heads, dim]`` at ``positions [time]`` (Su et al.
     2021, RoFormer): feature i pairs with ``i + dim / 2``, as in GPT-NeoX and LLaMA."""
-    half = x.shape[-1] // 2
-    rate = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    rope = base if isinstance(base, Rope) else Rope(base)
+    rate = rope.rates(x.shape[-1] // 2)
     angle = positions.astype(jnp.float32)[:, None] * rate
     cos, sin = jnp.cos(angle)[:, None], jnp.sin(angle)[:, None]
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -142,13 +169,13 @@ class Attention(nn.Module):
 
     Attributes:
       heads, kv_heads: of queries and of keys and values (None: as many).
-      rope: base of the rotary positions, or None for none.
+      rope: base of the rotary positions or a :class:`Rope`, or None for none.
       out_init: initialiser of the output projection.
     """
 
     heads: int
     kv_heads: int | None = None
-    rope: float | None = None
+    rope: float | Rope | None = None
     bias: bool = True
     kernel_init: Callable = nn.initializers.lecun_normal()
     out_init: Callable = nn.initializers.lecun_normal()

@@ -3,9 +3,11 @@
 GPT is ``LanguageModel(vocabulary, Transformer(..., causal=True), positions=1024)`` (Radford et al. 2019);
 LLaMA's kind has ``rope=10000.0, norm=RMSNorm, gated=True, activation=nn.silu, bias=False`` and
 ``kv_heads`` in the body and no positions (Touvron et al. 2023); BERT is the same with ``causal=False``
-(Devlin et al. 2019).
+(Devlin et al. 2019), and to the letter with ``norm_first=False`` in the body, ``token_types=2,
+embedding_norm=True, transform=True``.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
@@ -14,10 +16,23 @@ import jax.numpy as jnp
 
 from dl.core.errors import UserError
 from dl.models.attention import Cache
-from dl.models.layers import Dense, Dropout
+from dl.models.layers import Activation, Dense, Dropout
 from dl.models.transformer import Transformer
 
 _TOKENS = nn.initializers.normal(0.02)
+
+
+class _Transform(nn.Module):
+    """Dense, activation and norm before the output, and the output's bias, as in BERT."""
+
+    activation: Activation
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, rows, attend: Callable):
+        rows = self.activation(Dense(rows.shape[-1], name="dense")(rows))
+        logits = attend(self.norm(name="norm")(rows))
+        return logits + self.param("bias", nn.initializers.zeros, logits.shape[-1:])
 
 
 class LanguageModel(nn.Module):
@@ -29,12 +44,18 @@ class LanguageModel(nn.Module):
     Attributes:
       positions: places in the table of learned positions; 0 where the body has rotary ones.
       tied: the output's kernel is the embedding (Press & Wolf 2017).
+      token_types: rows in the table of learned token types (which sentence a token is of); 0 for none.
+      embedding_norm: a norm after the embeddings' sum.
+      transform: a dense layer, activation and norm before the output, and a bias after it.
     """
 
     vocabulary: int
     body: Transformer
     positions: int = 0
     tied: bool = True
+    token_types: int = 0
+    embedding_norm: bool = False
+    transform: bool = False
 
     def initial_carry(self, batch: int, length: int) -> Cache:
         """An empty cache for texts of up to ``length`` tokens."""
@@ -47,24 +68,40 @@ class LanguageModel(nn.Module):
         if self.positions:
             shape = (self.positions, self.body.width)
             self.place = self.param("positions", _TOKENS, shape)
+        if self.token_types:
+            shape = (self.token_types, self.body.width)
+            self.kinds = self.param("token_types", _TOKENS, shape)
+        if self.embedding_norm:
+            self.norm = self.body.norm()
+        if self.transform:
+            self.output = _Transform(self.body.activation, self.body.norm)
         if not self.tied:
             self.head = Dense(self.vocabulary, use_bias=False)
 
-    def hidden(self, tokens, *, mask=None, carry=None, train: bool = False):
-        """``[batch, time, width]`` before the output layer, and the carry."""
+    def hidden(self, tokens, *, types=None, mask=None, carry=None, train: bool = False):
+        """``[batch, time, width]`` before the output layer, and the carry.
+
+        Args:
+          types: int ``[batch, time]``, each token's type; None where all are of type 0.
+        """
         x = self.embedding(tokens)
+        if self.token_types:
+            x = x + (self.kinds[0] if types is None else self.kinds[types])
         if self.positions:
             time = tokens.shape[1]
             if time > self.positions:
                 raise UserError(f"{time} tokens are more than the {self.positions} positions")
             used = 0 if carry is None else carry.used
             x = x + jax.lax.dynamic_slice_in_dim(self.place, used, time)
+        if self.embedding_norm:
+            x = self.norm(x)
         return self.body(x, mask=mask, cache=carry, train=train)
 
-    def __call__(self, tokens, *, mask=None, carry=None, train: bool = False):
-        x, carry = self.hidden(tokens, mask=mask, carry=carry, train=train)
+    def __call__(self, tokens, *, types=None, mask=None, carry=None, train: bool = False):
+        x, carry = self.hidden(tokens, types=types, mask=mask, carry=carry, train=train)
         rows = x.reshape(-1, x.shape[-1])
-        rows = self.embedding.attend(rows) if self.tied else self.head(rows)
+        attend = self.embedding.attend if self.tied else self.head
+        rows = self.output(rows, attend) if self.transform else attend(rows)
         return rows.reshape(*tokens.shape, self.vocabulary), carry
 
 
@@ -137,6 +174,7 @@ class TextClassifier(nn.Module):
 
     Attributes:
       pool: ``'first'`` reads the first token ([CLS] in BERT), ``'mean'`` averages the real ones.
+      pooler: a dense layer and tanh on what was read, as in BERT.
     """
 
     encoder: LanguageModel
@@ -144,14 +182,17 @@ class TextClassifier(nn.Module):
     pool: Literal["first", "mean"] = "mean"
     dropout: float | jax.Array = 0.1
     pad: int = 0
+    pooler: bool = False
 
     @nn.compact
-    def __call__(self, tokens, *, train: bool = False):
+    def __call__(self, tokens, *, types=None, train: bool = False):
         mask = (tokens != self.pad).astype(jnp.float32)
-        x, _ = self.encoder.hidden(tokens, mask=mask, train=train)
+        x, _ = self.encoder.hidden(tokens, types=types, mask=mask, train=train)
         if self.pool == "first":
             x = x[:, 0]
         else:
             total = jnp.sum(x * mask[..., None].astype(x.dtype), axis=1)
             x = total / jnp.maximum(mask.sum(1), 1.0)[:, None].astype(x.dtype)
+        if self.pooler:
+            x = jnp.tanh(Dense(x.shape[-1], name="pooler")(x))
         return Dense(self.classes, name="head")(Dropout(self.dropout)(x, train=train))

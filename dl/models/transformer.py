@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dl.core.errors import UserError
-from dl.models.attention import Attention, Cache
+from dl.models.attention import Attention, Cache, Rope
 from dl.models.layers import Activation, Dense, Dropout, LayerNorm
 
 
@@ -23,9 +23,9 @@ class _Architecture(nn.Module):
     hidden: int | None = None
     activation: Activation = nn.gelu
     gated: bool = False
-    norm: type[nn.Module] = LayerNorm
+    norm: Callable[..., nn.Module] = LayerNorm
     norm_first: bool = True
-    rope: float | None = None
+    rope: float | Rope | None = None
     bias: bool = True
     causal: bool = False
     cross: bool = False
@@ -106,9 +106,11 @@ class Transformer(_Architecture):
       hidden: width inside the feed-forward, by default four times the width; activation there.
       gated: multiply the activation by a second projection: with ``nn.silu`` this is SwiGLU (Shazeer
         2020), with ``nn.gelu`` GEGLU; ``hidden`` of 8 / 3 of the width then costs as much as ungated.
-      norm: ``LayerNorm`` or ``RMSNorm`` of :mod:`dl.models.layers`; norm_first: before each branch
-        (pre-norm, Xiong et al. 2020) or after each sum, as first published.
-      rope: base of rotary positions (10,000 as published), or None where positions come otherwise.
+      norm: ``LayerNorm`` or ``RMSNorm`` of :mod:`dl.models.layers`, or a ``partial`` of one with another
+        epsilon; norm_first: before each branch (pre-norm, Xiong et al. 2020) or after each sum, as
+        first published.
+      rope: base of rotary positions (10,000 as published) or a :class:`~dl.models.attention.Rope`, or
+        None where positions come otherwise.
       bias: of the linear layers.
       causal: every place sees only itself and what is before.
       cross: every layer also attends to a memory.

@@ -1,5 +1,7 @@
 """Vision Transformer: pictures as rows of patches (Dosovitskiy et al. 2021, "An image is worth 16x16 words")."""
 
+from typing import Literal
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -21,20 +23,30 @@ def patches(x, size: int):
 
 
 class ViT(nn.Module):
-    """Linear patch embedding, learned positions, Transformer, classifier on the patches' mean (as good
-    as a class token: Beyer et al. 2022, "Better plain ViT baselines").
+    """Linear patch embedding, learned positions, Transformer, classifier on one vector.
 
     Input ``[batch, height, width, channels]`` float, output ``[batch, classes]`` logits.
+
+    Attributes:
+      patch: side of a patch in pixels.
+      pool: ``'mean'`` classifies the patches' mean (as good: Beyer et al. 2022, "Better plain ViT
+        baselines"), ``'first'`` a learned class token put before them, as first published.
     """
 
     classes: int
     body: Transformer
     patch: int = 4
+    pool: Literal["mean", "first"] = "mean"
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         x = Dense(self.body.width, name="patches")(patches(x, self.patch))
         start = nn.initializers.normal(0.02)
+        if self.pool == "first":
+            token = self.param("class_token", nn.initializers.zeros, (1, self.body.width))
+            token = jnp.broadcast_to(token, (x.shape[0], *token.shape)).astype(x.dtype)
+            x = jnp.concatenate([token, x], axis=1)
         x = x + self.param("positions", start, x.shape[1:]).astype(x.dtype)
         x, _ = self.body(x, train=train)
-        return Dense(self.classes, name="head")(jnp.mean(x, axis=1))
+        x = x[:, 0] if self.pool == "first" else jnp.mean(x, axis=1)
+        return Dense(self.classes, name="head")(x)
