@@ -16,7 +16,7 @@ ALLOWED = {
     "data": {"platform", "core", "data"},
     "parallel": {"core", "parallel"},
     "report": {"core", "report"},
-    "interop": {"core", "interop"},
+    "interop": {"core", "models", "interop"},  # a folder of weights becomes one of our models
     "training": {"platform", "core", "data", "parallel", "report", "training"},
     "platform": set(),
 }

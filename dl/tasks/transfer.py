@@ -1,5 +1,7 @@
 """Begin from parameters learned elsewhere."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
@@ -26,6 +28,43 @@ def transferred(task: Task, **modules: Variables) -> Task:
         return {**variables, "params": params}
 
     return task._replace(init=init)
+
+
+def started(task: Task, variables: Variables) -> Task:
+    """``task`` that begins with these variables of its model, and with fresh ones where they have none.
+
+    Args:
+      variables: collections by name, each a tree that may lack whole modules (a last layer, say), such
+        as :func:`dl.interop.load` gives.
+    """
+
+    def init(key, batch):
+        fresh = task.init(key, batch)
+        for name, given in variables.items():
+            _check_within(name, fresh, given)
+        return _over(fresh, variables)
+
+    return task._replace(init=init)
+
+
+def _over(fresh, given):
+    if not isinstance(given, Mapping):
+        return jnp.asarray(given)
+    return {
+        name: _over(leaf, given[name]) if name in given else leaf for name, leaf in fresh.items()
+    }
+
+
+def _check_within(name: str, fresh, given) -> None:
+    """Every array given must have its place, of the same shape."""
+    found = fresh.get(name) if isinstance(fresh, Mapping) else None
+    if isinstance(given, Mapping) and isinstance(found, Mapping):
+        for inner, leaf in given.items():
+            _check_within(inner, found, leaf)
+    elif found is None or isinstance(given, Mapping) or jnp.shape(found) != jnp.shape(given):
+        raise UserError(
+            f"the variables given are of another model: {name!r} is not what the task's model has there"
+        )
 
 
 def _check_alike(name: str, fresh, given) -> None:

@@ -41,3 +41,18 @@ def test_another_architecture_or_name_is_refused():
         jax.eval_shape(transferred(task, encoder=stranger).init, jax.random.key(0), BATCH)
     with pytest.raises(UserError, match="no module 'decoder'"):
         jax.eval_shape(transferred(task, decoder=stranger).init, jax.random.key(0), BATCH)
+
+
+def test_variables_that_lack_a_module_leave_it_fresh():
+    from dl.tasks.transfer import started
+
+    task = sequence_classification(TextClassifier(encoder(), 2))
+    given = {"params": {"encoder": pretrained()}}
+    fresh = jax.jit(task.init)(jax.random.key(0), BATCH)["params"]
+    begun = jax.jit(started(task, given).init)(jax.random.key(0), BATCH)["params"]
+    jax.tree.map(np.testing.assert_array_equal, begun, {**given["params"], "head": fresh["head"]})
+    strangers = {"params": {"encoder": {"positions": np.zeros((7, 8))}}}
+    with pytest.raises(UserError, match="'positions' is not what the task's model has there"):
+        started(task, strangers).init(jax.random.key(0), BATCH)
+    with pytest.raises(UserError, match="'tail'"):
+        started(task, {"params": {"tail": {}}}).init(jax.random.key(0), BATCH)

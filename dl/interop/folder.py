@@ -1,0 +1,299 @@
+"""A model's folder as Hugging Face lays it out: ``config.json`` beside ``model.safetensors`` (or shards).
+
+Nothing is unpickled and no torch is needed: safetensors holds plain arrays.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax import traverse_util
+
+from dl.core.errors import UserError
+from dl.core.task import Variables
+from dl.interop import bert, gpt2, llama, resnet, vit
+from dl.interop.families import Config, Family, labels
+from dl.interop.tables import Tensors, to_ours, to_theirs
+from dl.models.language import LanguageModel, TextClassifier
+from dl.models.resnet import ResNet
+from dl.models.vit import ViT
+
+# By ``model_type`` of config.json.
+FAMILIES: dict[str, Family] = {
+    "resnet": resnet.FAMILY,
+    "vit": vit.FAMILY,
+    "bert": bert.FAMILY,
+    "gpt2": gpt2.FAMILY,
+    "llama": llama.FAMILY,
+    "mistral": llama.FAMILY,
+}
+INDEX = "model.safetensors.index.json"
+
+
+def load(
+    folder: str | Path,
+    *,
+    architecture: str | None = None,
+    classes: int | None = None,
+    dropout: float | jax.Array | None = None,
+) -> tuple[nn.Module, Variables]:
+    """The model in ``folder`` and its variables (float32, on the host).
+
+    Args:
+      folder: with ``config.json`` and ``model.safetensors``, or shards and their index.
+      architecture: the class of ``transformers`` to read it as, where not the one that the config
+        names: ``'BertForMaskedLM'``, say, of a classifier's folder.
+      classes: of the classifier wanted, for fine-tuning: a :class:`~dl.models.language.TextClassifier`
+        from any BERT folder.
+      dropout: rate instead of the config's; may be traced.
+
+    Returns:
+      ``model.apply(variables, ...)`` gives the logits that ``transformers`` would. Where
+      ``architecture`` or ``classes`` ask for a last layer that the folder lacks or has for another
+      number of classes, the variables are without it: :func:`dl.tasks.transfer.started` begins a task
+      from what is there and initialises the rest afresh.
+
+    Raises:
+      UserError: no such folder, an architecture not known here, tensors that are missing, of another
+        shape or not accounted for.
+    """
+    place = Path(folder)
+    config = read_config(place)
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        raise UserError(
+            f"{place} holds a model of type {kind!r}: known here are {', '.join(FAMILIES)}"
+        )
+    family = FAMILIES[kind]
+    own = (config.get("architectures") or family.architectures)[0]
+    wanted = architecture or (_classifier(family) if classes is not None else own)
+    if wanted not in family.architectures:
+        raise UserError(
+            f"{wanted} of {place} is not known here, only {', '.join(family.architectures)}"
+        )
+    model = family.build(config, wanted, labels(config) if classes is None else classes, dropout)
+    tensors = _named(read_tensors(place), family)
+    entries = family.entries(model)
+    used = {name for entry in entries for name in entry.names}
+    odd = [name for name in tensors if name not in used and not re.search(family.ignored, name)]
+    if odd:
+        raise UserError(f"{place} holds tensors that {wanted} has no place for: {_few(odd)}")
+    found = traverse_util.flatten_dict(to_ours(entries, tensors), sep="/")
+    expected = _shapes(model, family.example(config))
+    fresh_head = architecture is not None or classes is not None
+
+    def head(path: str) -> bool:
+        return fresh_head and path.startswith(tuple(f"{name}/" for name in family.heads))
+
+    missing = [entry for entry in entries if entry.path not in found and not head(entry.path)]
+    if missing:
+        names = [name for entry in missing for name in entry.names if name not in tensors]
+        raise UserError(f"{place} lacks tensors of a {wanted}: {_few(names)}")
+    for entry in entries:
+        shape = found[entry.path].shape if entry.path in found else None
+        if shape is not None and shape != expected[entry.path]:
+            if head(entry.path):
+                found = {
+                    path: leaf for path, leaf in found.items() if not _beside(path, entry.path)
+                }
+                continue
+            raise UserError(
+                f"{', '.join(entry.names)} of {place} make an array of shape {shape}, where the "
+                f"config asks for {expected[entry.path]}"
+            )
+    return model, traverse_util.unflatten_dict(found, sep="/")
+
+
+def save(
+    folder: str | Path, model: nn.Module, variables: Mapping[str, Any], *, shard_bytes: float = 5e9
+) -> None:
+    """Write ``model`` as a folder that ``transformers`` reads: ``config.json``, ``model.safetensors``.
+
+    Args:
+      model: a ResNet, ViT, LanguageModel or TextClassifier of :mod:`dl.models`.
+      variables: its variables, as :func:`load` gave them or a run's ``run.state.eval_variables``.
+      shard_bytes: size above which the tensors are spread over several files and an index.
+
+    Raises:
+      UserError: the layout has no place for the model; it says which attribute stands in the way.
+    """
+    numpy = _safetensors().numpy
+    family = _family_of(model)
+    config = family.describe(model, variables) | {"dtype": "float32", "torch_dtype": "float32"}
+    tensors = to_theirs(family.entries(model), _layers_apart(variables))
+    for name in [name for name in tensors if name.endswith(".running_mean")]:
+        # Torch's batch norm counts its batches; nothing depends on it at its usual momentum.
+        tensors[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    for old in [*place.glob("model*.safetensors"), place / INDEX]:
+        old.unlink(missing_ok=True)
+    parts = _shards(tensors, shard_bytes)
+    names = [
+        f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)
+    ]
+    if len(parts) == 1:
+        names = ["model.safetensors"]
+    for name, part in zip(names, parts, strict=True):
+        numpy.save_file(part, place / name, metadata={"format": "pt"})
+    if len(parts) > 1:
+        whole = sum(x.nbytes for x in tensors.values())
+        where = {key: name for name, part in zip(names, parts, strict=True) for key in part}
+        _write(place / INDEX, {"metadata": {"total_size": whole}, "weight_map": where})
+    _write(place / "config.json", config)
+
+
+def read_config(folder: Path) -> Config:
+    """``config.json`` of a model's folder."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except OSError:
+        raise UserError(
+            f"{path} is missing: give a folder with config.json and model.safetensors"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds no object")
+    return config
+
+
+def read_tensors(folder: Path) -> Tensors:
+    """Every tensor of a folder by name, in one file or in the shards that its index lists."""
+    index = folder / INDEX
+    if (folder / "model.safetensors").exists():
+        files = [folder / "model.safetensors"]
+    elif index.exists():
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        files = [folder / name for name in names]
+    else:
+        hint = ""
+        if list(folder.glob("*.bin")):
+            hint = (
+                "; its .bin files are pickles, which are never opened here: save it again with "
+                "safe_serialization"
+            )
+        raise UserError(f"{folder} holds no model.safetensors{hint}")
+    for path in files:
+        if not path.exists():
+            raise UserError(f"{path} is missing, though the index lists it")
+    stamps = tuple((path, path.stat().st_mtime_ns) for path in files)
+    return dict(_read(stamps))
+
+
+@functools.lru_cache(maxsize=1)  # an experiment is built several times over
+def _read(stamps: tuple[tuple[Path, int], ...]) -> Tensors:
+    library = _safetensors()
+    tensors = {}
+    for path, _ in stamps:
+        try:
+            # Through JAX's arrays, since NumPy alone knows no bfloat16.
+            with library.safe_open(path, framework="flax") as file:
+                for name in file.keys():  # noqa: SIM118  (not a dict)
+                    tensors[name] = np.asarray(file.get_tensor(name))
+        except library.SafetensorError as error:
+            raise UserError(f"{path} is not a whole safetensors file ({error})") from None
+    return tensors
+
+
+def _named(tensors: Tensors, family: Family) -> Tensors:
+    """Under the names of a model with a head: bare models lack the prefix, old ones say gamma, beta."""
+    renamed = {
+        re.sub(r"(LayerNorm)\.(gamma|beta)$", _new_name, name): x for name, x in tensors.items()
+    }
+    if any(name.startswith(family.prefix) for name in renamed):
+        return renamed
+    return {family.prefix + name: x for name, x in renamed.items()}
+
+
+def _new_name(match: re.Match) -> str:
+    return f"{match[1]}.{'weight' if match[2] == 'gamma' else 'bias'}"
+
+
+def _classifier(family: Family) -> str:
+    for name in family.architectures:
+        if name.endswith("Classification"):
+            return name
+    raise UserError("classes= is for classifiers; this folder holds a language model")
+
+
+def _family_of(model: nn.Module) -> Family:
+    if isinstance(model, ResNet):
+        return resnet.FAMILY
+    if isinstance(model, ViT):
+        return vit.FAMILY
+    if isinstance(model, TextClassifier):
+        return bert.FAMILY
+    if isinstance(model, LanguageModel):
+        if not model.body.causal:
+            return bert.FAMILY
+        return llama.FAMILY if model.body.rope else gpt2.FAMILY
+    raise UserError(
+        f"{type(model).__name__} has no place in Hugging Face's layout: ResNet, ViT, LanguageModel "
+        "and TextClassifier have"
+    )
+
+
+def _shapes(model: nn.Module, example: Any) -> dict[str, tuple[int, ...]]:
+    made = jax.eval_shape(lambda key, x: dict(model.init(key, x)), jax.random.key(0), example)
+    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(made, sep="/").items()}
+
+
+def _layers_apart(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """A scanned body's stacked layers as those of a body without scan."""
+    flat = {}
+    for path, leaf in traverse_util.flatten_dict(dict(variables)).items():
+        if "body" in path and path[path.index("body") + 1] == "layers":
+            place = path.index("body") + 1
+            for number, one in enumerate(np.asarray(leaf)):
+                flat[(*path[:place], f"layer_{number}", *path[place + 1 :])] = one
+        else:
+            flat[path] = leaf
+    return traverse_util.unflatten_dict(flat)
+
+
+def _shards(tensors: Tensors, most: float) -> list[Tensors]:
+    parts: list[Tensors] = [{}]
+    size = 0
+    for name, x in tensors.items():
+        if parts[-1] and size + x.nbytes > most:
+            parts.append({})
+            size = 0
+        parts[-1][name] = x
+        size += x.nbytes
+    return parts
+
+
+def _beside(path: str, other: str) -> bool:
+    """Whether two arrays are of one layer."""
+    return path.rsplit("/", 1)[0] == other.rsplit("/", 1)[0]
+
+
+def _few(names: list[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _write(path: Path, value: Any) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+    part.replace(path)
+
+
+def _safetensors():
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ImportError:
+        raise UserError(
+            "weights in Hugging Face's layout need the interop extra: pip install 'dl[interop]' (or pip "
+            "install safetensors)"
+        ) from None
+    return safetensors

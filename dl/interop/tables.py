@@ -1,0 +1,125 @@
+"""Tensors of two layouts, told apart by one table that is read in both directions.
+
+A row is ``(our path, their names, layout)``, such as
+
+    ("params/body/layer_*/attention/qkv/kernel", "h.*.attn.{q,k,v}.weight", LINEAR)
+
+where ``*`` is a layer's number and ``{q,k,v}`` names tensors that ours holds joined on its last axis.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import traverse_util
+
+from dl.core.errors import UserError
+
+Tensors = dict[str, np.ndarray]
+
+
+class Layout(NamedTuple):
+    """How an array of theirs becomes one of ours, and back: axes to transpose, axes put in front."""
+
+    axes: tuple[int, ...] | None = None
+    leading: int = 0
+
+    def ours(self, x: np.ndarray) -> np.ndarray:
+        x = x.reshape(x.shape[self.leading :])
+        return np.transpose(x, self.axes) if self.axes else x
+
+    def theirs(self, x: np.ndarray) -> np.ndarray:
+        if self.axes:
+            x = np.transpose(x, np.argsort(self.axes))
+        return x.reshape((1,) * self.leading + x.shape)
+
+
+SAME = Layout()
+LINEAR = Layout((1, 0))  # [out, in] to [in, out]
+CONV = Layout((2, 3, 1, 0))  # [out, in, height, width] to [height, width, in, out]
+BATCHED = Layout(None, 1)  # [1, ...] to [...]
+
+
+class Patches(NamedTuple):
+    """A convolution whose stride is its size, ours a matrix ``[size * size * channels, out]``."""
+
+    size: int
+
+    def ours(self, x: np.ndarray) -> np.ndarray:
+        return CONV.ours(x).reshape(-1, x.shape[0])
+
+    def theirs(self, x: np.ndarray) -> np.ndarray:
+        return CONV.theirs(x.reshape(self.size, self.size, -1, x.shape[-1]))
+
+
+Row = tuple[str, str, Layout | Patches]
+
+
+class Entry(NamedTuple):
+    """One array of ours: its path, the names of theirs it is joined from and their shares of the axis."""
+
+    path: str
+    names: tuple[str, ...]
+    layout: Layout | Patches
+    shares: tuple[int, ...]
+
+
+def expand(
+    rows: Iterable[Row],
+    places: Sequence[tuple[str, str]] = (),
+    shares: Mapping[int, tuple[int, ...]] | None = None,
+) -> list[Entry]:
+    """The rows with ``*`` replaced by every one of ``places``: what stands there in our path, in theirs.
+
+    Args:
+      shares: by the number of tensors joined, what each takes of the axis, in proportion; equal parts
+        otherwise.
+    """
+    entries = []
+    for path, names, layout in rows:
+        for ours, theirs in places if "*" in path else [("", "")]:
+            found = _names(names.replace("*", theirs))
+            part = (shares or {}).get(len(found), (1,) * len(found))
+            entries.append(Entry(path.replace("*", ours), found, layout, part))
+    return entries
+
+
+def _names(pattern: str) -> tuple[str, ...]:
+    """``a.{b,c}.d`` as ``('a.b.d', 'a.c.d')``."""
+    braces = re.search(r"\{(.*?)\}", pattern)
+    if braces is None:
+        return (pattern,)
+    return tuple(pattern.replace(braces[0], one) for one in braces[1].split(","))
+
+
+def to_ours(entries: Iterable[Entry], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The variables, float32, of those entries whose tensors are all there."""
+    flat = {}
+    for entry in entries:
+        if all(name in tensors for name in entry.names):
+            try:
+                parts = [entry.layout.ours(tensors[name]) for name in entry.names]
+                whole = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+            except ValueError:
+                shapes = ", ".join(f"{name} {tensors[name].shape}" for name in entry.names)
+                raise UserError(f"tensors of shapes that do not fit: {shapes}") from None
+            flat[tuple(entry.path.split("/"))] = np.ascontiguousarray(whole, np.float32)
+    return traverse_util.unflatten_dict(flat)
+
+
+def to_theirs(entries: Iterable[Entry], variables: Mapping[str, Any]) -> Tensors:
+    """The tensors of the variables, float32; every one of ours must have its entry."""
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    tensors = {}
+    for entry in entries:
+        if entry.path not in flat:
+            raise UserError(f"the variables given hold no {entry.path}: are they of this model?")
+        whole = np.asarray(flat.pop(entry.path), np.float32)
+        cuts = np.cumsum(entry.shares)[:-1] * whole.shape[-1] // sum(entry.shares)
+        parts = np.split(whole, cuts, axis=-1)
+        for name, part in zip(entry.names, parts, strict=True):
+            tensors[name] = np.ascontiguousarray(entry.layout.theirs(part))
+    if flat:
+        raise UserError(f"the layout has no place for {', '.join(sorted(flat)[:3])}")
+    return tensors

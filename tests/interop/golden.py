@@ -1,0 +1,135 @@
+"""Logits of tiny models by ``transformers``, kept in golden.json so that no test needs torch.
+
+The weights are a formula of the tensor's name, so only names, shapes, configs and logits are kept. Write
+the file again with ``pip install -e '.[parity]'`` and ``python tests/interop/golden.py``.
+"""
+
+import json
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+FILE = Path(__file__).with_suffix(".json")
+
+
+def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The tensor of that name, float32 (counters int64)."""
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    wave = 0.4 * np.sin(np.arange(np.prod(shape, dtype=int)) * 0.7 + zlib.crc32(name.encode()) % 97)
+    centre = 1.0 if name.endswith(("running_var", "norm.weight", "Norm.weight")) else 0.0
+    return (centre + wave).reshape(shape).astype(np.float32)
+
+
+def pictures(side: int) -> np.ndarray:
+    """``[2, side, side, 3]``."""
+    return (
+        np.sin(np.arange(2 * side * side * 3) * 0.37).reshape(2, side, side, 3).astype(np.float32)
+    )
+
+
+def texts(padded: bool) -> dict[str, np.ndarray]:
+    """Tokens ``[2, 6]``, their types, and the mask that hides the second row's end where padded."""
+    tokens = 1 + np.arange(12).reshape(2, 6) * 5 % 10
+    if padded:
+        tokens[1, 4:] = 0
+    return {"tokens": tokens, "types": np.arange(12).reshape(2, 6) % 2, "mask": tokens > 0}
+
+
+def models():
+    """The tiny models by name, in ``transformers``."""
+    import transformers as hf
+
+    small = {"vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 12}
+    bert = hf.BertConfig(**small, num_attention_heads=2, max_position_embeddings=6, num_labels=3)
+    llama = {**small, "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5}
+    longer = {
+        "rope_type": "llama3", "rope_theta": 100.0, "factor": 4.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
+    }  # fmt: skip
+    net = {"embedding_size": 4, "depths": [1, 2], "num_labels": 3}
+    return {
+        "resnet-basic": hf.ResNetForImageClassification(
+            hf.ResNetConfig(**net, hidden_sizes=[4, 8], layer_type="basic")
+        ),
+        "resnet-bottleneck": hf.ResNetForImageClassification(
+            hf.ResNetConfig(**net, hidden_sizes=[16, 32], layer_type="bottleneck")
+        ),
+        "vit": hf.ViTForImageClassification(
+            hf.ViTConfig(
+                hidden_size=8,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=12,
+                image_size=8,
+                patch_size=4,
+                num_labels=3,
+            )
+        ),
+        "bert": hf.BertForMaskedLM(bert),
+        "bert-classifier": hf.BertForSequenceClassification(bert),
+        "gpt2": hf.GPT2LMHeadModel(
+            hf.GPT2Config(vocab_size=11, n_embd=8, n_layer=2, n_head=2, n_positions=6)
+        ),
+        "llama": hf.LlamaForCausalLM(hf.LlamaConfig(**llama)),
+        "llama3": hf.LlamaForCausalLM(
+            hf.LlamaConfig(
+                **llama,
+                rope_parameters=longer,
+                tie_word_embeddings=True,
+                attention_bias=True,
+                mlp_bias=True,
+            )
+        ),
+        "mistral": hf.MistralForCausalLM(hf.MistralConfig(**llama, sliding_window=None)),
+    }
+
+
+def logits(model) -> np.ndarray:
+    """What a model of ``transformers`` says to the inputs above."""
+    import torch
+
+    kind = model.config.model_type
+    model.eval()
+    with torch.no_grad():
+        if kind in ("resnet", "vit"):
+            x = pictures(model.config.image_size if kind == "vit" else 32)
+            return model(torch.tensor(x.transpose(0, 3, 1, 2))).logits.numpy()
+        text = {k: torch.tensor(v) for k, v in texts(kind == "bert").items()}
+        if kind != "bert":
+            return model(text["tokens"]).logits.numpy()
+        options = {"attention_mask": text["mask"].long(), "token_type_ids": text["types"]}
+        return model(text["tokens"], **options).logits.numpy()
+
+
+def write_weights(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """``model.safetensors`` with the formula's weights."""
+    from safetensors.numpy import save_file
+
+    tensors = {name: weights(name, tuple(shape)) for name, shape in shapes.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def main() -> None:
+    from safetensors.numpy import load_file
+
+    stored = {}
+    for name, model in models().items():
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            model.save_pretrained(folder)
+            shapes = {k: x.shape for k, x in load_file(folder / "model.safetensors").items()}
+            write_weights(folder, shapes)
+            said = logits(type(model).from_pretrained(folder))
+            config = json.loads((folder / "config.json").read_text())
+        stored[name] = {
+            "config": config, "tensors": shapes, "logits": np.round(said.astype(float), 6).tolist()
+        }  # fmt: skip
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(x)}" for name, x in stored.items())
+    FILE.write_text("{" + lines + "}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Folders in Hugging Face's layout: the logits that transformers gives, and the way back."""
+
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from golden import FILE, pictures, texts, weights, write_weights
+from safetensors.numpy import load_file, save_file
+
+import dl
+from dl.interop import load, save
+from dl.models.language import LanguageModel, TextClassifier
+from dl.models.layers import RMSNorm
+from dl.models.transformer import Transformer
+from dl.models.vit import ViT
+
+GOLDEN = json.loads(FILE.read_text())
+
+
+@pytest.fixture(params=GOLDEN)
+def name(request):
+    return request.param
+
+
+def folder_of(name, place):
+    folder = place / name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(GOLDEN[name]["config"]))
+    write_weights(folder, GOLDEN[name]["tensors"])
+    return folder
+
+
+def say(model, variables, name):
+    """Our logits for the inputs that the stored ones are of."""
+    if name.startswith(("resnet", "vit")):
+        side = GOLDEN[name]["config"].get("image_size", 32)
+        return jax.jit(model.apply)(variables, pictures(side))
+    text = texts(name.startswith("bert"))
+    if isinstance(model, TextClassifier):
+        return jax.jit(model.apply)(variables, text["tokens"], types=text["types"])
+    options = {"types": text["types"], "mask": text["mask"]} if name == "bert" else {}
+    return jax.jit(model.apply)(variables, text["tokens"], **options)[0]
+
+
+def test_logits_are_those_of_transformers(name, tmp_path):
+    model, variables = load(folder_of(name, tmp_path))
+    np.testing.assert_allclose(say(model, variables, name), GOLDEN[name]["logits"], atol=1e-4)
+
+
+def test_what_is_saved_holds_the_same_tensors_and_fields(name, tmp_path):
+    theirs = folder_of(name, tmp_path)
+    model, variables = load(theirs)
+    save(tmp_path / "ours", model, variables)
+    before = load_file(theirs / "model.safetensors")
+    after = load_file(tmp_path / "ours" / "model.safetensors")
+    assert before.keys() == after.keys()
+    for key, tensor in before.items():
+        np.testing.assert_array_equal(after[key], tensor, key)
+    given, kept = (json.loads((f / "config.json").read_text()) for f in (theirs, tmp_path / "ours"))
+    if name == "mistral":  # where nothing slides it is Llama's layout, and saved as that
+        return
+    free = {"attention_probs_dropout_prob", "bos_token_id", "eos_token_id", "attn_pdrop"}
+    free |= {"classifier_dropout"}
+    for key in (kept.keys() & given.keys()) - free:
+        assert kept[key] == given[key], key
+
+
+def test_shards_and_half_precision_and_bare_models(tmp_path):
+    folder = folder_of("gpt2", tmp_path)
+    model, variables = load(folder)
+    save(tmp_path / "shards", model, variables, shard_bytes=1500)
+    files = list((tmp_path / "shards").glob("model-*.safetensors"))
+    assert len(files) > 2
+    again = load(tmp_path / "shards")[1]
+    jax.tree.map(np.testing.assert_array_equal, again, variables)
+
+    tensors = load_file(folder / "model.safetensors")
+    bare = {key.removeprefix("transformer."): x.astype(np.float16) for key, x in tensors.items()}
+    bare["h.0.attn.bias"] = np.ones((1, 1, 6, 6), np.float16)  # a causal mask, of old checkpoints
+    save_file(bare, folder / "model.safetensors")
+    half = load(folder)[1]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), half, variables)
+    assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {np.dtype("float32")}
+
+
+def test_bfloat16_is_read(tmp_path):
+    from safetensors.flax import save_file as save_jax
+
+    folder = folder_of("llama", tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    low = {key: jax.numpy.asarray(x, jax.numpy.bfloat16) for key, x in tensors.items()}
+    save_jax(low, folder / "model.safetensors")
+    table = load(folder)[1]["params"]["embedding"]["embedding"]
+    np.testing.assert_allclose(table, tensors["model.embed_tokens.weight"], atol=5e-3)
+
+
+@pytest.mark.parametrize("style", ["gpt2", "llama", "bert", "classifier"])
+def test_models_made_here_come_back_whole(style, tmp_path):
+    from dl.interop import exact_gelu
+
+    if style == "gpt2":
+        body = Transformer(8, 2, 2, causal=True, scan=True)
+        model = LanguageModel(7, body, 5)
+    elif style == "llama":
+        options = {"hidden": 12, "activation": jax.nn.silu, "gated": True, "bias": False}
+        body = Transformer(8, 1, 4, 2, causal=True, rope=50.0, norm=RMSNorm, **options)
+        model = LanguageModel(7, body)
+    else:
+        body = Transformer(8, 1, 2, norm_first=False, activation=exact_gelu)
+        parts = {"token_types": 2, "embedding_norm": True}
+        model = LanguageModel(7, body, 5, transform=style == "bert", **parts)
+        if style == "classifier":
+            model = TextClassifier(model, 3, pool="first", pooler=True)
+    tokens = np.array([[1, 2, 3, 4, 5], [6, 5, 4, 3, 2]])
+    variables = model.init(jax.random.key(0), tokens)
+    save(tmp_path, model, variables)
+    other, back = load(tmp_path)
+    ours, theirs = model.apply(variables, tokens), other.apply(back, tokens)
+    np.testing.assert_allclose(jax.tree.leaves(ours)[0], jax.tree.leaves(theirs)[0], atol=1e-5)
+
+
+def test_a_classifier_from_a_language_model_has_a_fresh_head(tmp_path):
+    folder = folder_of("bert", tmp_path)
+    model, variables = load(folder, classes=5, dropout=0.3)
+    assert isinstance(model, TextClassifier)
+    assert (model.classes, model.dropout, model.encoder.body.dropout) == (5, 0.3, 0.3)
+    assert set(variables["params"]) == {"encoder"}
+    vit, given = load(folder_of("vit", tmp_path), classes=3)
+    assert "head" in given["params"]  # as many classes: kept
+    vit, given = load(tmp_path / "vit", classes=4)
+    assert vit.classes == 4
+    assert "head" not in given["params"]
+    _, given = load(folder_of("resnet-basic", tmp_path), classes=4)
+    assert set(given["params"]) == {"ResNetFeatures_0"}
+    model, given = load(folder_of("bert-classifier", tmp_path), architecture="BertForMaskedLM")
+    assert isinstance(model, LanguageModel)
+    assert "output" not in given["params"]
+
+
+def edit(folder, **fields):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def drop(folder, *names):
+    tensors = load_file(folder / "model.safetensors")
+    save_file({k: x for k, x in tensors.items() if k not in names}, folder / "model.safetensors")
+
+
+MISTAKES = {
+    "'t5'": lambda f: edit(f, model_type="t5"),
+    "GPT2ForTokenClassification of": lambda f: edit(
+        f, architectures=["GPT2ForTokenClassification"]
+    ),
+    "lacks tensors of a GPT2LMHeadModel: transformer.h.1.ln_2.bias": lambda f: drop(
+        f, "transformer.h.1.ln_2.bias"
+    ),
+    "has no 'n_embd'": lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'),
+    "where the config asks for": lambda f: edit(f, n_positions=9),
+    "only False is supported": lambda f: edit(f, scale_attn_by_inverse_layer_idx=True),
+    "no place for: transformer.h.1.": lambda f: edit(f, n_layer=1),
+    "activation 'mish' is not known": lambda f: edit(f, activation_function="mish"),
+    "not a whole safetensors file": lambda f: (f / "model.safetensors").write_bytes(b"1234567890"),
+    "config.json is missing": shutil.rmtree,
+    "pickles, which are never opened": lambda f: (f / "model.safetensors").rename(
+        f / "pytorch.bin"
+    ),
+    "not valid JSON": lambda f: (f / "config.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_a_folder_that_does_not_fit_is_a_clear_error(message, tmp_path):
+    folder = folder_of("gpt2", tmp_path)
+    MISTAKES[message](folder)
+    with pytest.raises(dl.UserError, match=re.escape(message)):
+        load(folder)
+
+
+def test_a_language_model_has_no_classes_and_a_bare_one_no_head(tmp_path):
+    with pytest.raises(dl.UserError, match="holds a language model"):
+        load(folder_of("gpt2", tmp_path), classes=2)
+    folder = folder_of("vit", tmp_path)
+    edit(folder, architectures=["ViTModel"])
+    with pytest.raises(dl.UserError, match="give classes="):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ViT(3, Transformer(8, 1, 2)), r"a class token \(pool='first'\)"),
+        (LanguageModel(7, Transformer(8, 1, 2), 5), "a bidirectional post-norm body"),
+        (
+            LanguageModel(7, Transformer(8, 1, 2, causal=True, rope=9.0)),
+            "causal, pre-norm and gated",
+        ),
+        (Transformer(8, 1, 2), "Transformer has no place"),
+    ],
+)
+def test_a_model_without_a_place_is_a_clear_error(model, message, tmp_path):
+    with pytest.raises(dl.UserError, match=message):
+        save(tmp_path, model, {"params": {}})
+
+
+def test_weights_are_what_the_names_say():
+    assert weights("a", (2, 3)).dtype == np.float32
+    assert not np.array_equal(weights("a", (4,)), weights("b", (4,)))
