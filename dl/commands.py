@@ -122,6 +122,30 @@ def sweep(
     print(f"written: {', '.join(str(path) for path in write_report(folder))}")
 
 
+def export(
+    run: Annotated[Path, tyro.conf.Positional],
+    to: Path | None = None,
+    platforms: tuple[str, ...] = ("cpu", "cuda", "rocm", "tpu"),
+) -> None:
+    """Write a run's predictor as one program (jax.export, StableHLO) that needs neither dl nor flax.
+
+    Args:
+        run: the run's folder.
+        to: the file; by default predict.jaxexport in that folder.
+        platforms: where it shall run.
+    """
+    from dl import interop
+    from dl.training.run import open_run
+
+    done = interop.export(open_run(run), to or run / "predict.jaxexport", platforms=platforms)
+    kinds = ", ".join(done.platforms)
+    print(f"written: {done.path} ({done.path.stat().st_size / 1e6:.2f} MB) for {kinds}")
+    print(f"and its StableHLO: {done.path.with_suffix('.stablehlo')}")
+    if done.fixed is not None:
+        print(f"the batch size is fixed, since the model cannot be traced without it: {done.fixed}")
+    print(f"\nWhere jax and flatbuffers are, it is loaded by\n\n{done.snippet}\n")
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_experiments,
     "data": data,
@@ -129,6 +153,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "replay": replay,
     "sweep": sweep,
+    "export": export,
 }
 
 

@@ -1,0 +1,136 @@
+"""A trained model as a program of its own: it runs where only jax (with flatbuffers) is installed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from dl.core.errors import UserError, unknown
+from dl.core.experiment import Experiment
+from dl.core.state import TrainState
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+MOST_BYTES = 1.9e9  # a serialised program holds its constants, and cannot be larger than 2 GiB
+
+
+class Trained(Protocol):
+    """What :func:`export` needs of a run (:class:`dl.Run` has it)."""
+
+    experiment: Experiment
+    state: TrainState
+
+
+class Exported(NamedTuple):
+    """A program written to disk.
+
+    Attributes:
+      path: the file, of ``jax.export``; beside it lies the bare StableHLO, portable bytecode, with the
+        suffix ``.stablehlo``.
+      inputs: shapes and dtypes it takes; a leading axis named ``b`` may be of any size.
+      platforms: where it runs.
+      fixed: why the batch size is fixed, or None where it is free.
+    """
+
+    path: Path
+    inputs: Any
+    platforms: tuple[str, ...]
+    fixed: str | None
+
+    @property
+    def snippet(self) -> str:
+        """Python that loads the program and calls it, with zeros for inputs."""
+
+        def zeros(leaf) -> str:
+            shape = [1 if not isinstance(n, int) else n for n in leaf.shape]
+            return f"np.zeros({tuple(shape)}, np.{np.dtype(leaf.dtype).name})"
+
+        leaves, tree = jax.tree.flatten(self.inputs)
+        # A tree of names prints them quoted, and as code they should stand bare.
+        given = repr(jax.tree.unflatten(tree, [f"<{zeros(leaf)}>" for leaf in leaves]))
+        given = given.replace("'<", "").replace(">'", "")
+        return (
+            "import jax.export, numpy as np\n"
+            f"predict = jax.export.deserialize(bytearray(open({str(self.path)!r}, 'rb').read())).call\n"
+            f"print(predict({given}))"
+        )
+
+
+def export(
+    run: Trained,
+    path: str | Path,
+    *,
+    inputs: Any = None,
+    platforms: Sequence[str] = PLATFORMS,
+) -> Exported:
+    """Write ``run.predict`` with the selected parameters inside, by ``jax.export``.
+
+    It is traced as this machine would run it, so a program for another platform is right there though
+    perhaps not the fastest. The batch size is left free where the model can be traced so.
+
+    Args:
+      run: from ``dl.train`` or ``dl.open_run``.
+      path: the file to write.
+      inputs: an example of what ``predict`` takes, where it is not made from the training data.
+
+    Raises:
+      UserError: a task whose predictions are not made of its data, and no ``inputs``; a model too
+        large for one program; a platform that jax does not know.
+    """
+    task, variables = run.experiment.task, run.state.eval_variables
+    if inputs is None:
+        if task.inputs is None:
+            raise UserError(
+                "this task's predictions are not made of its data: export it from Python, "
+                "dl.interop.export(run, path, inputs=an example)"
+            )
+        inputs = task.inputs(run.experiment.data[0])
+    for name in platforms:
+        if name not in PLATFORMS:
+            raise unknown("platform", name, PLATFORMS)
+    size = sum(x.nbytes for x in jax.tree.leaves(variables))
+    if size > MOST_BYTES:
+        raise UserError(
+            f"{size / 1e9:.1f} GB of parameters do not fit into one program: save them with "
+            "dl.interop.save instead"
+        )
+    variables = jax.device_get(variables)
+    predict = jax.jit(lambda x: _plain(task.predict(variables, x)))
+
+    def lowered(shapes):
+        return jax.export.export(predict, platforms=tuple(platforms))(shapes)
+
+    fixed = None
+    (batch,) = jax.export.symbolic_shape("b")
+    given = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), inputs)
+    free = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), given)
+    try:
+        program = lowered(free)
+    except Exception as error:  # a trace that needs the number can fail in as many ways as code can
+        fixed = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        program = lowered(given)
+    else:
+        given = free
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".stablehlo").write_bytes(program.mlir_module_serialized)
+    try:
+        path.write_bytes(program.serialize())
+    except ImportError:
+        raise UserError(
+            "jax needs flatbuffers to write a program, and to read it: pip install 'dl[interop]' (or "
+            "pip install flatbuffers)"
+        ) from None
+    return Exported(path, given, program.platforms, fixed)
+
+
+def _plain(tree: Any) -> Any:
+    """Named tuples as dicts, so that whoever loads the program needs none of our classes."""
+    if isinstance(tree, tuple) and hasattr(tree, "_asdict"):
+        return {name: _plain(leaf) for name, leaf in tree._asdict().items()}
+    if isinstance(tree, dict):
+        return {name: _plain(leaf) for name, leaf in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_plain(leaf) for leaf in tree)
+    return tree
