@@ -288,16 +288,15 @@ class Lanes:
 
     def _keep(self, lanes: list[Lane], ends: list[list[TrainState]]) -> None:
         """Give each lane its last and its selected state as checkpoints, all being written at once."""
-        totals, open_ = jax.device_get(empty_metrics(self.experiment)), []
-        for lane, (last, best) in zip(lanes, ends, strict=True):
-            checkpoints = Checkpoints(lane.folder.checkpoints)
-            open_.append(checkpoints)
-            for one in (best, last):
-                step = int(one.step)
+        totals = jax.device_get(empty_metrics(self.experiment))
+        places = [Checkpoints(lane.folder.checkpoints) for lane in lanes]
+        for which in (1, 0):  # every lane's selected state, then its last
+            for checkpoints, end in zip(places, ends, strict=True):
+                step = int(end[which].step)
                 if step not in checkpoints.steps():
-                    tree = {"state": one, "totals": totals}
-                    checkpoints.save(step, tree, {"elapsed": self.elapsed()}, {int(best.step)})
-        for checkpoints in open_:
+                    tree, best = {"state": end[which], "totals": totals}, int(end[1].step)
+                    checkpoints.save(step, tree, {"elapsed": self.elapsed()}, {best})
+        for checkpoints in places:
             checkpoints.close()
 
     def _evaluated(self, folder: RunFolder, step: int) -> dict[str, Any]:
