@@ -29,6 +29,11 @@ class Task(NamedTuple):
 
     ``inputs(batch)`` is what ``predict`` takes of a batch, for whoever has only a task and its data (a
     report, an export); None where predictions are made of something else, as a GAN's of noise.
+
+    ``check(variables, batch, columns)``, where there is one, raises UserError before training if the data
+    holds values that the loss would misread in silence, as a compiled program does a label beyond the
+    classes. ``variables`` and ``batch`` are shapes; ``columns`` are whole NumPy columns, of a set that
+    streams those of its first batch.
     """
 
     init: Callable[[jax.Array, Batch], Variables]
@@ -36,6 +41,7 @@ class Task(NamedTuple):
     evaluate: Callable[[Variables, Batch], Metrics]
     predict: Callable[[Variables, Any], Any]
     inputs: Callable[[Batch], Any] | None = None
+    check: Callable[[Variables, Batch, dict[str, Any]], None] | None = None
 
 
 def augmented(task: Task, *transforms: Callable[[jax.Array, Batch], Batch]) -> Task:

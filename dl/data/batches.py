@@ -96,6 +96,11 @@ class TrainBatches:
     def size(self) -> int:
         return len(next(iter(self.arrays.values())))
 
+    @property
+    def columns(self) -> Arrays:
+        """All that the columns of a batch are taken from."""
+        return self.arrays
+
     def indices(self, step):
         host = isinstance(step, int) and not isinstance(self.seed, jax.Array)
         return stream_rows(step, self.size, self.batch_size, self.seed, np if host else jnp)
@@ -118,6 +123,11 @@ class EvalBatches:
     @property
     def size(self) -> int:
         return len(next(iter(self.arrays.values())))
+
+    @property
+    def columns(self) -> Arrays:
+        """All that the columns of a batch are taken from."""
+        return self.arrays
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)

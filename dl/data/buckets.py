@@ -48,6 +48,11 @@ class BucketBatches:
         return len(self.order)
 
     @property
+    def columns(self) -> Arrays:
+        """All that the columns of a batch are taken from."""
+        return self.arrays
+
+    @property
     def steps_per_epoch(self) -> int:
         return (len(self.edges) - 1) * self.pool
 

@@ -98,6 +98,11 @@ class TrackBatches:
     length: int = struct.field(pytree_node=False)
 
     @property
+    def columns(self) -> Columns:
+        """All that the columns of a batch are taken from."""
+        return {"inputs": self.tokens, "targets": self.tokens}
+
+    @property
     def steps_per_epoch(self) -> int:
         return (len(self.tokens) - 1) // (self.batch_size * self.length)
 

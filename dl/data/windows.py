@@ -42,6 +42,12 @@ class _Windows:
     def size(self) -> int:
         return self.count  # type: ignore[attr-defined]
 
+    @property
+    def columns(self) -> Arrays:
+        """All that the columns of a batch are taken from."""
+        fields = {field.name: self.arrays[field.column] for field in self.fields}  # type: ignore[attr-defined]
+        return {**fields, **self.labels}  # type: ignore[attr-defined]
+
     def digest(self) -> str:
         """SHA-256 (hex) of the sequences, the starts and the labels."""
         named = {**self.arrays, **{f"label/{k}": v for k, v in self.labels.items()}}  # type: ignore[attr-defined]

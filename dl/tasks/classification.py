@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dl.core.errors import UserError
 from dl.core.metrics import mean
 from dl.core.task import Task
 from dl.tasks.supervised import supervised
+from dl.tasks.values import pixels, within
 
 
 def unit_range(image: jax.Array) -> jax.Array:
@@ -46,4 +48,16 @@ def classification(
         losses = optax.softmax_cross_entropy(logits, targets)
         return {"loss": mean(losses, mask), "accuracy": mean(hits, mask)}
 
-    return supervised(model, inputs, score, arguments=lambda x: (prepare(x),))
+    def check(logits, batch, columns):
+        classes, label = logits.shape[-1], batch["label"]
+        if label.ndim == 1:
+            within("label", columns["label"], classes)
+        elif label.shape[1:] != (classes,):
+            raise UserError(
+                f"column 'label' has shape {list(label.shape)}: give class numbers [batch], or "
+                f"probabilities [batch, {classes}]"
+            )
+        if prepare is unit_range:
+            pixels(inputs, columns[inputs])
+
+    return supervised(model, inputs, score, arguments=lambda x: (prepare(x),), check=check)

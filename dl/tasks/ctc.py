@@ -17,6 +17,7 @@ from dl.core.metrics import Mean, mean
 from dl.core.task import Task
 from dl.models.audio import frame_mask
 from dl.tasks.supervised import supervised
+from dl.tasks.values import within
 
 
 def ctc(
@@ -58,7 +59,10 @@ def ctc(
             "string_error": mean(wrong > 0, mask),
         }
 
-    return supervised(model, inputs, score, arguments=arguments)
+    def check(outputs, batch, columns):
+        within(target, columns[target], outputs[0].shape[-1] - 1, lowest=-1)
+
+    return supervised(model, inputs, score, arguments=arguments, check=check)
 
 
 def greedy_decode(logits: jax.Array, frames: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ from dl.core.metrics import Metrics
 from dl.core.random import purpose_key
 from dl.core.task import Aux, Batch, Task
 from dl.tasks.tokens import token_metrics, token_weight
+from dl.tasks.values import within
 
 
 def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
@@ -86,7 +87,12 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
         """Logits ``[batch, time, vocabulary]`` of the token after each of ``tokens [batch, time]``."""
         return apply(variables, tokens)
 
-    return Task(init, loss, evaluate, predict, lambda batch: batch["inputs"])
+    def check(variables, batch, columns):
+        vocabulary = jax.eval_shape(predict, variables, batch["inputs"]).shape[-1]
+        for name in ("inputs", "targets"):
+            within(name, columns[name], vocabulary)
+
+    return Task(init, loss, evaluate, predict, lambda batch: batch["inputs"], check)
 
 
 def _rows(flags, leaf):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from dl.core.random import content_keys, example_keys, purpose_key
 from dl.core.task import Aux, Task
 from dl.tasks.tokens import token_metrics
+from dl.tasks.values import within
 
 
 def masked_language_modeling(
@@ -80,4 +81,7 @@ def masked_language_modeling(
         """Logits ``[batch, time, vocabulary]`` of ``tokens [batch, time]`` with [MASK]s in them."""
         return model.apply(variables, tokens, mask=tokens != pad)[0]
 
-    return Task(init, loss, evaluate, predict, lambda batch: batch["tokens"])
+    def check(variables, batch, columns):
+        within("tokens", columns["tokens"], vocabulary)
+
+    return Task(init, loss, evaluate, predict, lambda batch: batch["tokens"], check)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from dl.core.errors import UserError
 from dl.core.metrics import mean
 from dl.core.task import Task
 from dl.tasks.supervised import absolute, squared, supervised
@@ -49,7 +50,14 @@ def regression(
         metrics = {name: mean(each(prediction, truth), mask) for name, each in named.items()}
         return {"loss": mean(loss, mask), **metrics}
 
-    return supervised(model, inputs, score, arguments=arguments, finish=finish)
+    def check(outputs, batch, columns):
+        if outputs.shape != batch[target].shape:  # NumPy would pair every prediction with every target
+            raise UserError(
+                f"the model gives {list(outputs.shape)} for {target!r} of {list(batch[target].shape)}: "
+                "make the two shapes equal (a last axis of 1 goes away by [..., 0])"
+            )
+
+    return supervised(model, inputs, score, arguments=arguments, finish=finish, check=check)
 
 
 def nasa_score(prediction: jax.Array, truth: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ from dl.core.metrics import Mean, mean
 from dl.core.task import Task
 from dl.tasks.classification import unit_range
 from dl.tasks.supervised import supervised
+from dl.tasks.values import pixels, within
 
 
 def segmentation(
@@ -71,7 +72,12 @@ def segmentation(
             "boundary_recall": matches[1],
         }
 
-    return supervised(model, inputs, score, arguments=lambda x: (prepare(x),))
+    def check(logits, batch, columns):
+        within(target, columns[target], classes, lowest=-1)
+        if prepare is unit_range:
+            pixels(inputs, columns[inputs])
+
+    return supervised(model, inputs, score, arguments=lambda x: (prepare(x),), check=check)
 
 
 def dice_loss(probability: jax.Array, truth: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ from dl.core.task import Aux, Task
 from dl.models.language import EncoderDecoder
 from dl.tasks.sampling import beam_search
 from dl.tasks.tokens import token_metrics, token_weight
+from dl.tasks.values import within
 
 
 def sequence_to_sequence(
@@ -79,4 +80,8 @@ def sequence_to_sequence(
         )
         return tokens
 
-    return Task(init, loss, evaluate, predict, lambda batch: batch["source"])
+    def check(variables, batch, columns):
+        for name in ("source", "target"):
+            within(name, columns[name], model.vocabulary)
+
+    return Task(init, loss, evaluate, predict, lambda batch: batch["source"], check)

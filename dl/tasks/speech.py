@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from dl.core.metrics import mean
 from dl.core.task import Task
 from dl.tasks.supervised import supervised
+from dl.tasks.values import within
 
 
 def speech_classification(
@@ -43,4 +44,7 @@ def speech_classification(
             "accuracy": mean(hits, mask),
         }
 
-    return supervised(model, inputs, score, arguments=arguments)
+    def check(logits, batch, columns):
+        within("label", columns["label"], logits.shape[-1])
+
+    return supervised(model, inputs, score, arguments=arguments, check=check)

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dl.core.metrics import Metrics
 from dl.core.random import purpose_key
@@ -19,6 +20,7 @@ def supervised(
     *,
     arguments: Callable[[Any], tuple] = lambda x: (x,),
     finish: Callable[[Any, Any], Any] = lambda outputs, x: outputs,
+    check: Callable[[Any, Batch, dict[str, np.ndarray]], None] | None = None,
 ) -> Task:
     """A task from a model and what its outputs are worth.
 
@@ -30,6 +32,8 @@ def supervised(
       score: ``(outputs, batch, train) -> metrics``; the mean ``'loss'`` of them is descended.
       arguments: ``x ->`` the model's positional arguments.
       finish: ``(outputs, x) ->`` what ``predict`` returns.
+      check: ``(outputs, batch, columns)``, both of them shapes and whole columns: raises UserError where
+        the data's values are none that ``score`` can judge (see :class:`dl.core.task.Task`).
     """
 
     def select(batch):
@@ -56,7 +60,11 @@ def supervised(
     def predict(variables, x):
         return finish(apply(variables, x, train=False), x)
 
-    return Task(init, loss, evaluate, predict, select)
+    def check_columns(variables, batch, columns):
+        outputs = jax.eval_shape(lambda v, x: apply(v, x, train=False), variables, select(batch))
+        check(outputs, batch, columns)
+
+    return Task(init, loss, evaluate, predict, select, check and check_columns)
 
 
 def squared(prediction: jax.Array, target: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ from dl.core.metrics import mean
 from dl.core.task import Task
 from dl.tasks.regression import regression
 from dl.tasks.supervised import supervised
+from dl.tasks.values import within
 
 COLUMNS = ("numerical", "missing", "categorical")
 
@@ -58,7 +59,10 @@ def tabular_classification(
             "brier": mean(wrong, rows),
         }
 
-    return supervised(model, COLUMNS, score, arguments=_arguments)
+    def check(logits, batch, columns):
+        within("label", columns["label"], logits.shape[-1])
+
+    return supervised(model, COLUMNS, score, arguments=_arguments, check=check)
 
 
 class _OneColumn(nn.Module):

@@ -1,0 +1,277 @@
+"""What can be known to be wrong with an experiment before it leaves a trace on disk or compiles.
+
+Everything here looks at shapes, by tracing once, or at columns on the host; a compiled step holds none
+of it.
+"""
+
+import contextlib
+import dataclasses
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dl.core.errors import UserError, unknown
+from dl.core.experiment import Batches, Experiment
+from dl.core.metrics import Mean
+from dl.core.population import step_of
+from dl.core.state import init_state, path_name
+from dl.core.task import Aux, Task
+
+OWN = str(Path(__file__).parents[1])
+
+
+def check(experiment: Experiment) -> None:
+    """Raise UserError for what would fail later, or silently compute nonsense."""
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"what to train is a dl.Experiment, not {_kind(experiment)}")
+    _fields(experiment)
+    batch = _first(experiment.data)
+    state = _step(experiment, batch)
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state) if _is_number(x))
+    if size > _memory():
+        raise UserError(
+            f"the parameters and the optimiser's state take {size / 2**30:,.1f} GiB, and there are "
+            f"{_memory() / 2**30:,.1f} GiB: make the model smaller"
+        )
+    found: set[str] = set()
+    shapes: dict[str, Any] = {}
+    for name, batches in {**experiment.evals, **experiment.tests}.items():
+        metrics = _evaluation(experiment.task, state.eval_variables, name, batches, batch, shapes)
+        found |= {f"{name}/{metric}" for metric in metrics if name in experiment.evals}
+    rule = experiment.select and experiment.select.removeprefix("-")
+    if rule and rule not in found and experiment.measure is None:
+        raise unknown("metric to select by,", rule, found)
+    sets = {"training": experiment.data, **experiment.evals, **experiment.tests}
+    for name, batches in sets.items() if experiment.task.check else ():
+        one = _first(batches)
+        columns = getattr(batches, "columns", None)
+        # Of a set that streams only its first batch is at hand.
+        columns = batches[0] if columns is None else columns
+        host = {key: np.asarray(value) for key, value in columns.items()}
+        try:
+            experiment.task.check(state.variables, one, host)
+        except UserError as error:
+            raise UserError(f"in the {name} data, {error}") from None
+
+
+# -- fields ------------------------------------------------------------------------------------------
+
+
+def _fields(experiment: Experiment) -> None:
+    e = experiment
+    if not isinstance(e.steps, int | np.integer) or e.steps < 1:
+        raise UserError(f"steps must be 1 or more (a whole number), not {e.steps!r}")
+    if isinstance(e.seed, int) and not 0 <= e.seed < 2**32:
+        raise UserError(f"seed must be from 0 to 2**32 - 1, not {e.seed}")
+    if not isinstance(e.task, Task):
+        raise UserError(f"task must be a dl.Task, such as classification(model), not {_kind(e.task)}")
+    if not isinstance(e.optimizer, optax.GradientTransformation):
+        raise UserError(
+            f"optimizer must be an Optax transformation, such as dl.optimizer('adam', 1e-3), not "
+            f"{_kind(e.optimizer)}"
+        )
+    if isinstance(e.data, Mapping) or not hasattr(e.data, "digest") or hasattr(e.data, "__len__"):
+        raise UserError(
+            f"data must be endless training batches, such as train_batches(columns, 64), not "
+            f"{_kind(e.data)}"
+        )
+    for name, batches in {**e.evals, **e.tests}.items():
+        if isinstance(batches, Mapping) or not hasattr(batches, "__len__"):
+            raise UserError(
+                f"the set {name!r} must be evaluation batches, such as eval_batches(columns, 500), "
+                f"not {_kind(batches)}"
+            )
+    if e.select is not None and not e.evals:
+        raise UserError(f"select={e.select!r} needs a set to evaluate: give evals={{'validation': ...}}")
+    if e.patience is not None and e.select is None:
+        raise UserError(
+            "patience needs a metric to wait for: give select='validation/accuracy', or "
+            "'-validation/loss' where lower is better"
+        )
+    if e.patience is not None and e.patience < 1:
+        raise UserError(f"patience must be 1 or more evaluations, not {e.patience}")
+    if isinstance(e.ema, int | float) and not 0 <= e.ema < 1:
+        raise UserError(f"ema, the decay of averaged parameters, must be in [0, 1), not {e.ema}")
+    pieces, rows = e.micro_batches, e.data.batch_size
+    if not isinstance(pieces, int) or pieces < 1 or rows % pieces:
+        raise UserError(
+            f"a batch of {rows} cannot be cut into {pieces} micro-batches: choose a divisor of {rows}"
+        )
+
+
+# -- what tracing tells ------------------------------------------------------------------------------
+
+
+def _first(batches: Batches) -> dict[str, Any]:
+    """The shapes of a set's first batch."""
+    if hasattr(batches, "iterate"):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batches[0])
+    return jax.eval_shape(lambda batches: batches[0], batches)
+
+
+def _step(experiment: Experiment, batch: dict) -> Any:
+    """The shapes of the state, having traced a step from it."""
+    e = experiment
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    with _explained("initialising the model", batch):
+        variables = jax.eval_shape(e.task.init, key, batch)
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise UserError(
+            "the task's init must return a dict of variables with 'params', as a Flax model's init "
+            f"does, not {_kind(variables)}"
+        )
+    with _explained("the optimizer's init", variables["params"]):
+        state = jax.eval_shape(
+            lambda batch: init_state(e.task, e.optimizer, batch, 0, e.ema is not None), batch
+        )
+    task = e.task._replace(loss=_sound(e.task.loss))
+    step = step_of(dataclasses.replace(e, task=task))
+    with _explained("a training step", batch):
+        after, _ = jax.eval_shape(step, state, batch)
+    changed = _changes(state, after)
+    if changed:
+        raise UserError(f"a step must leave the state's shapes and dtypes as they were; {changed}")
+    return state
+
+
+def _sound(loss):
+    """``loss``, raising where what it returns is not ``(scalar, Aux)``."""
+
+    def checked(variables, batch, key):
+        out = loss(variables, batch, key)
+        if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], Aux)):
+            raise UserError(
+                f"the task's loss must return (scalar, dl.Aux(metrics, updates)), not {_kind(out)}"
+            )
+        scalar, (metrics, updates) = out
+        if jnp.shape(scalar) != () or not jnp.issubdtype(jnp.result_type(scalar), jnp.floating):
+            raise UserError(
+                f"the task's loss must be one float, not {_shape(scalar)}: take the mean over the batch"
+            )
+        if not isinstance(metrics, dict) or not isinstance(metrics.get("loss"), Mean):
+            raise UserError(
+                "the metrics of the task's loss must hold 'loss' as dl.core.metrics.mean(losses), which "
+                f"knows how many examples it counts; there are {_names(metrics)}"
+            )
+        _means(metrics, "the task's loss")
+        rest = {name: value for name, value in variables.items() if name != "params"}
+        for name in sorted(rest.keys() - updates.keys()):
+            raise UserError(
+                f"the task's loss returns no update of the collection {name!r}: put its new value into "
+                f"Aux's updates (model.apply(..., mutable=[{name!r}]) gives it), or the old one"
+            )
+        changed = _changes(rest, dict(updates))
+        if changed:
+            raise UserError(f"the updates of the task's loss must be shaped as before; {changed}")
+        return out
+
+    return checked
+
+
+def _evaluation(task, variables, name, batches, train, seen) -> list[str]:
+    """The names of a set's metrics, having traced its evaluation."""
+    batch = _first(batches)
+    pad = batches.size % batches.batch_size != 0
+    known = str((batch, pad))
+    if known in seen:
+        return seen[known]
+    differ = {k: v for k, v in train.items() if k in batch and v.shape[1:] != batch[k].shape[1:]}
+    than = f" (training batches have {_shapes(differ)})" if differ else ""
+    with _explained(f"evaluating {name!r}", batch, than):
+        program, metrics = jax.make_jaxpr(task.evaluate, return_shape=True)(variables, batch)
+    if not isinstance(metrics, dict):
+        raise UserError(f"the task's evaluate must return a dict of means, not {_kind(metrics)}")
+    _means(metrics, "the task's evaluate")
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path((variables, batch))]
+    place = [n for n, path in enumerate(paths) if path_name(path) == "1/mask"]
+    if place and pad:
+        mask = program.jaxpr.invars[place[0]]
+        read = [v for equation in program.jaxpr.eqns for v in equation.invars]
+        if not any(v is mask for v in [*read, *program.jaxpr.outvars]):
+            raise UserError(
+                f"the task's evaluate does not look at batch['mask'], but the last batch of {name!r} is "
+                "padded, and would count twice: use dl.core.metrics.mean(values, batch['mask'])"
+            )
+    seen[known] = list(metrics)
+    return seen[known]
+
+
+def _means(metrics: dict, what: str) -> None:
+    for name, value in metrics.items():
+        if not isinstance(value, Mean):
+            raise UserError(
+                f"the metric {name!r} of {what} must be made by dl.core.metrics.mean, not be "
+                f"{_kind(value)}"
+            )
+
+
+@contextlib.contextmanager
+def _explained(what: str, tree: Any, more: str = "") -> Iterator[None]:
+    """Turn what a model raises while it is traced into one line: what, on which shapes, and where."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, KeyError) and isinstance(tree, dict) and error.args[0] not in tree:
+            said = f"there is no column {error.args[0]!r}"
+        else:
+            text = str(error).split(" (https://")[0].strip()
+            said = f"{type(error).__name__}: {' '.join(text.split())[:300]}"
+        raise UserError(f"{what} fails on {_shapes(tree)}{more}: {said}{_place(error)}") from error
+
+
+def _place(error: Exception) -> str:
+    """The last line of the user's own code on the way to ``error``."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(OWN)]
+    return f" (at {Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+
+
+def _changes(before: Any, after: Any) -> str:
+    """The first leaf whose shape or dtype is another, in words; empty where there is none."""
+    old, new = (
+        {path_name(path): _shape(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (before, after)
+    )
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            return f"{name} was {old.get(name, 'missing')} and is {new.get(name, 'missing')}"
+    return ""
+
+
+def _shapes(tree: Any) -> str:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    told = ", ".join(f"{path_name(path)} {_shape(x)}" for path, x in leaves[:6])
+    return told + (", ..." if len(leaves) > 6 else "")
+
+
+def _shape(x: Any) -> str:
+    return f"{jnp.result_type(x)}{list(jnp.shape(x))}" if _is_number(x) else _kind(x)
+
+
+def _is_number(x: Any) -> bool:
+    return hasattr(x, "dtype") and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+
+
+def _names(metrics: Any) -> str:
+    return ", ".join(map(str, metrics)) or "none" if isinstance(metrics, dict) else _kind(metrics)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, type) or callable(value) and hasattr(value, "__name__"):
+        return f"{value.__name__} itself"
+    return f"a {type(value).__name__}"
+
+
+def _memory() -> int:
+    """Bytes of all devices together; of the host where they do not say."""
+    limits = [(d.memory_stats() or {}).get("bytes_limit", 0) for d in jax.devices()]
+    return sum(limits) or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
