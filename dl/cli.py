@@ -20,11 +20,17 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """A user's mistake ends the process with one line on stderr and exit code 2, no traceback."""
+    """A user's mistake ends the process with one line on stderr and exit code 2, no traceback (but
+    where ``$DL_TRACEBACK`` asks for one)."""
+    if os.environ.get("DL_TRACEBACK"):
+        yield
+        return
     try:
         yield
     except UserError as error:
-        _fail(str(error))
+        # What came up inside the user's own model or script may need more than a line to be found.
+        within = error.__cause__ is not None and not isinstance(error.__cause__, OSError)
+        _fail(f"{error}{' [DL_TRACEBACK=1 shows all of it]' if within else ''}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
@@ -35,9 +41,11 @@ def plain_errors() -> Iterator[None]:
             f"{error.strerror}: {error.filename or 'the run folder'}. Free some space, or choose --runs"
         )
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        _fail("out of device memory: lower the batch size, or cut it up with micro_batches")
+        _fail(
+            "out of memory: lower the batch size, cut it up with micro_batches, or shrink the model"
+        )
 
 
 def _fail(message: str) -> None:
@@ -57,6 +65,12 @@ def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> t
         flags: Any = tyro.conf.OmitArgPrefixes
         return name, flags[kind], dataclasses.field(default_factory=kind)
 
+    own = {f.name for f in dataclasses.fields(config)}
+    for taken in (f.name for kind in (Options, Sweep) for f in dataclasses.fields(kind)):
+        if taken in own:
+            raise UserError(
+                f"the field {taken!r} of {config.__name__} is a flag of every run: rename it"
+            )
     parts = [field("config", config), field("run", Options), field("sweep", Sweep)]
     both = dataclasses.make_dataclass("Arguments", parts)
     doc = sys.modules[build.__module__].__doc__ or ""
@@ -73,12 +87,14 @@ def main(config: type, build: Callable[[Any], Any], argv: list[str] | None = Non
         and ``build``, so that `dl replay`, `dl verify` and ``dl.open_run`` can find them.
       argv: arguments instead of the process's own.
     """
-    script = Path(sys.modules[build.__module__].__file__ or "experiment.py")
-    chosen, options, sweep = parse(config, build, argv, script.name)
     with plain_errors():
         from dl.core.experiment import built
         from dl.training.run import train
+        from dl.training.scripts import check_config
 
+        check_config(config, build)
+        script = Path(sys.modules[build.__module__].__file__ or "experiment.py")
+        chosen, options, sweep = parse(config, build, argv, script.name)
         if sweep.wanted:
             sys.exit(_sweep(config, build, chosen, sweep, options, script))
         run = train(built(build, chosen), script=script, **_given(options))
@@ -149,9 +165,6 @@ def dl() -> None:
     from dl.commands import COMMANDS
 
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    if os.environ.get("DL_TRACEBACK"):
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, args=sys.argv[1:end], prog="dl")
-        return
     with plain_errors():
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import optax
 
+from dl.core.errors import UserError
 from dl.core.task import Batch, Task, Variables
 
 
@@ -82,6 +83,9 @@ class Experiment:
 
 def built(build: Callable[[Any], Experiment], config: Any) -> Experiment:
     """``build(config)``, knowing both, so that fields of the config can be traced."""
-    experiment = dataclasses.replace(build(config), config=config)
+    made = build(config)
+    if not isinstance(made, Experiment):
+        raise UserError(f"build(config) must return a dl.Experiment, not {made!r:.60}")
+    experiment = dataclasses.replace(made, config=config)
     object.__setattr__(experiment, "build", build)  # frozen for everyone else
     return experiment

@@ -1,5 +1,6 @@
 """Optimisers and learning-rate schedules by their standard names, all of them Optax's."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dl.core.errors import unknown
+from dl.core.errors import UserError, unknown
 
 ScheduleName = Literal["constant", "linear", "cosine", "rsqrt", "wsd"]
 OptimizerName = Literal[
@@ -34,6 +35,7 @@ def schedule(
     """
     if name not in get_args(ScheduleName):
         raise unknown("schedule", name, get_args(ScheduleName))
+    _not_negative(peak)
     warmup = min(warmup, max(steps - 1, 0))
     rest = max(steps - warmup, 1)
     if name == "constant":
@@ -51,6 +53,11 @@ def schedule(
     if warmup == 0:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+
+
+def _not_negative(learning_rate) -> None:
+    if isinstance(learning_rate, int | float) and not 0 <= learning_rate < math.inf:
+        raise UserError(f"the learning rate must be 0 or more, not {learning_rate}")
 
 
 def decay_matrices(params) -> optax.Params:
@@ -94,6 +101,7 @@ def optimizer(
     }
     if name not in makers:
         raise unknown("optimizer", name, makers)
+    _not_negative(learning_rate)
     parts = [makers[name]()]
     l2 = name in ("sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam")
     # A traced or non-zero decay is applied; a plain zero leaves the chain as short as Optax's own.

@@ -71,6 +71,15 @@ def keep_mask_free(names) -> None:
         )
 
 
+def stream_seed(seed: Any) -> Any:
+    """A shuffle's ``seed`` as uint32, unless it is traced."""
+    if not isinstance(seed, int):
+        return seed
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed must be from 0 to 2**32 - 1, not {seed}")
+    return np.uint32(seed)
+
+
 def digest_arrays(arrays: Arrays) -> str:
     """SHA-256 (hex) of named arrays: names, dtypes, shapes and bytes."""
     hasher = hashlib.sha256()
@@ -150,7 +159,7 @@ def train_batches(arrays: Arrays, batch_size: int, seed: Any = 0) -> TrainBatche
         raise UserError(
             f"batch size {batch_size} is impossible with {size} training examples: choose 1 to {size}"
         )
-    return TrainBatches(arrays, np.uint32(seed) if isinstance(seed, int) else seed, batch_size)
+    return TrainBatches(arrays, stream_seed(seed), batch_size)
 
 
 def eval_batches(arrays: Arrays, batch_size: int) -> EvalBatches:

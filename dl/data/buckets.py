@@ -18,7 +18,7 @@ from flax import struct
 from dl.core.errors import UserError
 from dl.core.random import mix, permute
 from dl.core.task import Batch, Task
-from dl.data.batches import Arrays, check_arrays, digest_arrays, keep_mask_free
+from dl.data.batches import Arrays, check_arrays, digest_arrays, keep_mask_free, stream_seed
 
 
 @struct.dataclass
@@ -112,7 +112,7 @@ def bucket_batches(
         {name: np.asarray(value)[order] for name, value in arrays.items()},
         order,
         edges,
-        np.uint32(seed) if isinstance(seed, int) else seed,
+        stream_seed(seed),
         batch_size,
         pool,
     )

@@ -11,7 +11,7 @@ from flax import struct
 from dl.core.errors import UserError
 from dl.core.random import mix
 from dl.core.task import Batch
-from dl.data.batches import digest_arrays
+from dl.data.batches import digest_arrays, stream_seed
 from dl.data.splits import Columns
 from dl.data.windows import Field, TrainWindows, train_windows
 
@@ -142,6 +142,4 @@ def tracks(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrackBat
         raise UserError(
             f"{len(tokens)} tokens are too few for {batch_size} tracks of {length} a step"
         )
-    return TrackBatches(
-        tokens, np.uint32(seed) if isinstance(seed, int) else seed, batch_size, length
-    )
+    return TrackBatches(tokens, stream_seed(seed), batch_size, length)

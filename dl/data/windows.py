@@ -11,7 +11,14 @@ from flax import struct
 
 from dl.core.errors import UserError
 from dl.core.task import Batch
-from dl.data.batches import Arrays, digest_arrays, eval_rows, keep_mask_free, stream_rows
+from dl.data.batches import (
+    Arrays,
+    digest_arrays,
+    eval_rows,
+    keep_mask_free,
+    stream_rows,
+    stream_seed,
+)
 from dl.data.splits import Columns, Splits
 
 
@@ -138,7 +145,7 @@ def train_windows(
     starts, count = _check(arrays, labels, starts, fields)
     if not 1 <= batch_size <= count:
         raise UserError(f"batch size {batch_size} is impossible with {count} windows")
-    seed = np.uint32(seed) if isinstance(seed, int) else seed
+    seed = stream_seed(seed)
     return TrainWindows(arrays, labels, starts, seed, batch_size, count, tuple(fields))
 
 

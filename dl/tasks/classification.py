@@ -54,7 +54,7 @@ def classification(
             within("label", columns["label"], classes)
         elif label.shape[1:] != (classes,):
             raise UserError(
-                f"column 'label' has shape {list(label.shape)}: give class numbers [batch], or "
+                f"column 'label' has {list(label.shape[1:])} a row: give class numbers [batch], or "
                 f"probabilities [batch, {classes}]"
             )
         if prepare is unit_range:

@@ -51,9 +51,11 @@ def regression(
         return {"loss": mean(loss, mask), **metrics}
 
     def check(outputs, batch, columns):
-        if outputs.shape != batch[target].shape:  # NumPy would pair every prediction with every target
+        if (
+            outputs.shape != batch[target].shape
+        ):  # NumPy would pair every prediction with every target
             raise UserError(
-                f"the model gives {list(outputs.shape)} for {target!r} of {list(batch[target].shape)}: "
+                f"a row's output has shape {outputs.shape[1:]}, its {target!r} {batch[target].shape[1:]}: "
                 "make the two shapes equal (a last axis of 1 goes away by [..., 0])"
             )
 

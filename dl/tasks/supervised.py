@@ -32,8 +32,8 @@ def supervised(
       score: ``(outputs, batch, train) -> metrics``; the mean ``'loss'`` of them is descended.
       arguments: ``x ->`` the model's positional arguments.
       finish: ``(outputs, x) ->`` what ``predict`` returns.
-      check: ``(outputs, batch, columns)``, both of them shapes and whole columns: raises UserError where
-        the data's values are none that ``score`` can judge (see :class:`dl.core.task.Task`).
+      check: ``(outputs, row, columns)``: raises UserError where the data's values are none that ``score``
+        can judge (see :class:`dl.core.task.Task`); the first two are shapes, of a batch of one row.
     """
 
     def select(batch):
@@ -60,11 +60,18 @@ def supervised(
     def predict(variables, x):
         return finish(apply(variables, x, train=False), x)
 
-    def check_columns(variables, batch, columns):
-        outputs = jax.eval_shape(lambda v, x: apply(v, x, train=False), variables, select(batch))
-        check(outputs, batch, columns)
+    def outputs_of(variables, x):
+        return apply(variables, x, train=False)
 
-    return Task(init, loss, evaluate, predict, select, check and check_columns)
+    def check_columns(variables, batch, columns):
+        if check is not None:
+            # One row of each set: alike whatever the batch sizes, and so traced once.
+            row: Any = {
+                k: jax.ShapeDtypeStruct((1, *v.shape[1:]), v.dtype) for k, v in batch.items()
+            }
+            check(jax.eval_shape(outputs_of, variables, select(row)), row, columns)
+
+    return Task(init, loss, evaluate, predict, select, check_columns)
 
 
 def squared(prediction: jax.Array, target: jax.Array) -> jax.Array:

@@ -40,25 +40,28 @@ def check(experiment: Experiment) -> None:
             f"the parameters and the optimiser's state take {size / 2**30:,.1f} GiB, and there are "
             f"{_memory() / 2**30:,.1f} GiB: make the model smaller"
         )
+    _values(experiment.task, state.variables, "training", experiment.data)
     found: set[str] = set()
-    shapes: dict[str, Any] = {}
+    seen: dict[str, list[str]] = {}
     for name, batches in {**experiment.evals, **experiment.tests}.items():
-        metrics = _evaluation(experiment.task, state.eval_variables, name, batches, batch, shapes)
+        metrics = _evaluation(experiment.task, state.eval_variables, name, batches, batch, seen)
+        _values(experiment.task, state.variables, name, batches)
         found |= {f"{name}/{metric}" for metric in metrics if name in experiment.evals}
     rule = experiment.select and experiment.select.removeprefix("-")
     if rule and rule not in found and experiment.measure is None:
         raise unknown("metric to select by,", rule, found)
-    sets = {"training": experiment.data, **experiment.evals, **experiment.tests}
-    for name, batches in sets.items() if experiment.task.check else ():
-        one = _first(batches)
-        columns = getattr(batches, "columns", None)
-        # Of a set that streams only its first batch is at hand.
-        columns = batches[0] if columns is None else columns
-        host = {key: np.asarray(value) for key, value in columns.items()}
-        try:
-            experiment.task.check(state.variables, one, host)
-        except UserError as error:
-            raise UserError(f"in the {name} data, {error}") from None
+
+
+def _values(task: Task, variables: Any, name: str, batches: Any) -> None:
+    """The task's own check of a set's columns; of a set that streams only the first batch is at hand."""
+    if task.check is None:
+        return
+    columns = getattr(batches, "columns", None)
+    columns = batches[0] if columns is None else columns
+    try:
+        task.check(variables, _first(batches), {k: np.asarray(v) for k, v in columns.items()})
+    except UserError as error:
+        raise UserError(f"in the {name} data, {error}") from None
 
 
 # -- fields ------------------------------------------------------------------------------------------
@@ -71,7 +74,9 @@ def _fields(experiment: Experiment) -> None:
     if isinstance(e.seed, int) and not 0 <= e.seed < 2**32:
         raise UserError(f"seed must be from 0 to 2**32 - 1, not {e.seed}")
     if not isinstance(e.task, Task):
-        raise UserError(f"task must be a dl.Task, such as classification(model), not {_kind(e.task)}")
+        raise UserError(
+            f"task must be a dl.Task, such as classification(model), not {_kind(e.task)}"
+        )
     if not isinstance(e.optimizer, optax.GradientTransformation):
         raise UserError(
             f"optimizer must be an Optax transformation, such as dl.optimizer('adam', 1e-3), not "
@@ -89,7 +94,9 @@ def _fields(experiment: Experiment) -> None:
                 f"not {_kind(batches)}"
             )
     if e.select is not None and not e.evals:
-        raise UserError(f"select={e.select!r} needs a set to evaluate: give evals={{'validation': ...}}")
+        raise UserError(
+            f"select={e.select!r} needs a set to evaluate: give evals={{'validation': ...}}"
+        )
     if e.patience is not None and e.select is None:
         raise UserError(
             "patience needs a metric to wait for: give select='validation/accuracy', or "
@@ -119,19 +126,21 @@ def _first(batches: Batches) -> dict[str, Any]:
 def _step(experiment: Experiment, batch: dict) -> Any:
     """The shapes of the state, having traced a step from it."""
     e = experiment
-    key = jax.eval_shape(lambda: jax.random.key(0))
+
+    def init(key, batch):
+        variables = e.task.init(key, batch)
+        if not isinstance(variables, dict) or "params" not in variables:
+            raise UserError(
+                "the task's init must return a dict of variables with 'params', as a Flax model's "
+                f"init does, not {_kind(variables)}"
+            )
+        return variables
+
+    task = e.task._replace(init=init, loss=_sound(e.task.loss))
     with _explained("initialising the model", batch):
-        variables = jax.eval_shape(e.task.init, key, batch)
-    if not isinstance(variables, Mapping) or "params" not in variables:
-        raise UserError(
-            "the task's init must return a dict of variables with 'params', as a Flax model's init "
-            f"does, not {_kind(variables)}"
-        )
-    with _explained("the optimizer's init", variables["params"]):
         state = jax.eval_shape(
-            lambda batch: init_state(e.task, e.optimizer, batch, 0, e.ema is not None), batch
+            lambda batch: init_state(task, e.optimizer, batch, 0, e.ema is not None), batch
         )
-    task = e.task._replace(loss=_sound(e.task.loss))
     step = step_of(dataclasses.replace(e, task=task))
     with _explained("a training step", batch):
         after, _ = jax.eval_shape(step, state, batch)
@@ -231,7 +240,9 @@ def _explained(what: str, tree: Any, more: str = "") -> Iterator[None]:
 def _place(error: Exception) -> str:
     """The last line of the user's own code on the way to ``error``."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(OWN)]
+    own = [
+        f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(OWN)
+    ]
     return f" (at {Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
 
 
@@ -254,7 +265,7 @@ def _shapes(tree: Any) -> str:
 
 
 def _shape(x: Any) -> str:
-    return f"{jnp.result_type(x)}{list(jnp.shape(x))}" if _is_number(x) else _kind(x)
+    return f"{x.dtype}{list(x.shape)}" if hasattr(x, "dtype") else _kind(x)
 
 
 def _is_number(x: Any) -> bool:
@@ -266,9 +277,13 @@ def _names(metrics: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, type) or callable(value) and hasattr(value, "__name__"):
+    if value is None:
+        return "None"
+    if isinstance(value, jax.Array | jax.ShapeDtypeStruct):
+        return _shape(value)
+    if callable(value) and hasattr(value, "__name__"):
         return f"{value.__name__} itself"
-    return f"a {type(value).__name__}"
+    return type(value).__name__
 
 
 def _memory() -> int:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from dl.core.experiment import Experiment
 from dl.core.population import liftable
+from dl.training.checks import check
 from dl.training.feed import feed
 from dl.training.programs import TrainProgram, initial_state
 
@@ -33,6 +34,7 @@ def step_cost(program: TrainProgram) -> dict[str, float]:
 
 def plan_experiment(config: Any, experiment: Experiment, *, timing: bool = False) -> None:
     """Print parameters, memory and FLOPs; with ``timing``, also what the start of a run costs."""
+    check(experiment)
     begun = time.perf_counter()
     values = liftable(experiment)
     state = initial_state(experiment, values)

@@ -33,7 +33,7 @@ def non_finite(
     params, inputs = bad(state.variables["params"]), bad(_floats(batch))
     rows = [int(i) for i in lane.data.indices(step)]
     where = (
-        f"in the input column {inputs[0]!r}"
+        f"in the input column {inputs[0]!r} of {_rows_of(batch[inputs[0]], rows)}"
         if inputs
         else f"first in the parameter {params[0]!r}"
         if params
@@ -47,6 +47,12 @@ def non_finite(
         f"{'...' if len(rows) > 8 else ''}; {last}. Look at those rows, lower the learning rate, or "
         "clip gradients"
     )
+
+
+def _rows_of(column, rows: list[int]) -> str:
+    """Which of a batch's ``rows`` of the data set are not finite in ``column``."""
+    odd = [row for row, x in zip(rows, column, strict=True) if not jnp.isfinite(x).all()]
+    return f"row{'s' if len(odd) > 1 else ''} {', '.join(map(str, odd[:8]))}"
 
 
 def _floats(batch):

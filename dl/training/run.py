@@ -14,6 +14,7 @@ from dl.core.population import liftable
 from dl.core.state import TrainState
 from dl.training import lock
 from dl.training.checkpoints import Checkpoints
+from dl.training.checks import check
 from dl.training.console import Console, format_metrics
 from dl.training.folder import (
     RunFolder,
@@ -55,12 +56,14 @@ class Options:
 
     def cadence(self, steps: int) -> dict[str, int]:
         """The steps between events, defaults filled in for a run of ``steps``."""
-        evaluate = self.eval_every or max(1, -(-steps // 10))
-        given = {
-            "log_every": self.log_every or max(1, min(50, steps // 100)),
-            "eval_every": evaluate,
-            "save_every": self.save_every or evaluate,
+        default = {
+            "log_every": max(1, min(50, steps // 100)),
+            "eval_every": max(1, -(-steps // 10)),
         }
+        default["save_every"] = (
+            default["eval_every"] if self.eval_every is None else self.eval_every
+        )
+        given = {n: d if getattr(self, n) is None else getattr(self, n) for n, d in default.items()}
         for name, value in given.items():
             if value < 1:
                 raise UserError(f"{name} must be 1 or more, not {value}")
@@ -134,8 +137,7 @@ def train(experiment: Experiment, script: str | Path | None = None, **options: A
         if name not in fields:
             raise unknown("option", name, fields)
     chosen = Options(**options)
-    if experiment.steps < 1:
-        raise UserError(f"steps must be 1 or more, not {experiment.steps}")
+    check(experiment)
     path = Path(script) if script else script_of(experiment.config)
     stem = path.stem if path else "run"
     folder, go_on = _choose_folder(chosen, experiment, stem)
@@ -167,6 +169,10 @@ def _choose_folder(options: Options, experiment: Experiment, stem: str) -> tuple
                 "out to start one, or name one with --name"
             )
         return found, True
+    if Path(options.name).name != options.name:
+        raise UserError(
+            f"a run's name is that of a folder in {options.runs}/, not {options.name!r}"
+        )
     folder = RunFolder(options.runs / options.name)
     if folder.exists() and not options.resume:
         raise UserError(

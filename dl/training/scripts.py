@@ -25,10 +25,42 @@ def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except ModuleNotFoundError as error:
+        raise UserError(f"{path} imports {error.name}, which is not installed here") from error
+    except Exception as error:
+        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     config, build = getattr(module, "Config", None), getattr(module, "build", None)
-    if not dataclasses.is_dataclass(config) or not callable(build):
+    if config is None or build is None:
         raise UserError(f"{path} is no experiment: it needs a dataclass Config and build(config)")
-    return config, build  # type: ignore[return-value]
+    check_config(config, build)
+    return config, build
+
+
+def check_config(config: Any, build: Any) -> None:
+    """Raise UserError where ``config`` is no frozen dataclass with a default for every field, or ``build``
+    no function."""
+    if not callable(build):
+        raise UserError(f"build must be a function of the config, not {build!r}")
+    if not isinstance(config, type):
+        raise UserError(
+            f"the config is given as its class, Config and not Config(): {config!r:.100}"
+        )
+    name = config.__name__
+    if not dataclasses.is_dataclass(config) or not config.__dataclass_params__.frozen:  # type: ignore
+        raise UserError(
+            f"{name} must be a frozen dataclass: write @dataclasses.dataclass(frozen=True) above it"
+        )
+    known = {field.name for field in dataclasses.fields(config)}
+    for field in dataclasses.fields(config):
+        if field.default is field.default_factory is dataclasses.MISSING:
+            raise UserError(f"the field {field.name!r} of {name} needs a default value")
+    plain = (int, float, str, bool, tuple, list, dict, type(None))
+    for word, value in vars(config).items():
+        if not word.startswith("_") and word not in known and type(value) in plain:
+            raise UserError(
+                f"{word!r} of {name} has no type, so it is no field and no flag: write "
+                f"{word}: {type(value).__name__} = {value!r}"
+            )
 
 
 def script_of(config: Any) -> Path | None:

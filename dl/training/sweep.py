@@ -16,6 +16,7 @@ from dl.core.experiment import Experiment, built
 from dl.core.population import Mode, liftable
 from dl.report.sweeps import figures, read_lanes, settings
 from dl.training import lock
+from dl.training.checks import check
 from dl.training.console import Console
 from dl.training.feed import feed
 from dl.training.folder import RunFolder, new_name, read_json, to_json, write_json
@@ -153,6 +154,7 @@ def _carry_out(
     script: Path | None,
 ) -> Path:
     console = Console(options.progress)
+    check(built(build, dataclasses.replace(config, **overrides[0])))
     place, go_on = _folder(config, sweep, overrides, options, script)
     with RunFolder(place).held():
         groups = _groups(build, config, overrides, place, options, script, go_on)
@@ -219,6 +221,8 @@ def _groups(build, config, overrides, place, options, script, go_on) -> list[Gro
         key = next((k for k, g in found.items() if _same_structure(chosen, g)), None)
         if key is None:
             experiment = built(build, chosen)
+            if found:  # the first was checked before the folder was made
+                check(experiment)
             key = str(number)
             found[key] = Group(experiment, list(liftable(experiment)), [])
             environments[key] = lock.environment(experiment, script)

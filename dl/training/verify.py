@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from dl.core.errors import UserError
 from dl.training.compare import first_difference, leaves
 from dl.training.folder import RunFolder, read_json
+from dl.training.scripts import load_script
 
 ROWS = 32  # of the table; leaves that differ come first
 
@@ -23,8 +24,7 @@ def verify_script(script: Path, flags: list[str], *, kills: int = 3, seed: int =
     Returns:
       Whether the entire state (at every checkpoint) and every logged scalar agree, bit for bit.
     """
-    if not script.is_file():
-        raise UserError(f"there is no experiment script {script}")
+    load_script(script)  # tells what is no experiment before a process is spent on it
     console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="dl-verify-") as place:
         runs = Path(place)
