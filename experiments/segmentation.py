@@ -14,7 +14,7 @@ import numpy as np
 import dl
 from dl.data import augment, joint, load
 from dl.data.batches import eval_batches, train_batches
-from dl.models.unet import UNet
+from dl.models.unet import Symmetrized, UNet
 from dl.report import pictures
 from dl.tasks.segmentation import best_threshold, binary_iou, segmentation, sliding_window
 
@@ -27,6 +27,10 @@ class Config:
     """of initialisation, data order, dropout and augmentation"""
     widths: tuple[int, ...] = (16, 32, 64)
     """channels of each resolution, the finest first"""
+    patch: int = 1
+    """side of the squares of pixels that enter as one place"""
+    symmetries: int = 1
+    """flips and turns of a picture that a prediction averages over, up to 8"""
     tile: int = 128
     """side of the squares that training cuts out"""
     steps: int = 1200
@@ -39,6 +43,8 @@ class Config:
     """how much a membrane's pixel counts in the cross-entropy"""
     elastic: float = 8.0
     """standard deviation of the warping, in pixels"""
+    warped: float = 1.0
+    """share of the tiles that are warped; others keep their sharpness"""
     dropout: float = 0.2
     ema: float | None = 0.99
     """decay of the averaged parameters that are evaluated"""
@@ -60,8 +66,8 @@ def build(config: Config) -> dl.Experiment:
     splits = load("isbi_membrane", config.data_dir)
     train = train_batches(splits.train, config.batch_size, config.seed)
     weights = jnp.stack([jnp.float32(config.membrane_weight), jnp.float32(1.0)])
-    model = UNet(2, config.widths, config.dropout)
-    task = segmentation(model, 2, class_weights=weights, dice=config.dice)
+    model = UNet(2, config.widths, config.dropout, config.patch)
+    task = segmentation(Symmetrized(model, config.symmetries), 2, class_weights=weights, dice=config.dice)
     rate = dl.schedule("cosine", config.learning_rate, config.steps, warmup=config.steps // 20)
     tiles = jax.jit(
         lambda variables, image: sliding_window(
@@ -83,7 +89,7 @@ def build(config: Config) -> dl.Experiment:
             joint.random_tile(config.tile, config.tile),
             joint.random_flips(0.5, 0.5),
             joint.random_quarter_turns(),
-            joint.elastic(config.elastic),
+            augment.chance(joint.elastic(config.elastic), config.warped),
             augment.color_jitter(0.1, 0.2),
         ),
         data=train,
