@@ -21,12 +21,12 @@ from dl.tasks.baselines import fit_linear
 from dl.tasks.forecasting import (
     forecasting,
     instance_scale,
-    mase,
+    naive_error,
+    point_scores,
     seasonal_naive,
-    smape,
 )
 from dl.tasks.supervised import absolute, squared
-from dl.training.predictions import predict_all
+from dl.training.predictions import column, predict_all
 
 PERIOD = 24  # hours
 
@@ -66,51 +66,44 @@ class Config:
 
 
 @functools.cache
-def prepare(data, data_dir, look_back, horizon):
-    """(splits, training windows in order, {set: evaluation windows})."""
+def prepare(data, data_dir):
     splits = load(data, data_dir)
-    if data == "ett":
-        splits, *_ = series.standardize(splits)
+    return series.standardize(splits)[0] if data == "ett" else splits
+
+
+def windows_of(data, data_dir, look_back, horizon, batch_size, seed):
+    """Training windows, and {set: evaluation windows}."""
     cut = windows.forecasting if data == "ett" else windows.panel_forecasting
-    train, held, test = cut(splits, look_back, horizon, 1, eval_batch_size=512)
-    ordered = windows.eval_windows(
-        train.arrays, train.fields, 4096, starts=train.starts, labels=train.labels
-    )
-    return splits, ordered, {"validation": held, "test": test}
+    options = {"eval_batch_size": 512, "seed": seed}
+    train, held, test = cut(prepare(data, data_dir), look_back, horizon, batch_size, **options)
+    return train, {"validation": held, "test": test}
 
 
 @functools.cache
-def baselines(data, data_dir, look_back, horizon):
-    """{set: {name: forecasts}} of the seasonal naive forecast and of the linear one in closed form."""
-    _, ordered, sets = prepare(data, data_dir, look_back, horizon)
-    pairs = (ordered[index] for index in range(len(ordered)))
-    pairs = ((np.asarray(batch["past"]), np.asarray(batch["future"])) for batch in pairs)
+def known(*key):
+    """{set: past, future, and the forecasts of rivals}: seasonal naive, and linear in closed form."""
+    data, _, _, horizon = key
+    train, sets = windows_of(*key, batch_size=1, seed=0)
+    ordered = windows.eval_windows(
+        train.arrays, train.fields, 4096, starts=train.starts, labels=train.labels
+    )
+    batches = (jax.device_get(ordered[index]) for index in range(len(ordered)))
+    pairs = ((batch["past"], batch["future"]) for batch in batches)
     linear = fit_linear(pairs, relative=data == "m4_hourly")
     found = {}
     for name, batches in sets.items():
-        past = predict_all(lambda _, x: x, None, batches, "past")
-        naive = np.asarray(seasonal_naive(np.moveaxis(past, 1, -1), horizon, PERIOD))
-        found[name] = {"naive": np.moveaxis(naive, -1, 1), "linear": linear(past)}
+        past = column(batches, "past")
+        naive = np.asarray(seasonal_naive(past, horizon, PERIOD, axis=1))
+        found[name] = past, column(batches, "future"), {"naive": naive, "linear": linear(past)}
     return found
 
 
 @functools.cache
-def truths(data, data_dir, look_back, horizon):
-    sets = prepare(data, data_dir, look_back, horizon)[2]
-    return {n: predict_all(lambda _, x: x, None, b, "future") for n, b in sets.items()}
-
-
-@functools.cache
-def naive_errors(data_dir):
-    """{set: error of the seasonal naive forecast within each series' past}, for MASE."""
-    splits = load("m4_hourly", data_dir)
-    known = [row[:n] for row, n in zip(splits.train["values"], splits.train["length"], strict=True)]
-    whole = [np.concatenate(both) for both in zip(known, splits.validation["values"], strict=True)]
-
-    def errors(each):
-        return np.array([np.abs(row[PERIOD:] - row[:-PERIOD]).mean() for row in each])
-
-    return {"validation": errors(known), "test": errors(whole)}
+def naive_errors(data_dir, name):
+    """In-sample error of the seasonal naive forecast of each series, for MASE: ``[series]``."""
+    hours = 0 if name == "test" else None  # what is known by then
+    part = load("m4_hourly", data_dir, validation=hours).train
+    return naive_error(part["values"], PERIOD, part["length"])
 
 
 def network(config: Config, horizon: int):
@@ -128,60 +121,42 @@ def network(config: Config, horizon: int):
 
 def build(config: Config) -> dl.Experiment:
     key = (config.data, config.data_dir, config.look_back, config.horizon)
-    _, ordered, sets = prepare(*key)
+    train, sets = windows_of(*key, config.batch_size, config.seed)
     panel = config.data == "m4_hourly"
-    train = windows.train_windows(
-        ordered.arrays,
-        ordered.fields,
-        config.batch_size,
-        config.seed,
-        starts=ordered.starts,
-        labels=ordered.labels,
-    )
     steps = config.steps or max(1, config.epochs * train.size // config.batch_size)
     task = forecasting(
         network(config, config.horizon * max(1, len(config.quantiles))),
-        error={"squared": squared, "absolute": absolute}[config.error],
+        error=squared if config.error == "squared" else absolute,
         quantiles=config.quantiles,
         scale=instance_scale if panel else None,
     )
-    epoch = train.size // config.batch_size
-    rate = {
-        "halving": lambda: optax.exponential_decay(
-            config.learning_rate, epoch, 0.5, staircase=True
-        ),
-        "cosine": lambda: dl.schedule("cosine", config.learning_rate, steps, warmup=steps // 20),
-    }[config.schedule]()
+    rate = dl.schedule("cosine", config.learning_rate, steps, warmup=steps // 20)
+    if config.schedule == "halving":
+        epoch = train.size // config.batch_size
+        rate = optax.exponential_decay(config.learning_rate, epoch, 0.5, staircase=True)
     predict = jax.jit(task.predict)
-
-    def scores(forecast, name):
-        truth = truths(*key)[name]
-        if panel:
-            errors = mase(forecast, truth, naive_errors(config.data_dir)[name])
-            return {"smape": float(smape(forecast, truth).mean()), "mase": float(errors.mean())}
-        gap = (forecast - truth).astype(np.float64)
-        return {"mse": float(np.mean(gap**2)), "mae": float(np.abs(gap).mean())}
 
     def point(variables, name):
         forecast = predict_all(predict, variables, sets[name], "past")
         return forecast[..., len(config.quantiles) // 2] if config.quantiles else forecast
 
     def measure(variables, name):
-        found = scores(point(variables, name), name) if panel else {}
-        for rival, forecast in baselines(*key)[name].items():
-            found |= {f"{rival}_{m}": value for m, value in scores(forecast, name).items()}
+        _, truth, others = known(*key)[name]
+        naive = naive_errors(config.data_dir, name) if panel else None
+        found = point_scores(point(variables, name), truth, naive) if panel else {}
+        for rival, forecast in others.items():
+            scores = point_scores(forecast, truth, naive)
+            found |= {f"{rival}_{metric}": value for metric, value in scores.items()}
         return found
 
     def views(variables):
-        held, rows = sets["validation"], np.linspace(0, sets["validation"].size - 1, 4).astype(int)
-        batch = windows._gather(held, rows)
-        last = () if panel else (-1,)  # of several variables the last, ETT's oil temperature
-        past, future = (np.asarray(batch[n])[(..., *last)] for n in ("past", "future"))
-        forecast = np.asarray(predict(variables, batch["past"]))
-        if last:
-            forecast = forecast[:, :, -1]
-        naive = baselines(*key)["validation"]["naive"][rows][(..., *last)]
-        return {"forecast": pictures.forecasts(past, future, forecast, baseline=naive)}
+        past, truth, others = known(*key)["validation"]
+        rows = np.linspace(0, len(past) - 1, 4).astype(int)
+        drawn = past[rows], truth[rows], np.asarray(predict(variables, past[rows]))
+        if not panel:  # of several variables the last, ETT's oil temperature
+            drawn = [values[:, :, -1] for values in drawn]
+        naive = others["naive"][rows] if panel else others["naive"][rows, :, -1]
+        return {"forecast": pictures.forecasts(*drawn, baseline=naive)}
 
     return dl.Experiment(
         task=task,

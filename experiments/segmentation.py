@@ -67,7 +67,9 @@ def build(config: Config) -> dl.Experiment:
     train = train_batches(splits.train, config.batch_size, config.seed)
     weights = jnp.stack([jnp.float32(config.membrane_weight), jnp.float32(1.0)])
     model = UNet(2, config.widths, config.dropout, config.patch)
-    task = segmentation(Symmetrized(model, config.symmetries), 2, class_weights=weights, dice=config.dice)
+    task = segmentation(
+        Symmetrized(model, config.symmetries), 2, class_weights=weights, dice=config.dice
+    )
     rate = dl.schedule("cosine", config.learning_rate, config.steps, warmup=config.steps // 20)
     tiles = jax.jit(
         lambda variables, image: sliding_window(

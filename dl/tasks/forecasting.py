@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from dl.core.metrics import mean
@@ -111,10 +112,11 @@ def pinball(prediction: jax.Array, target: jax.Array, level: ArrayLike) -> jax.A
     return 2.0 * jnp.maximum(level * short, (level - 1.0) * short)
 
 
-def seasonal_naive(history: jax.Array, horizon: int, period: int) -> jax.Array:
-    """The last ``period`` values of ``history [..., time]`` over and over: ``[..., horizon]``."""
-    last = history[..., -period:]
-    return jnp.tile(last, -(-horizon // period))[..., :horizon]
+def seasonal_naive(history: jax.Array, horizon: int, period: int, axis: int = -1) -> jax.Array:
+    """The last ``period`` values of ``history`` over and over: ``[..., time]`` to ``[..., horizon]``, or
+    so along another ``axis``."""
+    places = jnp.arange(horizon) % period - period
+    return jnp.take(history, places, axis=axis)
 
 
 def smape(forecast: jax.Array, future: jax.Array) -> jax.Array:
@@ -141,3 +143,16 @@ def mase(forecast: jax.Array, future: jax.Array, naive: ArrayLike) -> jax.Array:
     """Mean absolute scaled error of each series (Hyndman & Koehler 2006), ``[..., horizon]`` to
     ``[...]``; ``naive [...]`` is :func:`naive_error` of the series before (period 24 for M4 hourly)."""
     return jnp.abs(future - forecast).mean(-1) / naive
+
+
+def point_scores(
+    forecast: np.ndarray, future: np.ndarray, naive: ArrayLike | None = None
+) -> dict[str, float]:
+    """``mse`` and ``mae`` of forecasts ``[windows, horizon, variables]``, every value alike; or, where
+    ``naive [series]`` is given as for :func:`mase`, the ``smape`` and ``mase`` of forecasts ``[series,
+    horizon]``, every series alike."""
+    if naive is not None:
+        each = {"smape": smape(forecast, future), "mase": mase(forecast, future, naive)}
+        return {name: float(values.mean()) for name, values in each.items()}
+    gap = (forecast - future).astype(np.float64)
+    return {"mse": float(np.mean(gap**2)), "mae": float(np.abs(gap).mean())}

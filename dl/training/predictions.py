@@ -33,3 +33,8 @@ def predict_all(
         found = jax.device_get(predict(variables, x))
         parts.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[real], found))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def column(batches: Batches, name: str) -> np.ndarray:
+    """One column of every example of an evaluation set, in order, on the host: ``[examples, ...]``."""
+    return predict_all(lambda _, value: value, None, batches, name)
