@@ -12,9 +12,10 @@ import jax
 import numpy as np
 
 import dl
-from dl.data import load, series, windows
+from dl.data import augment, load, series, windows
 from dl.data.windows import Field
 from dl.models.regressors import ConvRegressor, LSTMRegressor
+from dl.report import pictures
 from dl.tasks.regression import nasa_score, regression
 from dl.training.predictions import predict_all
 
@@ -29,11 +30,13 @@ class Config:
     """cycles that a prediction sees"""
     cap: float = 125.0
     """largest life that a label says (Heimes 2008)"""
-    model: Literal["cnn", "mixed", "lstm"] = "cnn"
+    smoothing: float = 0.9
+    """decay of the running averages that stand beside the sensors; 0 leaves them out"""
+    model: Literal["cnn", "mixed", "lstm"] = "mixed"
     """cnn: filters over one sensor each; mixed: over all sensors"""
     epochs: int = 20
-    batch_size: int = 256
-    learning_rate: float = 1e-3
+    batch_size: int = 512
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     dropout: float = 0.5
     noise: float = 0.0
@@ -42,41 +45,35 @@ class Config:
     """standard deviation of one offset a sensor and training window, as engines differ"""
     ema: float | None = 0.99
     """decay of the averaged parameters that are evaluated"""
+    refit: bool = False
+    """once all is chosen: train on the validation engines too, and take the last state"""
 
 
 @functools.cache
-def prepare(data_dir, window, cap):
+def prepare(data_dir, window, cap, smoothing, refit):
     """{set: (sequences, starts, labels)}, sensors scaled by operating condition."""
-    splits = load("cmapss", data_dir)
+    splits = load("cmapss", data_dir, validation=0 if refit else None)
     moving = splits.train["sensors"].std(0) > 1e-6 * np.abs(splits.train["sensors"]).mean(0)
     splits, *_ = series.standardize(splits, "sensors", by="condition")
 
-    def part(columns):
-        return dict(columns, sensors=columns["sensors"][:, moving])
+    def cut(name, **options):
+        columns = getattr(splits, name)
+        sensors = columns["sensors"][:, moving]
+        if smoothing:
+            running = series.smoothed(sensors, columns["unit"], smoothing)
+            sensors = np.concatenate([sensors, running], axis=1)
+        return windows.unit_windows(dict(columns, sensors=sensors), window, **options)
 
-    cut = functools.partial(windows.unit_windows, window=window, cap=cap)
     return {
-        "train": cut(part(splits.train)),
-        "validation": cut(part(splits.validation)),
-        "test": cut(part(splits.test), last_only=True),
-        "test_uncapped": windows.unit_windows(part(splits.test), window, last_only=True),
+        "train": cut("train", cap=cap),
+        **({} if refit else {"validation": cut("validation", cap=cap)}),
+        "test": cut("test", cap=cap, last_only=True),
+        "test_uncapped": cut("test", last_only=True),
     }
 
 
-def jitter(noise, offset):
-    """Training windows with noise on every value, and one offset for each sensor."""
-
-    def transform(key, batch):
-        x = batch["window"]
-        every = jax.random.normal(jax.random.fold_in(key, 0), x.shape)
-        each = jax.random.normal(jax.random.fold_in(key, 1), (x.shape[0], 1, x.shape[2]))
-        return {**batch, "window": x + noise * every + offset * each}
-
-    return transform
-
-
 def build(config: Config) -> dl.Experiment:
-    parts = prepare(config.data_dir, config.window, config.cap)
+    parts = prepare(config.data_dir, config.window, config.cap, config.smoothing, config.refit)
     fields = (Field("window", "sensors", 0, config.window),)
     arrays, starts, labels = parts["train"]
     train = windows.train_windows(
@@ -120,27 +117,27 @@ def build(config: Config) -> dl.Experiment:
 
     def views(variables):
         """Truth and prediction over the lives of six held-out engines."""
-        from matplotlib.figure import Figure
-
-        found, held = said(variables, "validation"), parts["validation"][2]
-        figure = Figure(figsize=(11, 5), layout="constrained")
-        for place, unit in enumerate(np.unique(held["unit"])[:6], 1):
-            axes, rows = figure.add_subplot(2, 3, place), held["unit"] == unit
-            axes.plot(held["rul"][rows], color="black", lw=1, label="truth")
-            axes.plot(found[rows], lw=1, label="prediction")
-            axes.set_title(f"engine {unit}", fontsize="small")
-        axes.legend(fontsize="x-small")
-        return {"engines": figure}
+        if config.refit:
+            return {}
+        truth, found = parts["validation"][2], said(variables, "validation")
+        panels = {
+            f"engine {unit}": {
+                "truth": truth["rul"][truth["unit"] == unit],
+                "prediction": found[truth["unit"] == unit],
+            }
+            for unit in np.unique(truth["unit"])[:6]
+        }
+        return {"engines": pictures.lines(panels)}
 
     return dl.Experiment(
-        task=dl.augmented(task, jitter(config.noise, config.offset)),
+        task=dl.augmented(task, augment.jitter(config.noise, config.offset)),
         data=train,
         optimizer=dl.optimizer("adamw", rate, weight_decay=config.weight_decay, clip=1.0),
         steps=steps,
         seed=config.seed,
-        evals={"validation": sets["validation"]},
+        evals={} if config.refit else {"validation": sets["validation"]},
         tests={name: sets[name] for name in ("test", "test_uncapped")},
-        select="-validation/rmse",
+        select=None if config.refit else "-validation/rmse",
         ema=config.ema,
         measure=measure,
         views=views,

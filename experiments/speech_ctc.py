@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import dl
@@ -29,7 +28,7 @@ from dl.models.speech import (
     SpeechRecognizer,
     StackedEncoders,
 )
-from dl.tasks.ctc import ctc, greedy_decode, prefix_beam_decode, spell, word_error
+from dl.tasks.ctc import ctc, decode, spell, word_error
 from dl.training.predictions import predict_all
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -103,26 +102,18 @@ def build(config: Config) -> dl.Experiment:
     def decoded(variables, name, beam):
         """(true strings, recognised strings) of a set."""
         logits, frames = predict_all(predict, variables, sets[name], ("waveform", "length"))
-        if beam > 1:
-            each = [decode(row[:count], beam) for row, count in zip(logits, frames, strict=True)]
-        else:
-            each = np.asarray(greedy_decode(jnp.asarray(logits), jnp.asarray(frames))).tolist()
-        truth = [spell(row, WORDS) for row in parts[name]["label"]]
-        return truth, [spell(row, WORDS) for row in each]
+        both = parts[name]["label"], decode(logits, frames, beam)
+        return [[spell(row, WORDS) for row in rows] for rows in both]
 
     def measure(variables, name):  # the beam is slow, so it is for the end alone
-        return (
-            {"word_error": word_error(*decoded(variables, name, config.beam))}
-            if name == "test"
-            else {}
-        )
+        beam = config.beam
+        return {"word_error": word_error(*decoded(variables, name, beam))} if name == "test" else {}
 
     def views(variables):
-        pairs = zip(*decoded(variables, "validation", 1), strict=True)
-        lines = (f"{'  ' if a == b else '* '}{a}\n  {b}" for a, b in list(pairs)[:20])
-        return {
-            "strings": "truth, then what was recognised (* where they differ)\n" + "\n".join(lines)
-        }
+        pairs = list(zip(*decoded(variables, "validation", 1), strict=True))[:20]
+        lines = ["truth, then what was recognised (* where they differ)"]
+        lines += [f"{'  ' if a == b else '* '}{a}\n  {b}" for a, b in pairs]
+        return {"strings": "\n".join(lines)}
 
     return dl.Experiment(
         task=dl.augmented(task, join_recordings(config.most, config.samples)),
@@ -139,11 +130,6 @@ def build(config: Config) -> dl.Experiment:
     )
 
 
-def decode(logits, beam: int) -> list[int]:
-    """The likeliest tokens of one recording's logits ``[time, 1 + tokens]``."""
-    return prefix_beam_decode(np.asarray(jax.nn.log_softmax(logits)), beam)[0][0]
-
-
 def transcribe(folder: str, *files: str) -> None:
     """Print what a trained run hears in each wav file (16-bit, 8 kHz)."""
     if not files:
@@ -155,7 +141,7 @@ def transcribe(folder: str, *files: str) -> None:
             raise dl.UserError(f"{file} has {rate} Hz: convert it to {RATE} Hz")
         recording = {"waveform": samples[None], "length": np.array([len(samples)], np.int32)}
         logits, frames = run.predict(recording)
-        print(f"{file}: {spell(decode(logits[0, : int(frames[0])], 16), WORDS)}")
+        print(f"{file}: {spell(decode(logits, frames, 16)[0], WORDS)}")
 
 
 if __name__ == "__main__":

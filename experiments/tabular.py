@@ -6,22 +6,21 @@ Data: adult (official split); german, mammography and pima (five stratified fold
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Literal
 
 import jax
 import numpy as np
 
 import dl
-from dl.data import Info, load, load_table, tables
+from dl.data import load, load_table, tables
 from dl.data.batches import eval_batches, train_batches
 from dl.models import tabular as models
 from dl.report import pictures
 from dl.tasks.tabular import (
     COLUMNS,
-    binary_scores,
     fit_temperature,
     reliability,
+    scores,
     tabular_classification,
     tabular_regression,
     unweighted,
@@ -65,36 +64,26 @@ class Config:
 
 @functools.cache
 def prepare(data, data_dir, csv, target, fold):
-    """(table, splits) before any scaling."""
+    """The parts before any scaling."""
     if csv is None and data == "adult":
-        splits = load("adult", data_dir)
-        return splits
-    if csv is None:
-        table, info = load_table(data, data_dir)
-    else:
-        table = tables.read_table(csv, target)
+        return load("adult", data_dir)
+    table, info = tables.own_table(csv, target) if csv else load_table(data, data_dir)
+    if csv:
         print(tables.summary(table))
-        info = Info(Path(csv).stem, Path(csv).name, "the user's", "", "table", "", table.classes)
     return tables.cross_validation(table, info, fold)
 
 
 @functools.cache
-def scaled(data, data_dir, csv, target, fold, scaling):
-    return tables.numerical_features(prepare(data, data_dir, csv, target, fold), scaling)
+def scaled(scaling, *key):
+    return tables.numerical_features(prepare(*key), scaling)
 
 
 @functools.cache
-def trees_of(data, data_dir, csv, target, fold):
-    splits = prepare(data, data_dir, csv, target, fold)
-    return boosted_trees(splits.train, splits.validation, len(splits.info.classes))
-
-
-def scores_of(label, said) -> dict[str, float]:
-    """Scores of probabilities ``[rows, classes]``, or of numbers ``[rows]``."""
-    if said.ndim == 1:
-        return {"mse": float(np.mean((said - label) ** 2))}
-    scores = binary_scores(label, said[:, 1]) if said.shape[1] == 2 else {}
-    return {"accuracy": float(np.mean(said.argmax(1) == label)), **scores}
+def trees_of(*key):
+    """{set: predictions of boosted trees}."""
+    splits = prepare(*key)
+    trees = boosted_trees(splits.train, splits.validation, len(splits.info.classes))
+    return {n: tree_predictions(trees, getattr(splits, n)) for n in ("validation", "test")}
 
 
 def network(config: Config, splits: dl.data.Splits, outputs: int):
@@ -116,9 +105,8 @@ def network(config: Config, splits: dl.data.Splits, outputs: int):
 
 def build(config: Config) -> dl.Experiment:
     key = (config.data, config.data_dir, config.csv, config.target, config.fold)
-    raw, splits = prepare(*key), scaled(*key, config.scaling)
-    classes, label = len(splits.info.classes), splits.train["label"]
-    weights = None
+    raw, splits = prepare(*key), scaled(config.scaling, *key)
+    classes, label, weights = len(splits.info.classes), splits.train["label"], None
     if classes:
         weights = tables.class_weights(label, classes) if config.balanced else None
         task = tabular_classification(network(config, splits, classes), class_weights=weights)
@@ -132,35 +120,32 @@ def build(config: Config) -> dl.Experiment:
     rate = dl.schedule("cosine", config.learning_rate, steps, warmup=steps // config.epochs)
     predict = jax.jit(task.predict)
 
-    def logits(variables, name):
+    def said(variables, name, temperature=1.0):
+        """Probabilities of one set's classes, or numbers."""
         outputs = predict_all(predict, variables, sets[name], COLUMNS)
-        return outputs if weights is None else np.asarray(unweighted(outputs, weights))
-
-    def said(variables, name):
-        outputs = logits(variables, name)
-        return outputs if outputs.ndim == 1 else np.asarray(jax.nn.softmax(outputs))
+        if not classes:
+            return outputs
+        return np.asarray(jax.nn.softmax(np.asarray(unweighted(outputs, weights)) / temperature))
 
     def measure(variables, name):
         truth = getattr(raw, name)["label"]
-        scores = scores_of(truth, said(variables, name))
+        found = scores(truth, said(variables, name))
         if classes == 2:  # calibrated by one number, fitted to the validation rows
-            held = logits(variables, "validation")
-            heat = fit_temperature(held, raw.validation["label"])
-            calm = np.asarray(jax.nn.softmax(logits(variables, name) / heat))
-            scores["ece_tempered"] = binary_scores(truth, calm[:, 1])["ece"]
-        if config.trees:
-            trees = scores_of(truth, tree_predictions(trees_of(*key), getattr(raw, name)))
-            scores |= {f"trees_{metric}": value for metric, value in trees.items()}
-        return scores
+            held = predict_all(predict, variables, sets["validation"], COLUMNS)
+            heat = fit_temperature(unweighted(held, weights), raw.validation["label"])
+            calm = said(variables, name, heat)
+            found["ece_tempered"] = scores(truth, calm)["ece"]
+        trees = scores(truth, trees_of(*key)[name]) if config.trees else {}
+        return found | {f"trees_{metric}": value for metric, value in trees.items()}
 
     def views(variables):
         if classes != 2:
             return {}
-        truth = raw.validation["label"]
-        curves = {"network": reliability(said(variables, "validation")[:, 1], truth)}
+        curves = {"network": said(variables, "validation")}
         if config.trees:
-            trees = tree_predictions(trees_of(*key), raw.validation)[:, 1]
-            curves["trees"] = reliability(trees, truth)
+            curves["trees"] = trees_of(*key)["validation"]
+        truth = raw.validation["label"]
+        curves = {name: reliability(p[:, 1], truth) for name, p in curves.items()}
         return {"reliability": pictures.reliability(curves, splits.info.title)}
 
     return dl.Experiment(

@@ -204,3 +204,20 @@ def chance(transform: Transform, probability) -> Transform:
         return {name: pick(changed[name], batch[name]) for name in batch}
 
     return sometimes
+
+
+def jitter(noise, offset, name: str = "window") -> Transform:
+    """Windows ``batch[name] [batch, time, variables]`` with normal noise of that standard deviation on
+    every value, and one ``offset`` for each variable, as no two instruments agree."""
+
+    def transform(key, batch):
+        x = batch[name]
+
+        def normal(place, shape):
+            keys = example_keys(jax.random.fold_in(key, place), len(x))
+            return jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
+
+        every, each = normal(0, x.shape[1:]), normal(1, (1, x.shape[2]))
+        return {**batch, name: x + noise * every + offset * each}
+
+    return transform

@@ -73,6 +73,24 @@ def standardize(
     return Splits(*parts, splits.info), mean, deviation
 
 
+def smoothed(values: np.ndarray, group: np.ndarray, decay: float) -> np.ndarray:
+    """The running average of each value and those before it in its group, float32: weight ``1 - decay``
+    for the newest, nothing from the future.
+
+    Args:
+      values: ``[rows, variables]``; group: ``[rows]``, each group (an engine, say) in one piece.
+    """
+    from scipy.signal import lfilter
+
+    result = np.empty(values.shape, np.float32)
+    for name in np.unique(group):
+        rows = np.flatnonzero(group == name)
+        part = values[rows]
+        start = decay * part[:1]  # as if the first value had stood for ever
+        result[rows] = lfilter([1 - decay], [1, -decay], part, axis=0, zi=start)[0]
+    return result
+
+
 def _read_ett(paths, info, validation, seed) -> Splits:
     (path,) = paths.values()
     names, times, values = read_csv_series(read(path), path.name)

@@ -239,6 +239,12 @@ def summary(table: Table) -> str:
     return "\n".join(lines)
 
 
+def own_table(path: str | os.PathLike, target: str) -> tuple[Table, Info]:
+    """A csv file of the user's own, by :func:`read_table`, with what there is to say about it."""
+    table, name = read_table(path, target), Path(path)
+    return table, Info(name.stem, name.name, "the user's", "", "table", "", table.classes)
+
+
 def split(table: Table, info: Info, train, validation, test) -> Splits:
     """``table`` cut at those row indices (any may be empty). A category the training rows never show
     becomes 0, as a missing cell is: nothing could be learned of it."""

@@ -57,6 +57,17 @@ def forecasts(
     return figure
 
 
+def lines(panels: dict[str, dict[str, np.ndarray]], columns: int = 3) -> Any:
+    """Curves by name in panels by title, the first of each panel black (the truth, say)."""
+    figure, places = _panels(len(panels), columns, (3.7, 2.5))
+    for axes, (title, curves) in zip(places, panels.items(), strict=True):
+        for number, (name, values) in enumerate(curves.items()):
+            axes.plot(values, lw=1, color=None if number else "black", label=name)
+        axes.set_title(title, fontsize="small")
+    places[-1].legend(fontsize="x-small")
+    return figure
+
+
 def detected(
     images: np.ndarray,
     found: tuple[np.ndarray, np.ndarray, np.ndarray],

@@ -138,6 +138,19 @@ def prefix_beam_decode(
     return [(list(string), float(add(*scores))) for string, scores in beams.items()]
 
 
+def decode(logits: np.ndarray, frames: np.ndarray, beam: int = 1) -> list[list[int]]:
+    """The tokens of each recording: by :func:`greedy_decode` for a ``beam`` of 1, else by
+    :func:`prefix_beam_decode`.
+
+    Logits ``[batch, time, 1 + tokens]`` of which the first ``frames [batch]`` are real.
+    """
+    if beam == 1:
+        said = np.asarray(greedy_decode(jnp.asarray(logits), jnp.asarray(frames)))
+        return [row[row >= 0].tolist() for row in said]
+    sure = [np.asarray(jax.nn.log_softmax(row[:n])) for row, n in zip(logits, frames, strict=True)]
+    return [prefix_beam_decode(row, beam)[0][0] for row in sure]
+
+
 def spell(tokens: Sequence[int], names: Sequence[str]) -> str:
     """Tokens (-1 is padding) as words with spaces between them."""
     return " ".join(names[token] for token in tokens if token >= 0)

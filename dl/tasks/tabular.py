@@ -81,12 +81,12 @@ def tabular_regression(model: nn.Module, **options) -> Task:
     return regression(_OneColumn(model), inputs=COLUMNS, arguments=_arguments, **options)
 
 
-def unweighted(logits: jax.Array, class_weights: ArrayLike) -> jax.Array:
+def unweighted(logits: jax.Array, class_weights: ArrayLike | None) -> jax.Array:
     """Logits ``[..., classes]`` of a model trained with ``class_weights``, as without them.
 
     Weights multiply the odds that a fitted model gives, so dividing by them mends the probabilities.
     """
-    return logits - jnp.log(jnp.asarray(class_weights))
+    return logits if class_weights is None else logits - jnp.log(jnp.asarray(class_weights))
 
 
 def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
@@ -137,3 +137,15 @@ def binary_scores(label: np.ndarray, probability: np.ndarray, bins: int = 10) ->
         "average_precision": float(average_precision_score(label, probability)),
         "ece": float((np.abs(said - came)[used] * count[used]).sum() / count.sum()),
     }
+
+
+def scores(label: np.ndarray, said: np.ndarray) -> dict[str, float]:
+    """What predictions of all rows together are worth.
+
+    ``said``: probabilities ``[rows, classes]`` give ``accuracy`` and, of two classes,
+    :func:`binary_scores`; numbers ``[rows]`` give ``mse``.
+    """
+    if said.ndim == 1:
+        return {"mse": float(np.mean((said - label) ** 2))}
+    binary = binary_scores(label, said[:, 1]) if said.shape[1] == 2 else {}
+    return {"accuracy": float(np.mean(said.argmax(1) == label)), **binary}

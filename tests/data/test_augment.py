@@ -150,3 +150,15 @@ def test_an_augmented_task_trains_on_changed_and_evaluates_plain_pictures():
     plain = float(IMAGES.astype(np.float32).sum())
     assert float(noisy.loss({}, BATCH, KEY)[0]) < plain
     np.testing.assert_array_equal(noisy.evaluate({}, BATCH), IMAGES)
+
+
+def test_window_jitter_has_its_size_and_one_offset_a_variable():
+    windows = {"window": jnp.zeros((400, 5, 3))}
+    np.testing.assert_array_equal(augment.jitter(0.0, 0.0)(KEY, windows)["window"], 0)
+    noisy = augment.jitter(0.5, 0.0)(KEY, windows)["window"]
+    assert float(noisy.std()) == pytest.approx(0.5, rel=0.05)
+    moved = augment.jitter(0.0, 2.0)(KEY, windows)["window"]
+    np.testing.assert_array_equal(moved, jnp.broadcast_to(moved[:, :1], moved.shape))
+    assert float(moved[:, 0].std()) == pytest.approx(2.0, rel=0.1)
+    again = augment.jitter(0.5, 2.0)(KEY, {"window": windows["window"][:7]})["window"]
+    np.testing.assert_array_equal(again, augment.jitter(0.5, 2.0)(KEY, windows)["window"][:7])

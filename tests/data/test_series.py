@@ -5,7 +5,7 @@ import pytest
 
 import dl.data
 from dl.core.errors import UserError
-from dl.data.series import pad_series, read_csv_series, standardize
+from dl.data.series import pad_series, read_csv_series, smoothed, standardize
 from dl.data.splits import Info, Splits
 
 INFO = Info("x", "x", "x", "x", "x", "x")
@@ -96,3 +96,14 @@ def test_engines_run_to_failure_or_to_their_published_end(data_dir):
     last = np.flatnonzero(np.append(np.diff(test["unit"]) != 0, True))
     assert test["rul"][last][:3].tolist() == [112, 98, 69]
     assert (test["rul"][last - 1] == test["rul"][last] + 1).all()
+
+
+def test_smoothing_looks_back_only_and_keeps_groups_apart():
+    values = np.random.default_rng(0).normal(size=(12, 2))
+    unit = np.repeat([3, 1], [7, 5])
+    found = smoothed(values, unit, 0.75)
+    expected = np.array(values[[0, 7]]).repeat([7, 5], axis=0)
+    for row in range(12):
+        if row not in (0, 7):
+            expected[row] = 0.75 * expected[row - 1] + 0.25 * values[row]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

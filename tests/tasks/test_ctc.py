@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from dl.core.metrics import compute, merge
 from dl.models.audio import speech_features
 from dl.models.speech import BiLSTMEncoder, SpeechClassifier, SpeechRecognizer
-from dl.tasks.ctc import ctc, edit_distance, greedy_decode, prefix_beam_decode, spell, word_error
+from dl.tasks.ctc import (
+    ctc,
+    decode,
+    edit_distance,
+    greedy_decode,
+    prefix_beam_decode,
+    spell,
+    word_error,
+)
 from dl.tasks.speech import speech_classification
 
 RNG = np.random.default_rng(0)
@@ -81,6 +89,15 @@ def test_greedy_on_one_hot_is_the_collapsed_path(path, frames):
     said = greedy_decode(logits, jnp.array([frames]))[0]
     assert tuple(int(t) for t in said if t >= 0) == collapse(path[:frames])
     assert (np.diff((np.asarray(said) >= 0).astype(int)) <= 0).all()  # padding only at the end
+
+
+def test_decoding_of_many_reads_real_frames_alone():
+    logits = np.random.default_rng(0).normal(size=(3, 6, 4)).astype(np.float32) * 5
+    frames = np.array([6, 2, 4])
+    cut = [decode(logits[i : i + 1, :n], frames[i : i + 1])[0] for i, n in enumerate(frames)]
+    assert decode(logits, frames) == cut
+    sure = [np.asarray(jax.nn.log_softmax(logits[i, :n])) for i, n in enumerate(frames)]
+    assert decode(logits, frames, beam=8) == [prefix_beam_decode(row, 8)[0][0] for row in sure]
 
 
 @settings(max_examples=10, deadline=None)

@@ -90,6 +90,8 @@ def test_median_pinball_is_the_absolute_error():
 
 def test_seasonal_naive_repeats_the_last_period():
     assert f.seasonal_naive(jnp.arange(10), 7, 3).tolist() == [7, 8, 9, 7, 8, 9, 7]
+    columns = jnp.stack([jnp.arange(10)] * 2, 1)[None]
+    assert f.seasonal_naive(columns, 4, 3, axis=1)[0, :, 1].tolist() == [7, 8, 9, 7]
 
 
 def test_m4_scores_by_hand():
@@ -116,3 +118,13 @@ def test_smape_and_mase_do_not_depend_on_the_unit(unit):
     a, b = np.abs(BATCH["past"][0, :8, 0]) + 0.1, np.abs(BATCH["future"][0, :, 0]) + 0.1
     assert f.smape(unit * a, unit * b) == pytest.approx(float(f.smape(a, b)), rel=1e-4)
     assert f.mase(unit * a, unit * b, unit) == pytest.approx(float(f.mase(a, b, 1.0)), rel=1e-4)
+
+
+def test_point_scores_are_the_means_over_values_or_over_series():
+    forecast, future = np.asarray(BATCH["past"][:, :8]), np.asarray(BATCH["future"])
+    scores = f.point_scores(forecast, future)
+    assert scores["mse"] == pytest.approx(np.square(forecast - future).mean(), rel=1e-5)
+    each = f.mase(forecast[..., 0], future[..., 0], np.arange(1.0, 7.0))
+    scores = f.point_scores(forecast[..., 0], future[..., 0], np.arange(1.0, 7.0))
+    assert scores["mase"] == pytest.approx(float(each.mean()))
+    assert set(scores) == {"smape", "mase"}
