@@ -22,8 +22,9 @@ from dl.models.gan import GAN, Discriminator, Generator
 from dl.models.layers import Dropout
 from dl.tasks.adversarial import adversarial, hinge, non_saturating, players, wasserstein
 from dl.tasks.classification import classification, unit_range
-from dl.tasks.frechet import frechet_distance
+from dl.tasks.frechet import class_coverage, frechet_distance
 from dl.training.fitted import fitted
+from dl.training.predictions import in_pieces
 
 OBJECTIVES = {"non_saturating": non_saturating, "hinge": hinge, "wasserstein": wasserstein}
 
@@ -63,7 +64,7 @@ class Config:
 
 @functools.cache
 def judge(data: str, data_dir: str | None, epochs: int):
-    """``pictures in -1..1 -> (features [n, 64], classes [n])`` by a classifier trained once, its digest."""
+    """``pictures in -1..1 -> (features [n, 64], classes [n])`` of a classifier trained once, its digest."""
     train = train_batches(load(data, data_dir).train, 128)
     model = CNN(int(train.arrays["label"].max()) + 1, (16, 32, 64))
     steps = max(1, epochs * train.size // train.batch_size)
@@ -76,11 +77,7 @@ def judge(data: str, data_dir: str | None, epochs: int):
         logits, seen = model.apply(variables, pictures, capture_intermediates=pooled)
         return jax.tree.leaves(seen)[0], logits.argmax(-1)
 
-    def looks(pictures):
-        parts = [look(part) for part in np.array_split(pictures, 10)]
-        return [np.concatenate(part) for part in zip(*parts, strict=True)]
-
-    return looks, digest(variables)
+    return functools.partial(in_pieces, look), digest(variables)
 
 
 @functools.cache
@@ -111,16 +108,14 @@ def build(config: Config) -> dl.Experiment:
 
     def measure(variables, name):
         count = min(config.samples, len(getattr(splits, name)["image"]))
-        noise = np.asarray(model.noise(jax.random.key(1), count))
-        fake = [np.asarray(generate(variables, part)) for part in np.array_split(noise, 10)]
-        features, classes = judge(*judged)[0](np.concatenate(fake))
+        noise = model.noise(jax.random.key(1), count)
+        fake = in_pieces(functools.partial(generate, variables), noise)
+        features, classes = judge(*judged)[0](fake)
         held_out = real(*judged, name, count)
-        shares = np.bincount(classes, minlength=len(splits.info.classes)) / count
         return {
             "frechet": frechet_distance(features, held_out),
             "frechet_floor": frechet_distance(real(*judged, "train", count), held_out),
-            "classes": float((shares > 0.01).sum()),
-            "rarest_class": float(shares.min()),
+            **class_coverage(classes, len(splits.info.classes)),
         }
 
     def views(variables):

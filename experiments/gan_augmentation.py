@@ -9,7 +9,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import dl
@@ -21,6 +20,7 @@ from dl.models.gan import GAN, Discriminator, Generator
 from dl.tasks.adversarial import adversarial, hinge, players
 from dl.tasks.classification import classification
 from dl.training.fitted import fitted
+from dl.training.predictions import in_pieces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +77,9 @@ def training_set(plain: Config):
     seen = few
     if plain.unlabelled:
         first = classifier(few, classes, plain, plain.choice)
-        guess = jax.jit(first.task.predict)
-        variables, image = fitted(first), splits.train["image"]
-        parts = [guess(variables, part).argmax(-1) for part in np.array_split(image, 20)]
-        labels = np.concatenate(parts).astype(np.int32)
+        guess = functools.partial(jax.jit(first.task.predict), fitted(first))
+        image = splits.train["image"]
+        labels = in_pieces(guess, image, pieces=20).argmax(-1).astype(np.int32)
         labels[rows] = few["label"]
         seen = {"image": image, "label": labels}
 
@@ -93,14 +92,9 @@ def training_set(plain: Config):
     gan = dl.Experiment(task, data, players(rate, rate), plain.gan_steps, plain.choice, ema=0.999)
     variables, draw = fitted(gan), jax.jit(task.predict)
     noise = model.noise(jax.random.key(plain.choice), plain.generated)
-    wanted = jnp.arange(plain.generated, dtype=jnp.int32) % classes
-    image = np.concatenate(
-        [
-            draw(variables, part)
-            for part in zip(*(jnp.array_split(x, 10) for x in (noise, wanted)), strict=True)
-        ]
-    )
-    drawn = {"image": np.uint8(np.round(image * 127.5 + 127.5)), "label": np.asarray(wanted)}
+    wanted = np.arange(plain.generated, dtype=np.int32) % classes
+    image = in_pieces(lambda *inputs: draw(variables, inputs), noise, wanted)
+    drawn = {"image": np.uint8(np.round(image * 127.5 + 127.5)), "label": wanted}
     return {name: np.concatenate([few[name], drawn[name]]) for name in few}
 
 

@@ -55,7 +55,7 @@ class UNet(nn.Module):
         return depth_to_space(Dense(self.classes * self.patch**2)(x), self.patch)
 
 
-def depth_to_space(x, side: int):
+def depth_to_space(x, side: int = 2):
     """``[batch, height, width, side**2 * channels]`` to ``[batch, side * height, side * width, channels]``."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height, width, side, side, channels // side**2)

@@ -22,3 +22,10 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     overlap = np.sqrt(np.maximum(middle, 0.0)).sum()
     means = np.square(a.mean(0) - b.mean(0)).sum()
     return float(means + np.trace(first) + np.trace(second) - 2.0 * overlap)
+
+
+def class_coverage(classes: np.ndarray, count: int) -> dict[str, float]:
+    """Whether generated examples, classified as ``classes [rows]``, cover all ``count`` classes: the
+    number of ``classes`` with more than one in a hundred, and the share of the ``rarest_class``."""
+    shares = np.bincount(classes, minlength=count) / len(classes)
+    return {"classes": float((shares > 0.01).sum()), "rarest_class": float(shares.min())}

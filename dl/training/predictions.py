@@ -38,3 +38,11 @@ def predict_all(
 def column(batches: Batches, name: str) -> np.ndarray:
     """One column of every example of an evaluation set, in order, on the host: ``[examples, ...]``."""
     return predict_all(lambda _, value: value, None, batches, name)
+
+
+def in_pieces(f: Callable[..., Any], *arrays: Any, pieces: int = 10) -> Any:
+    """``f(*arrays)``, a piece of the rows at a time, for what would take too much memory at once: leaves
+    ``[rows, ...]`` on the host."""
+    parts = zip(*(np.array_split(array, pieces) for array in arrays), strict=True)
+    found = [jax.device_get(f(*part)) for part in parts]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
