@@ -80,10 +80,9 @@ def windows_of(data, data_dir, look_back, horizon, batch_size, seed):
 
 
 @functools.cache
-def known(*key):
+def known(data, data_dir, look_back, horizon):
     """{set: past, future, and the forecasts of rivals}: seasonal naive, and linear in closed form."""
-    data, _, _, horizon = key
-    train, sets = windows_of(*key, batch_size=1, seed=0)
+    train, sets = windows_of(data, data_dir, look_back, horizon, 1, 0)
     ordered = windows.eval_windows(
         train.arrays, train.fields, 4096, starts=train.starts, labels=train.labels
     )
@@ -152,11 +151,11 @@ def build(config: Config) -> dl.Experiment:
     def views(variables):
         past, truth, others = known(*key)["validation"]
         rows = np.linspace(0, len(past) - 1, 4).astype(int)
-        drawn = past[rows], truth[rows], np.asarray(predict(variables, past[rows]))
+        forecast = np.asarray(predict(variables, past[rows]))
+        drawn = [past[rows], truth[rows], forecast, others["naive"][rows]]
         if not panel:  # of several variables the last, ETT's oil temperature
             drawn = [values[:, :, -1] for values in drawn]
-        naive = others["naive"][rows] if panel else others["naive"][rows, :, -1]
-        return {"forecast": pictures.forecasts(*drawn, baseline=naive)}
+        return {"forecast": pictures.forecasts(*drawn)}
 
     return dl.Experiment(
         task=task,

@@ -83,7 +83,7 @@ class Symmetrized(nn.Module):
     def __call__(self, x, *, train: bool = False):
         if train or self.count == 1:
             return self.network(x, train=train)
-        total = 0.0
+        total = jnp.zeros(())
         for turns, flip in [(t, f) for t in (0, 2, 1, 3) for f in (False, True)][: self.count]:
             seen = jnp.rot90(jnp.flip(x, 2) if flip else x, turns, (1, 2))
             said = nn.log_softmax(self.network(seen).astype(jnp.float32))

@@ -112,37 +112,40 @@ def pinball(prediction: jax.Array, target: jax.Array, level: ArrayLike) -> jax.A
     return 2.0 * jnp.maximum(level * short, (level - 1.0) * short)
 
 
-def seasonal_naive(history: jax.Array, horizon: int, period: int, axis: int = -1) -> jax.Array:
+def seasonal_naive(history: ArrayLike, horizon: int, period: int, axis: int = -1) -> jax.Array:
     """The last ``period`` values of ``history`` over and over: ``[..., time]`` to ``[..., horizon]``, or
     so along another ``axis``."""
     places = jnp.arange(horizon) % period - period
-    return jnp.take(history, places, axis=axis)
+    return jnp.take(jnp.asarray(history), places, axis=axis)
 
 
-def smape(forecast: jax.Array, future: jax.Array) -> jax.Array:
+def smape(forecast: ArrayLike, future: ArrayLike) -> jax.Array:
     """Symmetric mean absolute percentage error, in percent, of each series: ``[..., horizon]`` to
     ``[...]``, ``mean 200 |y - f| / (|y| + |f|)`` as the M4 competition counts it (Makridakis et al.
     2020). The competition's figure is the mean over series. 0 where both are 0."""
+    forecast, future = jnp.asarray(forecast), jnp.asarray(future)
     size = jnp.abs(future) + jnp.abs(forecast)
     return (200.0 * jnp.abs(future - forecast) / jnp.where(size > 0, size, 1.0)).mean(-1)
 
 
-def naive_error(history: jax.Array, period: int, length: jax.Array | None = None) -> jax.Array:
+def naive_error(history: ArrayLike, period: int, length: ArrayLike | None = None) -> jax.Array:
     """In-sample mean absolute error of the seasonal naive forecast, ``[..., time]`` to ``[...]``.
 
     ``length [...]``: how many values of each series are real; what follows may hold anything.
     """
+    history = jnp.asarray(history)
     errors = jnp.abs(history[..., period:] - history[..., :-period])
     if length is None:
         return errors.mean(-1)
+    length = jnp.asarray(length)
     real = jnp.arange(errors.shape[-1]) < length[..., None] - period
     return jnp.where(real, errors, 0.0).sum(-1) / (length - period)
 
 
-def mase(forecast: jax.Array, future: jax.Array, naive: ArrayLike) -> jax.Array:
+def mase(forecast: ArrayLike, future: ArrayLike, naive: ArrayLike) -> jax.Array:
     """Mean absolute scaled error of each series (Hyndman & Koehler 2006), ``[..., horizon]`` to
     ``[...]``; ``naive [...]`` is :func:`naive_error` of the series before (period 24 for M4 hourly)."""
-    return jnp.abs(future - forecast).mean(-1) / naive
+    return jnp.abs(jnp.asarray(future) - forecast).mean(-1) / naive
 
 
 def point_scores(

@@ -89,7 +89,7 @@ def unweighted(logits: jax.Array, class_weights: ArrayLike | None) -> jax.Array:
     return logits if class_weights is None else logits - jnp.log(jnp.asarray(class_weights))
 
 
-def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
+def fit_temperature(logits: ArrayLike, label: np.ndarray) -> float:
     """The ``t`` for which ``softmax(logits / t)`` has the least cross-entropy on validation rows:
     logits ``[rows, classes]``, label ``[rows]`` (Guo et al. 2017, "On calibration of modern neural
     networks")."""
