@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from rich.progress import track
 
 from dl.cli import parse
 from dl.core.errors import UserError, unknown
@@ -146,6 +147,38 @@ def export(
     print(f"\nWhere jax and flatbuffers are, it is loaded by\n\n{done.snippet}\n")
 
 
+def report(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    output: Path | None = None,
+    inspect: int = 3,
+) -> None:
+    """One self-contained HTML page of a run, or comparing several: curves, tables, pictures, layers.
+
+    Args:
+      runs: run folders, sweeps, or folders that hold them, such as runs/.
+      output: the file; by default report.html in the folder given, or in the one above several.
+      inspect: settings, best first, whose first run is rebuilt by its script for the confusion matrix
+        and the layers; 0 for none.
+    """
+    from dl.report.inspection import Inspection
+    from dl.report.inspection import inspect as look
+    from dl.report.records import find_runs, grouped
+    from dl.report.runs import default_file, write_page
+    from dl.training.run import open_run
+
+    found = find_runs(runs)
+    inside: dict[Path, Inspection | str] = {}
+    for setting in track(grouped(found)[:inspect], "looking into runs", disable=inspect < 1):
+        path = setting.runs[0].path
+        try:
+            opened = open_run(path)
+            inside[path] = look(opened.experiment, opened.state)
+        except UserError as error:
+            inside[path] = f"Not rebuilt: {error}"
+            print(f"{path.name} is shown without its layers: {error}", file=sys.stderr)
+    print(f"written: {write_page(found, inside, output or default_file(runs))}")
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_experiments,
     "data": data,
@@ -154,6 +187,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "replay": replay,
     "sweep": sweep,
     "export": export,
+    "report": report,
 }
 
 

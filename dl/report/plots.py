@@ -1,48 +1,94 @@
 """Curves and picture grids, drawn by matplotlib from what a run left on disk."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dl.report.records import Scalars, Setting, read_scalars
 
-def read_scalars(metrics: Path) -> dict[str, dict[str, np.ndarray]]:
-    """``{metric: {set: [n, 2] of (step, value)}}`` of a run's ``metrics.jsonl``."""
-    points: dict[str, dict[str, list]] = {}
-    for line in metrics.read_text().splitlines():
-        record = json.loads(line)
-        if record["event"] not in ("train", "eval"):
-            continue
-        for name, value in record["metrics"].items():
-            part, _, metric = name.partition("/")
-            if isinstance(value, int | float):
-                points.setdefault(metric, {}).setdefault(part, []).append((record["step"], value))
-    return {m: {s: np.array(p) for s, p in sets.items()} for m, sets in points.items()}
+# Told apart by most colour-blind readers, on a light ground and a dark one (after Okabe & Ito 2008).
+PALETTE = (
+    *("#2b7bba", "#e0791c", "#1f9d76", "#c2588f", "#7a68c9", "#b08d00"),
+    *("#3fa7d6", "#d1495b", "#6b7f2a", "#8a8a8a"),
+)
+
+CROWD = 4  # titles in one panel beyond which training lines only hide the others
+
+Lines = Sequence[tuple[str, Sequence[Scalars]]]  # a title and its runs, which differ by seed alone
 
 
 def curves(folders: Sequence[Path], titles: Sequence[str] | None = None) -> Any:
     """One panel a metric, one line a set (and a run), as a matplotlib figure."""
+    names = titles or [Path(folder).name for folder in folders]
+    found = [read_scalars(Path(folder) / "metrics.jsonl") for folder in folders]
+    return curve_figure([(name, [one]) for name, one in zip(names, found, strict=True)])
+
+
+def lines(settings: Sequence[Setting]) -> Lines:
+    """What the runs of each setting logged."""
+    return [(s.title, [read_scalars(r.path / "metrics.jsonl") for r in s.runs]) for s in settings]
+
+
+def curve_figure(found: Lines) -> Any:
+    """One panel a metric: the mean over each title's runs, and a band of one sd on either side."""
     from matplotlib.figure import Figure
 
-    runs = [read_scalars(Path(f) / "metrics.jsonl") for f in folders]
-    titles = titles or [Path(f).name for f in folders]
-    names = sorted({name for run in runs for name in run})
-    figure = Figure(figsize=(4.8 * max(len(names), 1), 3.6), layout="constrained")
+    names = metric_names(found)
+    columns = min(max(len(names), 1), 3)
+    rows = max(-(-len(names) // columns), 1)
+    figure = Figure(figsize=(4.8 * columns, 3.6 * rows), layout="constrained")
     for panel, name in enumerate(names, 1):
-        axes = figure.add_subplot(1, len(names), panel)
-        for title, run in zip(titles, runs, strict=True):
-            for part, points in run.get(name, {}).items():
-                label = part if len(runs) == 1 else f"{title} {part}"
-                axes.plot(
-                    points[:, 0], points[:, 1], label=label, marker="." if len(points) < 30 else ""
-                )
-        axes.set_xlabel("step")
-        axes.set_title(name)
-        axes.grid(alpha=0.3)
+        axes = figure.add_subplot(rows, columns, panel)
+        curve_panel(axes, name, found)
         axes.legend(fontsize="small")
     return figure
+
+
+def metric_names(found: Lines) -> list[str]:
+    """Every metric that any run logged."""
+    return sorted({name for _, runs in found for run in runs for name in run})
+
+
+def curve_panel(axes: Any, metric: str, found: Lines) -> None:
+    """Draw one metric of every title into ``axes``: with one title a colour is a set (train,
+    validation); with several it is a title, and training is the dotted line, left out of a crowd."""
+    several = len(found) > 1
+    for place, (title, runs) in enumerate(found):
+        sets = list(dict.fromkeys(name for run in runs for name in run.get(metric, {})))
+        for number, part in enumerate(sets):
+            step, values = common_steps(
+                [run[metric][part] for run in runs if part in run.get(metric, {})]
+            )
+            quiet = several and part == "train" and len(sets) > 1
+            if quiet and len(found) > CROWD:
+                continue
+            style = {
+                "color": PALETTE[(place if several else number) % len(PALETTE)],
+                "linestyle": ":" if quiet else "-",
+                "linewidth": 1.1 if quiet else 1.7,
+            }
+            mean = values.mean(0)
+            label = (title if not quiet and part == sets[-1] else None) if several else part
+            axes.plot(step, mean, label=label, marker="." if len(step) < 30 else "", **style)
+            if len(values) > 1:
+                sd = values.std(0, ddof=1)
+                band = 0.1 if quiet else 0.2
+                axes.fill_between(
+                    step, mean - sd, mean + sd, alpha=band, color=style["color"], lw=0
+                )
+    axes.set_xlabel("step")
+    axes.set_title(metric, loc="left", fontsize="medium", fontweight="bold")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def common_steps(points: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Runs' points ``[n, 2]`` of (step, value) at the steps that all have: ``[m]``, ``[runs, m]``."""
+    shared = sorted(set.intersection(*(set(p[:, 0]) for p in points)))
+    values = [dict(p) for p in points]
+    return np.array(shared), np.array([[v[step] for step in shared] for v in values])
 
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.ndarray:

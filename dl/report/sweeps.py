@@ -1,7 +1,8 @@
 """What a sweep found: a table with mean and standard deviation over seeds, and plots."""
 
-import html
+import functools
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dl.core.errors import UserError
-
-REPEATS = ("seed", "fold")  # fields that repeat a setting instead of changing it
+from dl.report.plots import PALETTE, curve_figure, lines
+from dl.report.records import ENDED_WELL, REPEATS, find_runs, grouped, mean_sd
 
 
 def read_lanes(folder: Path) -> list[dict[str, Any]]:
@@ -41,15 +42,8 @@ def settings(lanes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         group["lanes"].append(lane)
     for group in groups.values():
         results = [x["result"] for x in group["lanes"] if x["result"]]
-        good = [r for r in results if r["ended"] in ("done", "early", "halved")]
-        names = sorted(
-            {n for r in good for n, v in r["metrics"].items() if isinstance(v, float | int)}
-        )
-        group["metrics"] = {}
-        for name in names:
-            values = [r["metrics"][name] for r in good if name in r["metrics"]]
-            sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-            group["metrics"][name] = (float(np.mean(values)), sd, len(values))
+        good = [r for r in results if r["ended"] in ENDED_WELL]
+        group["metrics"] = mean_sd([r["metrics"] for r in good])
         picked = [r["selected"]["value"] for r in good if r["selected"]["value"] is not None]
         group["value"] = float(np.mean(picked)) if picked else float("nan")
         group["lost"] = [
@@ -106,83 +100,123 @@ def print_report(folder: Path, rows: int = 20) -> None:
 
 
 def write_report(folder: Path) -> list[Path]:
-    """``report.png`` and ``report.html`` in the sweep's folder."""
-    found = settings(read_lanes(folder))
-    picture = folder / "report.png"
-    figures(found).savefig(picture, dpi=120)
-    fields, metrics = _columns(found)
-    head = "".join(f"<th>{html.escape(n)}</th>" for n in [*fields, *metrics, "lanes"])
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in _cells(g, fields, metrics)) + "</tr>"
-        for g in found
-    )
-    import base64
+    """``report.png``, ``curves.png`` and ``report.html`` in the sweep's folder."""
+    from dl.report.page import Section, gallery, note, page, svg, table
+    from dl.report.runs import learning_curves
 
-    image = base64.b64encode(picture.read_bytes()).decode()
-    page = folder / "report.html"
-    page.write_text(
-        "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        "<style>body{font:15px system-ui;margin:2em}table{border-collapse:collapse}td,th{padding:.3em "
-        ".8em;border-bottom:1px solid #ddd;text-align:right}img{max-width:100%}</style>"
-        f"<title>{html.escape(folder.name)}</title><h1>{html.escape(folder.name)}</h1>"
-        f"<img src='data:image/png;base64,{image}'><table><tr>{head}</tr>{rows}</table>"
-    )
-    return [picture, page]
+    found = settings(read_lanes(folder))
+    runs = grouped(find_runs([folder / "lanes"]))
+    picture, drawn, file = (folder / n for n in ("report.png", "curves.png", "report.html"))
+    figures(found).savefig(picture, dpi=120)
+    curve_figure(lines(runs)).savefig(drawn, dpi=120)
+    fields, metrics = _columns(found)
+    panels = gallery(svg(figure, "the selected value") for figure in _panels(found))
+    rule = runs[0].runs[0].rule
+    words = f"Mean ± sd over seeds{f', best by {rule} first' if rule else ''}."
+    rows = [_cells(group, fields, metrics) for group in found]
+    sections = [
+        Section("Settings", note(words) + table([*fields, *metrics, "lanes"], rows, sortable=True)),
+        Section("Fields", note("The selected value; bands: one sd over the lanes.") + panels),
+        Section("Learning curves", learning_curves(runs)),
+    ]
+    lanes = sum(len(group["lanes"]) for group in found)
+    lead = f"{lanes} lanes of {len(found)} settings. One lane: dl report {folder}/lanes/LANE"
+    file.write_text(page(folder.name, lead, sections))
+    return [picture, drawn, file]
 
 
 def figures(found: list[dict[str, Any]]) -> Any:
     """The selected value against each field (seeds as points, their mean as a line), and all fields
     together as parallel coordinates."""
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
+    draw = _drawings(found)
+    figure = Figure(figsize=(4.6 * len(draw), 3.8), layout="constrained")
+    for place, panel in enumerate(draw, 1):
+        panel(figure.add_subplot(1, len(draw), place))
+    return figure
+
+
+def _panels(found: list[dict[str, Any]]) -> Iterator[Any]:
+    """The panels of :func:`figures`, a figure each."""
+    from matplotlib.figure import Figure
+
+    for panel in _drawings(found):
+        figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+        panel(figure.add_subplot())
+        yield figure
+
+
+def _drawings(found: list[dict[str, Any]]) -> list[Callable[[Any], None]]:
+    """What to draw into each panel's axes."""
     fields, _ = _columns(found)
-    panels = max(len(fields), 1) + (len(fields) > 1)
-    figure = Figure(figsize=(4.6 * panels, 3.8), layout="constrained")
     good = [g for g in found if np.isfinite(g["value"])]
-    for number, name in enumerate(fields or ["seed"], 1):
-        axes = figure.add_subplot(1, panels, number)
+    panels: list[Callable[[Any], None]] = []
+    for name in fields or ["seed"]:
         points = [
             (lane["fields"].get(name), lane["result"]["selected"]["value"])
             for group in good
             for lane in group["lanes"]
             if lane["result"] and lane["result"]["selected"]["value"] is not None
         ]
-        _field_panel(axes, name, points)
+        panels.append(functools.partial(_field_panel, name=name, points=points))
     if len(fields) > 1:
-        axes = figure.add_subplot(1, panels, panels)
-        levels = [sorted({str(g["fields"].get(n)) for g in good}, key=_number) for n in fields]
-        values = np.array([g["value"] for g in good])
-        span = np.ptp(values) or 1.0
-        for group, value in zip(good, values, strict=True):
-            places = [
-                level.index(str(group["fields"].get(n))) / max(len(level) - 1, 1)
-                for n, level in zip(fields, levels, strict=True)
-            ]
-            shade = (value - values.min()) / span
-            axes.plot([*places, shade], color=colormaps["viridis"](shade), alpha=0.7)
-        axes.set_xticks(range(len(fields) + 1), [*fields, "selected"], rotation=20)
-        axes.set_yticks([])
-        axes.set_title("all fields together")
-    return figure
+        panels.append(functools.partial(_parallel_panel, fields=fields, good=good))
+    return panels
+
+
+def _parallel_panel(axes: Any, fields: list[str], good: list[dict[str, Any]]) -> None:
+    from matplotlib import colormaps
+
+    levels = [sorted({str(g["fields"].get(n)) for g in good}, key=_number) for n in fields]
+    values = np.array([g["value"] for g in good])
+    span = np.ptp(values) or 1.0
+    for group, value in zip(good, values, strict=True):
+        places = [
+            level.index(str(group["fields"].get(n))) / max(len(level) - 1, 1)
+            for n, level in zip(fields, levels, strict=True)
+        ]
+        shade = (value - values.min()) / span
+        axes.plot([*places, shade], color=colormaps["viridis"](shade), alpha=0.7)
+    for place, level in enumerate(levels):
+        for rank, name in enumerate(level):
+            height = rank / max(len(level) - 1, 1)
+            axes.annotate(
+                name, (place, height), (4, 4), textcoords="offset points", fontsize="small"
+            )
+    for height, value in ((0, values.min()), (1, values.max())) if len(values) else ():
+        axes.annotate(
+            f"{value:.4g}",
+            (len(fields), height),
+            (4, 4),
+            textcoords="offset points",
+            fontsize="small",
+        )
+    axes.set_xticks(range(len(fields) + 1), [*fields, "selected"], rotation=20)
+    axes.set_yticks([])
+    axes.set_xlim(-0.1, len(fields) + 0.45)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_title("all fields together", loc="left", fontsize="medium", fontweight="bold")
 
 
 def _field_panel(axes: Any, name: str, points: list[tuple[Any, float]]) -> None:
     levels = sorted({p[0] for p in points}, key=_number)
     numeric = all(isinstance(x, int | float) and not isinstance(x, bool) for x in levels)
     place = {x: (x if numeric else i) for i, x in enumerate(levels)}
-    axes.plot([place[x] for x, _ in points], [y for _, y in points], ".", alpha=0.5)
+    axes.plot(
+        [place[x] for x, _ in points], [y for _, y in points], ".", color=PALETTE[0], alpha=0.5
+    )
     values = [np.array([y for x, y in points if x == level]) for level in levels]
     means, spread = np.array([v.mean() for v in values]), np.array([v.std() for v in values])
     across = [place[x] for x in levels]
-    axes.plot(across, means, "-")
-    axes.fill_between(across, means - spread, means + spread, alpha=0.15)
+    axes.plot(across, means, "-", color=PALETTE[0])
+    axes.fill_between(across, means - spread, means + spread, alpha=0.15, color=PALETTE[0], lw=0)
     if numeric and len(levels) > 2 and min(levels) > 0 and max(levels) / min(levels) > 50:
         axes.set_xscale("log")
     if not numeric:
         axes.set_xticks(range(len(levels)), [str(x) for x in levels], rotation=20)
-    axes.set_xlabel(name)
-    axes.set_ylabel("selected value")
+    axes.set_title(name, loc="left", fontsize="medium", fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
+from dl.report.records import read_records
 
 try:
     import fcntl
@@ -98,19 +99,7 @@ class RunFolder:
 
     def records(self, path: Path | None = None) -> Iterator[dict]:
         """The lines of ``metrics`` (or of ``path``); a last line cut short by a kill is left out."""
-        path = path or self.metrics
-        if not path.exists():
-            return
-        lines = path.read_text().splitlines(keepends=True)
-        for number, line in enumerate(lines, 1):
-            try:
-                if not line.endswith("\n"):
-                    raise ValueError
-                yield json.loads(line)
-            except ValueError:
-                if number == len(lines):
-                    return
-                raise UserError(f"{path} is damaged in line {number}: remove that line") from None
+        return read_records(path or self.metrics)
 
     def truncate(self, step: int) -> None:
         """Forget what was logged after ``step``: a resumed run logs it again."""

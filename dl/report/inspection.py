@@ -1,0 +1,82 @@
+"""A trained run looked into: its layers, its memory, and what it mistakes for what."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dl.core.experiment import Batches, Experiment
+from dl.core.state import TrainState
+from dl.core.task import Task, Variables
+from dl.report.layers import Flow, Summary, flows, summary
+
+
+class Inspection(NamedTuple):
+    """What only a run's code can tell of it.
+
+    Attributes:
+      confusion: ``{set: [classes, classes]}`` counts, true classes in rows; empty where the task is no
+        classification.
+      memory: bytes by what holds them.
+    """
+
+    layers: Summary
+    flows: dict[str, Flow]
+    confusion: dict[str, np.ndarray]
+    memory: dict[str, int]
+
+
+def inspect(experiment: Experiment, state: TrainState) -> Inspection:
+    """Look into a run: gradients and activations on the first training batch, predictions on the sets
+    kept for testing (where there are none, on those for validation), by the selected ``state``."""
+    task, batch = experiment.task, experiment.data[0]
+    sets = experiment.tests or experiment.evals
+    tables = {name: confusion(task, state.eval_variables, sets[name]) for name in sets}
+    rest = {name: value for name, value in state.variables.items() if name != "params"}
+    memory = {
+        "parameters": state.variables["params"],
+        "optimiser state": state.opt_state,
+        "averaged parameters": state.ema,
+        "statistics": rest,
+        "one training batch": batch,
+    }
+    return Inspection(
+        layers=summary(task, batch),
+        flows=flows(task, state.variables, batch, state.key),
+        confusion={name: found for name, found in tables.items() if found is not None},
+        memory={name: size for name, tree in memory.items() if (size := tree_bytes(tree))},
+    )
+
+
+def confusion(task: Task, variables: Variables, batches: Batches) -> np.ndarray | None:
+    """How often each true class (row) was taken for each (column), int ``[classes, classes]``.
+
+    None where the task does not sort examples into classes: where batches have no integer ``label
+    [batch]``, or predictions are not scores ``[batch, classes]``.
+    """
+    first = batches[0]
+    label = first.get("label")
+    if task.inputs is None or label is None or label.ndim != 1 or not _integer(label):
+        return None
+    scores: Any = jax.eval_shape(task.predict, variables, task.inputs(first))
+    if not hasattr(scores, "ndim") or scores.ndim != 2 or scores.shape[1] < 2:
+        return None
+    predict, classes = jax.jit(task.predict), scores.shape[1]
+    counts = np.zeros((classes, classes), np.int64)
+    for index in range(len(batches)):  # type: ignore[arg-type]
+        batch = batches[index]
+        guess = np.asarray(predict(variables, task.inputs(batch))).argmax(-1)
+        real = np.asarray(batch["mask"]) > 0
+        np.add.at(counts, (np.asarray(batch["label"])[real], guess[real]), 1)
+    return counts
+
+
+def _integer(x: Any) -> bool:
+    return bool(jnp.issubdtype(x.dtype, jnp.integer))
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of all arrays in a tree."""
+    leaves = jax.tree.leaves(tree)
+    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in leaves if hasattr(x, "dtype"))

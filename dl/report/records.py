@@ -1,0 +1,259 @@
+"""Run folders as they lie on disk, read without the code that wrote them."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dl.core.errors import UserError
+
+REPEATS = ("seed", "fold")  # fields that repeat a setting instead of changing it
+ENDED_WELL = ("done", "early", "halved")
+
+Scalars = dict[str, dict[str, np.ndarray]]
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a file of one JSON object a line; a last line cut short by a kill, or still being
+    written, is left out.
+
+    Raises:
+      UserError: another line is damaged.
+    """
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        try:
+            if not line.endswith("\n"):
+                raise ValueError
+            yield json.loads(line)
+        except ValueError:
+            if number == len(lines):
+                return
+            raise UserError(f"{path} is damaged in line {number}: remove that line") from None
+
+
+def read_scalars(metrics: Path) -> Scalars:
+    """``{metric: {set: [n, 2] of (step, value)}}`` of a run's ``metrics.jsonl``."""
+    points: dict[str, dict[str, list]] = {}
+    for record in read_records(metrics):
+        if record["event"] not in ("train", "eval"):
+            continue
+        for name, value in record["metrics"].items():
+            part, _, metric = name.partition("/")
+            if isinstance(value, int | float):
+                points.setdefault(metric, {}).setdefault(part, []).append((record["step"], value))
+    return {m: {s: np.array(p) for s, p in sets.items()} for m, sets in points.items()}
+
+
+def _json(path: Path) -> Any:
+    """What the file holds; an empty dict where there is none."""
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): restore it from a copy") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """One run as its folder tells it.
+
+    Attributes:
+      config: the config's fields, nested ones as ``outer.inner``; empty where the run had none.
+      steps: optimiser steps the run was to take; script: its file, or None.
+      environment: versions, compiler, devices, digests of data and code; result: of ``result.json``,
+        empty while the run is unfinished.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    steps: int
+    script: Path | None
+    environment: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def ended(self) -> str:
+        return self.result.get("ended", "unfinished")
+
+    @property
+    def rule(self) -> str | None:
+        return self.result.get("selected", {}).get("rule")
+
+    @property
+    def value(self) -> float | None:
+        """The selected value of ``rule``."""
+        return self.result.get("selected", {}).get("value")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Scalars of the selected state, or of the last evaluation where the run is unfinished."""
+        found = self.result.get("metrics", {})
+        if not self.result:
+            for record in self.records():
+                found = record["metrics"] if record["event"] == "eval" else found
+        return {name: v for name, v in found.items() if isinstance(v, int | float)}
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        return read_records(self.path / "metrics.jsonl")
+
+    def views(self) -> dict[str, list[tuple[int, Path]]]:
+        """What the experiment drew, ``{name: [(step, file), ...]}`` in the order of steps."""
+        found: dict[str, list[tuple[int, Path]]] = {}
+        for file in sorted((self.path / "views").glob("*")):
+            match = re.fullmatch(r"(.+)-(\d+)", file.stem)
+            if match and file.suffix in (".png", ".txt"):
+                found.setdefault(match[1], []).append((int(match[2]), file))
+        return {name: sorted(files) for name, files in found.items()}
+
+
+def read_run(path: Path) -> RunRecord:
+    """The run in the folder ``path``."""
+    if not (path / "config.json").exists():
+        raise UserError(f"{path} is not the folder of a run: it has no config.json")
+    config, lock = _json(path / "config.json"), _json(path / "run.lock.json")
+    script = lock.get("script")
+    return RunRecord(
+        path=path,
+        config=dict(_flat(config["config"])) if isinstance(config.get("config"), dict) else {},
+        steps=config.get("steps", 0),
+        script=Path(script) if script else None,
+        environment=lock.get("environment", {}),
+        result=_json(path / "result.json"),
+    )
+
+
+def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
+    """The runs that ``paths`` name: run folders, sweeps (every lane), and folders that hold either.
+
+    Raises:
+      UserError: a path that holds no run.
+    """
+    found = []
+    for path in paths:
+        within = list(_within(path))
+        if not within:
+            raise UserError(
+                f"{path} holds no run: give the folder of a run, or one that holds runs"
+            )
+        found += within
+    return list({run.path.resolve(): run for run in found}.values())
+
+
+def _within(path: Path, depth: int = 0) -> Iterator[RunRecord]:
+    if (path / "config.json").exists():
+        yield read_run(path)
+    elif path.is_dir() and depth < 3:  # runs/SWEEP/lanes/LANE
+        for child in sorted(path.iterdir()):
+            if child.is_dir():
+                yield from _within(child, depth + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Runs that differ in their seed or fold alone.
+
+    Attributes:
+      title: what sets it apart from the others of its report.
+    """
+
+    title: str
+    runs: tuple[RunRecord, ...]
+
+    @property
+    def value(self) -> float:
+        """Mean of the selected values; NaN where nothing was selected."""
+        values = [r.value for r in self.runs if r.ended in ENDED_WELL and r.value is not None]
+        return float(np.mean(values)) if values else float("nan")
+
+    @property
+    def metrics(self) -> dict[str, tuple[float, float, int]]:
+        return mean_sd([run.metrics for run in self.runs if run.ended != "non-finite"])
+
+
+def grouped(runs: Sequence[RunRecord]) -> list[Setting]:
+    """``runs`` with those together that differ in seed or fold alone; the best come first where all
+    were selected by one rule, else in the order given."""
+    groups: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        fields = {k: v for k, v in run.config.items() if k not in REPEATS}
+        alone = "" if run.config else run.name  # nothing to compare it by
+        key = json.dumps([str(run.script), run.steps, fields, alone], sort_keys=True)
+        groups.setdefault(key, []).append(run)
+    titles = _titles([members[0] for members in groups.values()])
+    settings = [
+        Setting(title, tuple(members))
+        for title, members in zip(titles, groups.values(), strict=True)
+    ]
+    rules = {run.rule for run in runs if run.result}
+    if len(rules) == 1 and (rule := rules.pop()):
+        sign = 1.0 if rule.startswith("-") else -1.0
+        settings.sort(key=lambda s: (np.isnan(s.value), sign * s.value))
+    return settings
+
+
+def _titles(runs: list[RunRecord]) -> list[str]:
+    """A title for each setting, from its first run."""
+    apart = differences(runs)
+    titles = [
+        ", ".join(f"{name} {show(values[i])}" for name, values in apart.items()) or run.name
+        for i, run in enumerate(runs)
+    ]
+    return [
+        title if titles.count(title) == 1 else f"{title} ({run.name})"
+        for title, run in zip(titles, runs, strict=True)
+    ]
+
+
+def differences(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:
+    """The script, and the config fields that all ``runs`` have, where they differ: a value for each
+    run. Seeds and folds are left out, and the steps where they follow from another field."""
+    rows = [
+        {"script": run.script.stem if run.script else "none", **run.config, "steps": run.steps}
+        for run in runs
+    ]
+    names = [n for n in rows[0] if n not in REPEATS and all(n in row for row in rows)]
+    found = {n: [row[n] for row in rows] for n in names}
+    found = {n: c for n, c in found.items() if any(value != c[0] for value in c)}
+    if len(found) > 1:
+        found.pop("steps", None)
+    return found
+
+
+def mean_sd(results: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float, int]]:
+    """``{metric: (mean, sd, count)}`` over runs, scalars only; the sd of one run is 0."""
+    names = sorted({n for r in results for n, v in r.items() if isinstance(v, float | int)})
+    found = {}
+    for name in names:
+        values = [r[name] for r in results if isinstance(r.get(name), float | int)]
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        found[name] = (float(np.mean(values)), sd, len(values))
+    return found
+
+
+def show(value: Any) -> str:
+    """A config value, short."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return "×".join(show(v) for v in value) if value else "none"
+    return str(value)
