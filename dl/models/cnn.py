@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dl.models.convolution import Conv
+from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dropout
 
 
@@ -34,7 +34,7 @@ class CNN(nn.Module):
     def __call__(self, x, *, train: bool = False):
         for stage, width in enumerate(self.widths):
             if stage > 0:
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = max_pool(x, (2, 2), strides=(2, 2))
             for _ in range(self.depth):
                 x = Conv(width, (3, 3), use_bias=False)(x)
                 x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)

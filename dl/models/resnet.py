@@ -6,7 +6,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dl.models.convolution import Conv
+from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dense
 
 _kernel = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -83,7 +83,7 @@ class ResNetFeatures(nn.Module):
             x = _Conv(self.width, (7, 7), (2, 2), padding=_same(7), name="stem")(x)
         x = nn.relu(nn.BatchNorm(not train, momentum=0.9, name="stem_norm")(x))
         if not self.small_images:
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=_same(3))
+            x = max_pool(x, (3, 3), strides=(2, 2), padding=_same(3))
         features = []
         for stage, count in enumerate(self.stages):
             for place in range(count):

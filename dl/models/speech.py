@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from dl.models.attention import Attention
 from dl.models.audio import frame_mask, spec_augment
-from dl.models.convolution import Conv
+from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dense, Dropout, LayerNorm
 from dl.models.rnn import RNN, lstm
 
@@ -38,7 +38,7 @@ class ConvEncoder(nn.Module):
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9)
             x = nn.relu(norm(x, mask=real > 0)) * real
             # ReLU leaves nothing below 0, so padding's 0 never wins over a real value.
-            x = nn.max_pool(x, strides, strides=strides, padding="SAME")
+            x = max_pool(x, strides, strides=strides, padding="SAME")
             frames = _halved(frames) if strides[0] == 2 else frames
         x = x.reshape(*x.shape[:2], -1)
         return Dropout(self.dropout)(x, train=train), frames

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dl.models.convolution import Conv
+from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dense, Dropout
 
 
@@ -46,7 +46,7 @@ class UNet(nn.Module):
         for width in self.widths[:-1]:
             x = pair(x, width)
             skips.append(x)
-            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            x = max_pool(x, (2, 2), strides=(2, 2))
         x = pair(x, self.widths[-1])
         x = Dropout(self.dropout)(x, train=train)
         for width, skip in zip(reversed(self.widths[:-1]), reversed(skips), strict=True):

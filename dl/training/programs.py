@@ -24,13 +24,24 @@ from dl.core.state import TrainState
 from dl.core.step import guarded, scan_evaluation, scan_steps, zero_metrics
 
 
-def has_convolution(jaxpr) -> bool:
-    """Whether a program holds one of XLA's convolutions, at any depth."""
+def has_slow_convolution(jaxpr) -> bool:
+    """Whether a program holds, at any depth, a convolution that XLA for CPU is slow at in a loop.
+
+    Fast there are those that are not grouped and have their axes in order: batch or, in the kernel,
+    window first, features last. Those of `dl.models.convolution` are, in every derivative.
+    """
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
-            return True
+            axes = equation.params["dimension_numbers"]
+            last = len(axes.lhs_spec) - 1
+            ends = (0, last, *range(1, last))
+            ordered = axes.lhs_spec == ends and axes.out_spec == ends
+            ordered = ordered and axes.rhs_spec == (last, last - 1, *range(last - 1))
+            groups = equation.params["feature_group_count"] * equation.params["batch_group_count"]
+            if not ordered or groups > 1:
+                return True
         for value in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
-            if _is_jaxpr(value) and has_convolution(getattr(value, "jaxpr", value)):
+            if _is_jaxpr(value) and has_slow_convolution(getattr(value, "jaxpr", value)):
                 return True
     return False
 
@@ -40,12 +51,14 @@ def _is_jaxpr(value) -> bool:
 
 
 def _must_not_loop(traced, mode: Mode | None) -> bool:
-    """XLA for CPU computes its convolutions some ten times slower inside a compiled loop.
+    """XLA for CPU computes most convolutions some ten times slower inside a compiled loop.
 
     The answer hangs on the program alone, never on a measurement, so that a run's bits cannot depend
-    on how busy the machine was. (`dl.models.convolution` gives models that need no such care.)
+    on how busy the machine was.
     """
-    return mode is None and jax.default_backend() == "cpu" and has_convolution(traced.jaxpr.jaxpr)
+    if mode is not None or jax.default_backend() != "cpu":
+        return False
+    return has_slow_convolution(traced.jaxpr.jaxpr)
 
 
 def lane_values(values: list[Values]) -> Values:
