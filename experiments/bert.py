@@ -4,6 +4,7 @@ Data: SST-2, sentence level. First the text of its training set alone for the pr
   --stage pretrain --name guess
 then its labels, from those weights or (without --start) from scratch
   --stage finetune --start runs/guess
+An imported BERT takes the place of both with --weights FOLDER, its tokenizer.json inside.
 Reference: 82.7 % from scratch, though trained on the phrases too (Kim 2014, CNN-rand).
 """
 
@@ -12,16 +13,17 @@ import functools
 from typing import Literal
 
 import dl
+from dl import interop
 from dl.core.optim import OptimizerName, ScheduleName
 from dl.data import load
 from dl.data.batches import eval_batches
 from dl.data.buckets import bucket_batches, trimmed
-from dl.data.text import CLS, SEP, encode_all, pad, train_subwords
+from dl.data.text import encode_all, load_subwords, pad, specials, train_subwords
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.transformer import Transformer
 from dl.tasks.masked_language_modeling import masked_language_modeling
 from dl.tasks.sequence_classification import sequence_classification
-from dl.tasks.transfer import transferred
+from dl.tasks.transfer import started, transferred
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Config:
     stage: Literal["pretrain", "finetune"] = "finetune"
     start: str | None = None
     """folder of a pre-training run to begin from; it must be of the same architecture"""
+    weights: str | None = None
+    """folder of a BERT in Hugging Face's layout, in place of vocabulary, width, layers and heads"""
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
     seed: int = 0
@@ -60,38 +64,59 @@ class Config:
 
 
 @functools.cache
-def prepare(data_dir: str | None, size: int, length: int):
+def prepare(data_dir: str | None, size: int, length: int, weights: str | None):
     """``(tokenizer, training, validation and test columns)``."""
     splits = load("sst2", data_dir)
-    tokenizer = train_subwords(splits.train["text"], "wordpiece", size)
-    parts = []
+    if weights is None:
+        tokenizer = train_subwords(splits.train["text"], "wordpiece", size)
+    else:
+        tokenizer = load_subwords(f"{weights}/tokenizer.json")
+    special, parts = specials(tokenizer), []
     for part in (splits.train, splits.validation, splits.test):
         tokens = encode_all(tokenizer, part["text"])
-        parts.append(pad(tokens, length, start=CLS, end=SEP) | {"label": part["label"]})
+        parts.append(
+            pad(tokens, length, start=special.start, end=special.end) | {"label": part["label"]}
+        )
     return tokenizer, *parts
 
 
 @functools.cache
 def learned(folder: str):
-    """The parameters that a run selected."""
-    return dl.open_run(folder).state.eval_variables["params"]
+    """The parameters that a run selected; an imported BERT's output is no part of the encoder."""
+    params = dl.open_run(folder).state.eval_variables["params"]
+    return {name: tree for name, tree in params.items() if name != "output"}
 
 
 def build(config: Config) -> dl.Experiment:
     tokenizer, train, validation, test = prepare(
-        config.data_dir, config.vocabulary, config.positions
+        config.data_dir, config.vocabulary, config.positions, config.weights
     )
-    size = tokenizer.get_vocab_size()
-    body = Transformer(config.width, config.layers, config.heads, dropout=config.dropout)
-    encoder = LanguageModel(size, body, config.positions)
-    if config.stage == "pretrain":
-        task = masked_language_modeling(encoder, size, rate=config.rate)
+    size, special, pretrain = (
+        tokenizer.get_vocab_size(),
+        specials(tokenizer),
+        config.stage == "pretrain",
+    )
+    if config.weights is not None:
+        kind = "BertForMaskedLM" if pretrain else "BertForSequenceClassification"
+        options = {"architecture": kind, "classes": 2, "vocabulary": size}
+        model, given = interop.load(config.weights, dropout=config.dropout, **options)
+    else:
+        body = Transformer(config.width, config.layers, config.heads, dropout=config.dropout)
+        model, given = LanguageModel(size, body, config.positions), {}
+        model = model if pretrain else TextClassifier(model, 2)
+    if pretrain:
+        task = masked_language_modeling(
+            model, size, rate=config.rate, mask_token=special.mask, first=special.first
+        )
     else:
         task = sequence_classification(
-            TextClassifier(encoder, 2, pool="mean", dropout=config.head_dropout),
+            model.clone(dropout=config.head_dropout),
             label_smoothing=config.label_smoothing,
             word_dropout=config.word_dropout,
+            unknown=special.unknown,
+            first=special.first,
         )
+    task = started(task, given)
     if config.start is not None:
         task = transferred(task, encoder=learned(config.start))
 

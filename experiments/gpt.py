@@ -1,4 +1,4 @@
-"""GPT: a decoder-only Transformer that writes character by character.
+"""GPT: a decoder-only Transformer that writes character by character, or an imported one fine-tuned.
 
 Data: tiny Shakespeare, the first 90 % to train on and the last 10 % for validation.
 Reference, nats a character: nanoGPT 1.88 on CPU (4 layers of 128), 1.4697 on an A100 (6 layers of 384).
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dl
+from dl import interop
 from dl.core.optim import OptimizerName, ScheduleName
 from dl.data.batches import eval_batches
 from dl.data.character_text import load_characters
@@ -25,6 +26,7 @@ from dl.models.layers import LayerNorm, RMSNorm
 from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling
 from dl.tasks.sampling import generate
+from dl.tasks.transfer import started
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Config:
     """folder with one sub-folder a data set"""
     seed: int = 0
     """of initialisation, data order and dropout"""
+    weights: str | None = None
+    """folder of a GPT-2 or Llama in Hugging Face's layout, in place of the five fields below; its tokens
+    take the characters' place where a tokenizer.json lies there, and nats are a token then"""
     style: Literal["gpt2", "llama"] = "llama"
     """gpt2: learned positions, LayerNorm, GELU; llama: rotary positions, RMSNorm, SwiGLU"""
     layers: int = 4
@@ -84,8 +89,14 @@ def design(config: Config, vocabulary: int) -> LanguageModel:
 
 
 def build(config: Config) -> dl.Experiment:
-    vocabulary, train, held = load_characters("tinyshakespeare", config.data_dir)
-    model = design(config, len(vocabulary))
+    vocabulary, train, held = load_characters("tinyshakespeare", config.data_dir, config.weights)
+    if config.weights is None:
+        model = design(config, len(vocabulary))
+        task = language_modeling(model)
+    else:
+        size, dropout = len(vocabulary), config.dropout
+        model, given = interop.load(config.weights, vocabulary=size, dropout=dropout)
+        task = started(language_modeling(model), given)
 
     def sample(variables):  # one token at a time, from a key-value cache
         prompts = jnp.tile(vocabulary.encode("\n"), (4, 1))
@@ -94,7 +105,6 @@ def build(config: Config) -> dl.Experiment:
         texts = generate(model, variables, prompts, config.context - 1, key=key, **options)
         return {"sample": "\n--\n".join(vocabulary.decode(text) for text in np.asarray(texts))}
 
-    task = language_modeling(model)
     rate = dl.schedule(
         config.schedule, config.learning_rate, config.steps, warmup=config.steps // 20, end=0.1
     )

@@ -1,4 +1,4 @@
-"""Image classification with a small convolutional network.
+"""Image classification with a small convolutional network, or an imported one (--weights FOLDER).
 
 Data: handwritten digits (embedded, 8x8), MNIST, CIFAR-10 or any labelled image set of TFDS.
 Reference: MNIST 99.2 % in the Flax and Keras tutorials.
@@ -7,11 +7,13 @@ Reference: MNIST 99.2 % in the Flax and Keras tutorials.
 import dataclasses
 
 import dl
+from dl import interop
 from dl.core.optim import OptimizerName, ScheduleName
 from dl.data import augment, load
 from dl.data.batches import eval_batches, train_batches
 from dl.models.cnn import CNN
 from dl.tasks.classification import classification
+from dl.tasks.transfer import started
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Config:
     epochs: int = 10
     """passes over the training set; digits takes five times as many, being small"""
     batch_size: int = 64
+    weights: str | None = None
+    """folder of a ResNet or ViT in Hugging Face's layout, to fine-tune in place of widths and depth"""
     widths: tuple[int, ...] = (24, 48, 96, 192)
     """channels of each stage"""
     depth: int = 1
@@ -72,10 +76,14 @@ def build(config: Config) -> dl.Experiment:
     if config.mixup:
         transforms.append(augment.mixup(config.mixup, classes))
 
-    task = classification(
-        CNN(classes, config.widths, config.depth, config.dropout),
-        label_smoothing=config.label_smoothing,
-    )
+    if config.weights is None:
+        model = CNN(classes, config.widths, config.depth, config.dropout)
+        task = classification(model, label_smoothing=config.label_smoothing)
+    else:
+        model, given = interop.load(config.weights, classes=classes, dropout=config.dropout)
+        prepare = interop.image_preparation(config.weights)
+        task = classification(model, prepare=prepare, label_smoothing=config.label_smoothing)
+        task = started(task, given)
     task = dl.augmented(task, *transforms)
     if config.bfloat16:
         task = dl.mixed_precision(task)

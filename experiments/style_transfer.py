@@ -1,7 +1,8 @@
 """Style transfer: one picture's content in another's style, by optimisation or by a network.
 
 Data: any two pictures; by default the two that scikit-learn ships. The feature network is a CNN with
-random weights, or one trained here on a set of labelled pictures (`--features cifar10_jpeg`).
+random weights, one trained here on a set of labelled pictures (`--features cifar10_jpeg`), or a ResNet
+imported with --weights FOLDER.
 Reference: Gatys et al. 2016 (the parameters are the picture) and Johnson et al. 2016 (a network learns
 the style from crops of the content picture, then draws in one pass).
 """
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dl
+from dl import interop
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
 from dl.models.cnn import CNN
@@ -40,6 +42,8 @@ class Config:
     """random, or the labelled set of pictures that the feature network learns first"""
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
+    weights: str | None = None
+    """folder of a ResNet in Hugging Face's layout: its stages are the features, in place of the above"""
     feature_epochs: int = 3
     """passes of the feature network over that set"""
     widths: tuple[int, ...] = (32, 64, 128)
@@ -70,8 +74,12 @@ def picture(name: str, height: int, width: int | None = None) -> np.ndarray:
 
 
 @functools.cache
-def network(data: str, data_dir: str | None, epochs: int, widths: tuple[int, ...]):
+def network(
+    weights: str | None, data: str, data_dir: str | None, epochs: int, widths: tuple[int, ...]
+):
     """The feature network's maps of pictures in 0..1."""
+    if weights is not None:
+        return interop.feature_maps(weights)
     if data == "random":
         model = CNN(10, widths)
         variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
@@ -86,13 +94,14 @@ def network(data: str, data_dir: str | None, epochs: int, widths: tuple[int, ...
 
 @functools.cache
 def prepared(content: str, style: str, size: int, *features):
-    """Both pictures, and maps that each have unit mean square on the style, so that weights mean the
-    same for any network."""
+    """Both pictures, maps that each have unit mean square on the style, so that weights mean the
+    same for any network; and how many they are."""
     first = picture(content, size)
     second = picture(style, *first.shape[:2])
     maps = network(*features)
     scales = [float(jnp.sqrt(jnp.square(m).mean())) for m in jax.jit(maps)(second[None] / 255.0)]
-    return first, second, lambda x: [m / s for m, s in zip(maps(x), scales, strict=True)]
+    scaled = lambda x: [m / s for m, s in zip(maps(x), scales, strict=True)]  # noqa: E731
+    return first, second, scaled, len(scales)
 
 
 def crops(image: np.ndarray, side: int) -> np.ndarray:
@@ -102,9 +111,14 @@ def crops(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def build(config: Config) -> dl.Experiment:
-    chosen = (config.features, config.data_dir, config.feature_epochs, config.widths)
-    content, style, maps = prepared(config.content, config.style, config.size, *chosen)
-    count = len(config.widths)
+    chosen = (
+        config.weights,
+        config.features,
+        config.data_dir,
+        config.feature_epochs,
+        config.widths,
+    )
+    content, style, maps, count = prepared(config.content, config.style, config.size, *chosen)
     weights = [0.0] * (count - 1) + [1.0], [config.style_weight / count] * count
     pair = {"content": content[None], "style": style[None], "image": content[None]}
     data, rate = train_batches(pair, 1, config.seed), config.learning_rate

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -191,6 +191,57 @@ def load_subwords(path: str | os.PathLike) -> "Tokenizer":
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is not a saved tokenizer ({error})") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Subwords:
+    """A trained tokenizer with the face of a :class:`Vocabulary`."""
+
+    tokenizer: "Tokenizer"
+
+    def __len__(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+    def encode(self, text: str | np.ndarray) -> np.ndarray:
+        """Numbers int32 ``[subwords]`` of a string, or of an array of characters."""
+        whole = text if isinstance(text, str) else "".join(np.asarray(text).tolist())
+        return np.array(self.tokenizer.encode(whole, add_special_tokens=False).ids, np.int32)
+
+    def decode(self, numbers: Iterable[int]) -> str:
+        """The text of ``numbers``, special ones left out."""
+        return self.tokenizer.decode([int(number) for number in numbers])
+
+
+class Specials(NamedTuple):
+    """The numbers of a BERT tokenizer's special tokens; ``first`` is the lowest above all of them."""
+
+    unknown: int
+    start: int
+    end: int
+    mask: int
+    first: int
+
+
+def specials(tokenizer: "Tokenizer") -> Specials:
+    """Where a tokenizer, made here or elsewhere, has its special tokens.
+
+    Raises:
+      UserError: one is absent, or padding is not number 0, or they stand at the vocabulary's end.
+    """
+    names = ("[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    found: list[int] = []
+    for name in names:
+        number = tokenizer.token_to_id(name)
+        if number is None:
+            raise UserError(f"the tokenizer has no {name}: it is not a BERT's")
+        found.append(number)
+    if tokenizer.token_to_id("[PAD]") != PAD:
+        raise UserError(f"the tokenizer's [PAD] must have the number {PAD}")
+    first = max(found) + 1
+    if first > tokenizer.get_vocab_size() // 2:
+        raise UserError("the tokenizer's special tokens must stand before all others")
+    unknown_, start, end, mask = found
+    return Specials(unknown_, start, end, mask, first)
 
 
 def encode_all(tokenizer: "Tokenizer | Vocabulary", texts: Iterable[str]) -> list[list[int]]:

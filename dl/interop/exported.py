@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.export
 import numpy as np
 
 from dl.core.errors import UserError, unknown

@@ -41,8 +41,9 @@ def load(
     *,
     architecture: str | None = None,
     classes: int | None = None,
+    vocabulary: int = 0,
     dropout: float | jax.Array | None = None,
-) -> tuple[nn.Module, Variables]:
+) -> tuple[Any, Variables]:
     """The model in ``folder`` and its variables (float32, on the host).
 
     Args:
@@ -51,6 +52,8 @@ def load(
         names: ``'BertForMaskedLM'``, say, of a classifier's folder.
       classes: of the classifier wanted, for fine-tuning: a :class:`~dl.models.language.TextClassifier`
         from any BERT folder.
+      vocabulary: how many tokens the texts to feed it have, where that shall be checked: no more than
+        the model has (tables are padded to round sizes), and as many without its ``tokenizer.json``.
       dropout: rate instead of the config's; may be traced.
 
     Returns:
@@ -78,6 +81,12 @@ def load(
             f"{wanted} of {place} is not known here, only {', '.join(family.architectures)}"
         )
     model = family.build(config, wanted, labels(config) if classes is None else classes, dropout)
+    rows, own_tokens = config.get("vocab_size", vocabulary), (place / "tokenizer.json").exists()
+    if vocabulary > rows or (0 < vocabulary < rows and not own_tokens):
+        raise UserError(
+            f"{place} has {rows} tokens and the texts {vocabulary}: put the model's own "
+            "tokenizer.json into the folder"
+        )
     tensors = _named(read_tensors(place), family)
     entries = family.entries(model)
     used = {name for entry in entries for name in entry.names}
