@@ -179,6 +179,41 @@ def report(
     print(f"written: {write_page(found, inside, output or default_file(runs))}")
 
 
+def reproduce(
+    row: tyro.conf.Positional[tuple[str, ...]] = (),
+    data_dir: Path | None = None,
+    runs: Path = Path("runs/reproduce"),
+    experiments: Path = Path("experiments"),
+) -> None:
+    """Run rows of the README's results table again and say pass or short; without one, list them.
+
+    Args:
+        row: names of rows, or of scripts for all of theirs, or all.
+        data_dir: folder with one sub-folder a data set; by default $DL_DATA_DIR, else the user's cache.
+        runs: where the runs go.
+        experiments: the scripts' folder, beside the README.
+    """
+    from dl.training import reproduce as again
+
+    known = again.rows(experiments)
+    if not row:
+        for one in known:
+            minutes = "" if one.minutes is None else f"about {one.minutes:g} min"
+            figure = "" if one.reached is None else f"{one.reached:g}"
+            print(f"{one.name:<18} {figure:>8}  {minutes:<13} {one.script} {' '.join(one.flags)}")
+        print("\nrun some with dl reproduce NAME [NAME ...], or all of them with dl reproduce all")
+        return
+    short, lines = 0, []
+    done = again.reproduce(again.choose(known, row), experiments, runs, data_dir)
+    for one, good, said in done:
+        short += not good
+        lines.append(f"{'pass ' if good else 'short'}  {one.name:<18} {said}")
+        print(lines[-1], flush=True)
+    if len(lines) > 1:
+        print("\n" + "\n".join(lines))
+    sys.exit(1 if short else 0)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_experiments,
     "data": data,
@@ -188,6 +223,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": sweep,
     "export": export,
     "report": report,
+    "reproduce": reproduce,
 }
 
 
