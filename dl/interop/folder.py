@@ -87,36 +87,52 @@ def load(
             f"{place} has {rows} tokens and the texts {vocabulary}: put the model's own "
             "tokenizer.json into the folder"
         )
-    tensors = _named(read_tensors(place), family)
-    entries = family.entries(model)
+    found = _variables(place, stamps(place), wanted, classes, architecture is not None)
+    # A new tree of the same arrays, so that nobody's changes of it reach the next caller.
+    return model, jax.tree.map(lambda x: x, found)
+
+
+@functools.lru_cache(maxsize=1)  # an experiment is built several times over
+def _variables(
+    place: Path,
+    stamps: tuple[tuple[Path, int], ...],
+    wanted: str,
+    classes: int | None,
+    other: bool,
+) -> Variables:
+    """The variables of the folder's model, all accounted for.
+
+    Args:
+      other: the architecture is not the folder's own, so that the last layer may be missing.
+    """
+    config = read_config(place)
+    family = FAMILIES[config["model_type"]]
+    model = family.build(config, wanted, labels(config) if classes is None else classes, 0.0)
+    entries, tensors = family.entries(model), _named(read_tensors(stamps), family)
     used = {name for entry in entries for name in entry.names}
     odd = [name for name in tensors if name not in used and not re.search(family.ignored, name)]
     if odd:
         raise UserError(f"{place} holds tensors that {wanted} has no place for: {_few(odd)}")
+
+    heads = tuple(f"{name}/" for name in family.heads if other or classes is not None)
     found = traverse_util.flatten_dict(to_ours(entries, tensors), sep="/")
-    expected = _shapes(model, family.example(config))
-    fresh_head = architecture is not None or classes is not None
-
-    def head(path: str) -> bool:
-        return fresh_head and path.startswith(tuple(f"{name}/" for name in family.heads))
-
-    missing = [entry for entry in entries if entry.path not in found and not head(entry.path)]
-    if missing:
-        names = [name for entry in missing for name in entry.names if name not in tensors]
+    lacking = [e for e in entries if e.path not in found and not e.path.startswith(heads)]
+    if lacking:
+        names = [name for entry in lacking for name in entry.names if name not in tensors]
         raise UserError(f"{place} lacks tensors of a {wanted}: {_few(names)}")
-    for entry in entries:
-        shape = found[entry.path].shape if entry.path in found else None
-        if shape is not None and shape != expected[entry.path]:
-            if head(entry.path):
-                found = {
-                    path: leaf for path, leaf in found.items() if not _beside(path, entry.path)
-                }
-                continue
+
+    expected = _shapes(model, family.example(config))
+    sources = {entry.path: ", ".join(entry.names) for entry in entries}
+    odd = [path for path, leaf in found.items() if leaf.shape != expected[path]]
+    for path in odd:
+        if not path.startswith(heads):
             raise UserError(
-                f"{', '.join(entry.names)} of {place} make an array of shape {shape}, where the "
-                f"config asks for {expected[entry.path]}"
+                f"{sources[path]} of {place} make an array of shape {found[path].shape}, where the "
+                f"config asks for {expected[path]}"
             )
-    return model, traverse_util.unflatten_dict(found, sep="/")
+    layers = {path.rsplit("/", 1)[0] for path in odd}  # a kernel takes its bias along
+    kept = {path: x for path, x in found.items() if path.rsplit("/", 1)[0] not in layers}
+    return traverse_util.unflatten_dict(kept, sep="/")
 
 
 def save(
@@ -174,14 +190,14 @@ def read_config(folder: Path) -> Config:
     return config
 
 
-def read_tensors(folder: Path) -> Tensors:
-    """Every tensor of a folder by name, in one file or in the shards that its index lists."""
+def stamps(folder: Path) -> tuple[tuple[Path, int], ...]:
+    """The files of a folder that hold its model, config first, and when each was changed."""
     index = folder / INDEX
     if (folder / "model.safetensors").exists():
         files = [folder / "model.safetensors"]
     elif index.exists():
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        files = [folder / name for name in names]
+        names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        files = [folder / name for name in sorted(names)]
     else:
         hint = ""
         if list(folder.glob("*.bin")):
@@ -193,15 +209,14 @@ def read_tensors(folder: Path) -> Tensors:
     for path in files:
         if not path.exists():
             raise UserError(f"{path} is missing, though the index lists it")
-    stamps = tuple((path, path.stat().st_mtime_ns) for path in files)
-    return dict(_read(stamps))
+    return tuple((path, path.stat().st_mtime_ns) for path in (folder / "config.json", *files))
 
 
-@functools.lru_cache(maxsize=1)  # an experiment is built several times over
-def _read(stamps: tuple[tuple[Path, int], ...]) -> Tensors:
+def read_tensors(files: tuple[tuple[Path, int], ...]) -> Tensors:
+    """Every tensor by name of the files that :func:`stamps` gave."""
     library = _safetensors()
     tensors = {}
-    for path, _ in stamps:
+    for path, _ in files[1:]:
         try:
             # Through JAX's arrays, since NumPy alone knows no bfloat16.
             with library.safe_open(path, framework="flax") as file:
@@ -278,11 +293,6 @@ def _shards(tensors: Tensors, most: float) -> list[Tensors]:
         parts[-1][name] = x
         size += x.nbytes
     return parts
-
-
-def _beside(path: str, other: str) -> bool:
-    """Whether two arrays are of one layer."""
-    return path.rsplit("/", 1)[0] == other.rsplit("/", 1)[0]
 
 
 def _few(names: list[str]) -> str:
