@@ -214,6 +214,23 @@ def reproduce(
     sys.exit(1 if short else 0)
 
 
+def watch(
+    run: Annotated[Path, tyro.conf.Positional],
+    once: bool = False,
+    only: tuple[str, ...] = (),
+) -> None:
+    """A run's curves in the terminal, drawn again as it goes on, until it ends or Ctrl-C.
+
+    Args:
+      run: the run's folder.
+      once: draw what is there, and go.
+      only: metrics to draw, such as loss; all by default.
+    """
+    from dl.report.watch import watch_run
+
+    watch_run(run, once=once, only=only)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_experiments,
     "data": data,
@@ -224,6 +241,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "report": report,
     "reproduce": reproduce,
+    "watch": watch,
 }
 
 

@@ -82,7 +82,9 @@ class Summary(NamedTuple):
         for row in self.rows():
             table.add_row(*row)
         screen = io.StringIO()
-        Console(file=screen, width=100, highlight=False).print(table)
+        Console(
+            file=screen, width=100, highlight=False, force_jupyter=False, color_system=None
+        ).print(table)
         return screen.getvalue().rstrip()
 
     def _repr_html_(self) -> str:

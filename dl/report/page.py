@@ -89,8 +89,9 @@ def plain_table(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], title: str
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
+    top = f"<thead><tr>{top}</tr></thead>" if top else ""
     caption = f"<caption>{escape(title)}</caption>" if title else ""
-    return f"<table>{caption}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table>{caption}{top}<tbody>{body}</tbody></table>"
 
 
 def facts(pairs: Iterable[tuple[str, Cell]]) -> str:

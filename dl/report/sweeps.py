@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dl.core.errors import UserError
+from dl.report.page import Section, gallery, note, page, plain_table, svg, table
 from dl.report.plots import PALETTE, curve_figure, lines
 from dl.report.records import ENDED_WELL, REPEATS, find_runs, grouped, mean_sd
 
@@ -99,9 +100,16 @@ def print_report(folder: Path, rows: int = 20) -> None:
         console.print(f"and {len(found) - rows} more settings: dl sweep report {folder}")
 
 
+def html_table(found: list[dict[str, Any]], rows: int = 20) -> str:
+    """The table for a notebook, best first."""
+    fields, metrics = _columns(found)
+    title = f"best first, mean ± sd over seeds; {len(found)} settings"
+    cells = [_cells(group, fields, metrics) for group in found[:rows]]
+    return plain_table([*fields, *metrics, "lanes"], cells, title)
+
+
 def write_report(folder: Path) -> list[Path]:
     """``report.png``, ``curves.png`` and ``report.html`` in the sweep's folder."""
-    from dl.report.page import Section, gallery, note, page, svg, table
     from dl.report.runs import learning_curves
 
     found = settings(read_lanes(folder))

@@ -1,5 +1,6 @@
 """What a run shows while it works: a progress bar with ETA, and one line an evaluation."""
 
+import html
 import sys
 import time
 from typing import Any
@@ -23,14 +24,20 @@ class Console:
     def __init__(self, show: bool = True):
         self.show = show
         self.rich = rich.console.Console(highlight=False, soft_wrap=True)
-        self._bar: Progress | None = None
+        self._bar: Progress | NotebookBar | None = None
         self._task = TaskID(0)
         self._note, self._told = "", time.monotonic()
         self._started, self._first, self._steps = self._told, 0, 0
         self._live = self.rich.is_terminal or self.rich.is_jupyter
 
     def say(self, text: str) -> None:
-        if self.show:
+        if not self.show:
+            return
+        if (
+            self.rich.is_jupyter
+        ):  # as plain text, of which a cell keeps one piece and not one a line
+            print(text)
+        else:
             self.rich.print(text, markup=False)
 
     def warn(self, text: str) -> None:
@@ -40,7 +47,9 @@ class Console:
         """Show the bar; outside a terminal, a line every ten seconds does its work."""
         self._started, self._first, self._steps = time.monotonic(), step, steps
         self._told, self._note = self._started, ""
-        if self.show and self._live:
+        if self.show and self.rich.is_jupyter:
+            self._bar = NotebookBar(step, steps)
+        elif self.show and self._live:
             self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
@@ -57,6 +66,9 @@ class Console:
             self._bar.start()
 
     def update(self, step: int, note: str = "", doing: str = "training") -> None:
+        if isinstance(self._bar, NotebookBar):
+            self._bar.update(step, note, doing)
+            return
         if self._bar is not None:
             if note:
                 self._bar.update(self._task, note=note)
@@ -75,6 +87,34 @@ class Console:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class NotebookBar:
+    """A bar in a cell's output: one display changed in place, which needs no widgets, and of which a
+    saved notebook keeps nothing once the run has ended."""
+
+    def __init__(self, step: int, steps: int):
+        from IPython.display import display
+
+        self._first, self._steps, self._begun = step, steps, time.monotonic()
+        self._note, self._shown = "", 0.0
+        self._display: Any = display({"text/plain": ""}, raw=True, display_id=True)
+        self.update(step)
+
+    def update(self, step: int, note: str = "", doing: str = "training") -> None:
+        self._note = note or self._note
+        now = time.monotonic()
+        if now - self._shown < 0.25:
+            return
+        self._shown = now
+        share = (now - self._begun) / max(step - self._first, 1)
+        left = _duration(share * (self._steps - step)) if step > self._first else "?"
+        words = f"{doing} {step:,}/{self._steps:,}  {self._note}  eta {left}"
+        bar = f'<progress value="{step}" max="{self._steps}"></progress> {html.escape(words)}'
+        self._display.update({"text/html": bar, "text/plain": words}, raw=True)
+
+    def stop(self) -> None:
+        self._display.update({"text/plain": ""}, raw=True)
 
 
 def _duration(seconds: float) -> str:

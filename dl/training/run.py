@@ -12,6 +12,8 @@ from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.population import liftable
 from dl.core.state import TrainState
+from dl.report.layers import Summary, summary
+from dl.report.page import plain_table
 from dl.training import lock
 from dl.training.checkpoints import Checkpoints
 from dl.training.checks import check
@@ -53,6 +55,9 @@ class Options:
     """also write TensorBoard event files"""
     wandb: str | None = None
     """also log to this Weights & Biases project"""
+
+    def __post_init__(self):
+        object.__setattr__(self, "runs", Path(self.runs))  # a string will do, in a notebook
 
     def cadence(self, steps: int) -> dict[str, int]:
         """The steps between events, defaults filled in for a run of ``steps``."""
@@ -110,6 +115,21 @@ class Run:
         figure = curves([self.folder.path])
         figure.savefig(self.folder.path / "curves.png", dpi=120)
         return figure
+
+    def summary(self) -> Summary:
+        """The layers with their output shapes, parameters and FLOPs, as a table when shown."""
+        return summary(self.experiment.task, self.experiment.data[0])
+
+    def _repr_html_(self) -> str:
+        ended = self.ended if self.folder.finished() else f"stopped at step {int(self.state.step)}"
+        rows = [("folder", self.folder.path), ("ended", ended)]
+        if self.folder.finished():
+            chosen = self.result["selected"]
+            rows.append(
+                ("selected", f"step {chosen['step']} by {chosen['rule'] or 'being the last'}")
+            )
+            rows += [(k, f"{v:.4g}") for k, v in self.metrics.items() if isinstance(v, float | int)]
+        return plain_table((), rows)
 
     def __repr__(self) -> str:
         if self.folder.finished():

@@ -14,7 +14,7 @@ import numpy as np
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.population import Mode, liftable
-from dl.report.sweeps import figures, read_lanes, settings
+from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
 from dl.training import lock
 from dl.training.checks import check
 from dl.training.console import Console
@@ -94,6 +94,13 @@ class SweepRun:
     def plot(self):
         """The selected value against each field, seeds as points and bands, as a matplotlib figure."""
         return figures(self.settings)
+
+    def report(self) -> Path:
+        """Write the page that `dl sweep report` writes; returns its file."""
+        return write_report(self.folder)[-1]
+
+    def _repr_html_(self) -> str:
+        return html_table(self.settings)
 
     def __repr__(self) -> str:
         best = self.settings[0]

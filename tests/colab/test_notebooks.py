@@ -14,3 +14,9 @@ FOLDER = Path(__file__).parents[2] / "colab"
 def test_notebook_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
+    for cell in notebook.cells:
+        outputs = cell.get("outputs", ())
+        lines = sum(output.get("text", "").count("\n") for output in outputs)
+        assert len(outputs) < 40, "a progress bar that fills the page"
+        assert lines < 100
+        assert not any(output.get("name") == "stderr" for output in outputs), outputs

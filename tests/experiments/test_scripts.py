@@ -1,13 +1,16 @@
 """Every shipped experiment, at tiny size: it runs, resumes exactly after a kill, and sweeps to the bit."""
 
 import json
+import math
 from pathlib import Path
 
+import jax
 import pytest
 
 import dl
 from dl.core.experiment import built
 from dl.core.population import liftable
+from dl.report.layers import summary
 from dl.training import faults
 from dl.training.compare import first_difference
 from dl.training.folder import RunFolder
@@ -134,3 +137,16 @@ def test_resumes_exactly_and_sweeps_to_the_bit(case, tmp_path, monkeypatch):
         lane = sorted((place / "lanes").iterdir())[0]
         assert json.loads((lane / "result.json").read_text())["seed"] == config.seed
         assert first_difference(whole.folder, RunFolder(lane)) is None
+
+
+def test_its_layers_hold_all_its_parameters(case):
+    _, build, config, _ = case
+    experiment = built(build, config)
+    batch = experiment.data[0]
+    variables = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
+    found = summary(experiment.task, batch)
+    leaves = jax.tree.leaves(variables["params"])
+    assert found.parameters == sum(math.prod(leaf.shape) for leaf in leaves)
+    assert config.__class__.__module__.endswith("style_transfer") or found.flops > 0
+    if experiment.task.inputs is not None:
+        jax.eval_shape(experiment.task.predict, variables, experiment.task.inputs(batch))

@@ -16,6 +16,7 @@ from dl.commands import report
 from dl.report.records import find_runs, grouped, read_records
 from dl.report.sweeps import write_report
 from dl.training.scripts import load_script
+from dl.training.sweep import SweepRun
 
 TINY = Path(__file__).parents[1] / "scripts" / "tiny.py"
 SECTIONS = (
@@ -147,6 +148,7 @@ def test_the_sweeps_page_has_the_same_style_and_its_curves(place):
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
     words = Reader(file.read_text()).words
     assert {"Settings", "Fields", "Learning curves"} <= set(words)
+    assert "± " in SweepRun(place)._repr_html_()
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")

@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -50,6 +51,16 @@ def test_history_gives_the_curves(run):
     np.testing.assert_array_equal(history["step"], [10, 20])
     assert history["validation/accuracy"].shape == (2,)
     assert list(run.history()["step"]) == [5, 10, 15, 20]
+
+
+def test_a_run_tells_a_notebook_of_itself(run):
+    count = sum(x.size for x in jax.tree.leaves(run.state.variables["params"]))
+    assert run.summary().parameters == count
+    assert "first" in repr(run)
+    for shown in (run._repr_html_(), run.summary()._repr_html_()):
+        assert shown.startswith("<table>")
+    accuracy = f"<td>{run.metrics['test/accuracy']:.4g}</td>"
+    assert accuracy in run._repr_html_()
 
 
 def test_an_opened_run_predicts_the_same(run):
