@@ -58,7 +58,7 @@ def _fail(message: str) -> None:
 
 def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> tuple[Any, Any, Any]:
     """``(config, options, sweep)`` from arguments: the script's own fields, then the run's."""
-    from dl.training.run import Options
+    from dl.training.options import Options
     from dl.training.sweep import Sweep
 
     def field(name: str, kind: type):
@@ -89,16 +89,19 @@ def main(config: type, build: Callable[[Any], Any], argv: list[str] | None = Non
     """
     with plain_errors():
         from dl.core.experiment import built
+        from dl.training import processes
         from dl.training.run import train
         from dl.training.scripts import check_config
 
         check_config(config, build)
         script = Path(sys.modules[build.__module__].__file__ or "experiment.py")
         chosen, options, sweep = parse(config, build, argv, script.name)
+        # Before build, which may compute: JAX learns of other processes only before it begins.
+        processes.join(options.coordinator, options.processes, options.process)
         if sweep.wanted:
             sys.exit(_sweep(config, build, chosen, sweep, options, script))
         run = train(built(build, chosen), script=script, **_given(options))
-        code = _report(run, script)
+        code = _report(run, script, processes.first())
     sys.exit(code)
 
 
@@ -133,9 +136,11 @@ def _given(options: Any) -> dict[str, Any]:
     return {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
 
 
-def _report(run: Any, script: Path) -> int:
-    """Say how a run ended, and what can be done next; returns the exit code."""
+def _report(run: Any, script: Path, first: bool) -> int:
+    """Say how a run ended, and what can be done next, in its ``first`` process; returns the exit code."""
     name = run.folder.name
+    if not first:
+        return 0 if run.folder.finished() else 128 + getattr(signal, run.ended)
     if not run.folder.finished():
         given = [a for a in sys.argv[1:] if a not in ("--resume",)]
         if "--name" not in given:

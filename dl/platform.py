@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 # Why each default stands:
@@ -73,15 +74,82 @@ def _backend_open() -> bool:
     return bridge is not None and bridge.backends_are_initialized()
 
 
-def start_distributed() -> None:
-    """Join the multi-process JAX runtime when the environment says there is one.
+def stop_caching_programs() -> None:
+    """Leave the persistent compile cache alone from here on, in this process.
 
-    JAX finds TPU pods, SLURM and Kubernetes jobs by itself; elsewhere set
-    ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``.
+    A program for several CPU devices that XLA reads back from disk has lost the order of its
+    collectives: devices start different ones first and wait for each other for ever (jaxlib 0.10).
     """
-    cluster = ("JAX_COORDINATOR_ADDRESS", "SLURM_STEP_NODELIST", "TPU_WORKER_HOSTNAMES")
-    if any(name in os.environ for name in cluster):
-        import jax
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
 
-        if not jax.distributed.is_initialized():
-            jax.distributed.initialize()
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # the setting is read once, at the first compilation
+
+
+def start_distributed(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> None:
+    """Join the multi-process JAX runtime, if arguments or the environment say that there is one.
+
+    JAX finds the processes of TPU pods, SLURM steps, MPI launchers and Kubernetes jobs by itself;
+    elsewhere give all three arguments, or set ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and
+    ``JAX_PROCESS_ID``. Alone, nothing is started and nothing listens on any port.
+
+    Args:
+      coordinator: ``host:port`` of process 0; processes: how many; process: which of them this is.
+
+    Raises:
+      ValueError: the three are incomplete. RuntimeError: JAX has begun to compute, or the others did
+        not come.
+    """
+    coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    processes = _number(processes, "JAX_NUM_PROCESSES")
+    process = _number(process, "JAX_PROCESS_ID")
+    given = (coordinator, processes, process)
+    explicit = coordinator is not None and None not in given
+    if not (explicit or _in_a_cluster()):
+        if any(value is not None for value in given):
+            raise ValueError(
+                "a coordinator, the number of processes and this process's go together"
+            )
+        return
+    import jax
+
+    if jax.distributed.is_initialized():
+        return
+    # SIGTERM is the loop's to handle: save and stop.
+    jax.config.update("jax_enable_preemption_service", False)
+    options: dict = {"heartbeat_timeout_seconds": 30}
+    if explicit:
+        names = ("coordinator_address", "num_processes", "process_id")
+        options |= dict(zip(names, given, strict=True))
+        options["cluster_detection_method"] = "deactivate"
+        host = str(coordinator).rsplit(":", 1)[0]
+        if host in ("localhost", "127.0.0.1", "[::1]"):
+            options["coordinator_bind_address"] = coordinator  # no other machine needs to reach it
+    jax.distributed.initialize(**options)
+
+
+def _number(given: int | None, variable: str) -> int | None:
+    text = os.environ.get(variable)
+    return given if given is not None or text is None else int(text)
+
+
+def _in_a_cluster() -> bool:
+    """Whether a launcher that JAX knows started this process beside others."""
+    variables = os.environ
+    if (
+        "," in variables.get("TPU_WORKER_HOSTNAMES", "")
+        or "MEGASCALE_COORDINATOR_ADDRESS" in variables
+    ):
+        return True
+    if int(variables.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        return True
+    if int(variables.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+        return True
+    if "KUBERNETES_SERVICE_HOST" in variables and "JOB_COMPLETION_INDEX" in variables:
+        return True
+    # On a TPU VM only the metadata server knows of other hosts, and JAX asks it.
+    chips = Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists()
+    return chips and "TPU_WORKER_HOSTNAMES" not in variables and find_spec("libtpu") is not None

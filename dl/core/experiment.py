@@ -58,6 +58,9 @@ class Experiment:
         gives (BLEU, mAP, AUC); called on the host after a set's evaluation and merged into it.
       views: ``(variables) -> {name: picture}``, drawn into the run folder at every evaluation: an
         image batch ``[n, height, width, channels]`` in 0..1, a string, or a matplotlib figure.
+      sharding: rules for where parameters lie on a mesh, before the default ones: pairs of a pattern
+        searched for in a parameter's path and the mesh axes of its last dimensions, such as
+        ``(("head/kernel", (None, "tensor")),)`` (see :mod:`dl.parallel.sharding`).
       config: the configuration this was built from, stored in the run folder.
       build: the pure function that built this from ``config`` (see :func:`built`); with it, fields of
         the config can be traced, as lanes of a sweep and for a solo run to have a lane's bits.
@@ -76,6 +79,7 @@ class Experiment:
     micro_batches: int = 1
     measure: Callable[[Variables, str], dict[str, float]] | None = None
     views: Callable[[Variables], dict[str, Any]] | None = None
+    sharding: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     config: Any = None
     # Not copied by dataclasses.replace: an experiment changed by hand is no longer what build makes.
     build: "Callable[[Any], Experiment] | None" = dataclasses.field(default=None, init=False)

@@ -9,10 +9,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from dl.core.errors import UserError
 from dl.core.state import combine, path_name, plain
-from dl.training import faults
+from dl.parallel.sharding import on_host
+from dl.training import faults, processes
 
 
 def flatten(tree) -> dict[str, Any]:
@@ -54,7 +56,11 @@ def _quiet() -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one run: the best, and the last two (the older in case of damage)."""
+    """The checkpoints of one run: the best, and the last two (the older in case of damage).
+
+    Several processes write one together, each the parts that it holds, into a folder that all of them
+    see; it can be read again by any number of them.
+    """
 
     def __init__(self, folder: Path):
         import orbax.checkpoint as ocp
@@ -62,8 +68,15 @@ class Checkpoints:
         _quiet()
         self._ocp = ocp
         self.folder = folder.absolute()
+        options: dict[str, Any] = {"create": True}
+        if jax.process_count() > 1:
+            processes.decided(lambda: self.folder.mkdir(parents=True, exist_ok=True))
+            # Named one by one they wait for each other without the devices, which are training.
+            everyone = set(range(jax.process_count()))
+            together = ocp.options.MultiprocessingOptions(active_processes=everyone)
+            options = {"create": False, "multiprocessing_options": together}
         self._options = ocp.CheckpointManagerOptions(
-            enable_async_checkpointing=True, cleanup_tmp_directories=True, create=True
+            enable_async_checkpointing=True, cleanup_tmp_directories=True, **options
         )
         self._manager = ocp.CheckpointManager(
             self.folder, item_names=("state", "meta"), options=self._options
@@ -83,14 +96,15 @@ class Checkpoints:
         for old in self.steps()[:-1]:  # the newest stays, in case the one to come is damaged
             if old not in keep:
                 self._manager.delete(old)
-        flat = {name: np.array(leaf) for name, leaf in jax.device_get(flatten(tree)).items()}
-        bad = [n for n, x in flat.items() if n.startswith("state/variables") and not _finite(x)]
+        flat = flatten(tree)
+        if jax.process_count() == 1:
+            flat = {name: np.array(leaf) for name, leaf in jax.device_get(flat).items()}
+        leaves, bad = examined(flat)
         if bad:
             raise UserError(
                 f"the state at step {step} is not finite (first leaf: {bad[0]}); it was not saved. "
                 "Lower the learning rate or clip gradients"
             )
-        leaves = digests(flat)
         meta = {**meta, "step": step, "digests": leaves}
         meta["shapes"] = {name: list(x.shape) for name, x in flat.items()}
         faults.during_write(self.folder, step)
@@ -103,6 +117,8 @@ class Checkpoints:
         except OSError as error:
             raise _disk(step, error, self.steps()) from error
         self._saving = step
+        if jax.process_count() > 1:
+            self.wait()  # parts are written from where they lie, and are about to be donated
         return leaves
 
     def wait(self) -> None:
@@ -121,7 +137,7 @@ class Checkpoints:
 
         A damaged one is named in one line and the next older one taken.
         """
-        wanted = [step] if step is not None else sorted(self._manager.all_steps(), reverse=True)
+        wanted = [step] if step is not None else processes.decided(lambda: self.steps()[::-1])
         problems = []
         for candidate in wanted:
             try:
@@ -158,25 +174,60 @@ class Checkpoints:
                     f"checkpoint {step} in {self.folder} is of another model: {name} has shape "
                     f"{tuple(shape)} there and {shapes[name].shape} here"
                 )
-        restore = args.StandardRestore({n: np.zeros(s.shape, s.dtype) for n, s in shapes.items()})
-        flat = self._manager.restore(step, args=args.Composite(state=restore)).state
-        flat = {name: np.asarray(flat[name]) for name in shapes}
-        for name, value in digests(flat).items():
+        flat = processes.all_or_none(lambda: self._read(step, template))
+        for name, value in examined(flat)[0].items():
             if value != stored[name]:
                 raise ValueError(f"{name} does not match its digest")
         return unflatten(flat, template), meta
+
+    def _read(self, step: int, template: Any) -> dict[str, Any]:
+        """The leaves on disk: whole on the host, or, with several processes, this one's parts."""
+        many = jax.process_count() > 1
+
+        def like(leaf):
+            if many:
+                return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+            return np.zeros(leaf.shape, leaf.dtype)
+
+        wanted = self._ocp.args.StandardRestore({n: like(x) for n, x in flatten(template).items()})
+        found = self._manager.restore(step, args=self._ocp.args.Composite(state=wanted)).state
+        return {name: x if many else np.asarray(x) for name, x in found.items()}
 
     def close(self) -> None:
         self.wait()
         self._manager.close()
 
 
-def unflatten(flat: dict[str, np.ndarray], template: Any) -> Any:
-    """``flat`` in the shape of ``template``, on the device."""
+def examined(flat: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """The digest of each leaf, and the names of variables that are not finite.
+
+    Leaves that lie spread over processes are put together one at a time, so that no host holds all.
+    """
+
+    def finite(found):
+        return [n for n, x in found.items() if n.startswith("state/variables") and not _finite(x)]
+
+    if jax.process_count() == 1:
+        return digests(flat), finite(flat)
+    leaves: dict[str, str] = {}
+    bad: list[str] = []
+    for name, leaf in flat.items():
+        one = {name: on_host(leaf)}
+        leaves, bad = leaves | digests(one), bad + finite(one)
+    return leaves, bad
+
+
+def unflatten(flat: dict[str, Any], template: Any) -> Any:
+    """``flat`` in the shape of ``template``, and where its leaves lie."""
     from dl.core.state import like
 
-    def take(path, _):
-        return jax.numpy.array(flat[path_name(path)])  # a copy: restored arrays get donated
+    def take(path, leaf):
+        found = flat[path_name(path)]
+        sharding = getattr(leaf, "sharding", None)
+        if isinstance(found, jax.Array) or not isinstance(sharding, NamedSharding):
+            return jax.numpy.array(found)  # a copy: restored arrays get donated
+        # Each device is handed its part alone; again copies.
+        return jax.make_array_from_callback(found.shape, sharding, lambda at: np.array(found[at]))
 
     return like(jax.tree_util.tree_map_with_path(take, plain(template)), template)
 

@@ -19,10 +19,11 @@ from rich.progress import (
 
 
 class Console:
-    """The screen of one run; ``show=False`` keeps it silent but for warnings."""
+    """The screen of one run; ``show=False`` keeps it silent but for warnings, and a process that is not
+    the run's ``first`` says nothing at all."""
 
-    def __init__(self, show: bool = True):
-        self.show = show
+    def __init__(self, show: bool = True, first: bool = True):
+        self.show, self.first = show and first, first
         self.rich = rich.console.Console(highlight=False, soft_wrap=True)
         self._bar: Progress | NotebookBar | None = None
         self._task = TaskID(0)
@@ -41,6 +42,8 @@ class Console:
             self.rich.print(text, markup=False)
 
     def warn(self, text: str) -> None:
+        if not self.first:
+            return
         rich.console.Console(stderr=True, soft_wrap=True).print(f"dl: {text}", markup=False)
 
     def start(self, step: int, steps: int) -> None:

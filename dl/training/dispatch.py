@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dl.training import faults
+from dl.training import faults, processes
 from dl.training.feed import Resident, Streamed
 from dl.training.programs import TrainProgram
 
@@ -48,6 +48,7 @@ class Dispatcher:
         while step < target and not self.stop():
             batches, available = self.source.at(step)
             size = min(self._count, available, target - step, _until_kill(step))
+            size = processes.smallest(size)  # they must run the same program on the same steps
             begun = time.perf_counter()
             state, totals, finite = self.program(state, totals, batches, size, active)
             step += size

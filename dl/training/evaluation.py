@@ -1,5 +1,6 @@
 """Evaluation of whole sets, by programs compiled once."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from dl.core.experiment import Batches, Experiment
 from dl.core.metrics import Metrics, compute
 from dl.core.population import Mode, Values
 from dl.core.state import TrainState
+from dl.parallel.sharding import Layout, on_host
+from dl.training import processes
 from dl.training.feed import feed
 from dl.training.programs import EvalProgram
 
@@ -22,9 +25,13 @@ class Evaluation:
     """
 
     def __init__(
-        self, experiment: Experiment, values: Values | None = None, mode: Mode | None = None
+        self,
+        experiment: Experiment,
+        values: Values | None = None,
+        mode: Mode | None = None,
+        layout: Layout | None = None,
     ):
-        self.experiment, self.values, self.mode = experiment, values, mode
+        self.experiment, self.values, self.mode, self.layout = experiment, values, mode, layout
         self.seconds = 0.0
         self._programs: dict[str, EvalProgram] = {}
         self._resident: dict[str, Any] = {}
@@ -47,8 +54,9 @@ class Evaluation:
             for place, lane in enumerate(lanes):
                 metrics: dict[str, Any] = dict(compute(lane))
                 if self.experiment.measure is not None:
-                    variables = pick(state, place, self.mode).eval_variables
-                    metrics |= self.experiment.measure(variables, name)
+                    variables = local(pick(state, place, self.mode).eval_variables)
+                    measure = functools.partial(self.experiment.measure, variables, name)
+                    metrics |= processes.decided(measure)
                 found[place] |= {f"{name}/{key}": value for key, value in metrics.items()}
         return found or [{}]
 
@@ -60,14 +68,17 @@ class Evaluation:
 
     def _totals(self, state, name, batches, between) -> Metrics:
         streamed = hasattr(batches, "iterate")
-        source = self._resident.get(name) or feed(batches)
+        source = self._resident.get(name) or feed(batches, layout=self.layout)
         if not streamed:
             self._resident[name] = source
         if name not in self._programs:
-            program = EvalProgram(self.experiment, state, source.at(0)[0], self.values, self.mode)
+            program = EvalProgram(
+                self.experiment, state, source.at(0)[0], self.values, self.mode, self.layout
+            )
             self.seconds += program.seconds
             self._programs[name] = program
-        program, index, total = self._programs[name], 0, len(batches)  # type: ignore[arg-type]
+        program, index = self._programs[name], 0
+        total = len(source.source if streamed else batches)  # type: ignore[arg-type,union-attr]
         totals = program.zeros()
         while index < total:
             window, available = source.at(index)
@@ -78,6 +89,12 @@ class Evaluation:
                 between()
         source.close()
         return totals
+
+
+def local(variables: Any) -> Any:
+    """``variables`` for host code that one process runs alone: where they lie, or, with several
+    processes, fetched from them all."""
+    return variables if jax.process_count() == 1 else jax.tree.map(on_host, variables)
 
 
 def pick(tree: Any, lane: int, mode: Mode | None) -> Any:

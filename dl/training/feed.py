@@ -1,5 +1,6 @@
 """How batches reach the compiled step: resident on the device, or streamed ahead of it in windows."""
 
+import dataclasses
 import queue
 import threading
 import time
@@ -8,19 +9,24 @@ from typing import Any
 import jax
 import numpy as np
 
+from dl.core.errors import UserError
 from dl.core.experiment import Batches
 from dl.data.batches import Window
+from dl.parallel.sharding import Layout
 
 WINDOW_BYTES = 64 * 2**20  # host memory of one window; two wait in the queue
 
 
 class Resident:
-    """Batches that live on the device whole and are gathered inside the compiled step."""
+    """Batches that live on the device whole and are gathered inside the compiled step.
+
+    On a mesh every device holds the set, and gathers only the rows that it computes with.
+    """
 
     waited = 0.0
 
-    def __init__(self, batches: Batches):
-        self.batches = jax.device_put(batches)
+    def __init__(self, batches: Batches, layout: Layout | None = None):
+        self.batches = jax.device_put(batches) if layout is None else layout.everywhere(batches)
 
     def at(self, step: int) -> tuple[Any, int]:
         """The batches to pass to the step, and how many steps from ``step`` on they serve."""
@@ -33,12 +39,18 @@ class Resident:
 class Streamed:
     """Batches that a background thread reads, stacks into windows and copies to the device.
 
+    On a mesh a process reads the rows of its own devices alone.
+
     Attributes:
       waited: seconds the training loop stood still for want of data.
     """
 
-    def __init__(self, batches: Any, start: int = 0, stop: int | None = None):
-        self.source = batches
+    def __init__(
+        self, batches: Any, start: int = 0, stop: int | None = None, layout: Layout | None = None
+    ):
+        self.source, self.layout = batches, layout
+        if layout is not None:
+            self.source = batches = own_rows(batches, layout)
         first = batches[start]
         size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(first))
         self.length = int(np.clip(WINDOW_BYTES // max(size, 1), 1, 16))
@@ -72,7 +84,7 @@ class Streamed:
             out.put(error)
 
     def _put(self, out, closed, start, stacked) -> bool:
-        arrays = jax.device_put(jax.tree.map(lambda *x: np.stack(x), *stacked))
+        arrays = self._place(jax.tree.map(lambda *x: np.stack(x), *stacked))
         window = Window(arrays, np.int32(start))
         while not closed.is_set():
             try:
@@ -81,6 +93,17 @@ class Streamed:
             except queue.Full:
                 continue
         return False
+
+    def _place(self, arrays):
+        if self.layout is None:
+            return jax.device_put(arrays)
+        rows, size = self.layout.rows(axis=1), self.source.batch_size
+
+        def place(x):
+            shape = (x.shape[0], size, *x.shape[2:])
+            return jax.make_array_from_process_local_data(rows, x, shape)
+
+        return jax.tree.map(place, arrays)
 
     def at(self, step: int) -> tuple[Window, int]:
         """The window that holds ``step``, and how many steps from ``step`` on it serves."""
@@ -101,6 +124,31 @@ class Streamed:
         self._thread.join(timeout=5)
 
 
-def feed(batches: Batches, start: int = 0) -> Resident | Streamed:
+def own_rows(batches: Any, layout: Layout) -> Any:
+    """Streamed ``batches`` that read only the rows of this process's devices.
+
+    Evaluation batches, whose size changes no metric, grow to one that the mesh divides.
+    """
+    size = batches.batch_size
+    if hasattr(batches, "__len__"):
+        size = -(-size // layout.pieces) * layout.pieces
+    slices: Any = layout.rows().addressable_devices_indices_map((size,))
+    starts = sorted({rows[0].indices(size)[0] for rows in slices.values()})
+    piece = size // layout.pieces * len(starts)
+    return dataclasses.replace(batches, batch_size=size, shard=(starts[0] // piece, size // piece))
+
+
+def check_divisible(batches: Batches, layout: Layout) -> None:
+    """Raises where the training batches cannot be cut evenly over the mesh."""
+    if batches.batch_size % layout.pieces:
+        raise UserError(
+            f"batches of {batches.batch_size} cannot be cut into {layout.pieces} equal pieces, one for "
+            f"each device along data and fsdp: choose a batch size that is a multiple of {layout.pieces}"
+        )
+
+
+def feed(batches: Batches, start: int = 0, layout: Layout | None = None) -> Resident | Streamed:
     """``batches`` ready for the compiled step, the streamed ones read from step ``start`` on."""
-    return Streamed(batches, start) if hasattr(batches, "iterate") else Resident(batches)
+    if hasattr(batches, "iterate"):
+        return Streamed(batches, start, layout=layout)
+    return Resident(batches, layout)

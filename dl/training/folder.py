@@ -64,10 +64,10 @@ def read_json(path: Path) -> Any:
 
 
 class RunFolder:
-    """Paths and files of one run."""
+    """Paths and files of one run; with ``writes=False`` one that another process writes."""
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike, writes: bool = True):
+        self.path, self.writes = Path(path), writes
         self.config = self.path / "config.json"
         self.lock = self.path / "run.lock.json"
         self.metrics = self.path / "metrics.jsonl"
@@ -87,13 +87,15 @@ class RunFolder:
 
     def append(self, path: Path, record: dict) -> None:
         """Add one line to ``metrics`` or ``digests``."""
+        if not self.writes:
+            return
         with path.open("a") as file:
             file.write(json.dumps(to_json(record)) + "\n")
 
     def sync(self) -> None:
         """Force the appended lines to disk, so that no checkpoint is ahead of its metrics."""
         for path in (self.metrics, self.digests):
-            if path.exists():
+            if self.writes and path.exists():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
 
@@ -104,7 +106,7 @@ class RunFolder:
     def truncate(self, step: int) -> None:
         """Forget what was logged after ``step``: a resumed run logs it again."""
         for path in (self.metrics, self.digests):
-            if not path.exists():
+            if not (self.writes and path.exists()):
                 continue
             kept = [r for r in self.records(path) if r["step"] <= step and r.get("event") != "test"]
             part = path.with_name(path.name + ".part")
@@ -113,7 +115,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep every other process from writing into this folder."""
+        """Keep the processes of other runs from writing into this folder."""
+        if not self.writes:
+            yield
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

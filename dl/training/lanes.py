@@ -203,14 +203,11 @@ class Lanes:
     def _train(self, step, tree, program, source, signals) -> dict[str, Any]:
         cadence = self.cadence
 
-        def stop() -> bool:
-            return signals.caught is not None
-
         def sent(at: int) -> None:
             self.flush()
             self.console.update(at)
 
-        dispatcher = Dispatcher(program, source, stop, sent, self._settle)
+        dispatcher = Dispatcher(program, source, signals.asked, sent, self._settle)
         self._mark = time.perf_counter()
         while step < cadence.steps and self.active.any():
             target, active = cadence.next(step), self.active

@@ -11,11 +11,15 @@ from typing import Any
 import jax
 
 from dl.core.experiment import Experiment
+from dl.parallel.mesh import mesh_name
+from dl.parallel.sharding import Layout
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "grain", "numpy")
 
 
-def environment(experiment: Experiment, script: Path | None = None) -> dict[str, Any]:
+def environment(
+    experiment: Experiment, script: Path | None = None, layout: Layout | None = None
+) -> dict[str, Any]:
     """The lock of a run about to start here, as JSON-ready values."""
     devices = jax.devices()
     return {
@@ -31,6 +35,7 @@ def environment(experiment: Experiment, script: Path | None = None) -> dict[str,
             "kind": devices[0].device_kind,
             "count": len(devices),
             "processes": jax.process_count(),
+            "mesh": None if layout is None else mesh_name(layout.mesh),
             # CPU programs differ by instruction set, and their sums by the number of threads.
             "cpu": f"{_cpu_model()} x{os.cpu_count()}",
         },

@@ -12,11 +12,12 @@ from dl.core.experiment import Experiment
 from dl.core.metrics import compute
 from dl.core.population import Values
 from dl.core.state import TrainState
+from dl.parallel.sharding import Layout
 from dl.training import faults
 from dl.training.checkpoints import Checkpoints, state_digest
 from dl.training.console import Console, format_metrics
 from dl.training.dispatch import Dispatcher
-from dl.training.evaluation import Evaluation
+from dl.training.evaluation import Evaluation, local
 from dl.training.feed import feed
 from dl.training.folder import RunFolder
 from dl.training.postmortem import non_finite
@@ -57,17 +58,19 @@ class Loop:
         console: Console,
         cadence: Cadence,
         values: Values,
+        layout: Layout | None = None,
     ):
         self.experiment, self.folder, self.checkpoints = experiment, folder, checkpoints
-        self.console, self.cadence, self.values = console, cadence, values
+        self.console, self.cadence, self.values, self.layout = console, cadence, values, layout
         self.sinks: list[Sink] = []
         self.selection = Selection(experiment.select)
-        self.evaluation = Evaluation(experiment, values)
+        self.evaluation = Evaluation(experiment, values, layout=layout)
         self.compile_seconds = self.train_seconds = self.wait_seconds = 0.0
         self.trained = 0  # steps taken by this process
         self.elapsed_before = 0.0  # wall seconds of the processes this run was resumed from
         self.begun = time.perf_counter()
         self._pending: list[tuple[int, Any, float]] = []
+        self._saved: int | None = None  # the newest checkpoint's step
         self._mark = self.begun  # when the present log window began, evaluations left out
 
     def elapsed(self) -> float:
@@ -113,6 +116,9 @@ class Loop:
         return best
 
     def save(self, step: int, state: TrainState, totals: Any) -> None:
+        if step == self._saved:  # a signal that came while it was being saved
+            return
+        self._saved = step
         self.flush()
         self.folder.sync()
         keep = set() if self.selection.step is None else {self.selection.step}
@@ -130,20 +136,18 @@ class Loop:
         """
         experiment, cadence = self.experiment, self.cadence
         step = int(state.step)
+        self._saved = step or None
         if self.selection.exhausted(experiment.patience):  # killed after its end, while testing
             return state, "early"
-        source = feed(experiment.data, step)
+        source = feed(experiment.data, step, self.layout)
         try:
-            program = TrainProgram(experiment, state, source.at(step)[0], self.values)
+            batches = source.at(step)[0]
+            program = TrainProgram(experiment, state, batches, self.values, layout=self.layout)
             self.compile_seconds += program.seconds
             self.console.start(step, cadence.steps)
             self._mark = time.perf_counter()
             with Signals() as signals:
-
-                def stop() -> bool:
-                    return signals.caught is not None
-
-                dispatcher = Dispatcher(program, source, stop, self._sent, self._settle)
+                dispatcher = Dispatcher(program, source, signals.asked, self._sent, self._settle)
                 while step < cadence.steps:
                     target = cadence.next(step)
                     step, state, totals = dispatcher.to(step, target, state, totals)
@@ -211,7 +215,10 @@ def draw_views(experiment: Experiment, folder: RunFolder, step: int, state: Trai
         return
     from dl.report.plots import save_view
 
+    variables = local(state.eval_variables)
+    if not folder.writes:
+        return
     place = folder.path / "views"
     place.mkdir(exist_ok=True)
-    for name, view in experiment.views(state.eval_variables).items():
+    for name, view in experiment.views(variables).items():
         save_view(place / f"{name}-{step}", view)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dl import platform
 from dl.core.experiment import Experiment
 from dl.core.metrics import Metrics, merge
 from dl.core.population import (
@@ -22,6 +23,8 @@ from dl.core.population import (
 )
 from dl.core.state import TrainState
 from dl.core.step import guarded, scan_evaluation, scan_steps, zero_metrics
+from dl.parallel.mesh import make_mesh
+from dl.parallel.sharding import TRANSFORMER, CutBatches, Layout, sharded
 
 
 def has_slow_convolution(jaxpr) -> bool:
@@ -66,10 +69,26 @@ def lane_values(values: list[Values]) -> Values:
     return {n: jnp.stack([jnp.asarray(lane[n]) for lane in values]) for n in values[0]}
 
 
+def layout_of(mesh: str | None, experiment: Experiment) -> Layout | None:
+    """Where a run's arrays lie: on one device (None), or on the mesh asked for; on all devices by
+    ``data`` where several processes run without one."""
+    if mesh is None and jax.process_count() == 1:
+        return None
+    if jax.default_backend() == "cpu":
+        platform.stop_caching_programs()
+    return Layout(make_mesh(mesh or "data=-1"), (*experiment.sharding, *TRANSFORMER))
+
+
 def initial_state(
-    experiment: Experiment, values: Values | None = None, mode: Mode | None = None
+    experiment: Experiment,
+    values: Values | None = None,
+    mode: Mode | None = None,
+    layout: Layout | None = None,
 ) -> TrainState:
-    """The state before the first step (of every lane), made in one compiled program."""
+    """The state before the first step (of every lane), made in one compiled program.
+
+    With a ``layout`` it is made where it is to lie: no device ever holds it whole.
+    """
     values = values or {}
     data = experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
 
@@ -77,11 +96,18 @@ def initial_state(
         return initial(experiment, values, data)
 
     # Only shapes matter, so the compiler drops the gather and the data never moves.
-    return jax.jit(population(make, mode, shared=1))(values, data)
+    make = population(make, mode, shared=1)
+    if layout is None:
+        return jax.jit(make)(values, data)
+    shardings = layout.state(jax.eval_shape(make, values, data))
+    return jax.jit(make, out_shardings=shardings)(values, data)
 
 
 def empty_metrics(
-    experiment: Experiment, values: Values | None = None, mode: Mode | None = None
+    experiment: Experiment,
+    values: Values | None = None,
+    mode: Mode | None = None,
+    layout: Layout | None = None,
 ) -> Metrics:
     """Empty training metrics (of every lane)."""
     data = experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
@@ -89,7 +115,7 @@ def empty_metrics(
     one = jax.tree.map(lambda v: v[0], values) if mode else values
     totals = empty_totals(experiment, one, data)
     if mode is None:
-        return totals
+        return totals if layout is None else layout.everywhere(totals)
     lanes = len(next(iter(values.values())))
     return jax.tree.map(lambda x: jnp.zeros((lanes, *x.shape), x.dtype), totals)
 
@@ -108,14 +134,18 @@ class TrainProgram:
         batches: Any,
         values: Values | None = None,
         mode: Mode | None = None,
+        layout: Layout | None = None,
     ):
         begun = time.perf_counter()
         self.values, self.mode = values or {}, mode
-        self._empty = empty_metrics(experiment, values, mode)
+        self._empty = empty_metrics(experiment, values, mode, layout)
 
         def bound(values, batches):
             lane = rebuild(experiment, values)
-            return step_of(lane), graft(lane.data, batches)
+            step, own = step_of(lane), graft(lane.data, batches)
+            return (
+                (step, own) if layout is None else (sharded(step, layout), CutBatches(own, layout))
+            )
 
         def steps(state, totals, count, values, batches):
             step, own = bound(values, batches)
@@ -127,12 +157,15 @@ class TrainProgram:
 
         count = self._counts(1)
         # The totals are a few scalars: not donating them lets one set of zeros serve every window.
-        loop = jax.jit(population(steps, mode, shared=1), donate_argnums=0)
+        lies: Any = {"donate_argnums": 0}
+        if layout is not None:
+            lies["out_shardings"] = (layout.state(state), layout.whole, layout.whole)
+        loop = jax.jit(population(steps, mode, shared=1), **lies)
         traced = loop.trace(state, self._empty, count, self.values, batches)
         self.looped = not _must_not_loop(traced, mode)
         if not self.looped:
-            single = jax.jit(one, donate_argnums=0)
-            traced = single.trace(state, self._empty, jnp.bool_(True), self.values, batches)
+            single = jax.jit(one, **lies)
+            traced = single.trace(state, self._empty, np.True_, self.values, batches)
         self.compiled = traced.lower().compile()
         self.seconds = time.perf_counter() - begun
 
@@ -151,7 +184,7 @@ class TrainProgram:
         if self.looped:
             counts = self._counts(count, active)
             return self.compiled(state, totals, counts, self.values, batches)
-        finite = jnp.bool_(True)
+        finite = np.True_
         for _ in range(count):
             state, totals, finite = self.compiled(state, totals, finite, self.values, batches)
         return state, totals, finite
@@ -167,28 +200,36 @@ class EvalProgram:
         batches: Any,
         values: Values | None = None,
         mode: Mode | None = None,
+        layout: Layout | None = None,
     ):
         begun = time.perf_counter()
         self.values = values or {}
-        zero = jnp.int32(0)
+        zero = np.int32(0)
+
+        def cut(batches):
+            return batches if layout is None else CutBatches(batches, layout, pad=True)
 
         def batch_metrics(state, values, batches):
             return evaluation_of(experiment, values)(state, batches[zero])
 
         def steps(state, totals, values, batches, start, count):
             evaluate = evaluation_of(experiment, values)
-            return scan_evaluation(evaluate)(state, totals, batches, start, count)
+            return scan_evaluation(evaluate)(state, totals, cut(batches), start, count)
 
         def one(state, totals, values, batches, index):
-            return merge(totals, evaluation_of(experiment, values)(state, batches[index]))
+            return merge(totals, evaluation_of(experiment, values)(state, cut(batches)[index]))
 
         lanes = population(batch_metrics, mode, shared=1)
         self._empty = zero_metrics(lanes, state, self.values, batches)
-        loop = jax.jit(population(steps, mode, shared=3), donate_argnums=1)
+        lies: Any = {"donate_argnums": 1}
+        if layout is not None:
+            self._empty = layout.everywhere(self._empty)
+            lies["out_shardings"] = layout.whole
+        loop = jax.jit(population(steps, mode, shared=3), **lies)
         traced = loop.trace(state, self._empty, self.values, batches, zero, zero)
         self.looped = not _must_not_loop(traced, mode)
         if not self.looped:
-            single = jax.jit(one, donate_argnums=1)
+            single = jax.jit(one, **lies)
             traced = single.trace(state, self._empty, self.values, batches, zero)
         self.compiled = traced.lower().compile()
         self.seconds = time.perf_counter() - begun
@@ -198,8 +239,8 @@ class EvalProgram:
 
     def __call__(self, state, totals, batches, start: int, count: int):
         if self.looped:
-            first, number = jnp.int32(start), jnp.int32(count)
+            first, number = np.int32(start), np.int32(count)
             return self.compiled(state, totals, self.values, batches, first, number)
         for index in range(start, start + count):
-            totals = self.compiled(state, totals, self.values, batches, jnp.int32(index))
+            totals = self.compiled(state, totals, self.values, batches, np.int32(index))
         return totals

@@ -12,12 +12,15 @@ from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.population import liftable
 from dl.core.state import TrainState
+from dl.parallel.mesh import mesh_name
+from dl.parallel.sharding import Layout
 from dl.report.layers import Summary, summary
 from dl.report.page import plain_table
-from dl.training import lock
+from dl.training import lock, processes
 from dl.training.checkpoints import Checkpoints
 from dl.training.checks import check
 from dl.training.console import Console, format_metrics
+from dl.training.feed import check_divisible
 from dl.training.folder import (
     RunFolder,
     latest_unfinished,
@@ -27,52 +30,11 @@ from dl.training.folder import (
     write_json,
 )
 from dl.training.loop import Cadence, Loop
-from dl.training.programs import empty_metrics, initial_state
+from dl.training.options import Options, describe
+from dl.training.programs import empty_metrics, initial_state, layout_of
 from dl.training.scripts import from_json, load_script, script_of
 from dl.training.selection import Selection
 from dl.training.sinks import Sink, TensorBoard, WandB
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How a run is carried out and shown; nothing here changes what it computes."""
-
-    name: str | None = None
-    """name of the run, and of its folder; by default the script's name with the date and time"""
-    runs: Path = Path("runs")
-    """folder that holds the runs"""
-    resume: bool = False
-    """go on with the run --name, or with the latest unfinished one of this configuration"""
-    log_every: int | None = None
-    """steps between logged training metrics; by default a hundredth of the run, at most 50"""
-    eval_every: int | None = None
-    """steps between evaluations; by default a tenth of the run"""
-    save_every: int | None = None
-    """steps between checkpoints; by default as often as evaluations"""
-    progress: bool = True
-    """show a progress bar and a line for each evaluation"""
-    tensorboard: bool = False
-    """also write TensorBoard event files"""
-    wandb: str | None = None
-    """also log to this Weights & Biases project"""
-
-    def __post_init__(self):
-        object.__setattr__(self, "runs", Path(self.runs))  # a string will do, in a notebook
-
-    def cadence(self, steps: int) -> dict[str, int]:
-        """The steps between events, defaults filled in for a run of ``steps``."""
-        default = {
-            "log_every": max(1, min(50, steps // 100)),
-            "eval_every": max(1, -(-steps // 10)),
-        }
-        default["save_every"] = (
-            default["eval_every"] if self.eval_every is None else self.eval_every
-        )
-        given = {n: d if getattr(self, n) is None else getattr(self, n) for n, d in default.items()}
-        for name, value in given.items():
-            if value < 1:
-                raise UserError(f"{name} must be 1 or more, not {value}")
-        return given
 
 
 class Run:
@@ -157,38 +119,37 @@ def train(experiment: Experiment, script: str | Path | None = None, **options: A
         if name not in fields:
             raise unknown("option", name, fields)
     chosen = Options(**options)
+    processes.join(chosen.coordinator, chosen.processes, chosen.process)
     check(experiment)
     path = Path(script) if script else script_of(experiment.config)
     stem = path.stem if path else "run"
-    folder, go_on = _choose_folder(chosen, experiment, stem)
-    with folder.held():
-        return _train(experiment, chosen, folder, path, go_on)
+    place, go_on = processes.decided(lambda: _choose_folder(chosen, experiment, stem))
+    folder = RunFolder(place, writes=processes.first())
+    try:
+        with folder.held():
+            return _train(experiment, chosen, folder, path, go_on)
+    except Exception as error:
+        if not processes.lost(error):
+            raise
+        raise UserError(
+            f"another process of this run is gone, so this one stops too; {folder.path} holds all up to "
+            "its last checkpoint: start all processes again with --resume"
+        ) from error
 
 
-def describe(experiment: Experiment, options: Options) -> dict[str, Any]:
-    """What ``config.json`` holds, and what must be equal for a run to be resumed."""
-    config = experiment.config
-    values: Any = dataclasses.asdict(config) if _is_value(config) else config
-    return {"config": values, "steps": experiment.steps, **options.cadence(experiment.steps)}
-
-
-def _is_value(config: Any) -> bool:
-    return dataclasses.is_dataclass(config) and not isinstance(config, type)
-
-
-def _choose_folder(options: Options, experiment: Experiment, stem: str) -> tuple[RunFolder, bool]:
+def _choose_folder(options: Options, experiment: Experiment, stem: str) -> tuple[str, bool]:
     """The run's folder, and whether it is there to be continued."""
     wanted = describe(experiment, options)
     if options.name is None:
         if not options.resume:
-            return RunFolder(options.runs / new_name(options.runs, stem)), False
+            return str(options.runs / new_name(options.runs, stem)), False
         found = latest_unfinished(options.runs, wanted)
         if found is None:
             raise UserError(
                 f"no unfinished run of this configuration lies in {options.runs}/: leave --resume "
                 "out to start one, or name one with --name"
             )
-        return found, True
+        return str(found.path), True
     if Path(options.name).name != options.name:
         raise UserError(
             f"a run's name is that of a folder in {options.runs}/, not {options.name!r}"
@@ -200,7 +161,7 @@ def _choose_folder(options: Options, experiment: Experiment, stem: str) -> tuple
         )
     if folder.path.is_dir() and not folder.exists() and any(folder.path.iterdir()):
         raise UserError(f"{folder.path} is not the folder of a run: choose another --name")
-    return folder, folder.exists()
+    return str(folder.path), folder.exists()
 
 
 def _check_same(folder: RunFolder, experiment: Experiment, options: Options) -> None:
@@ -216,21 +177,20 @@ def _check_same(folder: RunFolder, experiment: Experiment, options: Options) -> 
 def _train(
     experiment: Experiment, options: Options, folder: RunFolder, script: Path | None, go_on: bool
 ) -> Run:
-    console = Console(options.progress)
+    console = Console(options.progress, processes.first())
     begun = time.perf_counter()
-    if go_on:
-        _check_same(folder, experiment, options)
-        if folder.finished():
-            console.say(
-                f"{folder.path} is finished: {format_metrics(read_json(folder.result)['metrics'])}"
-            )
-            return _reopen(folder, experiment, console.warn)
-    _lock(folder, experiment, options, script, go_on, console)
+    layout = layout_of(options.mesh, experiment)
+    if layout is not None:
+        check_divisible(experiment.data, layout)
+    if processes.decided(lambda: _finished(folder, experiment, options, go_on, console)):
+        return _reopen(folder, experiment, console.warn, layout)
+    processes.decided(lambda: _lock(folder, experiment, options, script, go_on, console, layout))
     values = liftable(experiment)
-    state, totals = initial_state(experiment, values), empty_metrics(experiment, values)
+    state = initial_state(experiment, values, layout=layout)
+    totals = empty_metrics(experiment, values, layout=layout)
     checkpoints = Checkpoints(folder.checkpoints)
     cadence = Cadence(experiment.steps, **options.cadence(experiment.steps))
-    loop = Loop(experiment, folder, checkpoints, console, cadence, values)
+    loop = Loop(experiment, folder, checkpoints, console, cadence, values, layout)
     loop.begun, loop.compile_seconds = begun, time.perf_counter() - begun
     if go_on:
         template = {"state": state, "totals": totals}
@@ -241,11 +201,16 @@ def _train(
             state, totals, step = tree["state"], tree["totals"], int(meta["step"])
             loop.elapsed_before = meta["elapsed"]
         folder.truncate(step)
-        loop.selection = _selection(folder, experiment)
+        loop.selection = Selection(
+            **processes.decided(lambda: dataclasses.asdict(_selection(folder, experiment)))
+        )
         console.say(f"resuming {folder.path} at step {step} of {experiment.steps}")
     else:
-        console.say(f"run {folder.path}: {experiment.steps} steps of {experiment.data.batch_size}")
-    loop.sinks = _sinks(options, folder, experiment)
+        over = "" if layout is None else f" on {mesh_name(layout.mesh)}"
+        console.say(
+            f"run {folder.path}: {experiment.steps} steps of {experiment.data.batch_size}{over}"
+        )
+    loop.sinks = _sinks(options, folder, experiment) if folder.writes else []
     try:
         state, ended = loop.run(state, totals)
         checkpoints.wait()
@@ -262,9 +227,20 @@ def _train(
             sink.close()
 
 
-def _lock(folder, experiment, options, script, go_on, console) -> None:
+def _finished(folder, experiment, options, go_on, console) -> bool:
+    """Whether the run to be continued is at its end; raises where it is another one."""
+    if not go_on:
+        return False
+    _check_same(folder, experiment, options)
+    if folder.finished():
+        metrics = format_metrics(read_json(folder.result)["metrics"])
+        console.say(f"{folder.path} is finished: {metrics}")
+    return folder.finished()
+
+
+def _lock(folder, experiment, options, script, go_on, console, layout) -> None:
     """Write the lock of a new run, or compare a resumed one's with the world as it is now."""
-    now = lock.environment(experiment, script)
+    now = lock.environment(experiment, script, layout)
     if not go_on:
         write_json(folder.lock, {"script": script and script.absolute(), "environment": now})
         write_json(folder.config, describe(experiment, options))
@@ -273,9 +249,14 @@ def _lock(folder, experiment, options, script, go_on, console) -> None:
     data = [c for c in changed if c.startswith("data.")]
     if data:
         raise UserError(f"the data of {folder.path} changed since it was started ({data[0]})")
-    if changed:
+    devices = [c.removeprefix("devices.") for c in changed if c.startswith("devices.")]
+    others = [c for c in changed if not c.startswith("devices.")]
+    if others:
+        console.warn(f"resumed under other conditions, so bits may differ: {'; '.join(others[:3])}")
+    if devices:
         console.warn(
-            f"resumed under other conditions, so bits may differ: {'; '.join(changed[:3])}"
+            f"resumed on other devices ({'; '.join(devices[:3])}): the data come in the same order, but "
+            "sums may round differently"
         )
 
 
@@ -300,8 +281,11 @@ def _finish(loop: Loop, state: TrainState, ended: str) -> TrainState:
     experiment, folder, chosen = loop.experiment, loop.folder, loop.selection
     last = int(state.step)
     if chosen.step is not None and chosen.step != last:
-        state = _restore_state(experiment, loop.checkpoints, state, chosen.step)
-    metrics = dict(_evaluation_at(folder, int(state.step)))
+        state = _restore_state(
+            experiment, loop.checkpoints, state, chosen.step, loop.console.warn, loop.layout
+        )
+    at = int(state.step)
+    metrics = dict(processes.decided(lambda: _evaluation_at(folder, at)))
     if experiment.tests:
         (tested,) = loop.evaluation(state, experiment.tests)
         loop.record("test", last, tested, time={"elapsed": loop.elapsed()})
@@ -319,7 +303,7 @@ def _finish(loop: Loop, state: TrainState, ended: str) -> TrainState:
         "examples_per_second": round(loop.trained * experiment.data.batch_size / trained, 1),
         "input_wait_seconds": round(loop.wait_seconds, 3),
     }
-    write_json(folder.result, result)
+    processes.decided(lambda: write_json(folder.result, result))
     return state
 
 
@@ -338,23 +322,31 @@ def _digest_at(folder: RunFolder, step: int) -> str | None:
 
 
 def _restore_state(
-    experiment: Experiment, checkpoints: Checkpoints, like: TrainState, step: int | None, say=print
+    experiment: Experiment,
+    checkpoints: Checkpoints,
+    like: TrainState,
+    step: int | None,
+    say=print,
+    layout: Layout | None = None,
 ) -> TrainState:
-    template = {"state": like, "totals": empty_metrics(experiment)}
+    template = {"state": like, "totals": empty_metrics(experiment, layout=layout)}
     restored = checkpoints.restore(template, step, say)
     if restored is None:
         raise UserError(f"{checkpoints.folder} holds no checkpoint: train first")
     return restored[0]["state"]
 
 
-def _reopen(folder: RunFolder, experiment: Experiment, say=print) -> Run:
+def _reopen(
+    folder: RunFolder, experiment: Experiment, say=print, layout: Layout | None = None
+) -> Run:
     """The run in ``folder`` with its selected state, or its last one where it is unfinished."""
     checkpoints = Checkpoints(folder.checkpoints)
     step, ended = None, "unfinished"
     if folder.finished():
         result = read_json(folder.result)
         step, ended = result["selected"]["step"], result["ended"]
-    state = _restore_state(experiment, checkpoints, initial_state(experiment), step, say)
+    template = initial_state(experiment, layout=layout)
+    state = _restore_state(experiment, checkpoints, template, step, say, layout)
     checkpoints.close()
     return Run(folder, experiment, state, ended)
 

@@ -23,8 +23,8 @@ from dl.training.folder import RunFolder, new_name, read_json, to_json, write_js
 from dl.training.grid import Overrides, lane_name, parse_field, plan
 from dl.training.lanes import Lane, Lanes
 from dl.training.loop import Cadence
+from dl.training.options import Options, describe
 from dl.training.programs import TrainProgram, empty_metrics, initial_state, lane_values
-from dl.training.run import Options, describe
 from dl.training.scripts import script_of
 from dl.training.selection import Selection
 

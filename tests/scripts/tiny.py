@@ -10,6 +10,7 @@ import flax.linen as nn
 import dl
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
+from dl.data.streams import ArraySource, StreamBatches, StreamEvalBatches
 from dl.models.layers import Dropout
 from dl.tasks.classification import classification
 
@@ -24,6 +25,8 @@ class Config:
     dropout: float = 0.1
     seed: int = 0
     optimizer: str = "adam"
+    stream: bool = False
+    """read the digits as if they lay on disk"""
 
 
 class Net(nn.Module):
@@ -41,13 +44,18 @@ class Net(nn.Module):
 
 def build(config: Config) -> dl.Experiment:
     splits = load("digits")
+    train = train_batches(splits.train, config.batch_size, config.seed)
+    validation: dl.Batches = eval_batches(splits.validation, 101)
+    if config.stream:
+        train = StreamBatches(ArraySource(splits.train), config.batch_size, config.seed)
+        validation = StreamEvalBatches(ArraySource(splits.validation), 101)
     return dl.Experiment(
         task=classification(Net(config.widths, config.dropout), label_smoothing=0.1),
-        data=train_batches(splits.train, config.batch_size, config.seed),
+        data=train,
         optimizer=dl.optimizer(config.optimizer, config.learning_rate, clip=1.0),
         steps=config.steps,
         seed=config.seed,
-        evals={"validation": eval_batches(splits.validation, 100)},
+        evals={"validation": validation},
         tests={"test": eval_batches(splits.test, 100)},
         select="validation/accuracy",
         ema=0.9,

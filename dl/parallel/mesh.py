@@ -1,0 +1,71 @@
+"""A mesh of devices with the axes ('data', 'fsdp', 'tensor'), from one line of text.
+
+A mesh is all that differs between one CPU, eight GPUs and a pod. Batches are cut over ``data`` and
+``fsdp``; parameters and optimiser state over ``fsdp`` (Rajbhandari et al. 2020, ZeRO stage 3); the matrices
+of a Transformer over ``tensor`` (Shoeybi et al. 2019, Megatron-LM).
+"""
+
+import math
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+from dl.core.errors import UserError, unknown
+
+AXES = ("data", "fsdp", "tensor")
+
+
+def parse_mesh(text: str, devices: int) -> dict[str, int]:
+    """The size of every axis: ``'data=2,fsdp=4'`` gives ``{'data': 2, 'fsdp': 4, 'tensor': 1}``.
+
+    ``-1`` stands for as many as there are devices left.
+    """
+    sizes = dict.fromkeys(AXES, 1)
+    for part in filter(None, text.replace(" ", "").split(",")):
+        name, _, number = part.partition("=")
+        if name not in AXES:
+            raise unknown("mesh axis", name, AXES)
+        try:
+            sizes[name] = int(number)
+        except ValueError:
+            raise UserError(f"mesh {text!r}: write an axis as {name}=4, not {part!r}") from None
+    open_ = [name for name, size in sizes.items() if size == -1]
+    if len(open_) > 1 or any(size < 1 for name, size in sizes.items() if name not in open_):
+        raise UserError(
+            f"mesh {text!r}: sizes are 1 or more, and one of them may be -1, 'the rest'"
+        )
+    for name in open_:
+        sizes[name] = max(1, devices // -math.prod(sizes.values()))
+    return sizes
+
+
+def make_mesh(text: str) -> Mesh:
+    """The mesh that ``text`` asks for (see :func:`parse_mesh`), over the first devices there are.
+
+    Devices of one process stay together, so the rightmost axes, which talk most, lie inside a machine.
+
+    Raises:
+      UserError: too few devices, or a mesh that leaves out devices of other processes.
+    """
+    devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+    sizes = parse_mesh(text, len(devices))
+    wanted = math.prod(sizes.values())
+    if wanted > len(devices):
+        raise UserError(
+            f"mesh {text!r} needs {wanted} devices and there are {len(devices)}: lower an axis (or, to "
+            f"try it on a CPU, set XLA_FLAGS=--xla_force_host_platform_device_count={wanted})"
+        )
+    if wanted < len(devices) and jax.process_count() > 1:
+        raise UserError(
+            f"mesh {text!r} holds {wanted} of the {len(devices)} devices: a run of several processes uses "
+            "them all; write -1 for an axis to fill it up"
+        )
+    grid = np.array(devices[:wanted]).reshape([sizes[name] for name in AXES])
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def mesh_name(mesh: Mesh) -> str:
+    """The text that gives ``mesh``, axes of size 1 left out."""
+    named = [f"{name}={size}" for name, size in mesh.shape.items() if size > 1]
+    return ",".join(named) or "data=1"

@@ -1,0 +1,169 @@
+"""Where every array of a run lies on a mesh: rules from parameter paths to axes, and the rest by size.
+
+A program is written for one device and jitted with these shardings; XLA inserts the communication.
+"""
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from dl.core.state import TrainState, path_name
+from dl.core.step import Step
+from dl.core.task import Batch
+
+# (pattern searched for in the path, axes of the last dimensions); the first that matches counts.
+Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
+
+# Megatron's cut of a Transformer: projections in by columns, projections out by rows, so that a branch
+# needs one sum over the axis; embeddings by vocabulary.
+TRANSFORMER: Rules = (
+    (
+        r"(^|/)layers?(_\d+)?/((attention|memory)/)?(qkv|query|key_value|in)/kernel$",
+        (None, "tensor"),
+    ),
+    (r"(^|/)layers?(_\d+)?/((attention|memory)/)?(qkv|query|key_value|in)/bias$", ("tensor",)),
+    (r"(^|/)layers?(_\d+)?/((attention|memory)/)?out/kernel$", ("tensor", None)),
+    (r"(^|/)embedding/embedding$", ("tensor", None)),
+)
+
+ROWS = ("data", "fsdp")  # the axes that batches are cut over
+SMALL = 1024  # elements; smaller leaves are kept whole, for gathering them costs more than they do
+
+
+def spec(path: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> P:
+    """The axes of one leaf of the state.
+
+    The first matching rule gives axes to the last dimensions of ``shape`` (so that it holds for layers
+    stacked ``[layers, ...]`` too), where they divide evenly. Then ``fsdp``, unless a rule used it, cuts
+    the largest dimension left that it divides.
+    """
+    axes: list[str | None] = [None] * len(shape)
+    for pattern, wanted in rules:
+        if re.search(pattern, path) and len(wanted) <= len(shape):
+            for place, axis in enumerate(wanted, len(shape) - len(wanted)):
+                if axis is not None and shape[place] % mesh.shape[axis] == 0:
+                    axes[place] = axis
+            break
+    size = mesh.shape["fsdp"]
+    if size > 1 and "fsdp" not in axes and math.prod(shape) >= SMALL:
+        free = [i for i, axis in enumerate(axes) if axis is None and shape[i] % size == 0]
+        if free:
+            axes[max(free, key=lambda i: (shape[i], i))] = "fsdp"
+    while axes and axes[-1] is None:
+        axes.pop()
+    return P(*axes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A mesh, and the rules by which a run's arrays lie on it.
+
+    Attributes:
+      rules: for the leaves of the state, before the default of :func:`spec`.
+    """
+
+    mesh: Mesh
+    rules: Rules = TRANSFORMER
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces a batch is cut into."""
+        return math.prod(self.mesh.shape[axis] for axis in ROWS)
+
+    @property
+    def whole(self) -> NamedSharding:
+        """Every device holds all."""
+        return NamedSharding(self.mesh, P())
+
+    def rows(self, axis: int = 0) -> NamedSharding:
+        """Cut along ``axis``, the one of a batch's rows."""
+        return NamedSharding(self.mesh, P(*[None] * axis, ROWS))
+
+    def state(self, tree: Any) -> Any:
+        """The sharding of each leaf of a state, or of a part of one such as its gradients."""
+
+        def one(path, leaf):
+            return NamedSharding(
+                self.mesh, spec(path_name(path), leaf.shape, self.mesh, self.rules)
+            )
+
+        return jax.tree_util.tree_map_with_path(one, tree)
+
+    def everywhere(self, tree: Any) -> Any:
+        """Host arrays, the same in every process, as arrays that every device holds whole."""
+
+        def put(leaf):
+            array = np.asarray(leaf)
+            return jax.make_array_from_callback(array.shape, self.whole, lambda at: array[at])
+
+        return jax.tree.map(put, tree)
+
+
+def on_host(leaf: jax.Array) -> np.ndarray:
+    """One leaf whole, in every process; all must ask for the same one at the same time."""
+    if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+        sharding: Any = leaf.sharding
+        leaf = jax.jit(lambda x: x, out_shardings=NamedSharding(sharding.mesh, P()))(leaf)
+    return np.asarray(leaf)
+
+
+def constrain(tree: Any, shardings: Any) -> Any:
+    """``tree`` inside a trace, told to lie so."""
+    return jax.tree.map(jax.lax.with_sharding_constraint, tree, shardings)
+
+
+@dataclasses.dataclass(frozen=True)
+class CutBatches:
+    """Batches inside a trace, each cut over the mesh: a device gathers the rows it computes with.
+
+    With ``pad``, batches are first filled up with copies of their last row under mask 0, to as many as
+    the mesh divides evenly; for evaluation, whose metrics are exact whatever the padding.
+    """
+
+    batches: Any
+    layout: Layout
+    pad: bool = False
+
+    def __getitem__(self, step: Any) -> Batch:
+        batch = self.batches[step]
+        if self.pad:
+            batch = padded(batch, self.layout.pieces)
+        return constrain(batch, jax.tree.map(lambda _: self.layout.rows(), batch))
+
+
+def padded(batch: Batch, multiple: int) -> Batch:
+    """``batch`` with rows added under mask 0, to a multiple of ``multiple``."""
+    missing = -len(batch["mask"]) % multiple
+    if not missing:
+        return batch
+    filled = {
+        name: jnp.concatenate([value, jnp.repeat(value[-1:], missing, axis=0)])
+        for name, value in batch.items()
+    }
+    real = jnp.arange(len(filled["mask"])) < len(batch["mask"])
+    return {**filled, "mask": jnp.where(real, filled["mask"], 0)}
+
+
+def sharded(step: Step, layout: Layout) -> Step:
+    """``step`` with its gradients and its new state held to where the parameters lie.
+
+    So a gradient's sum over devices leaves each with its own part alone (a reduce-scatter), and the
+    optimiser computes no more than that part.
+    """
+
+    def gradients(state: TrainState, batch: Batch):
+        grads, aux = step.gradients(state, batch)
+        return constrain(grads, layout.state(grads)), aux
+
+    def update(state: TrainState, grads, aux) -> TrainState:
+        new = step.update(state, grads, aux)
+        return constrain(new, layout.state(new))
+
+    return Step(gradients, update)

@@ -1,0 +1,70 @@
+"""How a run is carried out: the flags that every experiment script has."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from dl.core.errors import UserError
+from dl.core.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a run is carried out and shown; nothing here changes what it computes."""
+
+    name: str | None = None
+    """name of the run, and of its folder; by default the script's name with the date and time"""
+    runs: Path = Path("runs")
+    """folder that holds the runs"""
+    resume: bool = False
+    """go on with the run --name, or with the latest unfinished one of this configuration"""
+    log_every: int | None = None
+    """steps between logged training metrics; by default a hundredth of the run, at most 50"""
+    eval_every: int | None = None
+    """steps between evaluations; by default a tenth of the run"""
+    save_every: int | None = None
+    """steps between checkpoints; by default as often as evaluations"""
+    progress: bool = True
+    """show a progress bar and a line for each evaluation"""
+    tensorboard: bool = False
+    """also write TensorBoard event files"""
+    wandb: str | None = None
+    """also log to this Weights & Biases project"""
+    mesh: str | None = None
+    """devices to use, as data=2,fsdp=4,tensor=1: batches are cut over data and fsdp, parameters over fsdp
+    and tensor; -1 is all that are left. By default one device, or with several processes all by data"""
+    coordinator: str | None = None
+    """host:port of process 0, where no TPU pod, SLURM or Kubernetes tells the processes of each other"""
+    processes: int | None = None
+    """how many processes carry this run out together"""
+    process: int | None = None
+    """which of them this is, from 0"""
+
+    def __post_init__(self):
+        object.__setattr__(self, "runs", Path(self.runs))  # a string will do, in a notebook
+
+    def cadence(self, steps: int) -> dict[str, int]:
+        """The steps between events, defaults filled in for a run of ``steps``."""
+        default = {
+            "log_every": max(1, min(50, steps // 100)),
+            "eval_every": max(1, -(-steps // 10)),
+        }
+        default["save_every"] = (
+            default["eval_every"] if self.eval_every is None else self.eval_every
+        )
+        given = {n: d if getattr(self, n) is None else getattr(self, n) for n, d in default.items()}
+        for name, value in given.items():
+            if value < 1:
+                raise UserError(f"{name} must be 1 or more, not {value}")
+        return given
+
+
+def describe(experiment: Experiment, options: Options) -> dict[str, Any]:
+    """What ``config.json`` holds, and what must be equal for a run to be resumed."""
+    config = experiment.config
+    values: Any = dataclasses.asdict(config) if _is_value(config) else config
+    return {"config": values, "steps": experiment.steps, **options.cadence(experiment.steps)}
+
+
+def _is_value(config: Any) -> bool:
+    return dataclasses.is_dataclass(config) and not isinstance(config, type)

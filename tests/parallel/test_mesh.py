@@ -1,0 +1,68 @@
+"""Meshes from text, and where rules put an array."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh
+from jax.sharding import PartitionSpec as P
+
+import dl
+from dl.parallel.mesh import make_mesh, parse_mesh
+from dl.parallel.sharding import TRANSFORMER, padded, spec
+
+MESH = AbstractMesh((2, 4, 2), ("data", "fsdp", "tensor"))
+
+
+def test_axes_left_out_are_one_and_minus_one_is_the_rest():
+    assert parse_mesh("data=2, fsdp=4", 8) == {"data": 2, "fsdp": 4, "tensor": 1}
+    assert parse_mesh("data=-1,tensor=2", 8) == {"data": 4, "fsdp": 1, "tensor": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("date=2", "did you mean 'data'"),
+        ("data=two", "write an axis as data=4"),
+        ("data=0", "1 or more"),
+        ("data=-1,fsdp=-1", "one of them"),
+        ("data=4096", "needs 4096 devices"),
+    ],
+)
+def test_a_wrong_mesh_is_answered(text, said):
+    with pytest.raises(dl.UserError, match=said):
+        make_mesh(text)
+
+
+def test_fsdp_cuts_the_largest_dimension_that_it_divides():
+    assert spec("Dense_0/kernel", (30, 64), MESH, ()) == P(None, "fsdp")
+    assert spec("Dense_0/kernel", (128, 64), MESH, ()) == P("fsdp")
+    assert spec("Dense_0/kernel", (31, 63), MESH, ()) == P()
+    assert spec("Dense_0/bias", (64,), MESH, ()) == P()  # too small to be worth it
+
+
+@pytest.mark.parametrize("before", ["variables/params/body/", "opt_state/0/mu/body/", "body/"])
+@pytest.mark.parametrize("stacked", [(), (6,)])
+def test_a_transformer_is_cut_by_columns_then_by_rows(before, stacked):
+    layers = "layers" if stacked else "layer_3"
+    none = [None] * len(stacked)
+
+    def axes(name, *shape):
+        return spec(f"{before}{layers}/{name}", (*stacked, *shape), MESH, TRANSFORMER)
+
+    assert axes("attention/qkv/kernel", 64, 192) == P(*none, "fsdp", "tensor")
+    assert axes("attention/out/kernel", 64, 64) == P(*none, "tensor", "fsdp")
+    assert axes("in/kernel", 64, 256) == P(*none, "fsdp", "tensor")
+    assert axes("out/kernel", 256, 64) == P(*none, "tensor", "fsdp")
+
+
+def test_an_experiment_s_own_rule_comes_first():
+    rules = (("head/kernel", ("tensor", None)), *TRANSFORMER)
+    assert spec("params/head/kernel", (64, 10), MESH, rules) == P("tensor")
+
+
+def test_padding_adds_rows_that_do_not_count():
+    batch = {"x": np.arange(5.0), "mask": np.array([1.0, 1, 1, 1, 0])}
+    filled = padded(jax.tree.map(jax.numpy.asarray, batch), 4)
+    assert filled["x"].shape == filled["mask"].shape == (8,)
+    assert filled["mask"].sum() == 4
+    np.testing.assert_array_equal(filled["x"][:5], batch["x"])

@@ -1,0 +1,84 @@
+"""What the tests of scale ask of one process with eight simulated devices; prints it as JSON.
+
+One process for all of it, for starting one takes longer than most of what is asked.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+import dl
+from dl.core.experiment import built
+from dl.training import faults
+from dl.training.feed import feed
+from dl.training.plan import step_cost
+from dl.training.programs import TrainProgram, initial_state, layout_of
+from dl.training.scripts import load_script
+
+RUNS = Path(sys.argv[1])
+OPTIONS = {"runs": RUNS, "log_every": 4, "eval_every": 6, "save_every": 6, "progress": False}
+
+
+def experiment(script, **changes):
+    config, build = load_script(Path(__file__).parent / f"{script}.py")
+    return built(build, config(**changes))
+
+
+MLP = experiment("tiny", steps=12, batch_size=48, optimizer="momentum")
+GPT = experiment("small_gpt")
+
+
+def told(run):
+    return {
+        "loss": run.history()["train/loss"].tolist(),
+        "metrics": run.metrics,
+        "digest": run.result["digest"],
+    }
+
+
+def on_meshes():
+    """Both experiments on several meshes."""
+    found = {}
+    for name, one, mesh in (
+        ("mlp", MLP, None),
+        ("mlp", MLP, "data=8"),
+        ("gpt", GPT, None),
+        ("gpt", GPT, "data=2,fsdp=2,tensor=2"),
+    ):
+        found[f"{name} {mesh}"] = told(dl.train(one, name=f"{name}-{mesh}", mesh=mesh, **OPTIONS))
+    return found
+
+
+def memory():
+    """Bytes of the arguments of the compiled step on one device, by mesh."""
+    found = {}
+    wide = experiment("small_gpt", width=256)
+    for mesh in ("data=8", "fsdp=8"):
+        layout = layout_of(mesh, wide)
+        state = initial_state(wide, layout=layout)
+        batches = feed(wide.data, layout=layout).at(0)[0]
+        program = TrainProgram(wide, state, batches, layout=layout)
+        found[mesh] = step_cost(program)["arguments"]
+    return found
+
+
+def elastic():
+    """A run stopped by SIGTERM on one device and on eight, ended on two."""
+
+    def stop_at(step):
+        os.environ["DL_KILL_AT"] = f"step:{step}"
+        faults.reach = lambda phase, at: at == step and os.kill(os.getpid(), signal.SIGTERM)
+
+    for step, mesh in ((3, None), (8, "data=2,fsdp=4"), (99, "data=2")):
+        stop_at(step)
+        run = dl.train(MLP, name="elastic", mesh=mesh, resume=True, **OPTIONS)
+    del os.environ["DL_KILL_AT"]
+    return told(run)
+
+
+if __name__ == "__main__":
+    print(json.dumps({f.__name__: f() for f in (on_meshes, memory, elastic)}))
