@@ -33,6 +33,7 @@ def run_alone(code, cwd):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_an_exported_run_predicts_the_same_without_dl(tmp_path):
     config, build = load_script(TINY)
     run = dl.train(built(build, config(steps=20)), TINY, runs=tmp_path, name="a", progress=False)

@@ -83,6 +83,7 @@ def command(*words, cwd):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_row_is_run_and_judged(checkout):
     listed = command(cwd=checkout)
     assert "small" in listed.stdout
