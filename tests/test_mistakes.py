@@ -396,6 +396,22 @@ def test_a_checkpoint_of_another_model(exits, capfd, monkeypatch, finished):
     one_line(code, err, "is of another model or optimiser: only one of them has state/opt_state")
 
 
+def test_weights_without_safetensors_or_a_folder(exits, capfd, monkeypatch, tmp_path):
+    config, build = load_script(IMAGES)
+    flags = ["--runs", str(tmp_path / "runs"), "--weights", str(tmp_path)]
+    one_line(
+        *answer(capfd, dl.main, config, build, flags)[:2], "config.json is missing: give a folder"
+    )
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "resnet", "embedding_size": 4, "hidden_sizes": [4], "depths": [1], '
+        '"layer_type": "basic"}'
+    )
+    one_line(*answer(capfd, dl.main, config, build, flags)[:2], "holds no model.safetensors")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    one_line(*answer(capfd, dl.main, config, build, flags)[:2], "pip install 'dl[interop]'")
+
+
 @pytest.mark.parametrize("package", ["tensorboardX", "wandb"])
 def test_a_missing_package(exits, capfd, monkeypatch, tmp_path, package):
     monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
@@ -493,6 +509,9 @@ COMMANDS = {
     "no such action": (["data", "lst"], "did you mean 'list'?"),
     "no experiments": (["list", "nowhere"], "no experiment scripts in nowhere/"),
     "no sweep": (["sweep", "report", "runs/a"], "runs/a"),
+    "no run to export": (["export", "runs/none"], "is runs/none the folder"),
+    "no such platform": (["export", "runs/a", "--platforms", "gpu"], "unknown platform 'gpu'"),
+    "no table": (["reproduce", "mnist"], "results.toml is missing: run this in the project's"),
 }
 
 
