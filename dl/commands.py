@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from rich.progress import track
 
 from dl.cli import parse
 from dl.core.errors import UserError, unknown
+from dl.platform import STARTED
 
 
 def list_experiments(folder: tyro.conf.Positional[Path] = Path("experiments")) -> None:
@@ -69,9 +71,17 @@ def plan(
         experiment: the script; its own flags follow after --.
         timing: also take the seconds from start to the first step apart.
     """
+    from dl.core.experiment import built
     from dl.training.plan import plan_experiment
 
-    plan_experiment(*_build(experiment), timing=timing)
+    config, build = _load(experiment)
+    loaded = time.perf_counter()
+    planned = built(build, config)
+    spent = {
+        "import dl, JAX and the script": loaded - STARTED,
+        "load the data and build": time.perf_counter() - loaded,
+    }
+    plan_experiment(planned, spent if timing else None)
 
 
 def verify(
@@ -250,11 +260,10 @@ def _extra() -> list[str]:
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
-def _build(script: Path) -> tuple[Any, Any]:
-    """``(config, experiment)`` of a script under the flags after ``--``."""
-    from dl.core.experiment import built
+def _load(script: Path) -> tuple[Any, Any]:
+    """``(config, build)`` of a script under the flags after ``--``."""
     from dl.training.scripts import load_script
 
     config, build = load_script(script)
     chosen, *_ = parse(config, build, _extra(), script.name)
-    return chosen, built(build, chosen)
+    return chosen, build

@@ -7,10 +7,13 @@ outside and shows up in a run's lock file. Nothing in this module imports JAX by
 
 import os
 import sys
+import time
 import warnings
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+
+STARTED = time.perf_counter()  # the moment that a start's seconds are counted from
 
 # Why each default stands:
 #   ynn fusion   jaxlib 0.10-0.12 on CPU lowers a vmapped matrix-vector product followed by a

@@ -111,26 +111,33 @@ def liftable(experiment: Experiment) -> Values:
     }
     first = experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
 
-    def works(values: Values) -> bool:
-        def probe(values, data):
-            lane = rebuild(experiment, values)
-            batches = data if isinstance(data, dict) else graft(lane.data, data)
-            state = initial(experiment, values, batches)
-            batch = batches if isinstance(batches, dict) else batches[state.step]
-            if lane.steps != experiment.steps:
-                raise ValueError
-            return step_of(lane)(state, batch)
-
+    def works(probe: Callable, values: Values) -> bool:
         try:
             jax.eval_shape(probe, values, first)
         except Exception:  # any failure means the same: Python needs the value itself
             return False
         return True
 
-    if not wanted or works(wanted):
-        return wanted
-    kept: Values = {}
-    for name, value in wanted.items():
-        if works({**kept, name: value}):
-            kept[name] = value
-    return kept
+    def builds(values, data):
+        if rebuild(experiment, values).steps != experiment.steps:
+            raise ValueError
+
+    def steps(values, data):
+        lane = rebuild(experiment, values)
+        batches = data if isinstance(data, dict) else graft(lane.data, data)
+        state = initial(experiment, values, batches)
+        batch = batches if isinstance(batches, dict) else batches[state.step]
+        return step_of(lane)(state, batch)
+
+    def largest(probe: Callable, wanted: Values) -> Values:
+        """All of ``wanted`` if they work together, else each that works with those before it."""
+        if not wanted or works(probe, wanted):
+            return wanted
+        kept: Values = {}
+        for name, value in wanted.items():
+            if works(probe, {**kept, name: value}):
+                kept[name] = value
+        return kept
+
+    # Most that fail do so in `build`, which is quickly tried; tracing a step takes much longer.
+    return largest(steps, largest(builds, wanted))

@@ -187,6 +187,7 @@ class Lanes:
         try:
             batches = source.at(step)[0]
             program = TrainProgram(self.experiment, tree["state"], batches, self.values, self.mode)
+            program.wait()
             self.compile_seconds = time.perf_counter() - self.begun
             self.console.start(step, self.cadence.steps)
             with Signals() as signals:

@@ -21,7 +21,7 @@ from dl.training.evaluation import Evaluation, local
 from dl.training.feed import feed
 from dl.training.folder import RunFolder
 from dl.training.postmortem import non_finite
-from dl.training.programs import TrainProgram
+from dl.training.programs import Beginning, TrainProgram
 from dl.training.selection import Selection
 from dl.training.signals import Signals
 from dl.training.sinks import Sink
@@ -128,22 +128,25 @@ class Loop:
 
     # -- the loop -------------------------------------------------------------------------------
 
-    def run(self, state: TrainState, totals: Any) -> tuple[TrainState, str]:
+    def run(self, begin: Beginning, totals: Any) -> tuple[TrainState, str]:
         """Train to the end; returns the last state and how it ended: 'done', 'early' (patience ran
         out) or the name of the signal that stopped it.
 
-        ``totals`` are the running metrics of the log window that ``state`` stands in.
+        ``totals`` are the running metrics of the log window that the state stands in.
         """
-        experiment, cadence = self.experiment, self.cadence
-        step = int(state.step)
+        experiment, cadence, step = self.experiment, self.cadence, begin.step
         self._saved = step or None
         if self.selection.exhausted(experiment.patience):  # killed after its end, while testing
-            return state, "early"
+            return begin.state(), "early"
         source = feed(experiment.data, step, self.layout)
         try:
             batches = source.at(step)[0]
-            program = TrainProgram(experiment, state, batches, self.values, layout=self.layout)
-            self.compile_seconds += program.seconds
+            program = TrainProgram(
+                experiment, begin.shapes, batches, self.values, layout=self.layout
+            )
+            made = time.perf_counter()
+            state = begin.state()  # two programs compile side by side
+            self.compile_seconds += time.perf_counter() - made + program.wait()
             self.console.start(step, cadence.steps)
             self._mark = time.perf_counter()
             with Signals() as signals:

@@ -12,7 +12,7 @@ from dl.core.experiment import Experiment
 from dl.core.population import liftable
 from dl.training.checks import check
 from dl.training.feed import feed
-from dl.training.programs import TrainProgram, initial_state
+from dl.training.programs import TrainProgram, beginning
 
 
 def tree_bytes(tree: Any) -> int:
@@ -32,18 +32,28 @@ def step_cost(program: TrainProgram) -> dict[str, float]:
     }
 
 
-def plan_experiment(config: Any, experiment: Experiment, *, timing: bool = False) -> None:
-    """Print parameters, memory and FLOPs; with ``timing``, also what the start of a run costs."""
+def plan_experiment(experiment: Experiment, spent: dict[str, float] | None = None) -> None:
+    """Print parameters, memory and FLOPs; with the seconds ``spent`` so far, by what on, also what else
+    the start of a run costs."""
+    times, mark = dict(spent or {}), time.perf_counter()
+
+    def took(what: str) -> None:
+        nonlocal mark
+        times[what], mark = time.perf_counter() - mark, time.perf_counter()
+
     check(experiment)
-    begun = time.perf_counter()
+    took("check the experiment")
     values = liftable(experiment)
-    state = initial_state(experiment, values)
-    jax.block_until_ready(state.step)
-    made = time.perf_counter()
+    took("find what can be traced")
+    begin = beginning(experiment, values)
     source = feed(experiment.data)
     batches, _ = source.at(0)
-    program = TrainProgram(experiment, state, batches, values)
-    compiled = time.perf_counter()
+    program = TrainProgram(experiment, begin.shapes, batches, values)
+    took("trace the programs of state and step")
+    state = jax.block_until_ready(begin.state())
+    took("make the state, while both compile")
+    program.wait()
+    took("compile the rest of the step")
     cost = step_cost(program)
     params = state.variables["params"]
     count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params))
@@ -62,13 +72,13 @@ def plan_experiment(config: Any, experiment: Experiment, *, timing: bool = False
     table.add_row("memory of data on the device", _bytes(tree_bytes(batches)))
     table.add_row("FLOPs a step", f"{cost['flops']:.3g}")
     table.add_row("FLOPs of the run", f"{cost['flops'] * experiment.steps:.3g}")
-    if timing:
-        zeros = program.zeros()
-        jax.block_until_ready(program(state, zeros, batches, 1))
-        stepped = time.perf_counter()
-        table.add_row("seconds to make the state", f"{made - begun:.2f}")
-        table.add_row("seconds to compile the step", f"{compiled - made:.2f}")
-        table.add_row("seconds of the first step", f"{stepped - compiled:.2f}")
+    if spent is not None:
+        mark = time.perf_counter()
+        jax.block_until_ready(program(state, program.zeros(), batches, 1))
+        took("take the first step")
+        for what, seconds in times.items():
+            table.add_row(f"seconds to {what}", f"{seconds:.2f}")
+        table.add_row("seconds from start to first step", f"{sum(times.values()):.2f}")
     source.close()
     Console(highlight=False).print(table)
 

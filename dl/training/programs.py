@@ -1,7 +1,11 @@
 """The compiled programs of a run or of a sweep's lanes, made ahead of time so that their cost is known."""
 
+import functools
+import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,13 +83,39 @@ def layout_of(mesh: str | None, experiment: Experiment) -> Layout | None:
     return Layout(make_mesh(mesh or "data=-1"), (*experiment.sharding, *TRANSFORMER))
 
 
-def initial_state(
+def _compiling(lowered: Any, options: dict[str, Any] | None = None) -> Callable[[], Any]:
+    """Compile on a thread of its own, as XLA needs no Python for it; the result waits for the program."""
+    future: Future = Future()
+
+    def compile_it() -> None:
+        try:
+            future.set_result(lowered.compile(compiler_options=options))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=compile_it, daemon=True).start()
+    return future.result
+
+
+class Beginning(NamedTuple):
+    """The state that a process starts from, perhaps still in the making.
+
+    Attributes:
+      step: its step; shapes: the state, or only its shapes; state: waits for the state itself.
+    """
+
+    step: int
+    shapes: TrainState
+    state: Callable[[], TrainState]
+
+
+def beginning(
     experiment: Experiment,
     values: Values | None = None,
     mode: Mode | None = None,
     layout: Layout | None = None,
-) -> TrainState:
-    """The state before the first step (of every lane), made in one compiled program.
+) -> Beginning:
+    """The state before the first step (of every lane), from one program that begins to compile.
 
     With a ``layout`` it is made where it is to lie: no device ever holds it whole.
     """
@@ -97,10 +127,25 @@ def initial_state(
 
     # Only shapes matter, so the compiler drops the gather and the data never moves.
     make = population(make, mode, shared=1)
-    if layout is None:
-        return jax.jit(make)(values, data)
-    shardings = layout.state(jax.eval_shape(make, values, data))
-    return jax.jit(make, out_shardings=shardings)(values, data)
+    if layout is not None:
+        shardings = layout.state(jax.eval_shape(make, values, data))
+        state = jax.jit(make, out_shardings=shardings)(values, data)
+        return Beginning(0, state, lambda: state)
+    lowered = jax.jit(make).lower(values, data)
+    # It runs once: on CPU, LLVM's first level gives the same bits after a third of the time.
+    on_cpu = jax.default_backend() == "cpu"
+    compiled = _compiling(lowered, {"xla_backend_optimization_level": 1} if on_cpu else None)
+    return Beginning(0, lowered.out_info, lambda: compiled()(values, data))
+
+
+def initial_state(
+    experiment: Experiment,
+    values: Values | None = None,
+    mode: Mode | None = None,
+    layout: Layout | None = None,
+) -> TrainState:
+    """The state before the first step (of every lane)."""
+    return beginning(experiment, values, mode, layout).state()
 
 
 def empty_metrics(
@@ -123,6 +168,7 @@ def empty_metrics(
 class TrainProgram:
     """``(state, totals, batches, count) -> (state, totals, finite)``, compiled for these arguments.
 
+    It compiles in the background from when it is made; the first use waits. Shapes will do for ``state``.
     With a ``mode``, all four but the batches have a leading axis of lanes. ``count`` steps are one
     dispatch of a compiled loop, unless `_must_not_loop`.
     """
@@ -166,8 +212,18 @@ class TrainProgram:
         if not self.looped:
             single = jax.jit(one, **lies)
             traced = single.trace(state, self._empty, np.True_, self.values, batches)
-        self.compiled = traced.lower().compile()
-        self.seconds = time.perf_counter() - begun
+        self._compiled = _compiling(traced.lower())
+        self._traced_in = time.perf_counter() - begun
+
+    @functools.cached_property
+    def compiled(self) -> Any:
+        return self._compiled()
+
+    def wait(self) -> float:
+        """Until it is compiled; the seconds that tracing it and this wait took of the caller."""
+        begun = time.perf_counter()
+        _ = self.compiled
+        return self._traced_in + time.perf_counter() - begun
 
     def _counts(self, count: int, active: np.ndarray | None = None) -> Any:
         if self.mode is None:

@@ -31,7 +31,13 @@ from dl.training.folder import (
 )
 from dl.training.loop import Cadence, Loop
 from dl.training.options import Options, describe
-from dl.training.programs import empty_metrics, initial_state, layout_of
+from dl.training.programs import (
+    Beginning,
+    beginning,
+    empty_metrics,
+    initial_state,
+    layout_of,
+)
 from dl.training.scripts import from_json, load_script, script_of
 from dl.training.selection import Selection
 from dl.training.sinks import Sink, TensorBoard, WandB
@@ -186,25 +192,25 @@ def _train(
         return _reopen(folder, experiment, console.warn, layout)
     processes.decided(lambda: _lock(folder, experiment, options, script, go_on, console, layout))
     values = liftable(experiment)
-    state = initial_state(experiment, values, layout=layout)
+    begin = beginning(experiment, values, layout=layout)
     totals = empty_metrics(experiment, values, layout=layout)
     checkpoints = Checkpoints(folder.checkpoints)
     cadence = Cadence(experiment.steps, **options.cadence(experiment.steps))
     loop = Loop(experiment, folder, checkpoints, console, cadence, values, layout)
     loop.begun, loop.compile_seconds = begun, time.perf_counter() - begun
     if go_on:
-        template = {"state": state, "totals": totals}
+        template = {"state": begin.state(), "totals": totals}
         restored = checkpoints.restore(template, say=console.warn)
-        step = 0
         if restored is not None:
             tree, meta = restored
-            state, totals, step = tree["state"], tree["totals"], int(meta["step"])
+            state, totals = tree["state"], tree["totals"]
+            begin = Beginning(int(meta["step"]), state, lambda: state)
             loop.elapsed_before = meta["elapsed"]
-        folder.truncate(step)
+        folder.truncate(begin.step)
         loop.selection = Selection(
             **processes.decided(lambda: dataclasses.asdict(_selection(folder, experiment)))
         )
-        console.say(f"resuming {folder.path} at step {step} of {experiment.steps}")
+        console.say(f"resuming {folder.path} at step {begin.step} of {experiment.steps}")
     else:
         over = "" if layout is None else f" on {mesh_name(layout.mesh)}"
         console.say(
@@ -212,7 +218,7 @@ def _train(
         )
     loop.sinks = _sinks(options, folder, experiment) if folder.writes else []
     try:
-        state, ended = loop.run(state, totals)
+        state, ended = loop.run(begin, totals)
         checkpoints.wait()
         if ended in ("done", "early"):
             state = _finish(loop, state, ended)

@@ -320,6 +320,7 @@ def _rate(group: Group, mode: Mode, lanes: int) -> float:
     batches, _ = source.at(0)
     program = TrainProgram(group.experiment, state, batches, values, mode)
     totals, best = empty_metrics(group.experiment, values, mode), 0.0
+    program.wait()
     for count in (1, 2, 4):
         begun = time.perf_counter()
         state, totals, finite = program(state, totals, batches, count)
