@@ -91,7 +91,8 @@ def main():
         data = train_batches(digits.train, batch, 0)
         ways = [make(task, optax.adam(1e-3), data, steps) for make in (by_loop, by_hand)]
         best = [
-            min(times) * 1e3 for times in zip(*([w() for w in ways] for _ in range(12)), strict=True)
+            min(times) * 1e3
+            for times in zip(*([w() for w in ways] for _ in range(12)), strict=True)
         ]
         print(f"{name}  {best[0]:.3f}  {best[1]:.3f}  {best[0] / best[1]:.3f}", flush=True)
 
