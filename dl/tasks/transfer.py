@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dl.core.errors import UserError
 from dl.core.task import Task, Variables
@@ -24,7 +25,7 @@ def transferred(task: Task, **modules: Variables) -> Task:
             if name not in params:
                 raise UserError(f"the model has no module {name!r}, only {', '.join(params)}")
             _check_alike(name, params[name], given)
-            params[name] = jax.tree.map(jnp.asarray, given)
+            params[name] = _at_run_time(given)
         return {**variables, "params": params}
 
     return task._replace(init=init)
@@ -42,14 +43,25 @@ def started(task: Task, variables: Variables) -> Task:
         fresh = task.init(key, batch)
         for name, given in variables.items():
             _check_within(name, fresh, given)
-        return _over(fresh, variables)
+        return _over(fresh, _at_run_time(variables))
 
     return task._replace(init=init)
 
 
+def _at_run_time(given):
+    """The arrays as a compiled program asks for them when it runs, on one device: as constants of it
+    they would be compiled in, and written to the compile cache, whole. On several devices constants
+    they are, since each device takes its own part of a constant and a host's answer comes to one."""
+    given = jax.tree.map(np.asarray, given)
+    if jax.device_count() > 1:
+        return jax.tree.map(jnp.asarray, given)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), given)
+    return jax.pure_callback(lambda: given, shapes)
+
+
 def _over(fresh, given):
     if not isinstance(given, Mapping):
-        return jnp.asarray(given)
+        return given
     return {
         name: _over(leaf, given[name]) if name in given else leaf for name, leaf in fresh.items()
     }
