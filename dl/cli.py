@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import shlex
 import signal
 import sys
 import typing
@@ -13,7 +14,7 @@ from typing import Any
 
 import tyro
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, unknown
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
@@ -29,11 +30,12 @@ def plain_errors() -> Iterator[None]:
         yield
     except UserError as error:
         # What came up inside the user's own model or script may need more than a line to be found.
-        within = error.__cause__ is not None and not isinstance(error.__cause__, OSError)
-        _fail(f"{error}{' [DL_TRACEBACK=1 shows all of it]' if within else ''}")
+        _fail(f"{error}{' [DL_TRACEBACK=1 shows all of it]' if error.__cause__ else ''}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os._exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno not in DISK:
             raise
@@ -145,7 +147,7 @@ def _report(run: Any, script: Path, first: bool) -> int:
         given = [a for a in sys.argv[1:] if a not in ("--resume",)]
         if "--name" not in given:
             given += ["--name", name]
-        print(f"go on with: python {script} {' '.join(given)} --resume")
+        print(f"go on with: python {script} {shlex.join([*given, '--resume'])}")
         return 128 + getattr(signal, run.ended)
     run.plot()
     result = run.result
@@ -165,15 +167,38 @@ def _report(run: Any, script: Path, first: bool) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _flags_after_dashes(words: list[str]) -> Iterator[None]:
+    """Where a script's own flags were given to `dl plan` or `dl verify`, say where they belong."""
+    try:
+        yield
+    except SystemExit as left:
+        if left.code == 2 and len(words) > 2 and words[0] in ("plan", "verify"):
+            print(
+                f"the script's own flags follow after --: dl {words[0]} {words[1]} -- "
+                f"{shlex.join(words[2:])}",
+                file=sys.stderr,
+            )
+        raise
+
+
 def dl() -> None:
     """The ``dl`` command."""
     from dl.commands import COMMANDS
 
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    with plain_errors():
+    words = sys.argv[1:end] or ["--help"]
+    if words == ["--version"]:
+        from dl import __version__
+
+        print(f"dl {__version__}")
+        return
+    with plain_errors(), _flags_after_dashes(words):
+        if words[0] not in COMMANDS and not words[0].startswith("-"):
+            raise unknown("command", words[0], COMMANDS)
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
-            args=sys.argv[1:end],
+            args=words,
             prog="dl",
             description="A functional deep-learning research toolkit in JAX.",
         )

@@ -26,16 +26,17 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """
     if not path.exists():
         return
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         try:
-            if not line.endswith("\n"):
+            record = json.loads(line)
+            if not line.endswith("\n") or not isinstance(record, dict) or "step" not in record:
                 raise ValueError
-            yield json.loads(line)
         except ValueError:
             if number == len(lines):
                 return
             raise UserError(f"{path} is damaged in line {number}: remove that line") from None
+        yield record
 
 
 def read_scalars(metrics: Path) -> Scalars:

@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +17,8 @@ from dl.core.errors import UserError
 from dl.core.state import combine, path_name, plain
 from dl.parallel.sharding import on_host
 from dl.training import faults, processes
+
+CENTURY = 100 * 365 * 24 * 3600  # seconds
 
 
 def flatten(tree) -> dict[str, Any]:
@@ -69,19 +73,30 @@ class Checkpoints:
         self._ocp = ocp
         self.folder = folder.absolute()
         options: dict[str, Any] = {"create": True}
+        # Orbax measures by the wall clock how long a write takes and how long its threads wait for a
+        # folder, and gives up after 20 minutes: a clock set forward would do. Alone, there is no other
+        # process to wait for in vain; and the folder can be made at once.
+        waits: dict[str, Any] = {
+            "timeout_secs": CENTURY,
+            "create_directories_asynchronously": False,
+        }
         if jax.process_count() > 1:
             processes.decided(lambda: self.folder.mkdir(parents=True, exist_ok=True))
             # Named one by one they wait for each other without the devices, which are training.
             everyone = set(range(jax.process_count()))
             together = ocp.options.MultiprocessingOptions(active_processes=everyone)
-            options = {"create": False, "multiprocessing_options": together}
+            options, waits = {"create": False, "multiprocessing_options": together}, {}
         self._options = ocp.CheckpointManagerOptions(
-            enable_async_checkpointing=True, cleanup_tmp_directories=True, **options
+            enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(**waits),
+            cleanup_tmp_directories=True,
+            **options,
         )
         self._manager = ocp.CheckpointManager(
             self.folder, item_names=("state", "meta"), options=self._options
         )
         self._saving: int | None = None
+        self._keep: set[int] = set()
 
     def steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
@@ -93,9 +108,6 @@ class Checkpoints:
         The arrays are copied to the host first, so the caller may donate them at once.
         """
         self.wait()
-        for old in self.steps()[:-1]:  # the newest stays, in case the one to come is damaged
-            if old not in keep:
-                self._manager.delete(old)
         flat = flatten(tree)
         if jax.process_count() == 1:
             flat = {name: np.array(leaf) for name, leaf in jax.device_get(flat).items()}
@@ -115,8 +127,8 @@ class Checkpoints:
                 args=args.Composite(state=args.StandardSave(flat), meta=args.JsonSave(meta)),
             )
         except OSError as error:
-            raise _disk(step, error, self.steps()) from error
-        self._saving = step
+            raise _disk(step, error, self.steps()) from None
+        self._saving, self._keep = step, keep
         if jax.process_count() > 1:
             self.wait()  # parts are written from where they lie, and are about to be donated
         return leaves
@@ -130,7 +142,11 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
         except Exception as error:
-            raise _disk(step, error, [s for s in self.steps() if s != step]) from error
+            raise _disk(step, error, [s for s in self.steps() if s != step]) from None
+        # Only now: until the new one is whole, the newest may turn out damaged.
+        for old in self.steps()[:-2]:
+            if old not in self._keep:
+                self._manager.delete(old)
 
     def restore(self, template: Any, step: int | None = None, say=print) -> tuple[Any, dict] | None:
         """The newest whole checkpoint (or that of ``step``) as ``(tree, meta)``; None if there is none.
@@ -246,7 +262,9 @@ def _finite(array: np.ndarray) -> bool:
 
 
 def _disk(step: int, error: Exception, whole: list[int]) -> UserError:
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # how TensorStore passes errno on
     text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    text = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or text
     last = f"the last good checkpoint is step {max(whole)}" if whole else "none was saved before"
     return UserError(
         f"could not save the checkpoint of step {step}: {text}; {last}. Free some space or mend the "

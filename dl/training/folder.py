@@ -54,13 +54,29 @@ def write_json(path: Path, value: Any) -> None:
     part.replace(path)
 
 
-def read_json(path: Path) -> Any:
+class Document(dict):
+    """What a JSON file holds; an entry that is missing says so in words."""
+
+    def __init__(self, path: Path, values: dict):
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"{self.path} has no {name!r}: restore it from a copy")
+
+
+def read_json(path: Path) -> Document:
     try:
-        return json.loads(path.read_text())
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("no object")
     except FileNotFoundError:
         raise UserError(f"{path} is missing: is {path.parent} the folder of a run?") from None
-    except json.JSONDecodeError as error:
+    except NotADirectoryError:
+        raise UserError(f"{path.parent} is a file, not the folder of a run") from None
+    except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}): restore it from a copy") from None
+    return Document(path, values)
 
 
 class RunFolder:
@@ -84,6 +100,12 @@ class RunFolder:
 
     def finished(self) -> bool:
         return self.result.exists()
+
+    def saved(self) -> int:
+        """The step of the newest checkpoint, whole or not; -1 where there is none."""
+        return max(
+            (int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit()), default=-1
+        )
 
     def append(self, path: Path, record: dict) -> None:
         """Add one line to ``metrics`` or ``digests``."""
@@ -145,11 +167,12 @@ def new_name(runs: Path, stem: str) -> str:
     return name
 
 
-def latest_unfinished(runs: Path, config: Any) -> RunFolder | None:
-    """The youngest run in ``runs`` that has ``config`` and no result yet."""
+def furthest_unfinished(runs: Path, config: Any) -> RunFolder | None:
+    """The run in ``runs`` that has ``config`` and no result yet; of several, all on their way to the same
+    bits, the one that has come furthest (no clock is asked, for clocks jump)."""
     found = []
     for path in runs.glob("*/config.json"):
         folder = RunFolder(path.parent)
         if not folder.finished() and read_json(path) == to_json(config):
-            found.append((path.stat().st_mtime, folder))
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+            found.append((folder.saved(), folder.name, folder))
+    return max(found)[2] if found else None

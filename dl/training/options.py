@@ -17,7 +17,7 @@ class Options:
     runs: Path = Path("runs")
     """folder that holds the runs"""
     resume: bool = False
-    """go on with the run --name, or with the latest unfinished one of this configuration"""
+    """go on with the run --name, or with the unfinished one of this configuration"""
     log_every: int | None = None
     """steps between logged training metrics; by default a hundredth of the run, at most 50"""
     eval_every: int | None = None

@@ -23,7 +23,7 @@ from dl.training.console import Console, format_metrics
 from dl.training.feed import check_divisible
 from dl.training.folder import (
     RunFolder,
-    latest_unfinished,
+    furthest_unfinished,
     new_name,
     read_json,
     to_json,
@@ -149,7 +149,7 @@ def _choose_folder(options: Options, experiment: Experiment, stem: str) -> tuple
     if options.name is None:
         if not options.resume:
             return str(options.runs / new_name(options.runs, stem)), False
-        found = latest_unfinished(options.runs, wanted)
+        found = furthest_unfinished(options.runs, wanted)
         if found is None:
             raise UserError(
                 f"no unfinished run of this configuration lies in {options.runs}/: leave --resume "

@@ -21,6 +21,9 @@ def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:
         raise UserError(f"{path} is not a Python script")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look their module up there
+    beside = str(path.parent.absolute())
+    if beside not in sys.path:  # where Python itself looks for what a script imports
+        sys.path.insert(0, beside)
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:

@@ -1,6 +1,9 @@
 """SIGINT and SIGTERM as a request to save and stop."""
 
+import contextlib
+import os
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -39,10 +42,21 @@ class Signals:
         return self
 
     def _catch(self, number, frame) -> None:
-        self._heard = number
+        again, self._heard = self._heard != 0, number
         if jax.process_count() == 1:
             self.caught = number
-        signal.signal(number, signal.SIG_DFL)
+        with contextlib.suppress(RuntimeError, OSError):  # caught in the middle of a print
+            if again:
+                # The progress bar hid the cursor, and will not come to show it again.
+                show = "\x1b[?25h" if sys.stderr.isatty() else ""
+                print(f"{show}\nstopped at once; the last checkpoint is whole", file=sys.stderr)
+            else:
+                word = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+                print(f"{word}: saving and stopping (once more stops at once)", file=sys.stderr)
+            sys.stderr.flush()
+        if again:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():

@@ -205,7 +205,9 @@ def _folder(config, sweep, overrides, options, script) -> tuple[Path, bool]:
             ]
             if not alike:
                 raise UserError(f"no unfinished sweep of this kind lies in {options.runs}/")
-            place, go_on = max(alike, key=lambda p: p.stat().st_mtime), True
+            # All lead to the same bits: the one that has come furthest, by what is there, not by a clock.
+            place = max(alike, key=lambda p: (len([*p.glob("lanes/*/result.json")]), p.name))
+            go_on = True
     if go_on and read_json(place / "sweep.json")["spec"] != spec:
         raise UserError(
             f"{place} was started with other settings: give the same, or another --name"
@@ -268,7 +270,7 @@ def _run_group(
     file = place / f"group-{number}.json"
     # Decided once and kept, so that a resumed sweep goes on with the same programs.
     if file.exists():
-        settled = read_json(file)
+        settled = dict(read_json(file))
     else:
         settled = _settle(group, sweep, console)
         write_json(file, settled)
