@@ -287,7 +287,8 @@ def _kind(value: Any) -> str:
 
 
 def _memory() -> int:
-    """Bytes of all devices together; of the host where they do not say."""
-    limits = [(d.memory_stats() or {}).get("bytes_limit", 0) for d in jax.devices()]
+    """Bytes of all devices together, supposing other processes' are like ours; of the hosts where devices
+    do not say."""
+    limits = [(d.memory_stats() or {}).get("bytes_limit", 0) for d in jax.local_devices()]
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return sum(limits) or host * jax.process_count()
+    return (sum(limits) or host) * jax.process_count()
