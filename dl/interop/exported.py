@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.export
+import jax.numpy as jnp
 import numpy as np
 
 from dl.core.errors import UserError, unknown
@@ -97,10 +98,12 @@ def export(
             "dl.interop.save instead"
         )
     variables = jax.device_get(variables)
-    predict = jax.jit(lambda x: _plain(task.predict(variables, x)))
+
+    def predicted(x):
+        return _plain(task.predict(jax.tree.map(jnp.asarray, variables), x))
 
     def lowered(shapes):
-        return jax.export.export(predict, platforms=tuple(platforms))(shapes)
+        return jax.export.export(jax.jit(predicted), platforms=tuple(platforms))(shapes)
 
     fixed = None
     (batch,) = jax.export.symbolic_shape("b")
