@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dl.platform import XLA_DEFAULTS, cache_folder, xla_flags
 
@@ -58,3 +59,27 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("DL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
     assert cache_folder() == tmp_path / "x" / "dl"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+@pytest.mark.parametrize(("variable", "kept"), [("DL_OTHER", True), ("MALLOC_ARENA_MAX", False)])
+def test_freed_blocks_are_kept_unless_the_user_chose(variable, kept):
+    """A second block of 200 MB costs page faults only where the first went back to the kernel."""
+    code = (
+        "import dl, ctypes, resource; libc = ctypes.CDLL(None)\n"
+        "libc.malloc.restype = ctypes.c_void_p; libc.free.argtypes = [ctypes.c_void_p]\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(3):\n"
+        "    before, block = faults(), libc.malloc(200_000_000)\n"
+        "    ctypes.memset(block, 1, 200_000_000); libc.free(block)\n"
+        "print(faults() - before)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, variable: "4"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (int(done.stdout) < 5_000) == kept
