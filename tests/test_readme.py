@@ -56,5 +56,5 @@ def test_every_experiment_has_its_row():
 
 
 def test_files_named_exist():
-    for link in re.findall(r"\]\(([\w/.]+)\)", README):
+    for link in re.findall(r"\]\(([\w/.-]+)\)", README):
         assert (ROOT / link).exists(), link

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dl.core.experiment import Batches, Experiment
+from dl.core.metrics import compute, merge
 from dl.core.state import TrainState
 from dl.core.task import Task, Variables
 from dl.report.layers import Flow, Summary, flows, summary
@@ -52,8 +53,9 @@ def inspect(experiment: Experiment, state: TrainState) -> Inspection:
 def confusion(task: Task, variables: Variables, batches: Batches) -> np.ndarray | None:
     """How often each true class (row) was taken for each (column), int ``[classes, classes]``.
 
-    None where the task does not sort examples into classes: where batches have no integer ``label
-    [batch]``, or predictions are not scores ``[batch, classes]``.
+    None where the task does not sort examples into classes by their highest score: where batches have
+    no integer ``label [batch]``, predictions are not ``[batch, classes]``, or the share of right ones
+    is not the task's own ``accuracy``.
     """
     first = batches[0]
     label = first.get("label")
@@ -62,14 +64,21 @@ def confusion(task: Task, variables: Variables, batches: Batches) -> np.ndarray 
     scores: Any = jax.eval_shape(task.predict, variables, task.inputs(first))
     if not hasattr(scores, "ndim") or scores.ndim != 2 or scores.shape[1] < 2:
         return None
-    predict, classes = jax.jit(task.predict), scores.shape[1]
+    predict, evaluate, classes = jax.jit(task.predict), jax.jit(task.evaluate), scores.shape[1]
+    metrics: Any = None
     counts = np.zeros((classes, classes), np.int64)
     for index in range(len(batches)):  # type: ignore[arg-type]
         batch = batches[index]
         guess = np.asarray(predict(variables, task.inputs(batch))).argmax(-1)
         real = np.asarray(batch["mask"]) > 0
-        np.add.at(counts, (np.asarray(batch["label"])[real], guess[real]), 1)
-    return counts
+        truth = np.asarray(batch["label"])[real]
+        if truth.size and truth.max() >= classes:
+            return None
+        np.add.at(counts, (truth, guess[real]), 1)
+        found = evaluate(variables, batch)
+        metrics = found if metrics is None else merge(metrics, found)
+    right = np.trace(counts) / max(counts.sum(), 1)
+    return counts if abs(compute(metrics).get("accuracy", np.nan) - right) < 1e-4 else None
 
 
 def _integer(x: Any) -> bool:
