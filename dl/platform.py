@@ -159,6 +159,22 @@ def start_distributed(
     jax.distributed.initialize(**options)
 
 
+def peak_memory() -> int | None:
+    """The most bytes in use at any time so far: of this process's first device where it tells, as GPUs
+    and TPUs do, else of the process on the host; None where neither is known."""
+    import jax
+
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 def _number(given: int | None, variable: str) -> int | None:
     text = os.environ.get(variable)
     return given if given is not None or text is None else int(text)

@@ -297,9 +297,11 @@ def _time(settings: Sequence[Setting], inside: Inside) -> str:
         rows.append([
             run.name, f"{r.get('wall_seconds', 0):,.1f}", f"{r.get('compile_seconds', 0):,.1f}",
             f"{r.get('input_wait_seconds', 0):,.2f}", f"{r.get('examples_per_second', 0):,.0f}",
+            engineering(r["peak_memory_bytes"]) + "B" if r.get("peak_memory_bytes") else "",
             engineering(size) + "B",
         ])  # fmt: skip
-    head = ["run", "wall s", "compiling s", "waiting for data s", "examples/s", "checkpoints"]
+    head = ["run", "wall s", "compiling s", "waiting for data s", "examples/s"]
+    head += ["peak memory", "checkpoints"]
     body = table(head, rows, sortable=True)
     for path, found in inside.items():
         if not isinstance(found, str):

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dl import platform
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.population import liftable
@@ -308,6 +309,7 @@ def _finish(loop: Loop, state: TrainState, ended: str) -> TrainState:
         "compile_seconds": round(loop.compile_seconds + loop.evaluation.seconds, 3),
         "examples_per_second": round(loop.trained * experiment.data.batch_size / trained, 1),
         "input_wait_seconds": round(loop.wait_seconds, 3),
+        "peak_memory_bytes": platform.peak_memory(),
     }
     processes.decided(lambda: write_json(folder.result, result))
     return state

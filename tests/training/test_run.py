@@ -44,6 +44,7 @@ def test_the_folder_holds_the_whole_story(run):
     assert {"test/accuracy", "test/loss", "validation/accuracy"} <= set(result["metrics"])
     assert result["digest"]
     assert result["wall_seconds"] > 0
+    assert result["peak_memory_bytes"] > 1e6
 
 
 def test_history_gives_the_curves(run):
