@@ -207,10 +207,12 @@ def _train(
             state, totals = tree["state"], tree["totals"]
             begin = Beginning(int(meta["step"]), state, lambda: state)
             loop.elapsed_before = meta["elapsed"]
-        folder.truncate(begin.step)
         loop.selection = Selection(
-            **processes.decided(lambda: dataclasses.asdict(_selection(folder, experiment)))
+            **processes.decided(
+                lambda: dataclasses.asdict(_selection(folder, experiment, cadence, begin.step))
+            )
         )
+        folder.truncate(begin.step)
         console.say(f"resuming {folder.path} at step {begin.step} of {experiment.steps}")
     else:
         over = "" if layout is None else f" on {mesh_name(layout.mesh)}"
@@ -267,12 +269,26 @@ def _lock(folder, experiment, options, script, go_on, console, layout) -> None:
         )
 
 
-def _selection(folder: RunFolder, experiment: Experiment) -> Selection:
-    """What the evaluations logged so far select."""
-    selection = Selection(experiment.select)
+def _selection(folder: RunFolder, experiment: Experiment, cadence: Cadence, step: int) -> Selection:
+    """What the evaluations logged up to ``step`` select; raises where some of them are gone, for the run
+    would then select another state than it would have."""
+    selection, seen = Selection(experiment.select), set()
     for record in folder.records():
+        if record["step"] > step:  # will be logged again
+            continue
+        seen.add((record["event"], record["step"]))
         if record["event"] == "eval":
             selection = selection.update(record["step"], record["metrics"])
+    every = {"train": cadence.log_every} | (
+        {"eval": cadence.eval_every} if experiment.evals else {}
+    )
+    for event, often in every.items():
+        for due in (*range(often, step + 1, often), *([step] if step == cadence.steps else [])):
+            if (event, due) not in seen:
+                raise UserError(
+                    f"{folder.metrics} has lost what was logged at step {due} ({event}): restore it from "
+                    "a copy, or start anew under another --name"
+                )
     return selection
 
 

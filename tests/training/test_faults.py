@@ -101,6 +101,19 @@ def test_a_run_goes_on_from_the_checkpoint_before_the_damaged_one(whole, tmp_pat
     assert first_difference(whole, RunFolder(tmp_path / "hurt")) is None
 
 
+def test_a_run_whose_log_is_lost_is_not_continued(tmp_path):
+    assert run(tmp_path, "lost", *FLAGS, DL_KILL_AT="checkpoint:40").returncode == -9
+    folder = RunFolder(tmp_path / "lost")
+    lines = folder.metrics.read_text().splitlines(keepends=True)
+    evaluation = next(n for n, line in enumerate(lines) if '"eval", "step": 20' in line)
+    folder.metrics.write_text("".join(lines[:evaluation] + lines[evaluation + 1 :]))
+    before = folder.metrics.read_text()
+    done = run(tmp_path, "lost", *FLAGS)
+    assert done.returncode == 2
+    assert "metrics.jsonl has lost what was logged at step 20 (eval)" in done.stderr
+    assert folder.metrics.read_text() == before
+
+
 # -- a full disk -------------------------------------------------------------------------------------
 
 
