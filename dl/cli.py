@@ -16,7 +16,8 @@ import tyro
 
 from dl.core.errors import UserError, unknown
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *CLOSED)
 
 
 @contextlib.contextmanager
@@ -39,8 +40,9 @@ def plain_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK:
             raise
+        remedy = "Make it accessible" if error.errno in CLOSED else "Free some space"
         _fail(
-            f"{error.strerror}: {error.filename or 'the run folder'}. Free some space, or choose --runs"
+            f"{error.strerror}: {error.filename or 'the run folder'}. {remedy}, or choose another folder"
         )
     except Exception as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):

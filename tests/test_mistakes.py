@@ -4,8 +4,10 @@ Each row of the tables is a mistake and what the answer must say.
 """
 
 import dataclasses
+import errno
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -523,6 +525,44 @@ def test_a_wrong_command_gets_one_line(exits, capfd, monkeypatch, finished, what
     monkeypatch.chdir(finished)
     monkeypatch.setattr(sys, "argv", ["dl", *words])
     one_line(*answer(capfd, dl_command)[:2], says)
+
+
+def test_a_scripts_flags_belong_after_dashes(exits, capfd, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["dl", "plan", "some.py", "--steps", "5"])
+    code, err, _ = answer(capfd, dl_command)
+    assert code == 2
+    assert "the script's own flags follow after --: dl plan some.py -- --steps 5" in err
+
+
+def test_a_folder_without_access_is_named(exits, capfd, tmp_path):
+    def build(config):
+        raise PermissionError(errno.EACCES, "Permission denied", "some/file")
+
+    code, err, _ = answer(capfd, run_tiny, build, ["--runs", str(tmp_path)])
+    one_line(
+        code, err, "Permission denied: some/file. Make it accessible, or choose another folder"
+    )
+
+
+def test_dl_alone_shows_its_help_and_version(capfd, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["dl"])
+    with pytest.raises(SystemExit) as left:
+        dl_command()
+    assert left.value.code == 0
+    assert "replay" in capfd.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["dl", "--version"])
+    dl_command()
+    assert capfd.readouterr().out == f"dl {dl.__version__}\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = "import sys; sys.argv = ['dl', 'data', 'list']; from dl.cli import dl; dl()"
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()  # as head does
+    assert process.stderr.read() == b""
+    process.wait()
 
 
 DAMAGE = {
