@@ -67,15 +67,18 @@ class Layout:
 
     Attributes:
       rules: for the leaves of the state, before the default of :func:`spec`.
+      shards: micro-shards that every batch is cut into whatever the mesh, for a run whose bits do not
+        depend on it (see :mod:`dl.parallel.deterministic`); None leaves sums to XLA.
     """
 
     mesh: Mesh
     rules: Rules = TRANSFORMER
+    shards: int | None = None
 
     @property
     def pieces(self) -> int:
-        """How many pieces a batch is cut into."""
-        return math.prod(self.mesh.shape[axis] for axis in ROWS)
+        """How many pieces a batch is cut into, so that its size must be a multiple of them."""
+        return self.shards or math.prod(self.mesh.shape[axis] for axis in ROWS)
 
     @property
     def whole(self) -> NamedSharding:

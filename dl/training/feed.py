@@ -133,17 +133,19 @@ def own_rows(batches: Any, layout: Layout) -> Any:
     if hasattr(batches, "__len__"):
         size = -(-size // layout.pieces) * layout.pieces
     slices: Any = layout.rows().addressable_devices_indices_map((size,))
-    starts = sorted({rows[0].indices(size)[0] for rows in slices.values()})
-    piece = size // layout.pieces * len(starts)
-    return dataclasses.replace(batches, batch_size=size, shard=(starts[0] // piece, size // piece))
+    spans = {rows[0].indices(size)[:2] for rows in slices.values()}
+    piece = sum(stop - start for start, stop in spans)
+    return dataclasses.replace(
+        batches, batch_size=size, shard=(min(spans)[0] // piece, size // piece)
+    )
 
 
 def check_divisible(batches: Batches, layout: Layout) -> None:
     """Raises where the training batches cannot be cut evenly over the mesh."""
     if batches.batch_size % layout.pieces:
         raise UserError(
-            f"batches of {batches.batch_size} cannot be cut into {layout.pieces} equal pieces, one for "
-            f"each device along data and fsdp: choose a batch size that is a multiple of {layout.pieces}"
+            f"batches of {batches.batch_size} cannot be cut into {layout.pieces} equal pieces for the "
+            f"devices along data and fsdp: choose a batch size that is a multiple of {layout.pieces}"
         )
 
 

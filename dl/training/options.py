@@ -33,6 +33,8 @@ class Options:
     mesh: str | None = None
     """devices to use, as data=2,fsdp=4,tensor=1: batches are cut over data and fsdp, parameters over fsdp
     and tensor; -1 is all that are left. By default one device, or with several processes all by data"""
+    deterministic_topology: bool = False
+    """sums in one fixed order, so that a run has the same bits on 1, 2, 4 or 8 devices; slower"""
     coordinator: str | None = None
     """host:port of process 0, where no TPU pod, SLURM or Kubernetes tells the processes of each other"""
     processes: int | None = None
@@ -63,7 +65,8 @@ def describe(experiment: Experiment, options: Options) -> dict[str, Any]:
     """What ``config.json`` holds, and what must be equal for a run to be resumed."""
     config = experiment.config
     values: Any = dataclasses.asdict(config) if _is_value(config) else config
-    return {"config": values, "steps": experiment.steps, **options.cadence(experiment.steps)}
+    found = {"config": values, "steps": experiment.steps, **options.cadence(experiment.steps)}
+    return found | ({"deterministic_topology": True} if options.deterministic_topology else {})
 
 
 def _is_value(config: Any) -> bool:

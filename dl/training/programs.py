@@ -26,7 +26,13 @@ from dl.core.population import (
     step_of,
 )
 from dl.core.state import TrainState
-from dl.core.step import guarded, scan_evaluation, scan_steps, zero_metrics
+from dl.core.step import Step, guarded, scan_evaluation, scan_steps, zero_metrics
+from dl.parallel.deterministic import (
+    SHARDS,
+    check_topology,
+    deterministic,
+    deterministic_evaluation,
+)
 from dl.parallel.mesh import make_mesh
 from dl.parallel.sharding import TRANSFORMER, CutBatches, Layout, sharded
 
@@ -73,14 +79,28 @@ def lane_values(values: list[Values]) -> Values:
     return {n: jnp.stack([jnp.asarray(lane[n]) for lane in values]) for n in values[0]}
 
 
-def layout_of(mesh: str | None, experiment: Experiment) -> Layout | None:
+def layout_of(mesh: str | None, experiment: Experiment, same_bits: bool = False) -> Layout | None:
     """Where a run's arrays lie: on one device (None), or on the mesh asked for; on all devices by
-    ``data`` where several processes run without one."""
+    ``data`` where several processes run without one.
+
+    Raises:
+      UserError: there is no such mesh here, or it allows no deterministic topology.
+    """
     if mesh is None and jax.process_count() == 1:
-        return None
+        if not same_bits:
+            return None
+        mesh = "data=1"
     if jax.default_backend() == "cpu":
         platform.stop_caching_programs()
-    return Layout(make_mesh(mesh or "data=-1"), (*experiment.sharding, *TRANSFORMER))
+    rules = (*experiment.sharding, *TRANSFORMER)
+    layout = Layout(make_mesh(mesh or "data=-1"), rules, SHARDS if same_bits else None)
+    if same_bits:
+        check_topology(layout)
+    return layout
+
+
+def _placed(step: Step, layout: Layout) -> Step:
+    return deterministic(step, layout) if layout.shards else sharded(step, layout)
 
 
 def _compiling(lowered: Any, options: dict[str, Any] | None = None) -> Callable[[], Any]:
@@ -190,7 +210,7 @@ class TrainProgram:
             lane = rebuild(experiment, values)
             step, own = step_of(lane), graft(lane.data, batches)
             return (
-                (step, own) if layout is None else (sharded(step, layout), CutBatches(own, layout))
+                (step, own) if layout is None else (_placed(step, layout), CutBatches(own, layout))
             )
 
         def steps(state, totals, count, values, batches):
@@ -262,18 +282,24 @@ class EvalProgram:
         self.values = values or {}
         zero = np.int32(0)
 
-        def cut(batches):
-            return batches if layout is None else CutBatches(batches, layout, pad=True)
+        def bound(values, batches):
+            evaluate = evaluation_of(experiment, values)
+            if layout is None:
+                return evaluate, batches
+            if layout.shards:
+                evaluate = deterministic_evaluation(evaluate, layout)
+            return evaluate, CutBatches(batches, layout, pad=True)
 
         def batch_metrics(state, values, batches):
             return evaluation_of(experiment, values)(state, batches[zero])
 
         def steps(state, totals, values, batches, start, count):
-            evaluate = evaluation_of(experiment, values)
-            return scan_evaluation(evaluate)(state, totals, cut(batches), start, count)
+            evaluate, own = bound(values, batches)
+            return scan_evaluation(evaluate)(state, totals, own, start, count)
 
         def one(state, totals, values, batches, index):
-            return merge(totals, evaluation_of(experiment, values)(state, cut(batches)[index]))
+            evaluate, own = bound(values, batches)
+            return merge(totals, evaluate(state, own[index]))
 
         lanes = population(batch_metrics, mode, shared=1)
         self._empty = zero_metrics(lanes, state, self.values, batches)

@@ -186,7 +186,7 @@ def _train(
 ) -> Run:
     console = Console(options.progress, processes.first())
     begun = time.perf_counter()
-    layout = layout_of(options.mesh, experiment)
+    layout = layout_of(options.mesh, experiment, options.deterministic_topology)
     if layout is not None:
         check_divisible(experiment.data, layout)
     if processes.decided(lambda: _finished(folder, experiment, options, go_on, console)):

@@ -343,7 +343,7 @@ def _lane_bytes(experiment: Experiment) -> int:
 
 def _memory() -> int:
     """Bytes that a sweep may take: four fifths of the device's, half of a host's."""
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(0.8 * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

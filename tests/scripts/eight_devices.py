@@ -80,5 +80,22 @@ def elastic():
     return told(run)
 
 
+def same_bits():
+    """Digests of runs with a deterministic topology, by experiment and mesh."""
+    found = {}
+    for name, one, mesh in (
+        ("mlp", MLP, "data=1"),
+        ("mlp", MLP, "data=4"),
+        ("mlp", MLP, "data=8"),
+        ("gpt", GPT, "data=2"),
+        ("gpt", GPT, "data=8"),
+    ):
+        run = dl.train(
+            one, name=f"{name}-same-{mesh}", mesh=mesh, deterministic_topology=True, **OPTIONS
+        )
+        found[f"{name} {mesh}"] = told(run)
+    return found
+
+
 if __name__ == "__main__":
-    print(json.dumps({f.__name__: f() for f in (on_meshes, memory, elastic)}))
+    print(json.dumps({f.__name__: f() for f in (on_meshes, memory, elastic, same_bits)}))

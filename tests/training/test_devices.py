@@ -50,3 +50,14 @@ def test_a_run_goes_on_on_any_mesh_with_its_data_in_order(found):
 def test_fsdp_leaves_each_device_its_share_of_the_state(found):
     whole, share = found["memory"]["data=8"], found["memory"]["fsdp=8"]
     assert whole / 8 < share < whole / 7.5  # norms and biases, below the smallest size, stay whole
+
+
+@pytest.mark.parametrize("name", ["mlp", "gpt"])
+def test_a_deterministic_topology_has_the_same_bits_on_any_number_of_devices(found, name):
+    runs = [run for mesh, run in found["same_bits"].items() if mesh.startswith(name)]
+    assert len({run["digest"] for run in runs}) == 1
+    assert all(run["loss"] == runs[0]["loss"] for run in runs)
+    assert all(run["metrics"] == runs[0]["metrics"] for run in runs)
+    np.testing.assert_allclose(
+        runs[0]["loss"], found["on_meshes"][f"{name} None"]["loss"], rtol=1e-2
+    )
