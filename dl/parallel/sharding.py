@@ -6,6 +6,7 @@ A program is written for one device and jitted with these shardings; XLA inserts
 import dataclasses
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -152,6 +153,25 @@ def padded(batch: Batch, multiple: int) -> Batch:
     }
     real = jnp.arange(len(filled["mask"])) < len(batch["mask"])
     return {**filled, "mask": jnp.where(real, filled["mask"], 0)}
+
+
+def lane_layout(lanes: int) -> Layout | None:
+    """The devices that a sweep's lanes are dealt to evenly, each computing its own and none talking to
+    another; None where that is only one. Lies over as many local devices as divide ``lanes``."""
+    devices = jax.local_devices()
+    count = max(n for n in range(1, len(devices) + 1) if lanes % n == 0)
+    return Layout(Mesh(np.array(devices[:count]), ("lanes",))) if count > 1 else None
+
+
+def jit_lanes(function: Callable, layout: Layout, own: int, shared: int, **options: Any):
+    """``function`` of arrays ``[lanes, ...]``, jitted with its lanes dealt to devices; its first ``own``
+    arguments and its values have lanes, the last ``shared`` arguments are everyone's."""
+    specs = (P("lanes"),) * own + (P(),) * shared
+    mapped = jax.shard_map(
+        function, mesh=layout.mesh, in_specs=specs, out_specs=P("lanes"), check_vma=False
+    )
+    lies = tuple(NamedSharding(layout.mesh, spec) for spec in specs)
+    return jax.jit(mapped, in_shardings=lies, out_shardings=lies[0], **options)
 
 
 def sharded(step: Step, layout: Layout) -> Step:

@@ -72,8 +72,9 @@ class Evaluation:
         if not streamed:
             self._resident[name] = source
         if name not in self._programs:
+            layout = self.layout if self.mode is None else None  # lanes lie where they always do
             program = EvalProgram(
-                self.experiment, state, source.at(0)[0], self.values, self.mode, self.layout
+                self.experiment, state, source.at(0)[0], self.values, self.mode, layout
             )
             self.seconds += program.seconds
             self._programs[name] = program

@@ -152,5 +152,6 @@ def check_divisible(batches: Batches, layout: Layout) -> None:
 def feed(batches: Batches, start: int = 0, layout: Layout | None = None) -> Resident | Streamed:
     """``batches`` ready for the compiled step, the streamed ones read from step ``start`` on."""
     if hasattr(batches, "iterate"):
-        return Streamed(batches, start, layout=layout)
+        every_lane_s = layout is not None and "lanes" in layout.mesh.shape
+        return Streamed(batches, start, layout=None if every_lane_s else layout)
     return Resident(batches, layout)

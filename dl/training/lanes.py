@@ -17,6 +17,7 @@ from dl.core.experiment import Experiment
 from dl.core.metrics import compute
 from dl.core.population import Mode, rebuild
 from dl.core.state import TrainState, plain
+from dl.parallel.sharding import lane_layout
 from dl.training import faults
 from dl.training.checkpoints import Checkpoints, digests, flatten, state_digest
 from dl.training.console import Console
@@ -67,7 +68,8 @@ class Lanes:
         self.cadence, self.console, self.halve = cadence, console, halve
         own = [{name: getattr(lane.config, name) for name in fields} for lane in lanes]
         self.own_values, self.values = own, lane_values(own)
-        self.evaluation = Evaluation(experiment, self.values, mode)
+        self.layout = lane_layout(len(lanes))
+        self.evaluation = Evaluation(experiment, self.values, mode, self.layout)
         self.checkpoints = Checkpoints(place)
         self.begun = time.perf_counter()
         self.elapsed_before = 0.0
@@ -135,7 +137,14 @@ class Lanes:
                 "(lowest, median and highest lane)"
             )
         self.console.update(step)
-        return self._better(improved, state, best) if improved.any() else best
+        if not improved.any():
+            return best
+        better = self._better(improved, state, best)
+        return (
+            jax.device_put(better, jax.tree.map(lambda x: x.sharding, best))
+            if self.layout
+            else better
+        )
 
     def _drop(self, step: int) -> None:
         """Successive halving: at 1/h of the run, 1/h² ..., keep the best 1/h of the running lanes."""
@@ -183,7 +192,7 @@ class Lanes:
         totals = empty_metrics(self.experiment, self.values, self.mode)
         tree = {"state": state, "totals": totals, "best": jax.tree.map(jnp.copy, state)}
         step, tree = self._restore(tree)
-        source = feed(self.experiment.data, step)
+        source = feed(self.experiment.data, step, self.layout)
         try:
             batches = source.at(step)[0]
             program = TrainProgram(self.experiment, tree["state"], batches, self.values, self.mode)

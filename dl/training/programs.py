@@ -34,7 +34,7 @@ from dl.parallel.deterministic import (
     deterministic_evaluation,
 )
 from dl.parallel.mesh import make_mesh
-from dl.parallel.sharding import TRANSFORMER, CutBatches, Layout, sharded
+from dl.parallel.sharding import TRANSFORMER, CutBatches, Layout, jit_lanes, lane_layout, sharded
 
 
 def has_slow_convolution(jaxpr) -> bool:
@@ -117,6 +117,16 @@ def _compiling(lowered: Any, options: dict[str, Any] | None = None) -> Callable[
     return future.result
 
 
+def _jit(function, mode: Mode | None, values: Values, own: int, shared: int, **options: Any):
+    """`population` of ``function``, jitted; lanes are dealt to the devices there are."""
+    lanes = len(next(iter(values.values()))) if mode is not None else 1
+    layout = lane_layout(lanes)
+    many = population(function, mode, shared)
+    if layout is None:
+        return jax.jit(many, **options)
+    return jit_lanes(many, layout, own, shared, **options)
+
+
 class Beginning(NamedTuple):
     """The state that a process starts from, perhaps still in the making.
 
@@ -146,12 +156,11 @@ def beginning(
         return initial(experiment, values, data)
 
     # Only shapes matter, so the compiler drops the gather and the data never moves.
-    make = population(make, mode, shared=1)
     if layout is not None:
         shardings = layout.state(jax.eval_shape(make, values, data))
         state = jax.jit(make, out_shardings=shardings)(values, data)
         return Beginning(0, state, lambda: state)
-    lowered = jax.jit(make).lower(values, data)
+    lowered = _jit(make, mode, values, 1, 1).lower(values, data)
     # It runs once: on CPU, LLVM's first level gives the same bits after a third of the time.
     on_cpu = jax.default_backend() == "cpu"
     compiled = _compiling(lowered, {"xla_backend_optimization_level": 1} if on_cpu else None)
@@ -226,7 +235,7 @@ class TrainProgram:
         lies: Any = {"donate_argnums": 0}
         if layout is not None:
             lies["out_shardings"] = (layout.state(state), layout.whole, layout.whole)
-        loop = jax.jit(population(steps, mode, shared=1), **lies)
+        loop = _jit(steps, mode, self.values, 4, 1, **lies)
         traced = loop.trace(state, self._empty, count, self.values, batches)
         self.looped = not _must_not_loop(traced, mode)
         if not self.looped:
@@ -307,7 +316,7 @@ class EvalProgram:
         if layout is not None:
             self._empty = layout.everywhere(self._empty)
             lies["out_shardings"] = layout.whole
-        loop = jax.jit(population(steps, mode, shared=3), **lies)
+        loop = _jit(steps, mode, self.values, 3, 3, **lies)
         traced = loop.trace(state, self._empty, self.values, batches, zero, zero)
         self.looped = not _must_not_loop(traced, mode)
         if not self.looped:

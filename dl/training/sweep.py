@@ -160,6 +160,11 @@ def _carry_out(
     options: Options,
     script: Path | None,
 ) -> Path:
+    if jax.process_count() > 1 or options.mesh or options.deterministic_topology:
+        raise UserError(
+            "a sweep is one process whose lanes lie over all its devices, a lane on one of them: leave "
+            "--mesh, --deterministic-topology and --coordinator out"
+        )
     console = Console(options.progress)
     check(built(build, dataclasses.replace(config, **overrides[0])))
     place, go_on = _folder(config, sweep, overrides, options, script)
@@ -298,6 +303,10 @@ def _settle(group: Group, sweep: Sweep, console: Console) -> dict[str, Any]:
     mode: Mode = "map" if sweep.lanes == "auto" else sweep.lanes
     limit, need = _memory(), _lane_bytes(experiment)
     chunk = int(np.clip(limit // max(need, 1), 1, lanes))
+    devices = len(jax.local_devices())
+    if devices > 1 and lanes >= devices:
+        # Lanes are dealt to the devices evenly, and what is left over makes a chunk of its own.
+        chunk = min(max(chunk // devices, 1), lanes // devices) * devices
     if modes:
         rates = {m: _rate(group, m, min(chunk, lanes)) for m in modes}
         mode = max(rates, key=rates.__getitem__)

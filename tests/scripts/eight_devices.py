@@ -13,8 +13,10 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import dl
 from dl.core.experiment import built
+from dl.parallel.sharding import lane_layout
 from dl.training import faults
 from dl.training.feed import feed
+from dl.training.folder import read_json
 from dl.training.plan import step_cost
 from dl.training.programs import TrainProgram, initial_state, layout_of
 from dl.training.scripts import load_script
@@ -85,7 +87,6 @@ def same_bits():
     found = {}
     for name, one, mesh in (
         ("mlp", MLP, "data=1"),
-        ("mlp", MLP, "data=4"),
         ("mlp", MLP, "data=8"),
         ("gpt", GPT, "data=2"),
         ("gpt", GPT, "data=8"),
@@ -97,5 +98,14 @@ def same_bits():
     return found
 
 
+def lanes():
+    """Digests of three lanes, and the devices that they were dealt to."""
+    layout = lane_layout(3)
+    runs = dl.sweep(MLP.build, MLP.config, seeds=3, lanes="map", name="sweep", **OPTIONS)
+    folders = sorted((runs.folder / "lanes").iterdir())
+    digests = [read_json(folder / "result.json")["digest"] for folder in folders]
+    return {"devices": layout.mesh.size, "digests": digests}
+
+
 if __name__ == "__main__":
-    print(json.dumps({f.__name__: f() for f in (on_meshes, memory, elastic, same_bits)}))
+    print(json.dumps({f.__name__: f() for f in (on_meshes, memory, elastic, same_bits, lanes)}))

@@ -61,3 +61,9 @@ def test_a_deterministic_topology_has_the_same_bits_on_any_number_of_devices(fou
     np.testing.assert_allclose(
         runs[0]["loss"], found["on_meshes"][f"{name} None"]["loss"], rtol=1e-2
     )
+
+
+def test_lanes_on_different_devices_have_the_bits_of_solo_runs(found):
+    assert found["lanes"]["devices"] == 3
+    assert found["lanes"]["digests"][0] == found["on_meshes"]["mlp None"]["digest"]
+    assert len(set(found["lanes"]["digests"])) == 3
