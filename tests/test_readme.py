@@ -58,3 +58,18 @@ def test_every_experiment_has_its_row():
 def test_files_named_exist():
     for link in re.findall(r"\]\(([\w/.-]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_the_commands_for_several_processes_parse():
+    from dl.cli import parse
+    from dl.training.scripts import load_script
+
+    commands = re.findall(
+        r"python (experiments/\w+\.py)( [^\n\"]*--(?:mesh|coordinator)[^\n\"]*)", README
+    )
+    assert len(commands) == 4
+    for script, flags in commands:
+        config, build = load_script(ROOT / script)
+        _, options, _ = parse(config, build, shlex.split(flags), script)
+        assert options.name
+        assert options.mesh or options.coordinator

@@ -28,11 +28,11 @@ BYTES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "pred": 1, "s8": 1, "u8": 1}
 def collectives(text: str) -> dict[str, int]:
     """Bytes of the results of each kind of collective in a program's text."""
     found = dict.fromkeys(KINDS, 0)
-    for shapes, kind in re.findall(rf"= (\(?[^=]*?\)?) ({'|'.join(KINDS)})(?:-start)?\(", text):
-        for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
-            found[kind] += BYTES.get(dtype, 4) * int(
-                np.prod([int(n) for n in shape.split(",") if n])
-            )
+    pattern = re.compile(rf" = (.*?) ({'|'.join(KINDS)})(?:-start)?\(")
+    for line in filter(None, map(pattern.search, text.splitlines())):
+        for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", line[1]):
+            count = int(np.prod([int(n) for n in shape.split(",") if n]))
+            found[line[2]] += BYTES.get(dtype, 4) * count
     return found
 
 
