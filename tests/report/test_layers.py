@@ -48,6 +48,11 @@ def test_parameters_shapes_and_flops_are_those_counted_by_hand():
     assert "<td>Conv_0</td>" in summary(TASK, BATCH)._repr_html_()
 
 
+@pytest.mark.xfail(
+    jax.__version_info__ >= (0, 11),
+    raises=ValueError,
+    reason="under a gradient, Flax's scan takes no debug callback on jax 0.12",
+)
 def test_activations_and_gradients_are_those_of_the_loss():
     variables = TASK.init(KEY, BATCH)
     found = flows(TASK, variables, BATCH, KEY)
