@@ -18,6 +18,7 @@ from dl.data.buckets import bucket_batches, trimmed
 from dl.data.text import BOS, EOS, encode_all, pad, train_subwords
 from dl.models.language import EncoderDecoder
 from dl.models.transformer import Transformer
+from dl.report import pictures
 from dl.tasks.bleu import corpus_bleu
 from dl.tasks.sequence_to_sequence import sequence_to_sequence
 from dl.training.predictions import predict_all
@@ -91,8 +92,9 @@ def build(config: Config) -> dl.Experiment:
         dropout=config.dropout,
     )
     decoder = encoder.clone(causal=True, cross=True)
+    model = EncoderDecoder(tokenizer.get_vocab_size(), encoder, decoder)
     task = sequence_to_sequence(
-        EncoderDecoder(tokenizer.get_vocab_size(), encoder, decoder),
+        model,
         length=columns["train"]["target"].shape[1],
         label_smoothing=config.label_smoothing,
         beams=config.beams,
@@ -105,6 +107,27 @@ def build(config: Config) -> dl.Experiment:
     def translate(variables, name):
         tokens = predict_all(predict, variables, evals[name], "source")
         return tokenizer.decode_batch([row.tolist() for row in tokens])
+
+    def views(variables):
+        """Some translations, and where the decoder's last layer looks in the source of one."""
+        batch = evals["validation"][0]
+        said = predict(variables, batch["source"])
+        rows = np.linspace(0, len(said) - 1, 8).astype(int)
+        texts = [
+            tokenizer.decode_batch(np.asarray(side)[rows].tolist())
+            for side in (batch["source"], said, batch["target"])
+        ]
+        source = batch["source"][rows[-1]][: batch["source_length"][rows[-1]]]
+        target = batch["target"][rows[-1]][: batch["target_length"][rows[-1]]]
+        kept = model.apply(variables, source[None], target[None], mutable="intermediates")[1]
+        looks = kept["intermediates"]["decoder"][f"layer_{config.layers - 1}"]["memory"]["weights"]
+        tokens = [
+            [tokenizer.id_to_token(int(token)) for token in side] for side in (target, source)
+        ]
+        return {
+            "translations": "\n\n".join(map("\n".join, zip(*texts, strict=True))),
+            "attention": pictures.attention_maps(np.asarray(looks[0][0]), *tokens),
+        }
 
     lengths = np.maximum(columns["train"]["source_length"], columns["train"]["target_length"])
     data = bucket_batches(columns["train"], lengths, config.batch_size, config.seed)
@@ -126,6 +149,7 @@ def build(config: Config) -> dl.Experiment:
         measure=lambda variables, name: {
             "bleu": corpus_bleu(translate(variables, name), german[name])
         },
+        views=views,
     )
 
 

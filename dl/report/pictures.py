@@ -68,6 +68,21 @@ def lines(panels: dict[str, dict[str, np.ndarray]], columns: int = 3) -> Any:
     return figure
 
 
+def attention_maps(
+    weights: np.ndarray, queries: Sequence[str], keys: Sequence[str], titles: Sequence[str] = ()
+) -> Any:
+    """What each query attends to, one panel a head: ``weights [heads, queries, keys]`` in 0..1, the
+    tokens of either side beside their rows and columns."""
+    size = 1.2 + 0.17 * len(keys), 1.0 + 0.17 * len(queries)
+    figure, panels = _panels(len(weights), 2, size)
+    for head, axes in enumerate(panels):
+        axes.imshow(weights[head], cmap="Greys", vmin=0.0, vmax=1.0)
+        axes.set_xticks(range(len(keys)), keys, rotation=90, fontsize=6)
+        axes.set_yticks(range(len(queries)), queries, fontsize=6)
+        axes.set_title(titles[head] if titles else f"head {head}", fontsize="small")
+    return figure
+
+
 def detected(
     images: np.ndarray,
     found: tuple[np.ndarray, np.ndarray, np.ndarray],
