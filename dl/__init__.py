@@ -24,6 +24,7 @@ _PUBLIC = {
     "accumulate": "dl.core.step",
     "augmented": "dl.core.task",
     "digest": "dl.core.state",
+    "ensemble": "dl.core.task",
     "eval_step": "dl.core.step",
     "init_state": "dl.core.state",
     "main": "dl.cli",
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from dl.core.optim import optimizer, schedule
     from dl.core.state import TrainState, digest, init_state
     from dl.core.step import accumulate, eval_step, scan_steps, train_step
-    from dl.core.task import Aux, Task, augmented, mixed_precision
+    from dl.core.task import Aux, Task, augmented, ensemble, mixed_precision
     from dl.training.run import Run, open_run, train
     from dl.training.sweep import sweep
 

@@ -46,6 +46,8 @@ class Config:
     """standard deviation of one offset a sensor and training window, as engines differ"""
     ema: float | None = 0.99
     """decay of the averaged parameters that are evaluated"""
+    members: int = 1
+    """networks whose predictions are averaged"""
     refit: bool = False
     """once all is chosen: train on the validation engines too, and take the last state"""
 
@@ -101,6 +103,8 @@ def build(config: Config) -> dl.Experiment:
         spread=float(labels["rul"].std()),
         scores={"nasa": nasa_score},
     )
+    if config.members > 1:
+        task = dl.ensemble(task, config.members)
     steps = max(1, config.epochs * train.size // config.batch_size)
     rate = dl.schedule("cosine", config.learning_rate, steps, warmup=steps // config.epochs)
     predict = jax.jit(task.predict)

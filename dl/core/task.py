@@ -77,6 +77,53 @@ def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
     )
 
 
+def ensemble(task: Task, members: int) -> Task:
+    """``members`` of ``task`` that differ by their random starts, trained side by side on the same batches;
+    ``predict`` gives the mean of their predictions (Lakshminarayanan et al. 2017, "Simple and scalable
+    predictive uncertainty estimation using deep ensembles").
+
+    Variables are the members' stacked, ``[members, ...]``. No member sees another: the loss and every
+    metric is the mean of their own. What the averaged predictions are worth is for an experiment's
+    ``measure`` to say, from ``predict``.
+    """
+
+    def each(f: Callable, *shared):
+        """``f`` of every member's number, and of its variables where given."""
+        return jax.vmap(f)(jnp.arange(members), *shared)
+
+    def together(metrics: Metrics) -> Metrics:
+        return jax.tree.map(lambda x: x.sum(0), metrics)
+
+    def init(key, batch):
+        return each(lambda member: task.init(purpose_key(key, "member", member), batch))
+
+    def loss(variables, batch, key):
+        def one(member, own):
+            return task.loss(own, batch, purpose_key(key, "member", member))
+
+        losses, aux = each(one, variables)
+        return losses.mean(), Aux(together(aux.metrics), aux.updates)
+
+    def check(variables, batch, columns):
+        assert task.check is not None
+        first = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), variables)
+        task.check(first, batch, columns)
+
+    def predict(variables, inputs):
+        outputs = each(lambda _, own: task.predict(own, inputs), variables)
+        return jax.tree.map(lambda x: x.mean(0), outputs)
+
+    return task._replace(
+        init=init,
+        loss=loss,
+        evaluate=lambda variables, batch: together(
+            each(lambda _, own: task.evaluate(own, batch), variables)
+        ),
+        predict=predict,
+        check=task.check and check,
+    )
+
+
 def in_precision_of(variables: Variables, inputs: Any) -> Any:
     """``inputs`` with floating arrays in the dtype of the parameters, as a model should get them."""
     for leaf in jax.tree.leaves(variables["params"]):
