@@ -82,7 +82,12 @@ def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> t
     return args.config, args.run, args.sweep
 
 
-def main(config: type, build: Callable[[Any], Any], argv: list[str] | None = None) -> None:
+def main(
+    config: type,
+    build: Callable[[Any], Any],
+    argv: list[str] | None = None,
+    **commands: Callable[..., None],
+) -> None:
     """Run an experiment script: parse the command line, build, train, and say what came of it.
 
     Args:
@@ -90,8 +95,17 @@ def main(config: type, build: Callable[[Any], Any], argv: list[str] | None = Non
       build: ``build(config) -> Experiment``; both must be module-level names of the script, ``Config``
         and ``build``, so that `dl replay`, `dl verify` and ``dl.open_run`` can find them.
       argv: arguments instead of the process's own.
+      **commands: what else the script can do, such as reading a file with a trained run: a function by
+        the word that then comes first, `script.py transcribe RUN FILE`. Its parameters become
+        arguments, its docstring the help.
     """
+    given = sys.argv[1:] if argv is None else argv
     with plain_errors():
+        if given and given[0] in commands:
+            prog = f"{Path(sys.argv[0]).name} {given[0]}"
+            required = (tyro.conf.PositionalRequiredArgs,)
+            tyro.cli(commands[given[0]], args=given[1:], prog=prog, config=required)
+            return
         from dl.core.experiment import built
         from dl.training import processes
         from dl.training.run import train

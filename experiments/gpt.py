@@ -3,11 +3,14 @@
 Data: tiny Shakespeare, the first 90 % to train on and the last 10 % for validation.
 Reference, nats a character: nanoGPT 1.88 on CPU (4 layers of 128), 1.4697 on an A100 (6 layers of 384).
 The full size is --layers 6 --heads 6 --width 384 --context 256 --batch-size 64 --steps 5000
---dropout 0.2 --learning-rate 1e-3 (and --bfloat16 on an accelerator).
+--dropout 0.2 --learning-rate 1e-3 (and --bfloat16 on an accelerator). A trained run writes:
+python experiments/gpt.py write RUN --prompt "ROMEO:"
 """
 
 import dataclasses
 import functools
+import secrets
+from pathlib import Path
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -25,7 +28,7 @@ from dl.models.language import LanguageModel
 from dl.models.layers import LayerNorm, RMSNorm
 from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling
-from dl.tasks.sampling import generate
+from dl.tasks.sampling import generate, stream
 from dl.tasks.transfer import started
 
 
@@ -66,37 +69,28 @@ class Config:
     """share of probability that sample draws from"""
 
 
-def design(config: Config, vocabulary: int) -> LanguageModel:
+def network(config: Config, vocabulary: int):
+    """The model, and the parameters it starts from where they are imported."""
+    if config.weights is not None:
+        return interop.load(config.weights, vocabulary=vocabulary, dropout=config.dropout)
     body = functools.partial(
         Transformer, config.width, config.layers, config.heads, config.kv_heads, causal=True
     )
     if config.style == "gpt2":
-        return LanguageModel(
-            vocabulary, body(norm=LayerNorm, dropout=config.dropout), config.context
-        )
-    hidden = (
-        -(-8 * config.width // 3 // 32) * 32
-    )  # as costly as four times the width without a gate
-    options: dict[str, Any] = {
-        "hidden": hidden,
-        "activation": nn.silu,
-        "gated": True,
-        "bias": False,
-    }
-    return LanguageModel(
-        vocabulary, body(**options, norm=RMSNorm, rope=10000.0, dropout=config.dropout)
-    )
+        block = body(norm=LayerNorm, dropout=config.dropout)
+        return LanguageModel(vocabulary, block, config.context), None
+    hidden = -(-8 * config.width // 3 // 32) * 32  # as costly as four times the width ungated
+    gate: dict[str, Any] = {"hidden": hidden, "activation": nn.silu, "gated": True, "bias": False}
+    block = body(**gate, norm=RMSNorm, rope=10000.0, dropout=config.dropout)
+    return LanguageModel(vocabulary, block), None
 
 
 def build(config: Config) -> dl.Experiment:
     vocabulary, train, held = load_characters("tinyshakespeare", config.data_dir, config.weights)
-    if config.weights is None:
-        model = design(config, len(vocabulary))
-        task = language_modeling(model)
-    else:
-        size, dropout = len(vocabulary), config.dropout
-        model, given = interop.load(config.weights, vocabulary=size, dropout=dropout)
-        task = started(language_modeling(model), given)
+    model, given = network(config, len(vocabulary))
+    task = language_modeling(model)
+    if given is not None:
+        task = started(task, given)
 
     def sample(variables):  # one token at a time, from a key-value cache
         prompts = jnp.tile(vocabulary.encode("\n"), (4, 1))
@@ -126,5 +120,26 @@ def build(config: Config) -> dl.Experiment:
     )
 
 
+def write(run: Path, prompt: str = "\n", length: int | None = None) -> None:
+    """Print what a trained run writes, as it writes it.
+
+    Args:
+      run: the run's folder.
+      prompt: what the text begins with.
+      length: characters to write; by default up to the length the model was trained on.
+    """
+    trained = dl.open_run(run)
+    config = trained.experiment.config
+    vocabulary = load_characters("tinyshakespeare", config.data_dir, config.weights)[0]
+    model, start = network(config, len(vocabulary))[0], vocabulary.encode(prompt)[None]
+    length = length or max(1, config.context - start.shape[1])
+    options: dict[str, Any] = {"temperature": config.temperature, "top_p": config.top_p}
+    variables, key = trained.state.eval_variables, jax.random.key(secrets.randbits(32))
+    print(prompt, end="")
+    for piece in stream(model, variables, start, length, key=key, **options):
+        print(vocabulary.decode(np.asarray(piece[0])), end="", flush=True)
+    print()
+
+
 if __name__ == "__main__":
-    dl.main(Config, build)
+    dl.main(Config, build, write=write)

@@ -7,7 +7,6 @@ aim. A trained run reads files: python experiments/speech_ctc.py transcribe RUN 
 
 import dataclasses
 import functools
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +14,6 @@ import jax
 import numpy as np
 
 import dl
-from dl.cli import plain_errors
 from dl.data import load
 from dl.data.audio import read_wav
 from dl.data.batches import eval_batches, train_batches
@@ -130,23 +128,21 @@ def build(config: Config) -> dl.Experiment:
     )
 
 
-def transcribe(folder: str, *files: str) -> None:
-    """Print what a trained run hears in each wav file (16-bit, 8 kHz)."""
-    if not files:
-        raise dl.UserError("transcribe needs a run's folder and at least one wav file")
-    run = dl.open_run(folder)
+def transcribe(run: Path, files: tuple[Path, ...]) -> None:
+    """Print what a trained run hears in wav files (16-bit, 8 kHz).
+
+    Args:
+      run: the run's folder.
+      files: recordings.
+    """
+    trained = dl.open_run(run)
     for file in files:
-        samples, rate = read_wav(Path(file), file)
+        samples, rate = read_wav(file, str(file))
         if rate != RATE:
             raise dl.UserError(f"{file} has {rate} Hz: convert it to {RATE} Hz")
         recording = {"waveform": samples[None], "length": np.array([len(samples)], np.int32)}
-        logits, frames = run.predict(recording)
-        print(f"{file}: {spell(decode(logits, frames, 16)[0], WORDS)}")
+        print(f"{file}: {spell(decode(*trained.predict(recording), 16)[0], WORDS)}")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["transcribe"]:
-        with plain_errors():
-            transcribe(*(sys.argv[2:] or [""]))
-    else:
-        dl.main(Config, build)
+    dl.main(Config, build, transcribe=transcribe)
