@@ -136,7 +136,7 @@ def write(run: Path, prompt: str = "\n", length: int | None = None) -> None:
     options: dict[str, Any] = {"temperature": config.temperature, "top_p": config.top_p}
     variables, key = trained.state.eval_variables, jax.random.key(secrets.randbits(32))
     print(prompt, end="")
-    for piece in stream(model, variables, start, length, key=key, **options):
+    for piece in stream(model, variables, jnp.asarray(start), length, key=key, **options):
         print(vocabulary.decode(np.asarray(piece[0])), end="", flush=True)
     print()
 

@@ -31,8 +31,7 @@ class Config:
     cap: float = 125.0
     """largest life that a label says (Heimes 2008)"""
     smoothing: float = 0.9
-    """decay of running averages, which take the sensors' place, with their distance from the engine's
-    first ten cycles and its age beside them; 0 takes the sensors as they are, within the window alone"""
+    """decay of the running averages that stand beside the sensors; 0 leaves them out"""
     model: Literal["cnn", "mixed", "lstm"] = "mixed"
     """cnn: filters over one sensor each; mixed: over all sensors"""
     epochs: int = 20
@@ -64,8 +63,7 @@ def prepare(data_dir, window, cap, smoothing, refit):
         sensors, unit = columns["sensors"][:, moving], columns["unit"]
         if smoothing:
             running = series.smoothed(sensors, unit, smoothing)
-            worn, age = series.since_start(running, unit, 10), columns["cycle"][:, None] / 100
-            sensors = np.concatenate([running, worn, age], axis=1)
+            sensors = np.concatenate([sensors, running], axis=1)
         return windows.unit_windows(dict(columns, sensors=sensors), window, **options)
 
     return {

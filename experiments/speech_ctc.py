@@ -141,7 +141,8 @@ def transcribe(run: Path, files: tuple[Path, ...]) -> None:
         if rate != RATE:
             raise dl.UserError(f"{file} has {rate} Hz: convert it to {RATE} Hz")
         recording = {"waveform": samples[None], "length": np.array([len(samples)], np.int32)}
-        print(f"{file}: {spell(decode(*trained.predict(recording), 16)[0], WORDS)}")
+        logits, frames = trained.predict(recording)
+        print(f"{file}: {spell(decode(logits, frames, 16)[0], WORDS)}")
 
 
 if __name__ == "__main__":

@@ -91,17 +91,6 @@ def smoothed(values: np.ndarray, group: np.ndarray, decay: float) -> np.ndarray:
     return result
 
 
-def since_start(values: np.ndarray, group: np.ndarray, count: int) -> np.ndarray:
-    """Each value less the mean of its group's first ``count`` rows, of as many as are known by then:
-    float32 ``[rows, variables]``. No two engines leave the factory alike; arguments as above."""
-    result = np.empty(values.shape, np.float32)
-    for name in np.unique(group):
-        rows = np.flatnonzero(group == name)
-        known = np.minimum(np.arange(1, len(rows) + 1), count)[:, None]
-        result[rows] = values[rows] - (np.cumsum(values[rows], axis=0)[known[:, 0] - 1] / known)
-    return result
-
-
 def _read_ett(paths, info, validation, seed) -> Splits:
     (path,) = paths.values()
     names, times, values = read_csv_series(read(path), path.name)

@@ -5,7 +5,7 @@ import pytest
 
 import dl.data
 from dl.core.errors import UserError
-from dl.data.series import pad_series, read_csv_series, since_start, smoothed, standardize
+from dl.data.series import pad_series, read_csv_series, smoothed, standardize
 from dl.data.splits import Info, Splits
 
 INFO = Info("x", "x", "x", "x", "x", "x")
@@ -107,9 +107,3 @@ def test_smoothing_looks_back_only_and_keeps_groups_apart():
         if row not in (0, 7):
             expected[row] = 0.75 * expected[row - 1] + 0.25 * values[row]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_the_start_of_a_group_is_what_is_known_of_it_by_then():
-    values = np.array([[2.0], [4.0], [9.0], [1.0], [7.0]])
-    found = since_start(values, np.array([0, 0, 0, 5, 5]), 2)
-    np.testing.assert_allclose(found[:, 0], [0, 1, 6, 0, 3])
