@@ -23,6 +23,9 @@ from dl.core.task import Batch, Task, Variables
 
 HEAD = ("layer", "kind", "output", "parameters", "FLOPs")
 OUTSIDE = "(outside any layer)"
+# Flax's nn.scan takes a callback in its body for a dependency of its parameters, where jax has no token
+# for it any more.
+LOOKS_INTO_LOOPS = jax.__version_info__ < (0, 11)
 
 
 class Layer(NamedTuple):
@@ -217,8 +220,9 @@ class Flow(NamedTuple):
 
 
 def flows(task: Task, variables: Variables, batch: Batch, key: jax.Array) -> dict[str, Flow]:
-    """Activations and gradients of every layer in one pass of the loss and its gradient, by the paths
-    of :func:`summary`."""
+    """Activations and gradients of every layer in one pass of the loss and one of its gradient, by the
+    paths of :func:`summary`. From jax 0.11 on, layers inside Flax's ``nn.scan`` and ``nn.remat`` have
+    gradients alone."""
     sums: dict[str, np.ndarray] = {}
 
     def add(path, *moments):
@@ -227,6 +231,10 @@ def flows(task: Task, variables: Variables, batch: Batch, key: jax.Array) -> dic
 
     def look(call, args, kwargs, context):
         outputs = call(*args, **kwargs)
+        if (
+            not LOOKS_INTO_LOOPS and context.module.scope.root.path
+        ):  # a lifted transformation's scope
+            return outputs
         for leaf in jax.tree.leaves(outputs):
             if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating):
                 x = jax.lax.stop_gradient(leaf).astype(jnp.float32)
@@ -234,10 +242,11 @@ def flows(task: Task, variables: Variables, batch: Batch, key: jax.Array) -> dic
                 jax.debug.callback(functools.partial(add, path_of(context) or "."), *moments)
         return outputs
 
+    key = purpose_key(key, "report")
     with nn.intercept_methods(_called(look)):
-        slopes, _ = jax.jit(gradient(task))(variables, batch, purpose_key(key, "report"))
-        jax.block_until_ready(slopes)
+        jax.block_until_ready(jax.jit(lambda *given: task.loss(*given)[0])(variables, batch, key))
         jax.effects_barrier()
+    slopes, _ = jax.jit(gradient(task))(variables, batch, key)
     found = {}
     for path, (size, total, squares, zeros) in sums.items():
         found[path] = Flow(total / size, math.sqrt(max(squares / size, 0.0)), zeros / size)
