@@ -8,6 +8,7 @@ from dl.core.experiment import built
 from dl.training import lock
 from dl.training.compare import first_difference
 from dl.training.folder import RunFolder, read_json
+from dl.training.programs import layout_of
 from dl.training.run import train
 from dl.training.scripts import from_json, load_script
 
@@ -28,7 +29,15 @@ def replay_run(path: Path, *, force: bool = False, say=print) -> bool:
     script = Path(locked["script"])
     kind, build = load_script(script)
     experiment = built(build, from_json(kind, stored["config"]))
-    changed = lock.differences(locked["environment"], lock.environment(experiment, script))
+    mesh = locked["environment"]["devices"].get("mesh")
+    topology = stored.get("deterministic_topology", False)
+    try:
+        layout = layout_of(mesh, experiment, topology)
+    except UserError:
+        if not force:
+            raise
+        mesh = layout = None  # which the differences will tell
+    changed = lock.differences(locked["environment"], lock.environment(experiment, script, layout))
     if changed and not force:
         lines = "\n  ".join(changed)
         raise UserError(
@@ -37,9 +46,10 @@ def replay_run(path: Path, *, force: bool = False, say=print) -> bool:
         )
     for line in changed:
         say(f"differs: {line}")
-    cadence = {name: stored[name] for name in ("log_every", "eval_every", "save_every")}
+    options = {name: stored[name] for name in ("log_every", "eval_every", "save_every")}
+    options |= {"mesh": mesh, "deterministic_topology": topology}
     with tempfile.TemporaryDirectory(prefix="dl-replay-") as place:
-        again = train(experiment, script, runs=Path(place), name="again", **cadence)
+        again = train(experiment, script, runs=Path(place), name="again", **options)
         difference = first_difference(folder, again.folder)
     say("identical" if difference is None else f"different: {difference}")
     return difference is None

@@ -19,6 +19,7 @@ from dl.training.feed import feed
 from dl.training.folder import read_json
 from dl.training.plan import step_cost
 from dl.training.programs import TrainProgram, initial_state, layout_of
+from dl.training.replay import replay_run
 from dl.training.scripts import load_script
 
 RUNS = Path(sys.argv[1])
@@ -53,6 +54,11 @@ def on_meshes():
     ):
         found[f"{name} {mesh}"] = told(dl.train(one, name=f"{name}-{mesh}", mesh=mesh, **OPTIONS))
     return found
+
+
+def replayed():
+    """Whether a run on a mesh is made again on that mesh, to the bit."""
+    return replay_run(RUNS / "mlp-data=8", say=lambda _: None)
 
 
 def memory():
@@ -107,5 +113,7 @@ def lanes():
     return {"devices": layout.mesh.size, "digests": digests}
 
 
+PARTS = (on_meshes, replayed, memory, elastic, same_bits, lanes)
+
 if __name__ == "__main__":
-    print(json.dumps({f.__name__: f() for f in (on_meshes, memory, elastic, same_bits, lanes)}))
+    print(json.dumps({f.__name__: f() for f in PARTS}))

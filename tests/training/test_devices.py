@@ -47,6 +47,10 @@ def test_a_run_goes_on_on_any_mesh_with_its_data_in_order(found):
     assert "resumed on other devices (mesh: None then, data=2,fsdp=4 now)" in found["stderr"]
 
 
+def test_replay_takes_the_mesh_from_the_lock(found):
+    assert found["replayed"]
+
+
 def test_fsdp_leaves_each_device_its_share_of_the_state(found):
     whole, share = found["memory"]["data=8"], found["memory"]["fsdp=8"]
     assert whole / 8 < share < whole / 7.5  # norms and biases, below the smallest size, stay whole
