@@ -25,6 +25,7 @@ from dl.training.dispatch import Dispatcher
 from dl.training.evaluation import Evaluation, pick
 from dl.training.feed import feed
 from dl.training.folder import RunFolder, write_json
+from dl.training.grid import rungs
 from dl.training.loop import Cadence, draw_views, write_event
 from dl.training.postmortem import non_finite
 from dl.training.programs import TrainProgram, empty_metrics, initial_state, lane_values
@@ -151,12 +152,7 @@ class Lanes:
         running = self._running()
         if not self.halve or len(running) < 2 or self.experiment.select is None:
             return
-        rungs: set[int] = set()
-        fraction = self.cadence.steps / self.halve
-        while fraction >= self.cadence.eval_every and len(rungs) < 16:
-            rungs.add(max(1, round(fraction / self.cadence.eval_every)) * self.cadence.eval_every)
-            fraction /= self.halve
-        if step not in rungs:
+        if step not in rungs(self.cadence.steps, self.cadence.eval_every, self.halve):
             return
         sign = -1.0 if self.experiment.select.startswith("-") else 1.0
         order = sorted(

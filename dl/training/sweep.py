@@ -6,25 +6,32 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
-from dl.core.population import Mode, liftable
+from dl.core.population import Mode, initial, liftable
 from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
 from dl.training import lock
 from dl.training.checks import check
 from dl.training.console import Console
 from dl.training.feed import feed
 from dl.training.folder import RunFolder, new_name, read_json, to_json, write_json
-from dl.training.grid import Overrides, lane_name, parse_field, plan
+from dl.training.grid import Overrides, kept_on_average, lane_name, parse_field, plan
 from dl.training.lanes import Lane, Lanes
 from dl.training.loop import Cadence
 from dl.training.options import Options, describe
-from dl.training.programs import TrainProgram, empty_metrics, initial_state, lane_values
+from dl.training.plan import step_cost, tree_bytes
+from dl.training.programs import (
+    TrainProgram,
+    beginning,
+    empty_metrics,
+    initial_state,
+    lane_values,
+)
 from dl.training.scripts import script_of
 from dl.training.selection import Selection
 
@@ -277,7 +284,7 @@ def _run_group(
     if file.exists():
         settled = dict(read_json(file))
     else:
-        settled = _settle(group, sweep, console)
+        settled = _settle(group, sweep, options, console)
         write_json(file, settled)
     size = settled["chunk"]
     cadence = Cadence(group.experiment.steps, **options.cadence(group.experiment.steps))
@@ -294,23 +301,27 @@ def _run_group(
     return True
 
 
-def _settle(group: Group, sweep: Sweep, console: Console) -> dict[str, Any]:
+def _settle(group: Group, sweep: Sweep, options: Options, console: Console) -> dict[str, Any]:
     """How to run a group: its mode, measured where that is left open, and lanes a chunk."""
     experiment, lanes = group.experiment, len(group.lanes)
     if not group.fields:
         return {"mode": "map", "chunk": 1}
-    modes: list[Mode] = ["map", "vmap"] if sweep.lanes == "auto" and lanes > 1 else []
-    mode: Mode = "map" if sweep.lanes == "auto" else sweep.lanes
     limit, need = _memory(), _lane_bytes(experiment)
+    if need * lanes > limit // 20:  # near enough to ask the compiler
+        need = _compiled_bytes(experiment)
     chunk = int(np.clip(limit // max(need, 1), 1, lanes))
     devices = len(jax.local_devices())
     if devices > 1 and lanes >= devices:
         # Lanes are dealt to the devices evenly, and what is left over makes a chunk of its own.
         chunk = min(max(chunk // devices, 1), lanes // devices) * devices
-    if modes:
-        rates = {m: _rate(group, m, min(chunk, lanes)) for m in modes}
-        mode = max(rates, key=rates.__getitem__)
+    mode: Mode = "map" if sweep.lanes == "auto" else sweep.lanes
+    if sweep.lanes == "auto" and lanes > 1:
+        rates = {m: _rate(group, m, chunk) for m in get_args(Mode)}
         told = ", ".join(f"{m} {rate:,.0f}" for m, rate in rates.items())
+        # Under map a lane that was dropped costs nothing any more; under vmap it goes on idling.
+        every = options.cadence(experiment.steps)["eval_every"]
+        rates["map"] /= kept_on_average(lanes, experiment.steps, every, sweep.halve)
+        mode = max(rates, key=rates.__getitem__)
         console.say(f"lanes by {mode} (steps/s over all lanes: {told})")
     if chunk < lanes:
         console.say(
@@ -342,12 +353,20 @@ def _rate(group: Group, mode: Mode, lanes: int) -> float:
 
 
 def _lane_bytes(experiment: Experiment) -> int:
-    """Device memory of one lane: its state twice (now and best), and the step's temporaries."""
-    state = initial_state(experiment)
-    size = sum(x.nbytes for x in jax.tree.leaves(state) if hasattr(x, "nbytes"))
-    batch = experiment.data[0]
-    # Activations are not known before compiling; forty inputs' worth is a cautious guess.
-    return 3 * size + 40 * sum(np.asarray(x).nbytes for x in jax.tree.leaves(batch))
+    """A guess at one lane's device memory: its state twice (now and best), and the step's temporaries,
+    taken for forty inputs' worth."""
+    batch = jax.eval_shape(lambda: experiment.data[0])
+    state = jax.eval_shape(lambda batch: initial(experiment, {}, batch), batch)
+    return 3 * tree_bytes(state) + 40 * tree_bytes(batch)
+
+
+def _compiled_bytes(experiment: Experiment) -> int:
+    """One lane's device memory, with the temporaries that its compiled step asks for."""
+    shapes, source = beginning(experiment).shapes, feed(experiment.data)
+    program = TrainProgram(experiment, shapes, source.at(0)[0])
+    source.close()
+    program.wait()
+    return 2 * tree_bytes(shapes) + int(step_cost(program)["temporary"])
 
 
 def _memory() -> int:

@@ -15,7 +15,7 @@ from dl.report.sweeps import read_lanes, settings, write_report
 from dl.training import faults
 from dl.training.compare import first_difference
 from dl.training.folder import RunFolder
-from dl.training.grid import parse_field, plan
+from dl.training.grid import kept_on_average, parse_field, plan, rungs
 from dl.training.replay import replay_run
 from dl.training.run import Options
 from dl.training.scripts import load_script
@@ -142,6 +142,27 @@ def test_halving_keeps_the_best(tmp_path):
     place = run_sweep(BUILD, CONFIG(steps=24), wish, options, lambda n, t: t, script=SCRIPT)
     ended = [json.loads((x / "result.json").read_text())["ended"] for x in lanes(place)]
     assert sorted(ended) == ["done", "halved", "halved", "halved"]
+
+
+def test_rungs_stand_where_halving_drops():
+    assert rungs(900, 10, 3) == [10, 30, 100, 300]
+    assert rungs(100, 50, 2) == [50]
+    assert kept_on_average(9, 900, 300, 3) == pytest.approx((9 * 300 + 3 * 600) / (9 * 900))
+    assert kept_on_average(9, 900, 300, None) == 1.0
+
+
+def test_lanes_that_do_not_fit_run_in_chunks(mapped, tmp_path, monkeypatch, capsys):
+    from dl.training import sweep as module
+
+    need = module._compiled_bytes(built(BUILD, CONFIG(steps=24)))
+    monkeypatch.setattr(module, "_memory", lambda: 3 * need)
+    options = Options(name="s", runs=tmp_path, **CADENCE)
+    fields = ("learning_rate=1e-3,1e-2", "dropout=0.0,0.2")
+    wish = Sweep(lanes="map", seeds=2, sweep=fields)
+    place = run_sweep(BUILD, CONFIG(steps=24), wish, options, lambda n, t: TYPES[n](t), SCRIPT)
+    assert "run in chunks of 3" in capsys.readouterr().out
+    for a, b in zip(lanes(mapped), lanes(place), strict=True):
+        assert first_difference(RunFolder(a), RunFolder(b)) is None
 
 
 def test_report_groups_seeds_and_draws(mapped):
