@@ -355,8 +355,9 @@ def _rate(group: Group, mode: Mode, lanes: int) -> float:
 def _lane_bytes(experiment: Experiment) -> int:
     """A guess at one lane's device memory: its state twice (now and best), and the step's temporaries,
     taken for forty inputs' worth."""
-    batch = jax.eval_shape(lambda: experiment.data[0])
-    state = jax.eval_shape(lambda batch: initial(experiment, {}, batch), batch)
+    data = experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
+    state = jax.eval_shape(lambda data: initial(experiment, {}, data), data)
+    batch = data if isinstance(data, dict) else jax.eval_shape(lambda data: data[0], data)
     return 3 * tree_bytes(state) + 40 * tree_bytes(batch)
 
 
