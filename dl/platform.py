@@ -74,6 +74,11 @@ def configure() -> None:
             sys.modules["jax"].config.update(name, value if name.endswith("dir") else float(value))
 
 
+def host_memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed for the next request, where the user set no malloc option.
 
@@ -90,9 +95,8 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     trim_threshold, mmap_threshold, arenas = -1, -3, -8  # M_... of malloc.h
-    libc.mallopt(mmap_threshold, min(memory // 8, 2**31 - 1))
+    libc.mallopt(mmap_threshold, min(host_memory() // 8, 2**31 - 1))
     libc.mallopt(trim_threshold, -1)  # never
     libc.mallopt(arenas, 1)  # blocks as large live in the first one alone
 

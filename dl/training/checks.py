@@ -6,7 +6,6 @@ of it.
 
 import contextlib
 import dataclasses
-import os
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from dl.core.metrics import Mean
 from dl.core.population import step_of
 from dl.core.state import init_state, path_name
 from dl.core.task import Aux, Task
+from dl.platform import host_memory
 
 OWN = str(Path(__file__).parents[1])
 
@@ -290,5 +290,4 @@ def _memory() -> int:
     """Bytes of all devices together, supposing other processes' are like ours; of the hosts where devices
     do not say."""
     limits = [(d.memory_stats() or {}).get("bytes_limit", 0) for d in jax.local_devices()]
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return (sum(limits) or host) * jax.process_count()
+    return (sum(limits) or host_memory()) * jax.process_count()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.population import Mode, initial, liftable
+from dl.platform import host_memory
 from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
 from dl.training import lock
 from dl.training.checks import check
@@ -375,4 +375,4 @@ def _memory() -> int:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(0.8 * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return host_memory() // 2
