@@ -174,7 +174,10 @@ def scan_evaluation(evaluate: Callable[[TrainState, Batch], Metrics]):
 
     def run(state, totals, batches, start, count):
         def body(index, totals):
-            return merge(totals, evaluate(state, batches[index]))
+            # Nothing may move out of the loop: how far XLA hoists depends on what surrounds it (the loop
+            # over a sweep's lanes), and with it what is fused and where sums round.
+            held, index = jax.lax.optimization_barrier((state, index))
+            return merge(totals, evaluate(held, batches[index]))
 
         return jax.lax.fori_loop(start, start + count, body, totals)
 
