@@ -52,6 +52,10 @@ def permute(index, size: int, seed, epoch, xp=jnp):
     Returns:
       uint32 array shaped like ``index``, a permutation of the inputs' range for each epoch.
     """
+    return (_permute if xp is np else _permute_traced)(index, size, seed, epoch, xp)
+
+
+def _permute(index, size: int, seed, epoch, xp):
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = xp.uint32((1 << half) - 1)
     rounds = [
@@ -75,6 +79,9 @@ def permute(index, size: int, seed, epoch, xp=jnp):
         lambda v: (v > limit).any(), lambda v: jnp.where(v > limit, cipher(v), v), value
     )
 
+
+# Every program that holds the cipher holds it as one call, so that Python writes it out once.
+_permute_traced = jax.jit(_permute, static_argnames=("size", "xp"))
 
 _ROUNDS = 6
 

@@ -18,6 +18,7 @@ from dl.core.state import combine, path_name, plain
 from dl.parallel.sharding import on_host
 from dl.training import faults, processes
 
+THREADS_PAY = 2**23  # bytes to digest from which starting threads is worth its time
 CENTURY = 100 * 365 * 24 * 3600  # seconds
 
 
@@ -28,7 +29,8 @@ def flatten(tree) -> dict[str, Any]:
 
 
 def digests(flat: dict[str, np.ndarray]) -> dict[str, str]:
-    """SHA-256 (hex) of each array, as `dl.core.state.leaf_digests` gives them, on several threads."""
+    """SHA-256 (hex) of each array, as `dl.core.state.leaf_digests` gives them; large ones on several
+    threads."""
 
     def one(array):
         array = np.ascontiguousarray(array)
@@ -36,6 +38,8 @@ def digests(flat: dict[str, np.ndarray]) -> dict[str, str]:
         hasher.update(array.reshape(-1).view(np.uint8).data)
         return hasher.hexdigest()
 
+    if sum(array.nbytes for array in flat.values()) < THREADS_PAY:
+        return {path: one(array) for path, array in flat.items()}
     with ThreadPoolExecutor(8) as pool:
         return dict(zip(flat, pool.map(one, flat.values()), strict=True))
 
