@@ -6,9 +6,9 @@ in a loop, wherever it falls; and their sums are taken pair by pair along one bi
 levels lie inside a device and whose upper ones between devices (each adds its partner's sum to its own:
 addition commutes bit for bit, it only does not associate).
 
-One exception is XLA's: a program for one device is not run through the passes of its partitioner, which
-reorder the axes of batched matrix products. A Transformer's gradients on one device therefore differ in the
-last bit from those on 2, 4 and 8, which agree.
+One exception: XLA compiles a program for one device by other passes (its partitioner's do not run), and in
+it the axes of batched matrix products are in another order. A Transformer's gradients on one device differ
+in the last bit from those on 2, 4 and 8, which agree; that this order is the cause is likely, not proven.
 """
 
 import dataclasses
