@@ -83,6 +83,11 @@ def initial(experiment: Experiment, values: Values, data: Batches | Batch) -> Tr
     return init_state(lane.task, lane.optimizer, batch, lane.seed, lane.ema is not None)
 
 
+def shape_source(experiment: Experiment) -> Batches | Batch:
+    """What a program takes the shapes of its batches from: the data, or the first batch of a stream."""
+    return experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
+
+
 def empty_totals(experiment: Experiment, values: Values, data: Batches | Batch) -> Metrics:
     """Empty training metrics of the shape that the experiment's step returns (nothing is computed)."""
 
@@ -109,7 +114,7 @@ def liftable(experiment: Experiment) -> Values:
         if isinstance(getattr(config, field.name), float)
         or (field.name == "seed" and 0 <= getattr(config, field.name) < 2**31)
     }
-    first = experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
+    first = shape_source(experiment)
 
     def works(probe: Callable, values: Values) -> bool:
         try:

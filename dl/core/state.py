@@ -80,11 +80,16 @@ def leaf_digests(tree) -> dict[str, str]:
     ``variables/params/Dense_0/kernel``."""
     digests = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(plain(tree)):
-        array = np.ascontiguousarray(jax.device_get(leaf))
-        hasher = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
-        hasher.update(array.reshape(-1).view(np.uint8).data)
-        digests[path_name(path)] = hasher.hexdigest()
+        digests[path_name(path)] = array_digest(jax.device_get(leaf))
     return digests
+
+
+def array_digest(array: np.ndarray) -> str:
+    """SHA-256 (hex) of an array's dtype, shape and bytes."""
+    array = np.ascontiguousarray(array)
+    hasher = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+    hasher.update(array.reshape(-1).view(np.uint8).data)
+    return hasher.hexdigest()
 
 
 def digest(tree) -> str:

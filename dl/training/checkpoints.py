@@ -1,6 +1,5 @@
 """Checkpoints: written by Orbax in the background, checked by digest before they are believed."""
 
-import hashlib
 import logging
 import os
 import re
@@ -14,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from dl.core.errors import UserError
-from dl.core.state import combine, path_name, plain
+from dl.core.state import array_digest, combine, path_name, plain
 from dl.parallel.sharding import on_host
 from dl.training import faults, processes
 
@@ -32,16 +31,10 @@ def digests(flat: dict[str, np.ndarray]) -> dict[str, str]:
     """SHA-256 (hex) of each array, as `dl.core.state.leaf_digests` gives them; large ones on several
     threads."""
 
-    def one(array):
-        array = np.ascontiguousarray(array)
-        hasher = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
-        hasher.update(array.reshape(-1).view(np.uint8).data)
-        return hasher.hexdigest()
-
     if sum(array.nbytes for array in flat.values()) < THREADS_PAY:
-        return {path: one(array) for path, array in flat.items()}
+        return {path: array_digest(array) for path, array in flat.items()}
     with ThreadPoolExecutor(8) as pool:
-        return dict(zip(flat, pool.map(one, flat.values()), strict=True))
+        return dict(zip(flat, pool.map(array_digest, flat.values()), strict=True))
 
 
 def _quiet() -> None:

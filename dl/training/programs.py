@@ -23,6 +23,7 @@ from dl.core.population import (
     initial,
     population,
     rebuild,
+    shape_source,
     step_of,
 )
 from dl.core.state import TrainState
@@ -150,7 +151,7 @@ def beginning(
     With a ``layout`` it is made where it is to lie: no device ever holds it whole.
     """
     values = values or {}
-    data = experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
+    data = shape_source(experiment)
 
     def make(values, data):
         return initial(experiment, values, data)
@@ -184,7 +185,7 @@ def empty_metrics(
     layout: Layout | None = None,
 ) -> Metrics:
     """Empty training metrics (of every lane)."""
-    data = experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
+    data = shape_source(experiment)
     values = values or {}
     one = jax.tree.map(lambda v: v[0], values) if mode else values
     totals = empty_totals(experiment, one, data)

@@ -12,7 +12,7 @@ import numpy as np
 
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
-from dl.core.population import Mode, initial, liftable
+from dl.core.population import Mode, initial, liftable, shape_source
 from dl.platform import host_memory
 from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
 from dl.training import lock
@@ -355,7 +355,7 @@ def _rate(group: Group, mode: Mode, lanes: int) -> float:
 def _lane_bytes(experiment: Experiment) -> int:
     """A guess at one lane's device memory: its state twice (now and best), and the step's temporaries,
     taken for forty inputs' worth."""
-    data = experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
+    data = shape_source(experiment)
     state = jax.eval_shape(lambda data: initial(experiment, {}, data), data)
     batch = data if isinstance(data, dict) else jax.eval_shape(lambda data: data[0], data)
     return 3 * tree_bytes(state) + 40 * tree_bytes(batch)
