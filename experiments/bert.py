@@ -61,6 +61,8 @@ class Config:
     weight_decay: float = 1e-2
     ema: float | None = 0.99
     """decay of the averaged parameters that are evaluated"""
+    members: int = 1
+    """networks whose outputs are averaged"""
 
 
 @functools.cache
@@ -119,6 +121,8 @@ def build(config: Config) -> dl.Experiment:
     task = started(task, given)
     if config.start is not None:
         task = transferred(task, encoder=learned(config.start))
+    if config.members > 1:
+        task = dl.ensemble(task, config.members)
 
     data = bucket_batches(train, train["tokens_length"], config.batch_size, config.seed)
     rate = dl.schedule(

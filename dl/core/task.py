@@ -34,6 +34,9 @@ class Task(NamedTuple):
     holds values that the loss would misread in silence, as a compiled program does a label beyond the
     classes. ``variables`` and ``batch`` are shapes; ``columns`` are whole NumPy columns, of a set that
     streams those of its first batch.
+
+    ``outputs(variables, batch)`` and ``score(outputs, batch)``, where there are both, are the two halves of
+    ``evaluate``, so that the averaged outputs of several models can be scored.
     """
 
     init: Callable[[jax.Array, Batch], Variables]
@@ -42,6 +45,8 @@ class Task(NamedTuple):
     predict: Callable[[Variables, Any], Any]
     inputs: Callable[[Batch], Any] | None = None
     check: Callable[[Variables, Batch, dict[str, Any]], None] | None = None
+    outputs: Callable[[Variables, Batch], Any] | None = None
+    score: Callable[[Any, Batch], Metrics] | None = None
 
 
 def augmented(task: Task, *transforms: Callable[[jax.Array, Batch], Batch]) -> Task:
@@ -67,6 +72,8 @@ def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
     (Micikevicius et al. 2018, "Mixed precision training"; bfloat16 needs no loss scaling).
     """
 
+    outputs: Any = task.outputs
+
     def lowered(variables):
         return {**variables, "params": _cast(variables["params"], compute)}
 
@@ -74,6 +81,7 @@ def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
         loss=lambda variables, batch, key: task.loss(lowered(variables), batch, key),
         evaluate=lambda variables, batch: task.evaluate(lowered(variables), batch),
         predict=lambda variables, inputs: task.predict(lowered(variables), inputs),
+        outputs=task.outputs and (lambda variables, batch: outputs(lowered(variables), batch)),
     )
 
 
@@ -82,10 +90,12 @@ def ensemble(task: Task, members: int) -> Task:
     ``predict`` gives the mean of their predictions (Lakshminarayanan et al. 2017, "Simple and scalable
     predictive uncertainty estimation using deep ensembles").
 
-    Variables are the members' stacked, ``[members, ...]``. No member sees another: the loss and every
-    metric is the mean of their own. What the averaged predictions are worth is for an experiment's
-    ``measure`` to say, from ``predict``.
+    Variables are the members' stacked, ``[members, ...]``. No member sees another in training, whose loss
+    and metrics are the mean of their own. Evaluation scores the mean of their outputs where the task has
+    the two halves for it (``outputs`` and ``score``), and is the mean of their own metrics otherwise.
     """
+    raw: Any = task.outputs
+    score: Any = task.score
 
     def each(f: Callable, *shared):
         """``f`` of every member's number, and of its variables where given."""
@@ -109,18 +119,22 @@ def ensemble(task: Task, members: int) -> Task:
         first = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), variables)
         task.check(first, batch, columns)
 
-    def predict(variables, inputs):
-        outputs = each(lambda _, own: task.predict(own, inputs), variables)
-        return jax.tree.map(lambda x: x.mean(0), outputs)
+    def mean_of(f, variables, x):
+        found = each(lambda _, own: f(own, x), variables)
+        return jax.tree.map(lambda leaf: leaf.mean(0), found)
+
+    def evaluate(variables, batch):
+        if score is None:
+            return together(each(lambda _, own: task.evaluate(own, batch), variables))
+        return score(mean_of(raw, variables, batch), batch)
 
     return task._replace(
         init=init,
         loss=loss,
-        evaluate=lambda variables, batch: together(
-            each(lambda _, own: task.evaluate(own, batch), variables)
-        ),
-        predict=predict,
+        evaluate=evaluate,
+        predict=lambda variables, inputs: mean_of(task.predict, variables, inputs),
         check=task.check and check,
+        outputs=raw and (lambda variables, batch: mean_of(raw, variables, batch)),
     )
 
 

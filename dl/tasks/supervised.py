@@ -53,15 +53,14 @@ def supervised(
         total, weight = metrics["loss"]
         return total / jnp.maximum(weight, 1e-8), Aux(metrics, dict(updates))
 
-    def evaluate(variables, batch):
-        outputs = apply(variables, select(batch), train=False)
-        return score(outputs, batch, False)
-
-    def predict(variables, x):
-        return finish(apply(variables, x, train=False), x)
-
     def outputs_of(variables, x):
         return apply(variables, x, train=False)
+
+    def evaluate(variables, batch):
+        return score(outputs_of(variables, select(batch)), batch, False)
+
+    def predict(variables, x):
+        return finish(outputs_of(variables, x), x)
 
     def check_columns(variables, batch, columns):
         if check is not None:
@@ -71,7 +70,16 @@ def supervised(
             }
             check(jax.eval_shape(outputs_of, variables, select(row)), row, columns)
 
-    return Task(init, loss, evaluate, predict, select, check_columns)
+    return Task(
+        init,
+        loss,
+        evaluate,
+        predict,
+        select,
+        check_columns,
+        outputs=lambda variables, batch: outputs_of(variables, select(batch)),
+        score=lambda outputs, batch: score(outputs, batch, False),
+    )
 
 
 def squared(prediction: jax.Array, target: jax.Array) -> jax.Array:

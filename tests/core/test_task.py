@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dl.core.errors import UserError
@@ -35,8 +36,13 @@ def test_members_of_an_ensemble_are_solo_tasks_and_its_prediction_their_mean():
 
     said = [task.predict(own, BATCH["image"]) for own in alone]
     np.testing.assert_allclose(many.predict(variables, BATCH["image"]), np.mean(said, 0), atol=1e-5)
+    mean = optax.softmax_cross_entropy_with_integer_labels(
+        jnp.mean(jnp.array(said), 0), BATCH["label"]
+    )
+    assert compute(many.evaluate(variables, BATCH))["loss"] == pytest.approx(float(mean.mean()), rel=1e-5)
     each = [compute(task.evaluate(own, BATCH)) for own in alone]
-    found = compute(many.evaluate(variables, BATCH))
+    apart = ensemble(task._replace(outputs=None, score=None), 3)
+    found = compute(apart.evaluate(variables, BATCH))
     assert found["loss"] == pytest.approx(np.mean([one["loss"] for one in each]), rel=1e-5)
 
 
