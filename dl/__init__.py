@@ -17,8 +17,11 @@ _PUBLIC = {
     "Batches": "dl.core.experiment",
     "Experiment": "dl.core.experiment",
     "NonFiniteError": "dl.core.errors",
+    "OptimizerName": "dl.core.optim",
+    "Recipe": "dl.core.recipe",
     "Run": "dl.training.run",
     "Task": "dl.core.task",
+    "ScheduleName": "dl.core.optim",
     "TrainState": "dl.core.state",
     "UserError": "dl.core.errors",
     "accumulate": "dl.core.step",
@@ -46,7 +49,8 @@ if TYPE_CHECKING:
     from dl.cli import main
     from dl.core.errors import NonFiniteError, UserError
     from dl.core.experiment import Batches, Experiment
-    from dl.core.optim import optimizer, schedule
+    from dl.core.optim import OptimizerName, ScheduleName, optimizer, schedule
+    from dl.core.recipe import Recipe
     from dl.core.state import TrainState, digest, init_state
     from dl.core.step import accumulate, eval_step, scan_steps, train_step
     from dl.core.task import Aux, Task, augmented, ensemble, mixed_precision

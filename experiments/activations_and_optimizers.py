@@ -12,7 +12,6 @@ import flax.linen as nn
 import optax
 
 import dl
-from dl.core.optim import OptimizerName, ScheduleName
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
 from dl.models.mlp import MLP, max_norm
@@ -32,25 +31,19 @@ ACTIVATIONS = {
     "gelu": (nn.gelu, he),
     "silu": (nn.silu, he),
 }
-# Usual learning rates for networks of this size, where the config names none.
-RATES = {"sgd": 0.1, "momentum": 0.03, "nesterov": 0.03, "rmsprop": 1e-3, "adagrad": 0.02}
-RATES |= {"adam": 1e-3, "adamw": 1e-3, "lion": 1e-4, "lamb": 1e-2, "muon": 5e-3}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data: str = "mnist"
     """mnist, or digits (embedded, 8x8)"""
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order and dropout"""
     activation: Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu"] = (
         "relu"
     )
-    optimizer: OptimizerName = "adam"
-    learning_rate: float | None = None
-    """by default a usual one for the optimiser"""
+    optimizer: dl.OptimizerName = "adam"
+    clip: float | None = None
     widths: tuple[int, ...] = (256, 256)
     """units of each hidden layer"""
     dropout: float = 0.0
@@ -61,35 +54,28 @@ class Config:
     """largest norm of a unit's incoming weights; None for no limit"""
     epochs: int = 5
     batch_size: int = 100
-    schedule: ScheduleName = "cosine"
-    weight_decay: float = 0.0
-    ema: float | None = None
-    """decay of the averaged parameters that are evaluated"""
 
 
 def build(config: Config) -> dl.Experiment:
     splits = load(config.data, config.data_dir)
     train = train_batches(splits.train, config.batch_size, config.seed)
-    steps = max(1, config.epochs * train.size // train.batch_size)
 
     activation, init = ACTIVATIONS[config.activation]
     features = (*config.widths, len(splits.info.classes))
-    peak = RATES[config.optimizer] if config.learning_rate is None else config.learning_rate
-    rate = dl.schedule(config.schedule, peak, steps, warmup=steps // 20)
     model = MLP(features, activation, config.dropout, config.input_dropout, kernel_init=init)
-    optimizer = dl.optimizer(config.optimizer, rate, weight_decay=config.weight_decay)
-    if config.max_norm is not None:
-        optimizer = optax.chain(optimizer, max_norm(config.max_norm))
-    return dl.Experiment(
-        task=classification(model),
-        data=train,
-        optimizer=optimizer,
-        steps=steps,
-        seed=config.seed,
+    made = config.experiment(
+        classification(model),
+        train,
+        epochs=config.epochs,
         evals={"validation": eval_batches(splits.validation, 500)},
         tests={"test": eval_batches(splits.test, 500)},
         select="validation/accuracy",
-        ema=config.ema,
+        classes=splits.info.classes,
+    )
+    if config.max_norm is None:
+        return made
+    return dataclasses.replace(
+        made, optimizer=optax.chain(made.optimizer, max_norm(config.max_norm))
     )
 
 

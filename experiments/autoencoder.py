@@ -20,13 +20,11 @@ from dl.tasks.autoencoding import autoencoding, gaussian_noise, psnr, spoilt, un
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data: str = "mnist"
     """digits, mnist, cifar10, cifar10_jpeg, or tfds:NAME"""
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order and noise"""
     epochs: int = 30
     """passes over the training set"""
     batch_size: int = 128
@@ -37,6 +35,8 @@ class Config:
     noise: float | None = None
     """standard deviation of noise to be removed, for pixels in 0..1"""
     learning_rate: float = 2e-3
+    ema: float | None = 0.999
+    clip: float | None = None
 
 
 @functools.cache
@@ -52,7 +52,6 @@ def principal_components(data: str, data_dir: str | None, code: int):
 def build(config: Config) -> dl.Experiment:
     splits = load(config.data, config.data_dir)
     train = train_batches({"image": splits.train["image"]}, config.batch_size, config.seed)
-    steps = max(1, config.epochs * train.size // train.batch_size)
     shape = splits.train["image"].shape[1:]
     model = Autoencoder(
         MLP((*config.widths, config.code), jax.nn.gelu),
@@ -81,18 +80,13 @@ def build(config: Config) -> dl.Experiment:
     def held_out(name):
         return {name: eval_batches({"image": getattr(splits, name)["image"]}, 500)}
 
-    return dl.Experiment(
-        task=task,
-        data=train,
-        optimizer=dl.optimizer(
-            "adamw", dl.schedule("cosine", config.learning_rate, steps, warmup=steps // 20)
-        ),
-        steps=steps,
-        seed=config.seed,
+    return config.experiment(
+        task,
+        train,
+        epochs=config.epochs,
         evals=held_out("validation"),
         tests=held_out("test"),
         select="-validation/loss",
-        ema=0.999,
         measure=measure,
         views=views,
     )

@@ -14,7 +14,6 @@ from typing import Literal
 
 import dl
 from dl import interop
-from dl.core.optim import OptimizerName, ScheduleName
 from dl.data import load
 from dl.data.batches import eval_batches
 from dl.data.buckets import bucket_batches, trimmed
@@ -27,7 +26,7 @@ from dl.tasks.transfer import started, transferred
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     stage: Literal["pretrain", "finetune"] = "finetune"
     start: str | None = None
     """folder of a pre-training run to begin from; it must be of the same architecture"""
@@ -35,8 +34,6 @@ class Config:
     """folder of a BERT in Hugging Face's layout, in place of vocabulary, width, layers and heads"""
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order, hidden words and dropout"""
     vocabulary: int = 8000
     """WordPiece tokens, trained on the training set's text"""
     width: int = 128
@@ -52,15 +49,12 @@ class Config:
     word_dropout: float = 0.1
     """share of tokens replaced by the unknown one in fine-tuning"""
     label_smoothing: float = 0.1
-    batch_size: int = 64
     steps: int = 1100
     """108 are one pass over the training set; pre-training wants many more"""
-    optimizer: OptimizerName = "adamw"
-    learning_rate: float = 1e-3
-    schedule: ScheduleName = "linear"
+    schedule: dl.ScheduleName = "linear"
+    warmup_percent: int = 10
     weight_decay: float = 1e-2
     ema: float | None = 0.99
-    """decay of the averaged parameters that are evaluated"""
     members: int = 1
     """networks whose outputs are averaged"""
 
@@ -124,20 +118,13 @@ def build(config: Config) -> dl.Experiment:
     if config.members > 1:
         task = dl.ensemble(task, config.members)
 
-    data = bucket_batches(train, train["tokens_length"], config.batch_size, config.seed)
-    rate = dl.schedule(
-        config.schedule, config.learning_rate, config.steps, warmup=config.steps // 10
-    )
-    return dl.Experiment(
-        task=trimmed(task, ["tokens"], (20, 36), lambda batch: batch["tokens_length"].max()),
-        data=data,
-        optimizer=dl.optimizer(config.optimizer, rate, weight_decay=config.weight_decay, clip=1.0),
+    return config.experiment(
+        trimmed(task, ["tokens"], (20, 36), lambda batch: batch["tokens_length"].max()),
+        bucket_batches(train, train["tokens_length"], config.batch_size, config.seed),
         steps=config.steps,
-        seed=config.seed,
         evals={"validation": eval_batches(validation, 128)},
         tests={"test": eval_batches(test, 128)},
-        select="-validation/loss" if config.stage == "pretrain" else "validation/accuracy",
-        ema=config.ema,
+        select="-validation/loss" if pretrain else "validation/accuracy",
     )
 
 

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 import dl
-from dl.core.optim import OptimizerName, ScheduleName
 from dl.data.batches import eval_batches
 from dl.data.character_text import load_characters
 from dl.data.tokens import strided, tracks
@@ -23,11 +22,9 @@ CELLS = {"rnn": simple_rnn, "lstm": lstm, "gru": gru}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order and dropout"""
     cell: Literal["rnn", "lstm", "gru"] = "lstm"
     features: int = 320
     """width of every layer"""
@@ -36,17 +33,11 @@ class Config:
     """width of the character vectors"""
     dropout: float = 0.1
     """rate on the layers' inputs and on the last one's output"""
-    batch_size: int = 64
-    """texts read side by side"""
     length: int = 64
     """characters a step: how far gradients go back; the state is carried on"""
     steps: int = 1500
-    optimizer: OptimizerName = "adamw"
     learning_rate: float = 5e-3
-    schedule: ScheduleName = "cosine"
     weight_decay: float = 1e-2
-    clip: float = 1.0
-    """largest global norm of the gradient"""
     context: int = 1000
     """characters of an evaluation window; half of them are context alone"""
     temperature: float = 0.8
@@ -65,17 +56,10 @@ def build(config: Config) -> dl.Experiment:
         )
         return {"sample": "ROMEO:" + vocabulary.decode(text)}
 
-    rate = dl.schedule(
-        config.schedule, config.learning_rate, config.steps, warmup=config.steps // 20
-    )
-    return dl.Experiment(
-        task=language_modeling(model, carried=True),
-        data=tracks(train, config.length, config.batch_size, config.seed),
-        optimizer=dl.optimizer(
-            config.optimizer, rate, weight_decay=config.weight_decay, clip=config.clip
-        ),
+    return config.experiment(
+        language_modeling(model, carried=True),
+        tracks(train, config.length, config.batch_size, config.seed),
         steps=config.steps,
-        seed=config.seed,
         evals={"validation": eval_batches(strided(held, config.context, config.context // 2), 64)},
         select="-validation/loss",
         views=sample,

@@ -11,28 +11,21 @@ from typing import Literal
 
 import jax
 import numpy as np
-import optax
 
 import dl
 from dl.data import load, series, windows
 from dl.models import forecasters as models
 from dl.report import pictures
-from dl.tasks.baselines import fit_linear
-from dl.tasks.forecasting import (
-    forecasting,
-    instance_scale,
-    naive_error,
-    point_scores,
-    seasonal_naive,
-)
+from dl.tasks.baselines import compared
+from dl.tasks.forecasting import forecasting, instance_scale, naive_error, point_scores
 from dl.tasks.supervised import absolute, squared
-from dl.training.predictions import column, predict_all
+from dl.training.predictions import predict_all
 
 PERIOD = 24  # hours
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data: Literal["ett", "m4_hourly"] = "ett"
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
@@ -45,24 +38,20 @@ class Config:
     """levels to forecast, such as 0.1 0.5 0.9; by default a point"""
     error: Literal["squared", "absolute"] = "squared"
     """what a point forecast descends"""
-    seed: int = 0
-    """of initialisation, data order and dropout"""
     epochs: int = 10
     steps: int | None = None
     """instead of epochs; m4_hourly has 230,000 windows"""
     batch_size: int = 32
     learning_rate: float = 5e-3
-    schedule: Literal["halving", "cosine"] = "halving"
-    """halving: the rate of each epoch is half the one before, as published for ETT"""
-    weight_decay: float = 0.0
+    schedule: dl.ScheduleName = "exponential"
+    """with the three below: halved every epoch of ten, much as published for ETT"""
+    final_rate: float = 1e-3
+    warmup_percent: int = 0
+    clip: float | None = None
     dropout: float = 0.2
     """of lstm, tcn and patchtst"""
     width: int = 64
     """of lstm and tcn, and half of patchtst's"""
-    ema: float | None = None
-    """decay of the averaged parameters that are evaluated"""
-    patience: int | None = None
-    """stop after this many evaluations without a better validation error"""
 
 
 @functools.cache
@@ -80,21 +69,10 @@ def windows_of(data, data_dir, look_back, horizon, batch_size, seed):
 
 
 @functools.cache
-def known(data, data_dir, look_back, horizon):
-    """{set: past, future, and the forecasts of rivals}: seasonal naive, and linear in closed form."""
+def rivals(data, data_dir, look_back, horizon):
+    """{set: past, future, and what simple rivals forecast}."""
     train, sets = windows_of(data, data_dir, look_back, horizon, 1, 0)
-    ordered = windows.eval_windows(
-        train.arrays, train.fields, 4096, starts=train.starts, labels=train.labels
-    )
-    batches = (jax.device_get(ordered[index]) for index in range(len(ordered)))
-    pairs = ((batch["past"], batch["future"]) for batch in batches)
-    linear = fit_linear(pairs, relative=data == "m4_hourly")
-    found = {}
-    for name, batches in sets.items():
-        past = column(batches, "past")
-        naive = np.asarray(seasonal_naive(past, horizon, PERIOD, axis=1))
-        found[name] = past, column(batches, "future"), {"naive": naive, "linear": linear(past)}
-    return found
+    return compared(train.ordered(4096), sets, PERIOD, relative=data == "m4_hourly")
 
 
 @functools.cache
@@ -122,17 +100,12 @@ def build(config: Config) -> dl.Experiment:
     key = (config.data, config.data_dir, config.look_back, config.horizon)
     train, sets = windows_of(*key, config.batch_size, config.seed)
     panel = config.data == "m4_hourly"
-    steps = config.steps or max(1, config.epochs * train.size // config.batch_size)
     task = forecasting(
         network(config, config.horizon * max(1, len(config.quantiles))),
         error=squared if config.error == "squared" else absolute,
         quantiles=config.quantiles,
         scale=instance_scale if panel else None,
     )
-    rate = dl.schedule("cosine", config.learning_rate, steps, warmup=steps // 20)
-    if config.schedule == "halving":
-        epoch = train.size // config.batch_size
-        rate = optax.exponential_decay(config.learning_rate, epoch, 0.5, staircase=True)
     predict = jax.jit(task.predict)
 
     def point(variables, name):
@@ -140,16 +113,19 @@ def build(config: Config) -> dl.Experiment:
         return forecast[..., len(config.quantiles) // 2] if config.quantiles else forecast
 
     def measure(variables, name):
-        _, truth, others = known(*key)[name]
+        _, truth, others = rivals(*key)[name]
         naive = naive_errors(config.data_dir, name) if panel else None
-        found = point_scores(point(variables, name), truth, naive) if panel else {}
-        for rival, forecast in others.items():
-            scores = point_scores(forecast, truth, naive)
-            found |= {f"{rival}_{metric}": value for metric, value in scores.items()}
-        return found
+        forecasts = {f"{rival}_": forecast for rival, forecast in others.items()}
+        if panel:
+            forecasts[""] = point(variables, name)
+        return {
+            f"{prefix}{metric}": value
+            for prefix, forecast in forecasts.items()
+            for metric, value in point_scores(forecast, truth, naive).items()
+        }
 
     def views(variables):
-        past, truth, others = known(*key)["validation"]
+        past, truth, others = rivals(*key)["validation"]
         rows = np.linspace(0, len(past) - 1, 4).astype(int)
         forecast = np.asarray(predict(variables, past[rows]))
         drawn = [past[rows], truth[rows], forecast, others["naive"][rows]]
@@ -157,17 +133,14 @@ def build(config: Config) -> dl.Experiment:
             drawn = [values[:, :, -1] for values in drawn]
         return {"forecast": pictures.forecasts(*drawn)}
 
-    return dl.Experiment(
-        task=task,
-        data=train,
-        optimizer=dl.optimizer("adamw", rate, weight_decay=config.weight_decay, clip=1.0),
-        steps=steps,
-        seed=config.seed,
+    return config.experiment(
+        task,
+        train,
+        steps=config.steps,
+        epochs=None if config.steps else config.epochs,
         evals={"validation": sets["validation"]},
         tests={"test": sets["test"]},
         select="-validation/mase" if panel else "-validation/mse",
-        patience=config.patience,
-        ema=config.ema,
         measure=measure,
         views=views,
     )

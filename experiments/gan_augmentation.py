@@ -24,13 +24,11 @@ from dl.training.predictions import in_pieces
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data: str = "mnist"
     """mnist, or another labelled set of pictures whose sides can be halved twice"""
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of the classifier and the data order"""
     labelled: int = 550
     """labels there are, classes in proportion"""
     choice: int = 0
@@ -44,23 +42,22 @@ class Config:
     """the classifier's channels; half as many for the generator"""
     steps: int = 2000
     """of the classifier"""
-    batch_size: int = 64
     learning_rate: float = 3e-3
+    warmup_percent: int = 10
+    weight_decay: float = 1e-2
     label_smoothing: float = 0.05
+    ema: float | None = 0.99
 
 
-def classifier(train, classes, config, seed, **options) -> dl.Experiment:
+def classifier(config: Config, train, classes, **options) -> dl.Experiment:
     """The same training with and without generated pictures."""
-    rate = dl.schedule("cosine", config.learning_rate, config.steps, warmup=config.steps // 10)
-    task = classification(CNN(classes, config.widths), label_smoothing=config.label_smoothing)
+    task = classification(CNN(len(classes), config.widths), label_smoothing=config.label_smoothing)
     height = train["image"].shape[1]
-    return dl.Experiment(
-        task=dl.augmented(task, augment.random_crop(padding=max(1, height // 12))),
-        data=train_batches(train, config.batch_size, seed),
-        optimizer=dl.optimizer("adamw", rate, weight_decay=1e-2, clip=1.0),
+    return config.experiment(
+        dl.augmented(task, augment.random_crop(padding=max(1, height // 12))),
+        train_batches(train, config.batch_size, config.seed),
         steps=config.steps,
-        seed=seed,
-        ema=0.99,
+        classes=classes,
         **options,
     )
 
@@ -69,14 +66,14 @@ def classifier(train, classes, config, seed, **options) -> dl.Experiment:
 def training_set(plain: Config):
     """The labelled rows and the generated ones. ``plain`` holds no traced value."""
     splits = load(plain.data, plain.data_dir)
-    classes, label = len(splits.info.classes), splits.train["label"]
+    classes, label = splits.info.classes, splits.train["label"]
     _, rows = hold_out(len(label), plain.labelled, plain.choice, label)
     few = take(splits.train, rows)
     if not plain.generated:
         return few
     seen = few
     if plain.unlabelled:
-        first = classifier(few, classes, plain, plain.choice)
+        first = classifier(dataclasses.replace(plain, seed=plain.choice), few, classes)
         guess = functools.partial(jax.jit(first.task.predict), fitted(first))
         image = splits.train["image"]
         labels = in_pieces(guess, image, pieces=20).argmax(-1).astype(np.int32)
@@ -84,15 +81,17 @@ def training_set(plain: Config):
         seen = {"image": image, "label": labels}
 
     small = tuple(width // 2 for width in plain.widths[1:])
-    discriminator = Discriminator(small, spectral=True, classes=classes)
-    model = GAN(Generator(few["image"].shape[1:], small[::-1], classes), discriminator, latent=64)
+    discriminator = Discriminator(small, spectral=True, classes=len(classes))
+    model = GAN(
+        Generator(few["image"].shape[1:], small[::-1], len(classes)), discriminator, latent=64
+    )
     rate = dl.optimizer("adam", 5e-4, b1=0.5, b2=0.99)
     task = adversarial(model, hinge, label="label")
     data = train_batches(seen, min(64, len(seen["label"])), plain.choice)
     gan = dl.Experiment(task, data, players(rate, rate), plain.gan_steps, plain.choice, ema=0.999)
     variables, draw = fitted(gan), jax.jit(task.predict)
     noise = model.noise(jax.random.key(plain.choice), plain.generated)
-    wanted = np.arange(plain.generated, dtype=np.int32) % classes
+    wanted = np.arange(plain.generated, dtype=np.int32) % len(classes)
     image = in_pieces(lambda *inputs: draw(variables, inputs), noise, wanted)
     drawn = {"image": np.uint8(np.round(image * 127.5 + 127.5)), "label": wanted}
     return {name: np.concatenate([few[name], drawn[name]]) for name in few}
@@ -100,14 +99,16 @@ def training_set(plain: Config):
 
 def build(config: Config) -> dl.Experiment:
     splits = load(config.data, config.data_dir)
-    # These may be traced, and are not the generator's matter.
-    plain = dataclasses.replace(config, seed=0, learning_rate=3e-3, label_smoothing=0.05)
-    train = training_set(plain)
+    # The generator knows these fields alone: others may be traced, or differ between lanes.
+    known = (
+        *("data", "data_dir", "labelled", "choice", "unlabelled", "generated", "gan_steps"),
+        *("widths", "steps", "batch_size"),
+    )
+    train = training_set(Config(**{name: getattr(config, name) for name in known}))
     return classifier(
-        train,
-        len(splits.info.classes),
         config,
-        config.seed,
+        train,
+        splits.info.classes,
         evals={"validation": eval_batches(splits.validation, 500)},
         tests={"test": eval_batches(splits.test, 500)},
         select="validation/accuracy",

@@ -20,7 +20,6 @@ import numpy as np
 
 import dl
 from dl import interop
-from dl.core.optim import OptimizerName, ScheduleName
 from dl.data.batches import eval_batches
 from dl.data.character_text import load_characters
 from dl.data.tokens import crops, strided
@@ -33,11 +32,9 @@ from dl.tasks.transfer import started
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order and dropout"""
     weights: str | None = None
     """folder of a GPT-2 or Llama in Hugging Face's layout, in place of the five fields below; its tokens
     take the characters' place where a tokenizer.json lies there, and nats are a token then"""
@@ -53,16 +50,10 @@ class Config:
     dropout: float = 0.0
     batch_size: int = 16
     steps: int = 2000
-    optimizer: OptimizerName = "adamw"
     learning_rate: float = 3e-3
-    schedule: ScheduleName = "cosine"
     weight_decay: float = 0.1
     b2: float = 0.99
-    """decay of the second moment"""
-    clip: float = 1.0
-    """largest global norm of the gradient"""
-    bfloat16: bool = False
-    """compute in bfloat16, for GPU and TPU"""
+    final_rate: float = 0.1
     temperature: float = 0.8
     """of the sample drawn at every evaluation"""
     top_p: float = 0.95
@@ -99,21 +90,10 @@ def build(config: Config) -> dl.Experiment:
         texts = generate(model, variables, prompts, config.context - 1, key=key, **options)
         return {"sample": "\n--\n".join(vocabulary.decode(text) for text in np.asarray(texts))}
 
-    rate = dl.schedule(
-        config.schedule, config.learning_rate, config.steps, warmup=config.steps // 20, end=0.1
-    )
-    return dl.Experiment(
-        task=dl.mixed_precision(task) if config.bfloat16 else task,
-        data=crops(train, config.context, config.batch_size, config.seed),
-        optimizer=dl.optimizer(
-            config.optimizer,
-            rate,
-            weight_decay=config.weight_decay,
-            clip=config.clip,
-            b2=config.b2,
-        ),
+    return config.experiment(
+        task,
+        crops(train, config.context, config.batch_size, config.seed),
         steps=config.steps,
-        seed=config.seed,
         evals={"validation": eval_batches(strided(held, config.context), 64)},
         select="-validation/loss",
         views=sample,

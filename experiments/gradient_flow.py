@@ -30,9 +30,7 @@ ACTIVATIONS = {"sigmoid": nn.sigmoid, "tanh": nn.tanh, "relu": nn.relu}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    seed: int = 0
-    """of initialisation and data order"""
+class Config(dl.Recipe):
     model: Literal["rnn", "lstm", "gru", "mlp"] = "lstm"
     activation: Literal["sigmoid", "tanh", "relu"] = "relu"
     """of the MLP"""
@@ -45,10 +43,9 @@ class Config:
     examples: int = 20000
     """sequences to train on"""
     batch_size: int = 50
+    optimizer: dl.OptimizerName = "adam"
     steps: int = 4000
     learning_rate: float = 2e-3
-    clip: float = 1.0
-    """largest global norm of the gradient"""
 
 
 @functools.cache
@@ -106,13 +103,10 @@ def build(config: Config) -> dl.Experiment:
         times = None if config.model == "mlp" else jnp.linalg.norm(by_batch["values"], axis=0)
         return {"gradients": gradient_figure(kernel_norms(by_params), times)}
 
-    rate = dl.schedule("cosine", config.learning_rate, config.steps, warmup=config.steps // 20)
-    return dl.Experiment(
-        task=task,
-        data=train_batches(train, config.batch_size, config.seed),
-        optimizer=dl.optimizer("adam", rate, clip=config.clip),
+    return config.experiment(
+        task,
+        train_batches(train, config.batch_size, config.seed),
         steps=config.steps,
-        seed=config.seed,
         evals={"validation": eval_batches(validation, 500)},
         select="-validation/loss",
         views=views,

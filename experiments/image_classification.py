@@ -8,7 +8,6 @@ import dataclasses
 
 import dl
 from dl import interop
-from dl.core.optim import OptimizerName, ScheduleName
 from dl.data import augment, load
 from dl.data.batches import eval_batches, train_batches
 from dl.models.cnn import CNN
@@ -17,16 +16,17 @@ from dl.tasks.transfer import started
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data: str = "digits"
     """digits, mnist, cifar10, cifar10_jpeg, or tfds:NAME"""
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order and augmentation"""
     epochs: int = 10
     """passes over the training set; digits takes five times as many, being small"""
-    batch_size: int = 64
+    learning_rate: float = 3e-3
+    warmup_percent: int = 10
+    weight_decay: float = 1e-2
+    ema: float | None = 0.99
     weights: str | None = None
     """folder of a ResNet or ViT in Hugging Face's layout, to fine-tune in place of widths and depth"""
     widths: tuple[int, ...] = (24, 48, 96, 192)
@@ -35,37 +35,20 @@ class Config:
     """convolutions a stage"""
     dropout: float = 0.1
     """rate before the classifier"""
-    optimizer: OptimizerName = "adamw"
-    learning_rate: float = 3e-3
-    schedule: ScheduleName = "cosine"
-    weight_decay: float = 1e-2
-    clip: float = 1.0
-    """largest global norm of the gradient"""
     label_smoothing: float = 0.05
     mixup: float = 0.0
     """alpha of mixup (Zhang et al. 2018); 0 leaves it out"""
     cutout: int = 0
     """side of the square cut out of training images (DeVries & Taylor 2017)"""
-    ema: float | None = 0.99
-    """decay of the averaged parameters that are evaluated"""
-    bfloat16: bool = False
-    """compute in bfloat16, for GPU and TPU"""
-    patience: int | None = None
-    """stop after this many evaluations without a better validation accuracy"""
 
 
 def build(config: Config) -> dl.Experiment:
     splits = load(config.data, config.data_dir)
     classes = len(splits.info.classes)
-    epochs = config.epochs * (5 if config.data == "digits" else 1)
-    columns = [
-        {
-            name: part[name] for name in ("image", "label")
-        }  # TFDS sets may have more, text among them
+    columns = [  # TFDS sets may have more, text among them
+        {name: part[name] for name in ("image", "label")}
         for part in (splits.train, splits.validation, splits.test)
     ]
-    train = train_batches(columns[0], config.batch_size, config.seed)
-    steps = max(1, epochs * train.size // train.batch_size)
 
     height = columns[0]["image"].shape[1]
     transforms = [augment.random_crop(padding=max(1, height // 12))]
@@ -84,23 +67,14 @@ def build(config: Config) -> dl.Experiment:
         prepare = interop.image_preparation(config.weights)
         task = classification(model, prepare=prepare, label_smoothing=config.label_smoothing)
         task = started(task, given)
-    task = dl.augmented(task, *transforms)
-    if config.bfloat16:
-        task = dl.mixed_precision(task)
-    rate = dl.schedule(config.schedule, config.learning_rate, steps, warmup=steps // 10)
-    return dl.Experiment(
-        task=task,
-        data=train,
-        optimizer=dl.optimizer(
-            config.optimizer, rate, weight_decay=config.weight_decay, clip=config.clip
-        ),
-        steps=steps,
-        seed=config.seed,
+    return config.experiment(
+        dl.augmented(task, *transforms),
+        train_batches(columns[0], config.batch_size, config.seed),
+        epochs=config.epochs * (5 if config.data == "digits" else 1),
         evals={"validation": eval_batches(columns[1], 500)},
         tests={"test": eval_batches(columns[2], 500)},
         select="validation/accuracy",
-        patience=config.patience,
-        ema=config.ema,
+        classes=splits.info.classes,
     )
 
 

@@ -23,11 +23,9 @@ STRIDES = (8, 16, 32)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order and augmentation"""
     height: int = 240
     """of the pictures given to the network; the full preset is 480"""
     width: int = 320
@@ -43,13 +41,13 @@ class Config:
     epochs: int = 40
     batch_size: int = 8
     learning_rate: float = 2e-3
+    warmup_percent: int = 7
     weight_decay: float = 1e-2
     low: float = 0.7
     """smallest zoom in training"""
     high: float = 1.4
     """largest"""
     ema: float | None = 0.99
-    """decay of the averaged parameters that are evaluated"""
 
 
 @functools.cache
@@ -65,13 +63,10 @@ def prepare(data_dir, height, width):
 
 def build(config: Config) -> dl.Experiment:
     classes, parts = prepare(config.data_dir, config.height, config.width)
-    train = train_batches(parts["train"], config.batch_size, config.seed)
     sets = {name: eval_batches(parts[name], 8) for name in ("validation", "test")}
     backbone = ResNetFeatures(config.stages, width=config.backbone_width)
     model = FCOS(len(classes), backbone, STRIDES, config.head_width, config.head_depth)
     task = detection(model, STRIDES)
-    steps = max(1, config.epochs * train.size // config.batch_size)
-    rate = dl.schedule("cosine", config.learning_rate, steps, warmup=max(1, steps // 15))
     predict = jax.jit(task.predict)
 
     def measure(variables, name):
@@ -87,21 +82,18 @@ def build(config: Config) -> dl.Experiment:
             )
         }
 
-    return dl.Experiment(
-        task=dl.augmented(
+    return config.experiment(
+        dl.augmented(
             task,
             joint.random_flips(0.5, 0.5),
             joint.random_scale(config.low, config.high, stretch=0.2, fill=200.0),
             augment.color_jitter(0.1, 0.2, 0.2),
         ),
-        data=train,
-        optimizer=dl.optimizer("adamw", rate, weight_decay=config.weight_decay, clip=1.0),
-        steps=steps,
-        seed=config.seed,
+        train_batches(parts["train"], config.batch_size, config.seed),
+        epochs=config.epochs,
         evals={"validation": sets["validation"]},
         tests={"test": sets["test"]},
         select="validation/map_50",
-        ema=config.ema,
         measure=measure,
         views=views,
     )

@@ -21,11 +21,9 @@ from dl.training.predictions import predict_all
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order and dropout"""
     window: int = 30
     """cycles that a prediction sees"""
     cap: float = 125.0
@@ -44,7 +42,6 @@ class Config:
     offset: float = 0.0
     """standard deviation of one offset a sensor and training window, as engines differ"""
     ema: float | None = 0.99
-    """decay of the averaged parameters that are evaluated"""
     members: int = 1
     """networks whose predictions are averaged"""
     refit: bool = False
@@ -103,8 +100,6 @@ def build(config: Config) -> dl.Experiment:
     )
     if config.members > 1:
         task = dl.ensemble(task, config.members)
-    steps = max(1, config.epochs * train.size // config.batch_size)
-    rate = dl.schedule("cosine", config.learning_rate, steps, warmup=steps // config.epochs)
     predict = jax.jit(task.predict)
 
     def said(variables, name):
@@ -133,16 +128,13 @@ def build(config: Config) -> dl.Experiment:
         }
         return {"engines": pictures.lines(panels)}
 
-    return dl.Experiment(
-        task=dl.augmented(task, augment.jitter(config.noise, config.offset)),
-        data=train,
-        optimizer=dl.optimizer("adamw", rate, weight_decay=config.weight_decay, clip=1.0),
-        steps=steps,
-        seed=config.seed,
+    return config.experiment(
+        dl.augmented(task, augment.jitter(config.noise, config.offset)),
+        train,
+        epochs=config.epochs,
         evals={} if config.refit else {"validation": sets["validation"]},
         tests={name: sets[name] for name in ("test", "test_uncapped")},
         select=None if config.refit else "-validation/rmse",
-        ema=config.ema,
         measure=measure,
         views=views,
     )

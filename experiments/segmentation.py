@@ -20,11 +20,9 @@ from dl.tasks.segmentation import best_threshold, binary_iou, segmentation, slid
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order, dropout and augmentation"""
     widths: tuple[int, ...] = (16, 32, 64)
     """channels of each resolution, the finest first"""
     patch: int = 1
@@ -47,7 +45,6 @@ class Config:
     """share of the tiles that are warped; others keep their sharpness"""
     dropout: float = 0.2
     ema: float | None = 0.99
-    """decay of the averaged parameters that are evaluated"""
 
 
 @functools.cache
@@ -64,13 +61,11 @@ def thresholds(data_dir):
 
 def build(config: Config) -> dl.Experiment:
     splits = load("isbi_membrane", config.data_dir)
-    train = train_batches(splits.train, config.batch_size, config.seed)
     weights = jnp.stack([jnp.float32(config.membrane_weight), jnp.float32(1.0)])
     model = UNet(2, config.widths, config.dropout, config.patch)
     task = segmentation(
         Symmetrized(model, config.symmetries), 2, class_weights=weights, dice=config.dice
     )
-    rate = dl.schedule("cosine", config.learning_rate, config.steps, warmup=config.steps // 20)
     tiles = jax.jit(
         lambda variables, image: sliding_window(
             functools.partial(task.predict, variables), image, 2 * config.tile
@@ -85,8 +80,8 @@ def build(config: Config) -> dl.Experiment:
         sheet = np.concatenate([grey, pictures.overlay(image, guess, truth, shown=0)])
         return {"membranes": sheet}
 
-    return dl.Experiment(
-        task=dl.augmented(
+    return config.experiment(
+        dl.augmented(
             task,
             joint.random_tile(config.tile, config.tile),
             joint.random_flips(0.5, 0.5),
@@ -94,14 +89,11 @@ def build(config: Config) -> dl.Experiment:
             augment.chance(joint.elastic(config.elastic), config.warped),
             augment.color_jitter(0.1, 0.2),
         ),
-        data=train,
-        optimizer=dl.optimizer("adamw", rate, weight_decay=config.weight_decay, clip=1.0),
+        train_batches(splits.train, config.batch_size, config.seed),
         steps=config.steps,
-        seed=config.seed,
         evals={"validation": eval_batches(splits.validation, 1)},
         tests={"test": eval_batches(splits.test, 1)},
         select="validation/mean_iou",
-        ema=config.ema,
         measure=lambda variables, name: {"threshold_iou": thresholds(config.data_dir)[name]},
         views=views,
     )

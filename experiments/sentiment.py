@@ -10,7 +10,6 @@ import functools
 from typing import Any, Literal
 
 import dl
-from dl.core.optim import OptimizerName, ScheduleName
 from dl.data import load
 from dl.data.batches import eval_batches
 from dl.data.buckets import bucket_batches, trimmed
@@ -23,11 +22,9 @@ from dl.tasks.sequence_classification import sequence_classification
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order and dropout"""
     model: Literal["cnn", "bilstm", "transformer"] = "cnn"
     embedding: int = 128
     """width of the word vectors, and of the Transformer"""
@@ -48,12 +45,9 @@ class Config:
     batch_size: int = 50
     steps: int = 1700
     """139 are one pass over the training set"""
-    optimizer: OptimizerName = "adamw"
-    learning_rate: float = 1e-3
-    schedule: ScheduleName = "cosine"
+    warmup_percent: int = 10
     weight_decay: float = 1e-2
     ema: float | None = 0.99
-    """decay of the averaged parameters that are evaluated"""
 
 
 @functools.cache
@@ -91,25 +85,19 @@ def network(config: Config, vocabulary: int):
 
 def build(config: Config) -> dl.Experiment:
     vocabulary, train, validation, test = prepare(config.data_dir, config.min_count)
-    data = bucket_batches(train, train["tokens_length"], config.batch_size, config.seed)
     task = sequence_classification(
         network(config, vocabulary),
         label_smoothing=config.label_smoothing,
         word_dropout=config.word_dropout,
     )
-    rate = dl.schedule(
-        config.schedule, config.learning_rate, config.steps, warmup=config.steps // 10
-    )
-    return dl.Experiment(
-        task=trimmed(task, ["tokens"], (16, 28), lambda batch: batch["tokens_length"].max()),
-        data=data,
-        optimizer=dl.optimizer(config.optimizer, rate, weight_decay=config.weight_decay, clip=1.0),
+    return config.experiment(
+        trimmed(task, ["tokens"], (16, 28), lambda batch: batch["tokens_length"].max()),
+        bucket_batches(train, train["tokens_length"], config.batch_size, config.seed),
         steps=config.steps,
-        seed=config.seed,
         evals={"validation": eval_batches(validation, 128)},
         tests={"test": eval_batches(test, 128)},
         select="validation/accuracy",
-        ema=config.ema,
+        classes=("negative", "positive"),
     )
 
 

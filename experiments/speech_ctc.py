@@ -19,13 +19,7 @@ from dl.data.audio import read_wav
 from dl.data.batches import eval_batches, train_batches
 from dl.data.joining import join_recordings
 from dl.models.audio import speech_features
-from dl.models.speech import (
-    BiLSTMEncoder,
-    ConformerEncoder,
-    ConvEncoder,
-    SpeechRecognizer,
-    StackedEncoders,
-)
+from dl.models.speech import SpeechRecognizer, speech_encoder
 from dl.tasks.ctc import ctc, decode, spell, word_error
 from dl.training.predictions import predict_all
 
@@ -34,11 +28,9 @@ RATE, WORD = 8000, 8000  # samples a second; samples of one recording that are u
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order, strings, dropout and SpecAugment"""
     encoder: Literal["cnn", "cnn_lstm", "bilstm", "conformer"] = "cnn_lstm"
     width: int = 32
     """channels of the cnn's first stage; the others' sizes follow"""
@@ -49,10 +41,10 @@ class Config:
     epochs: int = 20
     batch_size: int = 32
     learning_rate: float = 3e-3
+    warmup_percent: int = 10
     weight_decay: float = 1e-2
     dropout: float = 0.1
     ema: float | None = 0.99
-    """decay of the averaged parameters that are evaluated"""
     beam: int = 16
     """strings that the final decoding keeps; 1 is greedy"""
 
@@ -77,24 +69,10 @@ def prepare(data_dir, most, samples):
 
 def build(config: Config) -> dl.Experiment:
     recordings, *strings = prepare(config.data_dir, config.most, config.samples)
-    train = train_batches(recordings, config.batch_size, config.seed)
     parts = dict(zip(("validation", "test"), strings, strict=True))
     sets = {name: eval_batches(part, 50) for name, part in parts.items()}
-    wide, drop = config.width, config.dropout
-    encoder = {
-        "cnn": lambda: ConvEncoder((wide, 2 * wide, 3 * wide), dropout=drop),
-        "bilstm": lambda: BiLSTMEncoder(3 * wide, 2, stack=4, dropout=drop),
-        "cnn_lstm": lambda: StackedEncoders(
-            (
-                ConvEncoder((wide // 2, wide, wide), dropout=drop),
-                BiLSTMEncoder(2 * wide, 1, stack=1, dropout=drop),
-            )
-        ),
-        "conformer": lambda: ConformerEncoder(2 * wide, 3, dropout=drop),
-    }[config.encoder]()
+    encoder = speech_encoder(config.encoder, config.width, config.dropout)
     task = ctc(SpeechRecognizer(encoder, len(WORDS)), speech_features())
-    steps = max(1, config.epochs * train.size // config.batch_size)
-    rate = dl.schedule("cosine", config.learning_rate, steps, warmup=2 * steps // config.epochs)
     predict = jax.jit(task.predict)
 
     def decoded(variables, name, beam):
@@ -113,16 +91,13 @@ def build(config: Config) -> dl.Experiment:
         lines += [f"{'  ' if a == b else '* '}{a}\n  {b}" for a, b in pairs]
         return {"strings": "\n".join(lines)}
 
-    return dl.Experiment(
-        task=dl.augmented(task, join_recordings(config.most, config.samples)),
-        data=train,
-        optimizer=dl.optimizer("adamw", rate, weight_decay=config.weight_decay, clip=1.0),
-        steps=steps,
-        seed=config.seed,
+    return config.experiment(
+        dl.augmented(task, join_recordings(config.most, config.samples)),
+        train_batches(recordings, config.batch_size, config.seed),
+        epochs=config.epochs,
         evals={"validation": sets["validation"]},
         tests={"test": sets["test"]},
         select="-validation/token_error",
-        ema=config.ema,
         measure=measure,
         views=views,
     )

@@ -16,28 +16,26 @@ from dl.data import load
 from dl.data.audio import leave_speaker_out
 from dl.data.batches import eval_batches, train_batches
 from dl.models.audio import speech_features
-from dl.models.speech import BiLSTMEncoder, ConformerEncoder, ConvEncoder, SpeechClassifier
+from dl.models.speech import SpeechClassifier, speech_encoder
 from dl.tasks.speech import speech_classification
 from dl.training.predictions import predict_all
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
     leave_out: str | None = None
     """a speaker who is test, whole (george, jackson, lucas, nicolas, theo, yweweler); by default the
     official split"""
-    seed: int = 0
-    """of initialisation, data order, dropout and SpecAugment"""
-    encoder: Literal["cnn", "bilstm", "conformer"] = "cnn"
+    encoder: Literal["cnn", "cnn_lstm", "bilstm", "conformer"] = "cnn"
     width: int = 16
-    """channels of the cnn's first stage; a quarter of the others' size"""
+    """channels of the cnn's first stage; the others' sizes follow"""
     samples: int = 8000
     """of each recording that are used, at 8,000 a second; one in a hundred is longer"""
     epochs: int = 30
-    batch_size: int = 64
     learning_rate: float = 3e-3
+    warmup_percent: int = 7
     weight_decay: float = 1e-2
     dropout: float = 0.1
     band_width: float = 8.0
@@ -46,7 +44,6 @@ class Config:
     """longest stretch that it masks, in frames of 10 ms"""
     label_smoothing: float = 0.05
     ema: float | None = 0.99
-    """decay of the averaged parameters that are evaluated"""
 
 
 @functools.cache
@@ -64,18 +61,10 @@ def prepare(data_dir, leave_out, samples):
 
 def build(config: Config) -> dl.Experiment:
     parts = prepare(config.data_dir, config.leave_out, config.samples)
-    train = train_batches(parts["train"], config.batch_size, config.seed)
     sets = {name: eval_batches(parts[name], 100) for name in ("validation", "test")}
-    wide, drop = config.width, config.dropout
-    encoder = {
-        "cnn": lambda: ConvEncoder((wide, 2 * wide, 4 * wide), dropout=drop),
-        "bilstm": lambda: BiLSTMEncoder(4 * wide, 2, stack=4, dropout=drop),
-        "conformer": lambda: ConformerEncoder(4 * wide, 2, dropout=drop),
-    }[config.encoder]()
+    encoder = speech_encoder(config.encoder, config.width, config.dropout)
     model = SpeechClassifier(encoder, 10, config.band_width, config.stretch_width)
     task = speech_classification(model, speech_features(), label_smoothing=config.label_smoothing)
-    steps = max(1, config.epochs * train.size // config.batch_size)
-    rate = dl.schedule("cosine", config.learning_rate, steps, warmup=2 * steps // config.epochs)
     predict = jax.jit(task.predict)
 
     def views(variables):
@@ -86,16 +75,14 @@ def build(config: Config) -> dl.Experiment:
         rows = (f"{digit}: " + " ".join(f"{n:3}" for n in row) for digit, row in enumerate(table))
         return {"confusion": "spoken: taken for 0 ... 9\n" + "\n".join(rows)}
 
-    return dl.Experiment(
-        task=task,
-        data=train,
-        optimizer=dl.optimizer("adamw", rate, weight_decay=config.weight_decay, clip=1.0),
-        steps=steps,
-        seed=config.seed,
+    return config.experiment(
+        task,
+        train_batches(parts["train"], config.batch_size, config.seed),
+        epochs=config.epochs,
         evals={"validation": sets["validation"]},
         tests={"test": sets["test"]},
         select="validation/accuracy",
-        ema=config.ema,
+        classes=tuple("0123456789"),
         views=views,
     )
 

@@ -9,7 +9,6 @@ the style from crops of the content picture, then draws in one pass).
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Literal
 
 import flax.linen as nn
@@ -21,6 +20,7 @@ import dl
 from dl import interop
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
+from dl.data.images import overlapping, read_picture
 from dl.models.cnn import CNN
 from dl.models.style import StyleNetwork
 from dl.report.codes import strips
@@ -59,20 +59,6 @@ class Config:
     """weight of the squared differences of neighbouring pixels"""
 
 
-def picture(name: str, height: int, width: int | None = None) -> np.ndarray:
-    """A picture of that height, its width kept in proportion (down to a multiple of 4) or cut to fit:
-    uint8 ``[height, width, 3]``."""
-    from PIL import Image, ImageOps
-    from sklearn.datasets import load_sample_images
-
-    shipped = dict(zip(("china.jpg", "flower.jpg"), load_sample_images().images, strict=True))
-    if name not in shipped and not Path(name).is_file():
-        raise dl.UserError(f"there is no picture {name!r}: give a file, china.jpg or flower.jpg")
-    image = Image.fromarray(shipped[name]) if name in shipped else Image.open(name).convert("RGB")
-    width = width or max(4, round(image.width * height / image.height) // 4 * 4)
-    return np.asarray(ImageOps.fit(image, (width, height)))
-
-
 @functools.cache
 def network(
     weights: str | None, data: str, data_dir: str | None, epochs: int, widths: tuple[int, ...]
@@ -96,29 +82,18 @@ def network(
 def prepared(content: str, style: str, size: int, *features):
     """Both pictures, maps that each have unit mean square on the style, so that weights mean the
     same for any network; and how many they are."""
-    first = picture(content, size)
-    second = picture(style, *first.shape[:2])
+    first = read_picture(content, size)
+    second = read_picture(style, *first.shape[:2])
     maps = network(*features)
     scales = [float(jnp.sqrt(jnp.square(m).mean())) for m in jax.jit(maps)(second[None] / 255.0)]
     scaled = lambda x: [m / s for m, s in zip(maps(x), scales, strict=True)]  # noqa: E731
     return first, second, scaled, len(scales)
 
 
-def crops(image: np.ndarray, side: int) -> np.ndarray:
-    """Overlapping squares of a picture, ``[n, side, side, channels]``."""
-    windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), axis=(0, 1))[::8, ::8]
-    return np.moveaxis(windows.reshape(-1, *windows.shape[2:]), 1, -1)
-
-
 def build(config: Config) -> dl.Experiment:
-    chosen = (
-        config.weights,
-        config.features,
-        config.data_dir,
-        config.feature_epochs,
-        config.widths,
-    )
-    content, style, maps, count = prepared(config.content, config.style, config.size, *chosen)
+    c = config
+    network = (c.weights, c.features, c.data_dir, c.feature_epochs, c.widths)
+    content, style, maps, count = prepared(c.content, c.style, c.size, *network)
     weights = [0.0] * (count - 1) + [1.0], [config.style_weight / count] * count
     pair = {"content": content[None], "style": style[None], "image": content[None]}
     data, rate = train_batches(pair, 1, config.seed), config.learning_rate
@@ -128,7 +103,7 @@ def build(config: Config) -> dl.Experiment:
         task = style_network(
             model, maps, jnp.asarray(style), *weights, smoothness=config.smoothness
         )
-        squares = crops(content, config.size // 8 * 4)
+        squares = overlapping(content, config.size // 8 * 4, 8)
         data, rate = train_batches({"image": squares}, 4, config.seed), rate / 10
 
     def views(variables):

@@ -10,11 +10,12 @@ from typing import Literal
 
 import jax
 import numpy as np
+from scipy.special import softmax
 
 import dl
 from dl.data import load, load_table, tables
 from dl.data.batches import eval_batches, train_batches
-from dl.models import tabular as models
+from dl.models.tabular import tabular_network
 from dl.report import pictures
 from dl.tasks.tabular import (
     COLUMNS,
@@ -30,7 +31,7 @@ from dl.training.predictions import predict_all
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data: Literal["adult", "german", "mammography", "pima"] = "adult"
     """a table that goes by a name"""
     data_dir: str | None = None
@@ -41,21 +42,17 @@ class Config:
     """the column of the csv to predict"""
     fold: int = 0
     """which fifth of a table without official split is test"""
-    seed: int = 0
-    """of initialisation, data order and dropout"""
     model: Literal["mlp", "resnet", "transformer"] = "mlp"
     embedding: Literal["none", "periodic", "piecewise"] = "periodic"
     """of numbers, before the model"""
     scaling: Literal["quantile", "standard"] = "quantile"
     epochs: int = 15
     batch_size: int = 256
-    learning_rate: float = 1e-3
+    warmup_percent: int = 7
     weight_decay: float = 1e-4
     dropout: float = 0.2
     balanced: bool = False
     """weigh classes in the loss so that all count alike; probabilities are mended afterwards"""
-    ema: float | None = None
-    """decay of the averaged parameters that are evaluated"""
     select: str | None = None
     """metric that chooses the best step; by default accuracy, or -mse for numbers"""
     trees: bool = True
@@ -86,78 +83,59 @@ def trees_of(*key):
     return {n: tree_predictions(trees, getattr(splits, n)) for n in ("validation", "test")}
 
 
-def network(config: Config, splits: dl.data.Splits, outputs: int):
-    cards = tuple(len(c.categories) + 1 for c in splits.info.details["columns"] if c.categories)
-    size = 32 if config.model == "transformer" else 16
-    embedding = {
-        "none": lambda: None,
-        "periodic": lambda: models.PeriodicEmbedding(size),
-        "piecewise": lambda: models.PiecewiseLinearEmbedding(
-            models.quantile_edges(splits.train["numerical"]), size
-        ),
-    }[config.embedding]()
-    if config.model == "resnet":
-        return models.TabularResNet(outputs, cards, embedding, hidden_dropout=config.dropout)
-    if config.model == "transformer":
-        return models.FTTransformer(outputs, cards, embedding, size, 4, 2, dropout=config.dropout)
-    return models.TabularMLP(outputs, cards, embedding, dropout=config.dropout)
-
-
 def build(config: Config) -> dl.Experiment:
     key = (config.data, config.data_dir, config.csv, config.target, config.fold)
     raw, splits = prepare(*key), scaled(config.scaling, *key)
     classes, label, weights = len(splits.info.classes), splits.train["label"], None
+    model = tabular_network(
+        config.model,
+        classes or 1,
+        [len(c.categories) + 1 for c in splits.info.details["columns"] if c.categories],
+        splits.train["numerical"],
+        config.embedding,
+        config.dropout,
+    )
     if classes:
         weights = tables.class_weights(label, classes) if config.balanced else None
-        task = tabular_classification(network(config, splits, classes), class_weights=weights)
+        task = tabular_classification(model, class_weights=weights)
     else:
         centre, spread = float(label.mean()), float(label.std()) or 1.0
-        task = tabular_regression(network(config, splits, 1), centre=centre, spread=spread)
-    batch_size = min(config.batch_size, len(label))
-    train = train_batches(splits.train, batch_size, config.seed)
+        task = tabular_regression(model, centre=centre, spread=spread)
     sets = {n: eval_batches(getattr(splits, n), 2048) for n in ("validation", "test")}
-    steps = max(1, config.epochs * train.size // batch_size)
-    rate = dl.schedule("cosine", config.learning_rate, steps, warmup=steps // config.epochs)
     predict = jax.jit(task.predict)
 
-    def said(variables, name, temperature=1.0):
-        """Probabilities of one set's classes, or numbers."""
+    def said(variables, name):
+        """Log-odds of one set's classes, or numbers."""
         outputs = predict_all(predict, variables, sets[name], COLUMNS)
-        if not classes:
-            return outputs
-        return np.asarray(jax.nn.softmax(np.asarray(unweighted(outputs, weights)) / temperature))
+        return np.asarray(unweighted(outputs, weights)) if classes else outputs
 
     def measure(variables, name):
-        truth = getattr(raw, name)["label"]
-        found = scores(truth, said(variables, name))
+        truth, outputs = getattr(raw, name)["label"], said(variables, name)
+        found = scores(truth, softmax(outputs, -1) if classes else outputs)
         if classes == 2:  # calibrated by one number, fitted to the validation rows
-            held = predict_all(predict, variables, sets["validation"], COLUMNS)
-            heat = fit_temperature(unweighted(held, weights), raw.validation["label"])
-            calm = said(variables, name, heat)
-            found["ece_tempered"] = scores(truth, calm)["ece"]
+            heat = fit_temperature(said(variables, "validation"), raw.validation["label"])
+            found["ece_tempered"] = scores(truth, softmax(outputs / heat, -1))["ece"]
         trees = scores(truth, trees_of(*key)[name]) if config.trees else {}
         return found | {f"trees_{metric}": value for metric, value in trees.items()}
 
     def views(variables):
         if classes != 2:
             return {}
-        curves = {"network": said(variables, "validation")}
+        curves = {"network": softmax(said(variables, "validation"), -1)}
         if config.trees:
             curves["trees"] = trees_of(*key)["validation"]
         truth = raw.validation["label"]
         curves = {name: reliability(p[:, 1], truth) for name, p in curves.items()}
         return {"reliability": pictures.reliability(curves, splits.info.title)}
 
-    return dl.Experiment(
-        task=task,
-        data=train,
-        optimizer=dl.optimizer("adamw", rate, weight_decay=config.weight_decay, clip=1.0),
-        steps=steps,
-        seed=config.seed,
+    return config.experiment(
+        task,
+        train_batches(splits.train, min(config.batch_size, len(label)), config.seed),
+        epochs=config.epochs,
         evals={"validation": sets["validation"]},
         tests={"test": sets["test"]},
         select=config.select or ("validation/accuracy" if classes else "-validation/mse"),
-        ema=config.ema,
+        classes=splits.info.classes,
         measure=measure,
         views=views,
     )

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 import dl
-from dl.core.optim import OptimizerName, ScheduleName
 from dl.data import load
 from dl.data.batches import eval_batches
 from dl.data.buckets import bucket_batches, trimmed
@@ -25,11 +24,9 @@ from dl.training.predictions import predict_all
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order and dropout"""
     vocabulary: int = 6000
     """byte-pair tokens for both languages together"""
     width: int = 128
@@ -45,14 +42,11 @@ class Config:
     """227 are one pass over the training set"""
     sizes: tuple[int, ...] = (16, 24)
     """tokens that a batch of short sentences is cut to; each is a compiled branch of its own"""
-    optimizer: OptimizerName = "adamw"
     learning_rate: float = 3e-3
-    schedule: ScheduleName = "cosine"
+    warmup_percent: int = 10
     weight_decay: float = 1e-2
     b2: float = 0.98
-    """decay of the second moment"""
     ema: float | None = 0.995
-    """decay of the averaged parameters that are evaluated"""
     beams: int = 5
     length_penalty: float = 0.8
 
@@ -130,22 +124,13 @@ def build(config: Config) -> dl.Experiment:
         }
 
     lengths = np.maximum(columns["train"]["source_length"], columns["train"]["target_length"])
-    data = bucket_batches(columns["train"], lengths, config.batch_size, config.seed)
-    rate = dl.schedule(
-        config.schedule, config.learning_rate, config.steps, warmup=config.steps // 10
-    )
-    return dl.Experiment(
-        task=task,
-        data=data,
-        optimizer=dl.optimizer(
-            config.optimizer, rate, weight_decay=config.weight_decay, clip=1.0, b2=config.b2
-        ),
+    return config.experiment(
+        task,
+        bucket_batches(columns["train"], lengths, config.batch_size, config.seed),
         steps=config.steps,
-        seed=config.seed,
         evals={"validation": evals["validation"]},
         tests={"test": evals["test"]},
         select="validation/bleu",
-        ema=config.ema,
         measure=lambda variables, name: {
             "bleu": corpus_bleu(translate(variables, name), german[name])
         },

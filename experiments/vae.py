@@ -26,13 +26,14 @@ from dl.tasks.variational import bernoulli, gaussian, variational
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(dl.Recipe):
     data: str = "mnist"
     """digits, mnist, or tfds:NAME"""
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    seed: int = 0
-    """of initialisation, data order, binarisation and codes"""
+    optimizer: dl.OptimizerName = "adam"
+    ema: float | None = 0.999
+    clip: float | None = None
     epochs: int = 60
     """passes over the training set"""
     batch_size: int = 128
@@ -46,7 +47,6 @@ class Config:
     """codes an example in training; more tighten the bound (Burda et al. 2016)"""
     deviation: float | None = None
     """standard deviation of a Gaussian likelihood of grey values; left out, pixels are binarised"""
-    learning_rate: float = 1e-3
     samples: int = 5000
     """importance samples an example, on the test set"""
     rows: int = 1000
@@ -56,7 +56,6 @@ class Config:
 def build(config: Config) -> dl.Experiment:
     splits = load(config.data, config.data_dir)
     train = train_batches({"image": splits.train["image"]}, config.batch_size, config.seed)
-    steps = max(1, config.epochs * train.size // train.batch_size)
     shape = splits.train["image"].shape[1:]
     model = VAE(
         MLP((*config.widths, 2 * config.latent), nn.gelu),
@@ -102,18 +101,13 @@ def build(config: Config) -> dl.Experiment:
     def held_out(name):
         return {name: eval_batches({"image": getattr(splits, name)["image"]}, 500)}
 
-    return dl.Experiment(
-        task=task,
-        data=train,
-        optimizer=dl.optimizer(
-            "adam", dl.schedule("cosine", config.learning_rate, steps, warmup=steps // 20)
-        ),
-        steps=steps,
-        seed=config.seed,
+    return config.experiment(
+        task,
+        train,
+        epochs=config.epochs,
         evals=held_out("validation"),
         tests=held_out("test"),
         select="-validation/loss",
-        ema=0.999,
         measure=measure,
         views=views,
     )

@@ -58,6 +58,7 @@ class Experiment:
         gives (BLEU, mAP, AUC); called on the host after a set's evaluation and merged into it.
       views: ``(variables) -> {name: picture}``, drawn into the run folder at every evaluation: an
         image batch ``[n, height, width, channels]`` in 0..1, a string, or a matplotlib figure.
+      classes: what the label's values are called, for reports.
       sharding: rules for where parameters lie on a mesh, before the default ones: pairs of a pattern
         searched for in a parameter's path and the mesh axes of its last dimensions, such as
         ``(("head/kernel", (None, "tensor")),)`` (see :mod:`dl.parallel.sharding`).
@@ -79,6 +80,7 @@ class Experiment:
     micro_batches: int = 1
     measure: Callable[[Variables, str], dict[str, float]] | None = None
     views: Callable[[Variables], dict[str, Any]] | None = None
+    classes: tuple[str, ...] = ()
     sharding: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     config: Any = None
     # Not copied by dataclasses.replace: an experiment changed by hand is no longer what build makes.

@@ -10,10 +10,31 @@ import optax
 
 from dl.core.errors import UserError, unknown
 
-ScheduleName = Literal["constant", "linear", "cosine", "rsqrt", "wsd"]
+ScheduleName = Literal["constant", "linear", "cosine", "exponential", "rsqrt", "wsd"]
 OptimizerName = Literal[
     "sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "adamw", "lion", "lamb", "muon"
 ]
+
+# Usual learning rates for small networks.
+_USUAL: dict[OptimizerName, float] = {
+    "sgd": 0.1,
+    "momentum": 0.03,
+    "nesterov": 0.03,
+    "rmsprop": 1e-3,
+    "adagrad": 0.02,
+    "adam": 1e-3,
+    "adamw": 1e-3,
+    "lion": 1e-4,
+    "lamb": 1e-2,
+    "muon": 5e-3,
+}
+
+
+def usual_rate(name: OptimizerName) -> float:
+    """A learning rate to begin with, where nothing is known."""
+    if name not in _USUAL:
+        raise unknown("optimizer", name, _USUAL)
+    return _USUAL[name]
 
 
 def schedule(
@@ -28,8 +49,9 @@ def schedule(
 
     Args:
       name: ``constant``; ``linear`` or ``cosine`` (Loshchilov & Hutter 2017) decay to ``end * peak``
-        at ``steps``; ``rsqrt``, peak * sqrt(warmup / step) (Vaswani et al. 2017); ``wsd``, constant,
-        then linear to ``end * peak`` over the last fifth (Hu et al. 2024, warmup-stable-decay).
+        at ``steps``, ``exponential`` by the same share every step; ``rsqrt``, peak *
+        sqrt(warmup / step) (Vaswani et al. 2017); ``wsd``, constant, then linear to ``end * peak``
+        over the last fifth (Hu et al. 2024, warmup-stable-decay).
       peak: the highest value; may be traced.
       steps: length of the run.
     """
@@ -44,6 +66,10 @@ def schedule(
         main = optax.linear_schedule(peak, end * peak, rest)
     elif name == "cosine":
         main = optax.cosine_decay_schedule(peak, rest, alpha=end)
+    elif name == "exponential":
+        if isinstance(end, int | float) and end <= 0:
+            raise UserError("an exponential schedule needs a final rate above 0, 0.01 say")
+        main = lambda step: peak * jnp.power(end, jnp.minimum(step / rest, 1.0))  # noqa: E731
     elif name == "rsqrt":
         scale = max(warmup, 1)
         main = lambda step: peak * jnp.sqrt(scale / (step + scale))  # noqa: E731

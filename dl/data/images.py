@@ -46,6 +46,32 @@ def decode_images(encoded: Sequence[bytes], what: str, mode: str = "RGB") -> np.
     return images
 
 
+def read_picture(name: str, height: int, width: int | None = None) -> np.ndarray:
+    """One picture, uint8 ``[height, width, 3]``: scaled to that height, its width cut to fit or, by
+    default, in proportion (a multiple of 4).
+
+    Args:
+      name: a file, or one of the pictures that scikit-learn ships, china.jpg and flower.jpg.
+    """
+    from PIL import Image, ImageOps
+    from sklearn.datasets import load_sample_images
+
+    shipped = dict(zip(("china.jpg", "flower.jpg"), load_sample_images().images, strict=True))
+    if name not in shipped and not Path(name).is_file():
+        raise UserError(f"there is no picture {name!r}: give a file, china.jpg or flower.jpg")
+    image = Image.fromarray(shipped[name]) if name in shipped else Image.open(name).convert("RGB")
+    width = width or max(4, round(image.width * height / image.height) // 4 * 4)
+    return np.asarray(ImageOps.fit(image, (width, height)))
+
+
+def overlapping(image: np.ndarray, side: int, stride: int) -> np.ndarray:
+    """The squares of a picture ``[height, width, channels]``, each ``stride`` pixels from the next:
+    ``[n, side, side, channels]``."""
+    windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), axis=(0, 1))
+    windows = windows[::stride, ::stride]
+    return np.moveaxis(windows.reshape(-1, *windows.shape[2:]), 1, -1)
+
+
 def _split(train: Columns, test: Columns, info: Info, validation, seed: int, default) -> Splits:
     count = default if validation is None else validation
     kept, held = hold_out(len(train["label"]), count, seed, train["label"])

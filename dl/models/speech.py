@@ -5,6 +5,7 @@ size]`` and the real frames among ``time'``; what padding holds never reaches a 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -149,6 +150,24 @@ class StackedEncoders(nn.Module):
         for encoder in self.encoders:
             x, frames = encoder(x, frames, train=train)
         return x, frames
+
+
+def speech_encoder(
+    kind: Literal["cnn", "cnn_lstm", "bilstm", "conformer"], width: int, dropout: float
+) -> nn.Module:
+    """An encoder of small size; ``width`` is the channels of the cnn's first stage, which the others'
+    sizes follow."""
+    return {
+        "cnn": lambda: ConvEncoder((width, 2 * width, 4 * width), dropout=dropout),
+        "bilstm": lambda: BiLSTMEncoder(3 * width, 2, stack=4, dropout=dropout),
+        "cnn_lstm": lambda: StackedEncoders(
+            (
+                ConvEncoder((width // 2, width, width), dropout=dropout),
+                BiLSTMEncoder(2 * width, 1, stack=1, dropout=dropout),
+            )
+        ),
+        "conformer": lambda: ConformerEncoder(3 * width, 3, dropout=dropout),
+    }[kind]()
 
 
 class SpeechClassifier(nn.Module):

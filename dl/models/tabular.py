@@ -6,6 +6,7 @@ where missing), and gives ``[batch, outputs]``. Either kind of column may have n
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -252,3 +253,31 @@ class FTTransformer(nn.Module):
         )
         x, _ = body(jnp.concatenate(tokens, axis=1), train=train)
         return Dense(self.outputs, kernel_init=_uniform)(nn.relu(x[:, 0]))
+
+
+def tabular_network(
+    model: Literal["mlp", "resnet", "transformer"],
+    outputs: int,
+    cardinalities: Sequence[int],
+    numerical: np.ndarray,
+    embedding: Literal["none", "periodic", "piecewise"],
+    dropout: float,
+) -> nn.Module:
+    """One of the networks above at a usual size.
+
+    Args:
+      cardinalities: number of categories of each categorical column, the unknown one included.
+      numerical: training rows ``[rows, numbers]``, whose quantiles are the piecewise embedding's edges.
+      embedding: of the numbers.
+    """
+    size = 32 if model == "transformer" else 16
+    numbers = {
+        "none": lambda: None,
+        "periodic": lambda: PeriodicEmbedding(size),
+        "piecewise": lambda: PiecewiseLinearEmbedding(quantile_edges(numerical), size),
+    }[embedding]()
+    if model == "resnet":
+        return TabularResNet(outputs, cardinalities, numbers, hidden_dropout=dropout)
+    if model == "transformer":
+        return FTTransformer(outputs, cardinalities, numbers, size, 4, 2, dropout=dropout)
+    return TabularMLP(outputs, cardinalities, numbers, dropout=dropout)

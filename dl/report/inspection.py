@@ -19,12 +19,14 @@ class Inspection(NamedTuple):
     Attributes:
       confusion: ``{set: [classes, classes]}`` counts, true classes in rows; empty where the task is no
         classification.
+      classes: names of the classes; empty where the experiment gives none.
       memory: bytes by what holds them.
     """
 
     layers: Summary
     flows: dict[str, Flow]
     confusion: dict[str, np.ndarray]
+    classes: tuple[str, ...]
     memory: dict[str, int]
 
 
@@ -46,6 +48,7 @@ def inspect(experiment: Experiment, state: TrainState) -> Inspection:
         layers=summary(task, batch),
         flows=flows(task, state.variables, batch, state.key),
         confusion={name: found for name, found in tables.items() if found is not None},
+        classes=tuple(map(str, experiment.classes)),
         memory={name: size for name, tree in memory.items() if (size := tree_bytes(tree))},
     )
 

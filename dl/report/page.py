@@ -221,6 +221,7 @@ details{margin:.8rem 0}summary{cursor:pointer;color:var(--accent);font-size:.92r
 table.confusion{min-width:0;font-size:.8rem}
 table.confusion td,table.confusion th{padding:.3rem;min-width:2.1rem;text-align:center;
 border:1px solid var(--ground)}
+table.confusion.words thead span{writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap}
 table.confusion td{background:color-mix(in srgb,var(--hue) calc(var(--a)*100%),var(--raised))}
 .bar{display:inline-block;width:5rem;height:.5em;margin-right:.6em;border-radius:1em;background:var(--line);
 vertical-align:middle;overflow:hidden}

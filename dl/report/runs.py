@@ -218,7 +218,9 @@ def _confusion(inside: Inside) -> str:
             parts.append(f"<h3>{escape(path.name)}</h3>{note(found)}")
             continue
         for name, counts in found.confusion.items():
-            parts.append(f"<h3>{escape(path.name)}, {escape(name)}</h3>{_matrix(counts)}")
+            parts.append(
+                f"<h3>{escape(path.name)}, {escape(name)}</h3>{_matrix(counts, found.classes)}"
+            )
     if parts:
         return note("Examples by true class (rows) and predicted class (columns).") + "".join(parts)
     if inside:
@@ -226,19 +228,25 @@ def _confusion(inside: Inside) -> str:
     return note("No run was rebuilt for this page (--inspect).")
 
 
-def _matrix(counts: np.ndarray) -> str:
+def _matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
+    names = (
+        [escape(name) for name in classes] if len(classes) == len(counts) else range(len(counts))
+    )
     wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
     total, right = int(counts.sum()), int(np.trace(counts))
     order = np.argsort(wrong, axis=None)[::-1][:8]
     places = [np.unravel_index(i, counts.shape) for i in order]
-    mistakes = ", ".join(f"{a} taken for {b} ({wrong[a, b]}×)" for a, b in places if wrong[a, b])
+    mistakes = ", ".join(
+        f"{names[a]} taken for {names[b]} ({wrong[a, b]}×)" for a, b in places if wrong[a, b]
+    )
     words = note(
         f"{right:,} of {total:,} right." + (f" Most often: {mistakes}." if mistakes else "")
     )
     if len(counts) > CLASSES:
         return words
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    head = "".join(f"<th>{i}</th>" for i in range(len(counts)))
+    # Words stand upright over their column, so that columns stay narrow.
+    head = "".join(f"<th><span>{name}</span></th>" for name in names)
     body = ""
     for row in range(len(counts)):
         cells = "".join(
@@ -246,9 +254,10 @@ def _matrix(counts: np.ndarray) -> str:
             f'--hue:var(--{"accent" if row == column else "c7"})">{count or ""}</td>'
             for column, count in enumerate(counts[row])
         )
-        body += f"<tr><th>{row}</th>{cells}</tr>"
+        body += f"<tr><th>{names[row]}</th>{cells}</tr>"
+    style = "confusion words" if classes else "confusion"
     return (
-        f'{words}<div class="scroll"><table class="confusion"><thead><tr><th></th>{head}</tr></thead>'
+        f'{words}<div class="scroll"><table class="{style}"><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 

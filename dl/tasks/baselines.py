@@ -1,8 +1,13 @@
 """Forecasts that any network has to be compared with; the naive one is in :mod:`dl.tasks.forecasting`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
+import jax
 import numpy as np
+
+from dl.core.experiment import Batches
+from dl.tasks.forecasting import seasonal_naive
 
 
 class LinearForecast:
@@ -49,3 +54,36 @@ def fit_linear(
     size = len(gram)
     penalty = ridge * np.trace(gram) / size * np.eye(size)
     return LinearForecast(np.linalg.solve(gram + penalty, cross).astype(np.float32))
+
+
+class Compared(NamedTuple):
+    """Every window of a set, ``[windows, time(, variables)]``, and the ``forecasts`` of rivals by name."""
+
+    past: np.ndarray
+    future: np.ndarray
+    forecasts: dict[str, np.ndarray]
+
+
+def compared(
+    train: Batches, sets: Mapping[str, Batches], period: int, relative: bool = False
+) -> dict[str, Compared]:
+    """What a network's forecasts of each set stand beside: ``naive``, the last ``period`` over and over,
+    and ``linear``, fitted to the training windows as by :func:`fit_linear`.
+
+    All are evaluation batches with columns ``past`` and ``future``, the training windows too.
+    """
+    linear = fit_linear(_pairs(train), relative=relative)
+    found = {}
+    for name, batches in sets.items():
+        past, future = map(np.concatenate, zip(*_pairs(batches), strict=True))
+        naive = seasonal_naive(past, future.shape[1], period, axis=1)
+        forecasts = {"naive": np.asarray(naive), "linear": linear(past)}
+        found[name] = Compared(past, future, forecasts)
+    return found
+
+
+def _pairs(batches: Batches) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    for index in range(len(batches)):  # type: ignore[arg-type]
+        batch = jax.device_get(batches[index])
+        real = batch["mask"] > 0
+        yield batch["past"][real], batch["future"][real]

@@ -39,7 +39,9 @@ def test_members_of_an_ensemble_are_solo_tasks_and_its_prediction_their_mean():
     mean = optax.softmax_cross_entropy_with_integer_labels(
         jnp.mean(jnp.array(said), 0), BATCH["label"]
     )
-    assert compute(many.evaluate(variables, BATCH))["loss"] == pytest.approx(float(mean.mean()), rel=1e-5)
+    assert compute(many.evaluate(variables, BATCH))["loss"] == pytest.approx(
+        float(mean.mean()), rel=1e-5
+    )
     each = [compute(task.evaluate(own, BATCH)) for own in alone]
     apart = ensemble(task._replace(outputs=None, score=None), 3)
     found = compute(apart.evaluate(variables, BATCH))

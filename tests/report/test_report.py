@@ -126,6 +126,12 @@ def test_the_confusion_matrix_counts_every_test_example_once(place):
     assert np.trace(counts) == pytest.approx(right)
 
 
+def test_classes_go_by_their_names(page):
+    text = page.read_text()
+    assert "<tr><th>naught</th>" in text
+    assert "<th><span>naught</span></th>" in text
+
+
 def test_a_run_still_going_is_reported_from_what_is_there(place, tmp_path):
     lane = find_runs([place])[0].path
     half = shutil.copytree(lane, tmp_path / "half")

@@ -1,0 +1,80 @@
+"""How an experiment is trained: the fields that every script's configuration has in common."""
+
+import dataclasses
+from typing import Any
+
+from dl.core.errors import UserError
+from dl.core.experiment import Batches, Experiment
+from dl.core.optim import OptimizerName, ScheduleName, optimizer, schedule, usual_rate
+from dl.core.task import Task, mixed_precision
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Base of a script's ``Config``, which sets other defaults and adds fields of its own.
+
+    ``config.experiment(task, data, ...)`` is then the :class:`~dl.core.experiment.Experiment` that these
+    fields describe.
+    """
+
+    seed: int = 0
+    """of initialisation, data order, dropout and augmentation"""
+    batch_size: int = 64
+    optimizer: OptimizerName = "adamw"
+    learning_rate: float | None = None
+    """the highest; None takes a usual one of the optimizer"""
+    schedule: ScheduleName = "cosine"
+    warmup_percent: int = 5
+    """of the steps, over which the learning rate rises from 0"""
+    final_rate: float = 0.0
+    """what is left of the learning rate at the end, as a share of it"""
+    weight_decay: float = 0.0
+    b2: float = 0.999
+    """decay of the second moment, for the optimisers that have one"""
+    clip: float | None = 1.0
+    """largest global norm of the gradient; None for no limit"""
+    ema: float | None = None
+    """decay of the averaged parameters that are evaluated; None for no averaging"""
+    patience: int | None = None
+    """stop after this many evaluations without a better one"""
+    bfloat16: bool = False
+    """compute in bfloat16, for GPU and TPU"""
+
+    def experiment(
+        self,
+        task: Task,
+        data: Batches,
+        *,
+        steps: int | None = None,
+        epochs: float | None = None,
+        **others: Any,
+    ) -> Experiment:
+        """The experiment of ``task`` on ``data``, trained by this recipe.
+
+        Args:
+          steps, epochs: the run's length, one of the two; ``epochs`` are passes over ``data``.
+          **others: the other fields of :class:`~dl.core.experiment.Experiment`.
+
+        Raises:
+          UserError: both lengths are given, or neither.
+        """
+        if (steps is None) == (epochs is None):
+            raise UserError("give the experiment either steps or epochs")
+        if epochs is not None:
+            steps = int(epochs * data.size / data.batch_size)
+        steps = max(1, steps or 0)
+        warmup = steps * self.warmup_percent // 100
+        peak = usual_rate(self.optimizer) if self.learning_rate is None else self.learning_rate
+        rate = schedule(self.schedule, peak, steps, warmup=warmup, end=self.final_rate)
+        return Experiment(
+            task=mixed_precision(task) if self.bfloat16 else task,
+            data=data,
+            optimizer=optimizer(
+                self.optimizer, rate, weight_decay=self.weight_decay, b2=self.b2, clip=self.clip
+            ),
+            steps=steps,
+            seed=self.seed,
+            ema=self.ema,
+            patience=self.patience,
+            **others,
+        )
