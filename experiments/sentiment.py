@@ -45,6 +45,8 @@ class Config(dl.Recipe):
     batch_size: int = 50
     steps: int = 1700
     """139 are one pass over the training set"""
+    learning_rate: float | None = None
+    """by default 3e-3 for cnn, whose filters learn slowly, and 1e-3 for the others"""
     warmup_percent: int = 10
     weight_decay: float = 1e-2
     ema: float | None = 0.99
@@ -90,6 +92,8 @@ def build(config: Config) -> dl.Experiment:
         label_smoothing=config.label_smoothing,
         word_dropout=config.word_dropout,
     )
+    if config.model == "cnn" and config.learning_rate is None:
+        config = dataclasses.replace(config, learning_rate=3e-3)
     return config.experiment(
         trimmed(task, ["tokens"], (16, 28), lambda batch: batch["tokens_length"].max()),
         bucket_batches(train, train["tokens_length"], config.batch_size, config.seed),
