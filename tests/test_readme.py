@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,29 @@ def test_the_commands_for_several_processes_parse():
         _, options, _ = parse(config, build, shlex.split(flags), script)
         assert options.name
         assert options.mesh or options.coordinator
+
+
+@pytest.mark.slow
+def test_two_shells_on_one_machine_are_one_run(tmp_path):
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        port = one.getsockname()[1]
+    shells = re.findall(r"^python (experiments/\S+) (.*--coordinator .*)$", README, re.MULTILINE)
+    assert len(shells) == 2
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, ROOT / script),
+                *shlex.split(flags.replace("12345", str(port))),
+                *("--epochs", "1", "--runs", tmp_path),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for script, flags in shells
+    ]
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert "test accuracy" in said[0]
+    assert (tmp_path / "two" / "result.json").is_file()

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
 from dl.core.experiment import Batches, Experiment, built
 from dl.core.metrics import Metrics
 from dl.core.state import TrainState, init_state
-from dl.core.step import Step, eval_step, train_step, zero_metrics
+from dl.core.step import Step, eval_step, train_step
 from dl.core.task import Batch
 
 Values = dict[str, Any]  # config fields that are traced, by name
@@ -96,7 +97,11 @@ def empty_totals(experiment: Experiment, values: Values, data: Batches | Batch) 
         batch = data if isinstance(data, dict) else data[0]
         return step_of(rebuild(experiment, values))(state, batch)[1]
 
-    return zero_metrics(metrics, values, data)
+    # Kept with the experiment: a step takes long to trace, and every program wants to know.
+    kept = vars(experiment)
+    if "_metrics" not in kept:
+        kept["_metrics"] = jax.eval_shape(metrics, values, data)
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), kept["_metrics"])
 
 
 def liftable(experiment: Experiment) -> Values:
