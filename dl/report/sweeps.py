@@ -81,21 +81,25 @@ def print_report(folder: Path, rows: int = 20) -> None:
     """The table on the terminal; the best setting by validation comes first."""
     found = settings(read_lanes(folder))
     fields, metrics = _columns(found)
-    title, names = "best by validation first, mean ± sd over seeds", [*fields, *metrics, "lanes"]
+    title: str | None = "best by validation first, mean ± sd over seeds"
+    names = [*fields, *metrics, "lanes"]
     console = Console(highlight=False)
     if len(names) * 18 > console.width:  # many metrics: a line each, and a column a setting
-        rows = min(rows, max(1, (console.width - 34) // 20))
-        table = Table(
-            "", *["best", *(f"{n}." for n in range(2, rows + 1))][: len(found)], title=title
-        )
-        columns = [_cells(group, fields, metrics) for group in found[:rows]]
-        for name, *cells in zip(names, *columns, strict=True):
-            table.add_row(name, *cells)
+        across = max(1, (console.width - 34) // 20)
+        rows = min(rows, 3 * across)
+        for first in range(0, min(rows, len(found)), across):
+            places = range(first, min(first + across, rows, len(found)))
+            table = Table("", *(f"{n + 1}." if n else "best" for n in places), title=title)
+            columns = [_cells(found[place], fields, metrics) for place in places]
+            for name, *cells in zip(names, *columns, strict=True):
+                table.add_row(name, *cells)
+            console.print(table)
+            title = None
     else:
         table = Table(*names, title=title)
         for group in found[:rows]:
             table.add_row(*_cells(group, fields, metrics))
-    console.print(table)
+        console.print(table)
     if len(found) > rows:
         console.print(f"and {len(found) - rows} more settings: dl sweep report {folder}")
 

@@ -18,7 +18,7 @@ def test_schedules_rise_to_the_peak_and_never_above(name):
     assert rate[0] == 0.0
     np.testing.assert_allclose(rate.max(), 0.5, rtol=1e-6)
     assert rate.argmax() == 10
-    if name in ("linear", "cosine", "wsd"):
+    if name in ("linear", "cosine", "exponential", "wsd"):
         np.testing.assert_allclose(rate[-1], 0.05, atol=0.03)
 
 

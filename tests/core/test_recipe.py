@@ -77,3 +77,8 @@ def test_bfloat16_computes_so_and_keeps_the_parameters():
 def test_its_numbers_can_be_lanes_of_one_program():
     lifted = liftable(built(build, Config()))
     assert {"seed", "learning_rate", "final_rate", "weight_decay", "b2", "clip"} <= set(lifted)
+
+
+def test_an_exponential_fall_needs_an_end_above_0():
+    with pytest.raises(dl.UserError, match="final rate above 0"):
+        build(Config(schedule="exponential"))
