@@ -23,6 +23,10 @@ from dl.core.task import Batch
 Values = dict[str, Any]  # config fields that are traced, by name
 Mode = Literal["map", "vmap"]
 
+# What an experiment's training metrics look like is kept with it under this name: a step takes long to
+# trace, and every program wants to know.
+_METRICS = "_metrics"
+
 
 def population(function: Callable, mode: Mode | None, shared: int = 0) -> Callable:
     """``function`` over lanes: every argument but the last ``shared`` has a leading axis ``[lanes]``.
@@ -97,11 +101,10 @@ def empty_totals(experiment: Experiment, values: Values, data: Batches | Batch) 
         batch = data if isinstance(data, dict) else data[0]
         return step_of(rebuild(experiment, values))(state, batch)[1]
 
-    # Kept with the experiment: a step takes long to trace, and every program wants to know.
     kept = vars(experiment)
-    if "_metrics" not in kept:
-        kept["_metrics"] = jax.eval_shape(metrics, values, data)
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), kept["_metrics"])
+    if _METRICS not in kept:
+        kept[_METRICS] = jax.eval_shape(metrics, values, data)
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), kept[_METRICS])
 
 
 def liftable(experiment: Experiment) -> Values:
@@ -123,9 +126,11 @@ def liftable(experiment: Experiment) -> Values:
 
     def works(probe: Callable, values: Values) -> bool:
         try:
-            jax.eval_shape(probe, values, first)
+            found = jax.eval_shape(probe, values, first)
         except Exception:  # any failure means the same: Python needs the value itself
             return False
+        if found is not None:
+            vars(experiment)[_METRICS] = found
         return True
 
     def builds(values, data):
@@ -137,7 +142,7 @@ def liftable(experiment: Experiment) -> Values:
         batches = data if isinstance(data, dict) else graft(lane.data, data)
         state = initial(experiment, values, batches)
         batch = batches if isinstance(batches, dict) else batches[state.step]
-        return step_of(lane)(state, batch)
+        return step_of(lane)(state, batch)[1]
 
     def largest(probe: Callable, wanted: Values) -> Values:
         """All of ``wanted`` if they work together, else each that works with those before it."""

@@ -1,5 +1,6 @@
 """Every shipped experiment, at tiny size: it runs, resumes exactly after a kill, and sweeps to the bit."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ from dl.core.experiment import built
 from dl.core.population import liftable
 from dl.report.layers import summary
 from dl.training import faults
+from dl.training.checks import check
 from dl.training.compare import first_difference
 from dl.training.folder import RunFolder
 from dl.training.run import Options
@@ -150,3 +152,10 @@ def test_its_layers_hold_all_its_parameters(case):
     assert config.__class__.__module__.endswith("style_transfer") or found.flops > 0
     if experiment.task.inputs is not None:
         jax.eval_shape(experiment.task.predict, variables, experiment.task.inputs(batch))
+
+
+def test_takes_every_option_of_its_recipe(case):
+    _, build, config, _ = case
+    if not isinstance(config, dl.Recipe):
+        pytest.skip("it has two optimisers, or a picture for its parameters")
+    check(built(build, dataclasses.replace(config, bfloat16=True, optimizer="lion", clip=None)))
