@@ -68,7 +68,7 @@ def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
 
     Flax layers follow the dtype of their parameters and inputs, so no model changes; tasks hand their
     model its inputs by :func:`in_precision_of`, and leave targets (boxes, times, prices) alone.
-    Gradients come back through the cast in float32; statistics, losses and metrics stay in float32
+    Gradients come back through the cast in float32; statistics, losses, metrics and predictions are float32
     (Micikevicius et al. 2018, "Mixed precision training"; bfloat16 needs no loss scaling).
     """
 
@@ -80,7 +80,9 @@ def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
     return task._replace(
         loss=lambda variables, batch, key: task.loss(lowered(variables), batch, key),
         evaluate=lambda variables, batch: task.evaluate(lowered(variables), batch),
-        predict=lambda variables, inputs: task.predict(lowered(variables), inputs),
+        predict=lambda variables, inputs: _cast(
+            task.predict(lowered(variables), inputs), jnp.float32
+        ),
         outputs=task.outputs and (lambda variables, batch: outputs(lowered(variables), batch)),
     )
 
