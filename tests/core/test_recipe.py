@@ -81,5 +81,5 @@ def test_its_numbers_can_be_lanes_of_one_program():
 
 
 def test_an_exponential_fall_needs_an_end_above_0():
-    with pytest.raises(dl.UserError, match="final rate above 0"):
+    with pytest.raises(dl.UserError, match="above 0"):
         build(Config(schedule="exponential"))
