@@ -90,8 +90,7 @@ def real(data: str, data_dir: str | None, epochs: int, name: str, count: int):
 
 def build(config: Config) -> dl.Experiment:
     splits = load(config.data, config.data_dir)
-    train = train_batches({"image": splits.train["image"]}, config.batch_size, config.seed)
-    shape = splits.train["image"].shape[1:]
+    images, shape = splits.only("image"), splits.train["image"].shape[1:]
     wgan = config.objective == "wasserstein"
     model = GAN(
         Generator(shape, config.widths),
@@ -122,12 +121,9 @@ def build(config: Config) -> dl.Experiment:
         fake = generate(variables, model.noise(jax.random.key(1), 100))
         return {"samples": np.asarray(fake) / 2 + 0.5, "judge": judge(*judged)[1]}
 
-    def held_out(name):
-        return {name: eval_batches({"image": getattr(splits, name)["image"]}, 500)}
-
     return dl.Experiment(
         task=task,
-        data=train,
+        data=train_batches(images.train, config.batch_size, config.seed),
         optimizer=players(
             dl.optimizer("adam", config.learning_rate, b1=0.5, b2=0.99),
             dl.optimizer("adam", config.critic_rate, b1=0.5, b2=0.99),
@@ -135,8 +131,8 @@ def build(config: Config) -> dl.Experiment:
         ),
         steps=config.steps,
         seed=config.seed,
-        evals=held_out("validation"),
-        tests=held_out("test"),
+        evals={"validation": eval_batches(images.validation, 500)},
+        tests={"test": eval_batches(images.test, 500)},
         select="-validation/frechet",
         ema=0.999,
         measure=measure,

@@ -43,14 +43,9 @@ class Config(dl.Recipe):
 
 
 def build(config: Config) -> dl.Experiment:
-    splits = load(config.data, config.data_dir)
+    splits = load(config.data, config.data_dir).only("image", "label")  # a TFDS set may have more
     classes = len(splits.info.classes)
-    columns = [  # TFDS sets may have more, text among them
-        {name: part[name] for name in ("image", "label")}
-        for part in (splits.train, splits.validation, splits.test)
-    ]
-
-    height = columns[0]["image"].shape[1]
+    height = splits.train["image"].shape[1]
     transforms = [augment.random_crop(padding=max(1, height // 12))]
     if "cifar" in config.data or config.data.startswith("tfds:"):
         transforms.append(augment.random_flip())
@@ -69,10 +64,10 @@ def build(config: Config) -> dl.Experiment:
         task = started(task, given)
     return config.experiment(
         dl.augmented(task, *transforms),
-        train_batches(columns[0], config.batch_size, config.seed),
+        train_batches(splits.train, config.batch_size, config.seed),
         epochs=config.epochs * (5 if config.data == "digits" else 1),
-        evals={"validation": eval_batches(columns[1], 500)},
-        tests={"test": eval_batches(columns[2], 500)},
+        evals={"validation": eval_batches(splits.validation, 500)},
+        tests={"test": eval_batches(splits.test, 500)},
         select="validation/accuracy",
         classes=splits.info.classes,
     )

@@ -55,8 +55,7 @@ class Config(dl.Recipe):
 
 def build(config: Config) -> dl.Experiment:
     splits = load(config.data, config.data_dir)
-    train = train_batches({"image": splits.train["image"]}, config.batch_size, config.seed)
-    shape = splits.train["image"].shape[1:]
+    images, shape = splits.only("image"), splits.train["image"].shape[1:]
     model = VAE(
         MLP((*config.widths, 2 * config.latent), nn.gelu),
         MLP((*config.widths[::-1], math.prod(shape)), nn.gelu),
@@ -98,15 +97,12 @@ def build(config: Config) -> dl.Experiment:
             "codes": code_map(codes, label),
         }
 
-    def held_out(name):
-        return {name: eval_batches({"image": getattr(splits, name)["image"]}, 500)}
-
     return config.experiment(
         task,
-        train,
+        train_batches(images.train, config.batch_size, config.seed),
         epochs=config.epochs,
-        evals=held_out("validation"),
-        tests=held_out("test"),
+        evals={"validation": eval_batches(images.validation, 500)},
+        tests={"test": eval_batches(images.test, 500)},
         select="-validation/loss",
         measure=measure,
         views=views,

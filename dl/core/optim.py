@@ -68,7 +68,9 @@ def schedule(
         main = optax.cosine_decay_schedule(peak, rest, alpha=end)
     elif name == "exponential":
         if isinstance(end, int | float) and end <= 0:
-            raise UserError("an exponential schedule needs a final rate (final_rate) above 0, 0.01 say")
+            raise UserError(
+                "an exponential schedule needs a final rate (final_rate) above 0, 0.01 say"
+            )
         main = lambda step: peak * jnp.power(end, jnp.minimum(step / rest, 1.0))  # noqa: E731
     elif name == "rsqrt":
         scale = max(warmup, 1)

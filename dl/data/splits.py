@@ -52,6 +52,14 @@ class Splits:
     test: Columns
     info: Info
 
+    def only(self, *names: str) -> "Splits":
+        """The same rows with these columns alone."""
+
+        def part(columns: Columns) -> Columns:
+            return {name: columns[name] for name in names} if columns else {}
+
+        return Splits(part(self.train), part(self.validation), part(self.test), self.info)
+
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:

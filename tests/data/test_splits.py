@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dl.core.errors import UserError
-from dl.data.splits import folds, hold_out
+from dl.data.splits import Info, Splits, folds, hold_out
 
 labels_of = st.lists(st.integers(0, 4), min_size=2, max_size=200)
 
@@ -47,3 +47,10 @@ def test_a_share_is_a_share_and_too_much_is_an_error():
     for count in (200, -1):
         with pytest.raises(UserError, match="cannot hold"):
             hold_out(200, count, 0)
+
+
+def test_only_some_columns_are_taken_and_an_empty_part_stays_so():
+    rows = {"image": np.zeros((3, 2)), "text": np.array(["a", "b", "c"]), "label": np.arange(3)}
+    few = Splits(rows, {}, rows, Info("toy", *5 * [""])).only("image", "label")
+    assert list(few.train) == list(few.test) == ["image", "label"]
+    assert few.validation == {}
