@@ -67,9 +67,8 @@ def judge(data: str, data_dir: str | None, epochs: int):
     """``pictures in -1..1 -> (features [n, 64], classes [n])`` of a classifier trained once, its digest."""
     train = train_batches(load(data, data_dir).train, 128)
     model = CNN(int(train.arrays["label"].max()) + 1, (16, 32, 64))
-    steps = max(1, epochs * train.size // train.batch_size)
-    optimizer = dl.optimizer("adamw", dl.schedule("cosine", 3e-3, steps, warmup=steps // 10))
-    variables = fitted(dl.Experiment(classification(model), train, optimizer, steps))
+    recipe = dl.Recipe(learning_rate=3e-3, warmup_percent=10, clip=None)
+    variables = fitted(recipe.experiment(classification(model), train, epochs=epochs))
 
     @jax.jit
     def look(pictures):

@@ -72,9 +72,8 @@ def network(
         return maps_of(model, variables, nn.BatchNorm)
     train = train_batches(load(data, data_dir).train, 128)
     model = CNN(int(train.arrays["label"].max()) + 1, widths)
-    steps = max(1, epochs * train.size // train.batch_size)
-    rate = dl.schedule("cosine", 3e-3, steps, warmup=steps // 10)
-    learn = dl.Experiment(classification(model), train, dl.optimizer("adamw", rate), steps)
+    recipe = dl.Recipe(learning_rate=3e-3, warmup_percent=10, clip=None)
+    learn = recipe.experiment(classification(model), train, epochs=epochs)
     return maps_of(model, fitted(learn), nn.BatchNorm)
 
 
