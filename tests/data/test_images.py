@@ -9,7 +9,7 @@ import pytest
 
 import dl.data
 from dl.core.errors import UserError
-from dl.data.images import parse_idx
+from dl.data.images import overlapping, parse_idx, read_picture
 
 
 def _idx(array: np.ndarray) -> bytes:
@@ -113,3 +113,18 @@ def test_arrays_that_would_need_pickle_are_refused(tmp_path, monkeypatch):
         )
     with pytest.raises(UserError, match=r"train\.npz is damaged"):
         dl.data.load("cifar10_jpeg", tmp_path)
+
+
+def test_a_picture_is_read_at_the_height_asked_for():
+    flower = read_picture("flower.jpg", 40)
+    assert flower.shape == (40, 60, 3)
+    assert read_picture("china.jpg", 40, 32).shape == (40, 32, 3)
+    with pytest.raises(UserError, match="there is no picture"):
+        read_picture("rose.jpg", 40)
+
+
+def test_overlapping_squares_lie_in_rows():
+    image = np.arange(5 * 7 * 2).reshape(5, 7, 2)
+    squares = overlapping(image, 3, 2)
+    assert squares.shape == (2 * 3, 3, 3, 2)
+    np.testing.assert_array_equal(squares[4], image[2:5, 2:5])

@@ -8,9 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dl.core.metrics import compute, merge
+from dl.data import windows
+from dl.data.splits import Info, Splits
 from dl.models.forecasters import NLinear, TimeLinear
 from dl.tasks import forecasting as f
+from dl.tasks.baselines import compared
 
+INFO = Info("waves", *5 * [""])
 KEY = jax.random.key(0)
 BATCH = {
     "past": jax.random.normal(KEY, (6, 24, 2)),
@@ -128,3 +132,15 @@ def test_point_scores_are_the_means_over_values_or_over_series():
     scores = f.point_scores(forecast[..., 0], future[..., 0], np.arange(1.0, 7.0))
     assert scores["mase"] == pytest.approx(float(each.mean()))
     assert set(scores) == {"smape", "mase"}
+
+
+def test_rivals_know_a_series_that_repeats_and_see_every_window_once():
+    hours = np.arange(24 * 12, dtype=np.float32)
+    values = np.stack([np.sin(2 * np.pi * hours / 24), np.cos(2 * np.pi * hours / 24)], 1)
+    parts = [{"values": part} for part in np.split(values, [144, 216])]
+    train, held, _ = windows.forecasting(Splits(*parts, INFO), 48, 12, 8, eval_batch_size=10)
+    found = compared(train.ordered(7), {"validation": held}, 24)["validation"]
+    assert found.past.shape == (72 - 12 + 1, 48, 2)
+    np.testing.assert_array_equal(found.future[0], values[144:156])
+    for forecast in (found.forecasts["naive"], found.forecasts["linear"]):
+        np.testing.assert_allclose(forecast, found.future, atol=0.02)
