@@ -50,9 +50,12 @@ def xla_flags(current: str, jaxlib: str) -> str:
 
 
 def configure() -> None:
-    """Set compiler flags, the persistent compile cache and the use of freed memory, leaving what the
-    user set alone."""
+    """Set compiler flags, the persistent compile cache, the use of freed memory and how OpenMP waits,
+    leaving what the user set alone."""
     keep_freed_memory()
+    # scikit-learn's threads otherwise wait for each other awake: beside another job on the same cores,
+    # trees that take ten seconds to fit took more than ten minutes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     jaxlib = metadata.version("jaxlib")
     before = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = xla_flags(before, jaxlib)

@@ -44,6 +44,15 @@ def test_settings_hold_in_this_process_and_its_children():
     assert jax.config.jax_compilation_cache_dir
 
 
+@pytest.mark.parametrize(("chosen", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_openmp_waits_asleep_unless_the_user_chose(chosen, found):
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": chosen} if chosen else {}
+    code = "import os, dl; print(os.environ['OMP_WAIT_POLICY'])"
+    told = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert told.strip() == found
+
+
 def test_a_warning_comes_when_jax_was_first():
     code = "import jax; jax.numpy.ones(2).sum(); import dl"
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
