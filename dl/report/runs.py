@@ -229,9 +229,8 @@ def _confusion(inside: Inside) -> str:
 
 
 def _matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
-    names = (
-        [escape(name) for name in classes] if len(classes) == len(counts) else range(len(counts))
-    )
+    known = len(classes) == len(counts)
+    names = list(classes) if known else [str(number) for number in range(len(counts))]
     wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
     total, right = int(counts.sum()), int(np.trace(counts))
     order = np.argsort(wrong, axis=None)[::-1][:8]
@@ -246,7 +245,7 @@ def _matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
         return words
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     # Words stand upright over their column, so that columns stay narrow.
-    head = "".join(f"<th><span>{name}</span></th>" for name in names)
+    head = "".join(f"<th><span>{escape(name)}</span></th>" for name in names)
     body = ""
     for row in range(len(counts)):
         cells = "".join(
@@ -254,8 +253,8 @@ def _matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
             f'--hue:var(--{"accent" if row == column else "c7"})">{count or ""}</td>'
             for column, count in enumerate(counts[row])
         )
-        body += f"<tr><th>{names[row]}</th>{cells}</tr>"
-    style = "confusion words" if classes else "confusion"
+        body += f"<tr><th>{escape(names[row])}</th>{cells}</tr>"
+    style = "confusion words" if known else "confusion"
     return (
         f'{words}<div class="scroll"><table class="{style}"><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"

@@ -128,8 +128,9 @@ def test_the_confusion_matrix_counts_every_test_example_once(place):
 
 def test_classes_go_by_their_names(page):
     text = page.read_text()
-    assert "<tr><th>naught</th>" in text
-    assert "<th><span>naught</span></th>" in text
+    assert "<tr><th>&lt;1</th>" in text
+    assert "<th><span>&lt;1</span></th>" in text
+    assert "&amp;lt;" not in text
 
 
 def test_a_run_still_going_is_reported_from_what_is_there(place, tmp_path):

@@ -59,7 +59,7 @@ def build(config: Config) -> dl.Experiment:
         tests={"test": eval_batches(splits.test, 100)},
         select="validation/accuracy",
         ema=0.9,
-        classes=("naught", *"123456789"),
+        classes=("<1", *"123456789"),
     )
 
 
