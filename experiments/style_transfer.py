@@ -91,8 +91,8 @@ def prepared(content: str, style: str, size: int, *features):
 
 def build(config: Config) -> dl.Experiment:
     c = config
-    network = (c.weights, c.features, c.data_dir, c.feature_epochs, c.widths)
-    content, style, maps, count = prepared(c.content, c.style, c.size, *network)
+    features = (c.weights, c.features, c.data_dir, c.feature_epochs, c.widths)
+    content, style, maps, count = prepared(c.content, c.style, c.size, *features)
     weights = [0.0] * (count - 1) + [1.0], [config.style_weight / count] * count
     pair = {"content": content[None], "style": style[None], "image": content[None]}
     data, rate = train_batches(pair, 1, config.seed), config.learning_rate

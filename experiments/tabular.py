@@ -113,7 +113,8 @@ def build(config: Config) -> dl.Experiment:
         truth, outputs = getattr(raw, name)["label"], said(variables, name)
         found = scores(truth, softmax(outputs, -1) if classes else outputs)
         if classes == 2:  # calibrated by one number, fitted to the validation rows
-            heat = fit_temperature(said(variables, "validation"), raw.validation["label"])
+            held = outputs if name == "validation" else said(variables, "validation")
+            heat = fit_temperature(held, raw.validation["label"])
             found["ece_tempered"] = scores(truth, softmax(outputs / heat, -1))["ece"]
         trees = scores(truth, trees_of(*key)[name]) if config.trees else {}
         return found | {f"trees_{metric}": value for metric, value in trees.items()}

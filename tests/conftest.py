@@ -1,6 +1,8 @@
 """Shared by all tests: import dl before JAX so that its compiler settings hold, and find the data."""
 
 import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,15 @@ def data_dir() -> Path:
     if not (folder / "mnist").is_dir():
         pytest.skip("needs the real data files")
     return folder
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Gives, at every call, a port of this machine that nothing uses."""
+
+    def find() -> int:
+        with socket.socket() as one:
+            one.bind(("localhost", 0))
+            return one.getsockname()[1]
+
+    return find

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -77,17 +76,15 @@ def test_the_commands_for_several_processes_parse():
 
 
 @pytest.mark.slow
-def test_two_shells_on_one_machine_are_one_run(tmp_path):
-    with socket.socket() as one:
-        one.bind(("localhost", 0))
-        port = one.getsockname()[1]
+def test_two_shells_on_one_machine_are_one_run(tmp_path, free_port):
     shells = re.findall(r"^python (experiments/\S+) (.*--coordinator .*)$", README, re.MULTILINE)
     assert len(shells) == 2
+    port = str(free_port())
     processes = [
         subprocess.Popen(
             [
                 *(sys.executable, ROOT / script),
-                *shlex.split(flags.replace("12345", str(port))),
+                *shlex.split(flags.replace("12345", port)),
                 *("--epochs", "1", "--runs", tmp_path),
             ],
             stdout=subprocess.PIPE,

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 
 from dl.core.experiment import Batches, Experiment, built
 from dl.core.metrics import Metrics
 from dl.core.state import TrainState, init_state
-from dl.core.step import Step, eval_step, train_step
+from dl.core.step import Step, eval_step, train_step, zeros
 from dl.core.task import Batch
 
 Values = dict[str, Any]  # config fields that are traced, by name
@@ -104,7 +103,7 @@ def empty_totals(experiment: Experiment, values: Values, data: Batches | Batch) 
     kept = vars(experiment)
     if _METRICS not in kept:
         kept[_METRICS] = jax.eval_shape(metrics, values, data)
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), kept[_METRICS])
+    return zeros(kept[_METRICS])
 
 
 def liftable(experiment: Experiment) -> Values:

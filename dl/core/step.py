@@ -164,7 +164,11 @@ def scan_steps(step: Step):
 
 def zero_metrics(function: Callable[..., Metrics], *args) -> Metrics:
     """Totals of nothing, shaped like the metrics that ``function(*args)`` would return."""
-    shapes = jax.eval_shape(function, *args)
+    return zeros(jax.eval_shape(function, *args))
+
+
+def zeros(shapes: Metrics) -> Metrics:
+    """Totals of nothing, of these shapes."""
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
 

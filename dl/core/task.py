@@ -83,7 +83,7 @@ def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
         predict=lambda variables, inputs: _cast(
             task.predict(lowered(variables), inputs), jnp.float32
         ),
-        outputs=task.outputs and (lambda variables, batch: outputs(lowered(variables), batch)),
+        outputs=outputs and (lambda variables, batch: outputs(lowered(variables), batch)),
     )
 
 

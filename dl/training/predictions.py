@@ -35,11 +35,6 @@ def predict_all(
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def column(batches: Batches, name: str) -> np.ndarray:
-    """One column of every example of an evaluation set, in order, on the host: ``[examples, ...]``."""
-    return predict_all(lambda _, value: value, None, batches, name)
-
-
 def in_pieces(f: Callable[..., Any], *arrays: Any, pieces: int = 10) -> Any:
     """``f(*arrays)``, a piece of the rows at a time, for what would take too much memory at once: leaves
     ``[rows, ...]`` on the host."""

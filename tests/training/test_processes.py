@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,18 +23,12 @@ CLOSE = 1e-4  # relative, of a loss: sums come in another order, and 24 steps sp
 pytestmark = pytest.mark.slow
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("localhost", 0))
-        return one.getsockname()[1]
-
-
-def start(count, runs, name, faults=None):
+def start(count, runs, name, port, faults=None):
     """``(exit code, stderr)`` of each of ``count`` processes; ``faults`` is DL_KILL_AT of the last one."""
     flags = [
         f"--{n.replace('_', '-')}={v}" for n, v in {**SHAPE, **CADENCE}.items() if n != "stream"
     ]
-    flags += ["--stream", "--coordinator", f"localhost:{free_port()}", "--processes", str(count)]
+    flags += ["--stream", "--coordinator", f"localhost:{port}", "--processes", str(count)]
     flags += ["--runs", str(runs), "--name", name, "--resume", "--no-progress"]
     begun = []
     for process in range(count):
@@ -85,23 +78,23 @@ def single(runs):
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_processes_together_are_one_run(runs, single, count):
-    ends = start(count, runs, f"of-{count}")
+def test_processes_together_are_one_run(runs, single, free_port, count):
+    ends = start(count, runs, f"of-{count}", free_port())
     assert [code for code, _ in ends] == [0] * count, ends
     agree(RunFolder(runs / f"of-{count}"), single.folder)
 
 
-def test_killed_terminated_and_resumed_they_end_alike(runs, single):
+def test_killed_terminated_and_resumed_they_end_alike(runs, single, free_port):
     # SIGKILL: the survivor says why it stops, and nothing later than the last checkpoint is believed.
-    (survivor, said), (killed, _) = start(2, runs, "hurt", "step:13")
+    (survivor, said), (killed, _) = start(2, runs, "hurt", free_port(), "step:13")
     assert (survivor, killed) == (2, -9)
     assert "another process of this run is gone" in said
     # SIGTERM to one: both save the same step.
-    ends = start(2, runs, "hurt", "step:19:SIGTERM")
+    ends = start(2, runs, "hurt", free_port(), "step:19:SIGTERM")
     assert [code for code, _ in ends] == [128 + 15] * 2, ends
     assert max(int(p.name) for p in (runs / "hurt" / "checkpoints").iterdir()) == 19
     shutil.copytree(runs / "hurt", runs / "fewer")
     # Two go on with the bits of the two that were never stopped; one alone goes on too.
-    start(2, runs, "hurt")
+    start(2, runs, "hurt", free_port())
     assert first_difference(RunFolder(runs / "of-2"), RunFolder(runs / "hurt")) is None
     agree(alone(runs, "fewer").folder, single.folder)
