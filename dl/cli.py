@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import multiprocessing
 import os
 import shlex
 import signal
@@ -34,7 +35,7 @@ def plain_errors() -> Iterator[None]:
         _fail(f"{error}{' [DL_TRACEBACK=1 shows all of it]' if error.__cause__ else ''}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        _leave(128 + signal.SIGINT)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os._exit(128 + signal.SIGPIPE)
     except OSError as error:
@@ -54,10 +55,17 @@ def plain_errors() -> Iterator[None]:
 
 def _fail(message: str) -> None:
     print(f"error: {message}", file=sys.stderr, flush=True)
+    _leave(2)
+
+
+def _leave(code: int) -> None:
+    """End the process at once. All that was to be saved is saved; a compiler at work would be waited for,
+    and the checkpoint library's threads print tracebacks as Python winds down after a failed write."""
+    for child in multiprocessing.active_children():
+        child.terminate()
     sys.stdout.flush()
-    # At once: what was to be saved is saved, and the checkpoint library's threads would only print
-    # tracebacks of their own while Python winds down after a failed write.
-    os._exit(2)
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> tuple[Any, Any, Any]:

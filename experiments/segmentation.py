@@ -44,6 +44,8 @@ class Config(dl.Recipe):
     warped: float = 1.0
     """share of the tiles that are warped; others keep their sharpness"""
     dropout: float = 0.2
+    members: int = 1
+    """networks trained side by side, whose outputs are averaged"""
     ema: float | None = 0.99
 
 
@@ -66,6 +68,8 @@ def build(config: Config) -> dl.Experiment:
     task = segmentation(
         Symmetrized(model, config.symmetries), 2, class_weights=weights, dice=config.dice
     )
+    if config.members > 1:
+        task = dl.ensemble(task, config.members)
     tiles = jax.jit(
         lambda variables, image: sliding_window(
             functools.partial(task.predict, variables), image, 2 * config.tile

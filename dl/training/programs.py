@@ -114,7 +114,8 @@ def _compiling(lowered: Any, options: dict[str, Any] | None = None) -> Callable[
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=compile_it, daemon=True).start()
+    # Not a daemon: XLA aborts the process where Python ends under it.
+    threading.Thread(target=compile_it).start()
     return future.result
 
 
