@@ -69,7 +69,7 @@ def build(config: Config) -> dl.Experiment:
         Symmetrized(model, config.symmetries), 2, class_weights=weights, dice=config.dice
     )
     if config.members > 1:
-        task = dl.ensemble(task, config.members)
+        task = dl.ensemble(task, config.members, one_by_one=jax.default_backend() == "cpu")
     tiles = jax.jit(
         lambda variables, image: sliding_window(
             functools.partial(task.predict, variables), image, 2 * config.tile

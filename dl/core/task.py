@@ -87,7 +87,7 @@ def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
     )
 
 
-def ensemble(task: Task, members: int) -> Task:
+def ensemble(task: Task, members: int, *, one_by_one: bool = False) -> Task:
     """``members`` of ``task`` that differ by their random starts, trained side by side on the same batches;
     ``predict`` gives the mean of their predictions (Lakshminarayanan et al. 2017, "Simple and scalable
     predictive uncertainty estimation using deep ensembles").
@@ -95,13 +95,16 @@ def ensemble(task: Task, members: int) -> Task:
     Variables are the members' stacked, ``[members, ...]``. No member sees another in training, whose loss
     and metrics are the mean of their own. Evaluation scores the mean of their outputs where the task has
     the two halves for it (``outputs`` and ``score``), and is the mean of their own metrics otherwise.
+
+    All members compute at once; ``one_by_one`` has them take turns, which on CPU suits convolutions.
     """
     raw: Any = task.outputs
     score: Any = task.score
 
     def each(f: Callable, *shared):
         """``f`` of every member's number, and of its variables where given."""
-        return jax.vmap(f)(jnp.arange(members), *shared)
+        own = (jnp.arange(members), *shared)
+        return jax.lax.map(lambda own: f(*own), own) if one_by_one else jax.vmap(f)(*own)
 
     def together(metrics: Metrics) -> Metrics:
         return jax.tree.map(lambda x: x.sum(0), metrics)

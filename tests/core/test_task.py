@@ -20,9 +20,10 @@ BATCH = {
 }
 
 
-def test_members_of_an_ensemble_are_solo_tasks_and_its_prediction_their_mean():
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_members_of_an_ensemble_are_solo_tasks_and_its_prediction_their_mean(one_by_one):
     task = classification(MLP((5, 3), dropout=0.5))
-    many = ensemble(task, 3)
+    many = ensemble(task, 3, one_by_one=one_by_one)
     variables = many.init(KEY, BATCH)
     alone = [task.init(purpose_key(KEY, "member", member), {**BATCH}) for member in range(3)]
     for member, own in enumerate(alone):
