@@ -1,8 +1,10 @@
 """The command line: help worth reading, and one clear line for every mistake."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -99,10 +101,21 @@ def test_dl_plan_needs_no_training(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
-    import signal
-    import time
+def test_ctrl_c_while_xla_compiles_ends_cleanly(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-u", TINY, "--name", "x"], cwd=tmp_path, text=True,
+        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert "run runs/x" in process.stdout.readline()  # said as the compiler begins
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, said + errors
+    assert errors == "interrupted\n"
 
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     flags = ["--steps", "100000", "--name", "x", "--log-every", "10"]
     process = subprocess.Popen(
         [sys.executable, TINY, *flags], cwd=tmp_path, text=True,
