@@ -8,9 +8,11 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import tyro
@@ -28,6 +30,8 @@ def plain_errors() -> Iterator[None]:
     if os.environ.get("DL_TRACEBACK"):
         yield
         return
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     except UserError as error:
@@ -51,6 +55,17 @@ def plain_errors() -> Iterator[None]:
         _fail(
             "out of memory: lower the batch size, cut it up with micro_batches, or shrink the model"
         )
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C as Python has it, but never lost: what is raised while the collector calls JAX back, or in a
+    destructor, Python drops; so there it comes again a moment later."""
+    while frame is not None:
+        if frame.f_code.co_name in ("_xla_gc_callback", "__del__"):
+            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _fail(message: str) -> None:

@@ -190,15 +190,12 @@ class Lanes:
         step, tree = self._restore(tree)
         source = feed(self.experiment.data, step, self.layout)
         try:
+            batches = source.at(step)[0]
+            program = TrainProgram(self.experiment, tree["state"], batches, self.values, self.mode)
+            program.wait()
+            self.compile_seconds = time.perf_counter() - self.begun
+            self.console.start(step, self.cadence.steps)
             with Signals() as signals:
-                batches = source.at(step)[0]
-                program = TrainProgram(
-                    self.experiment, tree["state"], batches, self.values, self.mode
-                )
-                program.wait()
-                self.compile_seconds = time.perf_counter() - self.begun
-                self.console.start(step, self.cadence.steps)
-                signals.begun = True
                 tree = self._train(step, tree, program, source, signals)
             if signals.caught is not None:
                 return signals.name

@@ -140,50 +140,46 @@ class Loop:
             return begin.state(), "early"
         source = feed(experiment.data, step, self.layout)
         try:
+            batches = source.at(step)[0]
+            program = TrainProgram(
+                experiment, begin.shapes, batches, self.values, layout=self.layout
+            )
+            made = time.perf_counter()
+            state = begin.state()  # two programs compile side by side
+            self.compile_seconds += time.perf_counter() - made + program.wait()
+            self.console.start(step, cadence.steps)
+            self._mark = time.perf_counter()
             with Signals() as signals:
-                batches = source.at(step)[0]
-                program = TrainProgram(
-                    experiment, begin.shapes, batches, self.values, layout=self.layout
-                )
-                made = time.perf_counter()
-                state = begin.state()  # two programs compile side by side
-                self.compile_seconds += time.perf_counter() - made + program.wait()
-                self.console.start(step, cadence.steps)
-                self._mark, signals.begun = time.perf_counter(), True
-                return self._train(step, state, totals, program, source, signals)
+                dispatcher = Dispatcher(program, source, signals.asked, self._sent, self._settle)
+                while step < cadence.steps:
+                    target = cadence.next(step)
+                    step, state, totals = dispatcher.to(step, target, state, totals)
+                    self.trained = dispatcher.steps
+                    event = step == target
+                    if event and cadence.due(step, cadence.log_every):
+                        self.log(step, totals)
+                        totals = program.zeros()
+                    if cadence.only_log(step) and signals.caught is None:
+                        continue
+                    dispatcher.drain(state)
+                    aside = time.perf_counter()
+                    best = early = False
+                    if event and experiment.evals and cadence.due(step, cadence.eval_every):
+                        best = self.evaluate(step, state)
+                        early = self.selection.exhausted(experiment.patience)
+                    due = event and cadence.due(step, cadence.save_every)
+                    if due or best or early or signals.caught is not None:
+                        self.save(step, state, totals)
+                    self._mark += time.perf_counter() - aside
+                    if early:
+                        return state, "early"
+                    if signals.caught is not None:
+                        return state, signals.name
+                return state, "done"
         finally:
             self.wait_seconds += source.waited
             self.console.stop()
             source.close()
-
-    def _train(self, step, state, totals, program, source, signals) -> tuple[TrainState, str]:
-        experiment, cadence = self.experiment, self.cadence
-        dispatcher = Dispatcher(program, source, signals.asked, self._sent, self._settle)
-        while step < cadence.steps:
-            target = cadence.next(step)
-            step, state, totals = dispatcher.to(step, target, state, totals)
-            self.trained = dispatcher.steps
-            event = step == target
-            if event and cadence.due(step, cadence.log_every):
-                self.log(step, totals)
-                totals = program.zeros()
-            if cadence.only_log(step) and signals.caught is None:
-                continue
-            dispatcher.drain(state)
-            aside = time.perf_counter()
-            best = early = False
-            if event and experiment.evals and cadence.due(step, cadence.eval_every):
-                best = self.evaluate(step, state)
-                early = self.selection.exhausted(experiment.patience)
-            due = event and cadence.due(step, cadence.save_every)
-            if due or best or early or signals.caught is not None:
-                self.save(step, state, totals)
-            self._mark += time.perf_counter() - aside
-            if early:
-                return state, "early"
-            if signals.caught is not None:
-                return state, signals.name
-        return state, "done"
 
     def _sent(self, step: int) -> None:
         self.flush()

@@ -16,14 +16,11 @@ class Signals:
     """Remembers the first SIGINT or SIGTERM, for the loop to save and stop; a second one kills.
 
     Attributes:
-      begun: whether training has, so that there is something to save. Before it the first ends the
-        process, and Ctrl-C is remembered all the same: Python drops what is raised inside a callback.
       caught: its number. Of several processes all must stop at the same step, so there it is known
         only once all have :meth:`asked`.
     """
 
     def __init__(self) -> None:
-        self.begun = False
         self.caught: int | None = None
         self._heard = 0
         self._before: dict[int, Any] = {}
@@ -48,10 +45,6 @@ class Signals:
         again, self._heard = self._heard != 0, number
         if jax.process_count() == 1:
             self.caught = number
-        if not self.begun and not again:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._end(number)
         with contextlib.suppress(RuntimeError, OSError):  # caught in the middle of a print
             if again:
                 # The progress bar hid the cursor, and will not come to show it again.
@@ -62,11 +55,8 @@ class Signals:
                 print(f"{word}: saving and stopping (once more stops at once)", file=sys.stderr)
             sys.stderr.flush()
         if again:
-            self._end(number)
-
-    def _end(self, number) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():

@@ -199,7 +199,6 @@ WAITING = """
 import time
 from dl.training.signals import Signals
 with Signals() as signals:
-    signals.begun = True
     print("ready", flush=True)
     while True:  # as a long evaluation does not look up
         time.sleep(0.01)
