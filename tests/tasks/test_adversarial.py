@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from learning import learn
 
 import dl
 from dl.core import metrics as M
@@ -99,10 +100,7 @@ def test_gradient_penalty_matches_torch():
 def test_it_learns_where_the_data_is():
     task = adversarial(PLANE, prepare=as_is)
     optimizer = players(optax.adam(1e-3, b1=0.5), optax.adam(5e-3, b1=0.5))
-    state = dl.init_state(task, optimizer, ring(jax.random.key(0)))
-    step = jax.jit(dl.train_step(task, optimizer))
-    for index in range(400):
-        state, _ = step(state, ring(jax.random.key(index)))
+    state, *_ = learn(task, optimizer, lambda step: ring(jax.random.key(step)), 400)
     fake = task.predict(state.variables, PLANE.noise(jax.random.key(5), 200))
     np.testing.assert_allclose(fake.mean(0), [2.0, -1.0], atol=0.4)
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from learning import learn
 
-import dl
 from dl.core import metrics as M
 from dl.models.autoencoder import Autoencoder
 from dl.models.mlp import MLP
@@ -21,12 +21,10 @@ def stripes(key, batch=64):
 
 
 def train(task, steps=150):
-    optimizer = optax.adam(3e-3)
-    state = dl.init_state(task, optimizer, stripes(jax.random.key(0)))
-    step = jax.jit(dl.train_step(task, optimizer))
-    for index in range(steps):
-        state, _ = step(state, stripes(jax.random.key(index)))
-    return state.variables
+    def batches(step):
+        return stripes(jax.random.key(step))
+
+    return learn(task, optax.adam(3e-3), batches, steps)[0].variables
 
 
 def test_it_learns_to_compress():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from learning import learn
 
 import dl
 from dl.core import metrics as M
@@ -28,19 +29,14 @@ def rows(start=0, batch=4, time=8):
     return {"inputs": jnp.asarray(TEXT[places]), "targets": jnp.asarray(TEXT[places + 1])}
 
 
-def train(task, batches, steps, rate=0.02):
-    optimizer = optax.adam(rate)
-    state = dl.init_state(task, optimizer, batches[0])
-    step = jax.jit(dl.train_step(task, optimizer))
-    for index in range(steps):
-        state, metrics = step(state, batches[index])
-    return state, M.compute(metrics)
-
-
 @pytest.mark.parametrize(("model", "carried"), [(GPT, False), (RECURRENT, True)])
 def test_it_learns_a_cycle(model, carried):
-    state, metrics = train(language_modeling(model, carried=carried), tracks(TEXT, 8, 4), 60)
-    assert metrics["loss"] < 0.2
+    task, batches = language_modeling(model, carried=carried), tracks(TEXT, 8, 4)
+    rows = jax.tree.map(lambda *x: jnp.stack(x), *(batches[step] for step in range(60)))
+    state, _, last = learn(
+        task, optax.adam(0.02), lambda step: jax.tree.map(lambda x: x[step], rows), 60
+    )
+    assert last["loss"] < 0.2
     assert ("carry" in state.variables) == carried
 
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from learning import learn
 
-import dl
 from dl.core import metrics as M
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
@@ -64,11 +64,7 @@ def test_padding_rows_do_not_count():
 
 def test_it_learns_what_the_neighbours_say():
     task = masked_language_modeling(BERT, 20, rate=jnp.float32(0.2))
-    optimizer = optax.adam(1e-2)
     tokens = 7 + (jnp.arange(16) + jnp.arange(32)[:, None]) % 13
-    state = dl.init_state(task, optimizer, {"tokens": tokens})
-    step = jax.jit(dl.train_step(task, optimizer))
-    for _ in range(150):
-        state, _ = step(state, {"tokens": tokens})
+    state, *_ = learn(task, optax.adam(1e-2), {"tokens": tokens}, 150)
     metrics = jax.jit(task.evaluate)(state.variables, {"tokens": tokens})
     assert M.compute(metrics)["loss"] < 0.5

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from learning import learn
 
 import dl
 from dl.core import metrics as M
@@ -34,11 +35,7 @@ def sentences(key, batch=64):
 @pytest.mark.parametrize("name", MODELS)
 def test_it_learns(name):
     task = sequence_classification(MODELS[name], word_dropout=0.05)
-    optimizer = optax.adam(3e-3)
-    state = dl.init_state(task, optimizer, sentences(jax.random.key(0)))
-    step = jax.jit(dl.train_step(task, optimizer))
-    for index in range(150):
-        state, _ = step(state, sentences(jax.random.key(index)))
+    state, *_ = learn(task, optax.adam(3e-3), lambda step: sentences(jax.random.key(step)), 150)
     metrics = jax.jit(task.evaluate)(state.variables, sentences(jax.random.key(999)))
     assert M.compute(metrics)["accuracy"] > 0.9
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from learning import learn
 
-import dl
 from dl.models.language import EncoderDecoder
 from dl.models.transformer import Transformer
 from dl.tasks.sequence_to_sequence import sequence_to_sequence
@@ -34,12 +34,7 @@ def pairs(key, batch=64, longest=5):
 @functools.cache
 def trained():
     task = sequence_to_sequence(MODEL, 8, label_smoothing=0.05)
-    optimizer = optax.adam(3e-3)
-    state = dl.init_state(task, optimizer, pairs(jax.random.key(0)))
-    step = jax.jit(dl.train_step(task, optimizer))
-    for index in range(250):
-        state, _ = step(state, pairs(jax.random.key(index)))
-    return state.variables
+    return learn(task, optax.adam(3e-3), lambda step: pairs(jax.random.key(step)), 250)[0].variables
 
 
 @pytest.mark.parametrize("beams", [1, 3])

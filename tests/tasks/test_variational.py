@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from learning import learn
 
-import dl
 from dl.core import metrics as M
 from dl.core.random import example_keys
 from dl.models.mlp import MLP
@@ -124,11 +124,7 @@ def test_it_learns_two_clusters():
     task = variational(model, inputs="x", prepare=as_is, importance=50)
     half = jnp.arange(16) < 8
     x = jnp.where((jnp.arange(64) % 2 == 0)[:, None] == half, 0.98, 0.02)
-    optimizer = optax.adam(1e-2)
-    state = dl.init_state(task, optimizer, {"x": x})
-    step = jax.jit(dl.train_step(task, optimizer))
-    for _ in range(200):
-        state, _ = step(state, {"x": x})
+    state, *_ = learn(task, optax.adam(1e-2), {"x": x}, 200)
     metrics = M.compute(jax.jit(task.evaluate)(state.variables, {"x": x}))
     # One bit of which cluster, and 16 nearly certain values.
     entropy = -16 * (0.98 * np.log(0.98) + 0.02 * np.log(0.02))
