@@ -44,7 +44,7 @@ def ring(key, batch=64):
 def test_each_player_gets_the_gradient_of_its_own_loss(objective):
     task = adversarial(PLANE, objective, prepare=as_is)
     batch = ring(jax.random.key(0))
-    variables = task.init(jax.random.key(1), batch)
+    variables = jax.jit(task.init)(jax.random.key(1), batch)
     key = jax.random.key(2)
     both = jax.jit(jax.grad(lambda p: task.loss({"params": p}, batch, key)[0]))(variables["params"])
 
@@ -70,7 +70,7 @@ def test_gradient_penalty_matches_torch():
     plain = adversarial(PLANE, wasserstein, prepare=as_is)
     # Where real and generated pictures agree, so does everything between them.
     point = jnp.tile(jnp.array([[0.3, -0.8]]), (4, 1))
-    variables = task.init(jax.random.key(1), {"image": point})
+    variables = jax.jit(task.init)(jax.random.key(1), {"image": point})
     params = variables["params"]
     params["generator"]["Dense_1"]["kernel"] = jnp.zeros((16, 2))
     params["generator"]["Dense_1"]["bias"] = point[0]
@@ -101,7 +101,7 @@ def test_it_learns_where_the_data_is():
     task = adversarial(PLANE, prepare=as_is)
     optimizer = players(optax.adam(1e-3, b1=0.5), optax.adam(5e-3, b1=0.5))
     state, *_ = learn(task, optimizer, lambda step: ring(jax.random.key(step)), 400)
-    fake = task.predict(state.variables, PLANE.noise(jax.random.key(5), 200))
+    fake = jax.jit(task.predict)(state.variables, PLANE.noise(jax.random.key(5), 200))
     np.testing.assert_allclose(fake.mean(0), [2.0, -1.0], atol=0.4)
 
 

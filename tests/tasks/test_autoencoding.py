@@ -29,7 +29,7 @@ def train(task, steps=150):
 
 def test_it_learns_to_compress():
     task = autoencoding(MODEL)
-    metrics = M.compute(task.evaluate(train(task), stripes(jax.random.key(999))))
+    metrics = M.compute(jax.jit(task.evaluate)(train(task), stripes(jax.random.key(999))))
     assert metrics["loss"] < 0.005
     assert metrics["psnr"] > 20
     assert "noisy_psnr" not in metrics
@@ -37,7 +37,7 @@ def test_it_learns_to_compress():
 
 def test_it_learns_to_remove_noise():
     task = autoencoding(MODEL, noise=gaussian_noise(0.2))
-    metrics = M.compute(task.evaluate(train(task), stripes(jax.random.key(999))))
+    metrics = M.compute(jax.jit(task.evaluate)(train(task), stripes(jax.random.key(999))))
     assert abs(metrics["noisy_psnr"] - -20 * np.log10(0.2)) < 0.5
     assert metrics["psnr"] > metrics["noisy_psnr"] + 3
 
@@ -56,7 +56,7 @@ def test_metrics_are_those_of_the_pictures_whatever_the_batch():
     x = batch["image"] / 255.0
     clean = autoencoding(MODEL)
     error = jnp.square(clean.predict(variables, batch["image"]) - x).mean((1, 2, 3))
-    metrics = M.compute(clean.evaluate(variables, batch))
+    metrics = M.compute(jax.jit(clean.evaluate)(variables, batch))
     np.testing.assert_allclose(metrics["loss"], error.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["psnr"], psnr(error).mean(), rtol=1e-5)
 

@@ -24,7 +24,7 @@ BATCH = {
 
 def test_mse_and_mae_are_those_of_predict():
     task = f.forecasting(NLinear(8))
-    variables = task.init(KEY, BATCH)
+    variables = jax.jit(task.init)(KEY, BATCH)
     wrong = np.asarray(task.predict(variables, BATCH["past"]) - BATCH["future"])
     scores = compute(task.evaluate(variables, BATCH))
     assert scores["mse"] == pytest.approx(np.square(wrong).mean(), rel=1e-5)
@@ -35,7 +35,7 @@ def test_mse_and_mae_are_those_of_predict():
 @pytest.mark.parametrize("quantiles", [(), (0.1, 0.5, 0.9)])
 def test_scores_do_not_depend_on_how_the_set_is_cut(quantiles):
     task = f.forecasting(NLinear(8 * max(len(quantiles), 1)), quantiles=quantiles)
-    variables = task.init(KEY, BATCH)
+    variables = jax.jit(task.init)(KEY, BATCH)
     whole = compute(task.evaluate(variables, BATCH))
     first = {k: v[:4] for k, v in BATCH.items()}
     last = {k: jnp.concatenate([v[4:], v[:2] * jnp.nan]) for k, v in BATCH.items()}
@@ -47,7 +47,7 @@ def test_scores_do_not_depend_on_how_the_set_is_cut(quantiles):
 def test_scaled_learning_follows_the_series_size():
     """In instance scale a thousandfold series is the same example: same loss, forecast a thousandfold."""
     task = f.forecasting(TimeLinear(8), scale=f.instance_scale)
-    variables = task.init(KEY, BATCH)
+    variables = jax.jit(task.init)(KEY, BATCH)
     large = {k: 1000.0 * v + 50.0 for k, v in BATCH.items()}
     small, big = (compute(task.evaluate(variables, b)) for b in (BATCH, large))
     assert big["loss"] == pytest.approx(small["loss"], rel=1e-3)
@@ -57,7 +57,7 @@ def test_scaled_learning_follows_the_series_size():
 def test_single_series_need_no_variable_axis():
     task = f.forecasting(NLinear(24), quantiles=(0.1, 0.5, 0.9), scale=f.instance_scale)
     batch = {k: v[..., 0] for k, v in BATCH.items()}
-    variables = task.init(KEY, batch)
+    variables = jax.jit(task.init)(KEY, batch)
     assert task.predict(variables, batch["past"]).shape == (6, 8, 3)
     assert np.isfinite(task.loss(variables, batch, KEY)[0])
 
@@ -69,7 +69,7 @@ def test_quantile_forecasts_are_in_order_and_learn_their_coverage():
     task = f.forecasting(TimeLinear(3), quantiles=(0.1, 0.5, 0.9))
     noise = jax.random.normal(KEY, (2000, 1, 1))
     batch = {"past": jnp.zeros((2000, 1, 1)), "future": noise}
-    variables = task.init(KEY, batch)
+    variables = jax.jit(task.init)(KEY, batch)
     optimizer = optax.adam(0.05)
 
     def step(carry, _):
@@ -80,7 +80,7 @@ def test_quantile_forecasts_are_in_order_and_learn_their_coverage():
 
     start = variables["params"], optimizer.init(variables["params"])
     (params, _), _ = jax.lax.scan(step, start, length=200)
-    forecast = task.predict({"params": params}, batch["past"])
+    forecast = jax.jit(task.predict)({"params": params}, batch["past"])
     assert (np.diff(forecast, axis=-1) >= 0).all()
     assert compute(task.evaluate({"params": params}, batch))["coverage"] == pytest.approx(
         0.8, abs=0.02

@@ -108,11 +108,11 @@ def test_weights_and_masks_count():
     batch = rows()
     variables = jax.jit(task.init)(jax.random.key(0), batch)
     half = {**batch, "mask": jnp.array([1.0, 1.0, 0.0, 0.0])}
-    some = task.evaluate(variables, {n: v[:2] for n, v in batch.items()})
+    some = jax.jit(task.evaluate)(variables, {n: v[:2] for n, v in batch.items()})
     for name, (total, weight) in task.evaluate(variables, half).items():
         np.testing.assert_allclose(total, some[name].total, rtol=1e-5)
         assert weight == 16
-    light = task.evaluate(variables, {**batch, "weight": jnp.full((4, 8), 0.5)})
+    light = jax.jit(task.evaluate)(variables, {**batch, "weight": jnp.full((4, 8), 0.5)})
     assert light["loss"].weight == 16
 
 

@@ -59,7 +59,7 @@ def test_the_picture_itself_is_learned():
     state, before, after = learn(task, optax.adam(0.02), batch, 150)
     assert before["content"] < 1e-12
     assert after["style"] < 0.2 * before["style"]
-    picture = task.predict(state.variables)
+    picture = jax.jit(task.predict)(state.variables)
     assert picture.shape == (1, 16, 16, 3)
     assert set(state.variables["params"]) == {"picture"}
     sooner, *_ = learn(task, optax.adam(0.02), batch, 2)
@@ -77,7 +77,7 @@ def test_a_network_learns_one_style_for_any_picture():
 
 def test_weights_that_do_not_fit_are_named():
     task = style_transfer(features, [1.0], [1.0, 1.0])
-    variables = task.init(jax.random.key(0), pictures())
+    variables = jax.jit(task.init)(jax.random.key(0), pictures())
     with pytest.raises(dl.UserError, match="2 feature maps"):
         task.evaluate(variables, pictures())
 

@@ -26,7 +26,7 @@ VARIABLES = t.tabular_classification(MODEL).init(KEY, BATCH)
 def test_class_weights_count_in_training_alone():
     plain = t.tabular_classification(MODEL)
     heavy = t.tabular_classification(MODEL, class_weights=jnp.array([1.0, 3.0]))
-    logits = plain.predict(VARIABLES, BATCH)
+    logits = jax.jit(plain.predict)(VARIABLES, BATCH)
     nats = -jax.nn.log_softmax(logits)[jnp.arange(6), BATCH["label"]]
     weights = np.where(BATCH["label"] == 1, 3.0, 1.0)
     loss, _ = heavy.loss(VARIABLES, BATCH, KEY)
@@ -48,7 +48,7 @@ def test_scores_do_not_depend_on_padding():
 def test_regression_of_rows():
     task = t.tabular_regression(TabularMLP(1, (3,), widths=(4,)), centre=2.0)
     batch = BATCH | {"label": BATCH["label"].astype(np.float32)}
-    variables = task.init(KEY, batch)
+    variables = jax.jit(task.init)(KEY, batch)
     assert task.predict(variables, batch).shape == (6,)
     assert np.isfinite(task.loss(variables, batch, KEY)[0])
 
