@@ -30,7 +30,8 @@ def plain_errors() -> Iterator[None]:
     if os.environ.get("DL_TRACEBACK"):
         yield
         return
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
