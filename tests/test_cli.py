@@ -101,10 +101,15 @@ def test_dl_plan_needs_no_training(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def heeds_ctrl_c():
+    """For a process that tests started in the background, which ignore Ctrl-C, are to interrupt."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_while_xla_compiles_ends_cleanly(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-u", TINY, "--name", "x"], cwd=tmp_path, text=True,
-        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"},
+        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}, preexec_fn=heeds_ctrl_c,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -118,7 +123,7 @@ def test_ctrl_c_while_xla_compiles_ends_cleanly(tmp_path):
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     flags = ["--steps", "100000", "--name", "x", "--log-every", "10"]
     process = subprocess.Popen(
-        [sys.executable, TINY, *flags], cwd=tmp_path, text=True,
+        [sys.executable, TINY, *flags], cwd=tmp_path, text=True, preexec_fn=heeds_ctrl_c,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     metrics = tmp_path / "runs" / "x" / "metrics.jsonl"
