@@ -136,6 +136,7 @@ def test_gpt_takes_the_folders_tokens(texts, tmp_path):
         begin("gpt", small, **fields)
 
 
+@pytest.mark.slow
 def test_bert_is_fine_tuned_and_trained_on(texts, tmp_path):
     tokenizer = train_subwords(SENTENCES, "wordpiece", 60)
     body = Transformer(8, 1, 2, norm_first=False, activation=exact_gelu)

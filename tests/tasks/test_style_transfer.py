@@ -66,6 +66,7 @@ def test_the_picture_itself_is_learned():
     assert dl.digest(state.variables["targets"]) == dl.digest(sooner.variables["targets"])
 
 
+@pytest.mark.slow
 def test_a_network_learns_one_style_for_any_picture():
     model = StyleNetwork((4, 8, 8), blocks=1)
     data = pictures()

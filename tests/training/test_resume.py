@@ -114,6 +114,7 @@ def test_a_damaged_checkpoint_is_found_and_the_one_before_it_used(
     assert first_difference(whole.folder, resumed.folder) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "agrees"), [("tiny.py", True), ("forgetful.py", False)])
 def test_dl_verify_kills_real_processes_and_tells(script, agrees, tmp_path):
     environment = {**os.environ, "DL_TEST_FORGET": "opt_state"}

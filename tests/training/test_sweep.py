@@ -69,6 +69,7 @@ def test_a_lane_replays_and_predicts_like_any_run(mapped):
     assert np.isfinite(run.predict(images)).all()
 
 
+@pytest.mark.slow
 def test_vmap_agrees_within_rounding(tmp_path):
     # Not by Adam, which blows up what rounding leaves in gradients that are zero.
     config = CONFIG(steps=24, optimizer="momentum")
@@ -114,6 +115,7 @@ def test_a_lane_that_diverges_stops_alone(tmp_path, mode):
     assert np.isfinite(calm["metrics"]["test/loss"])
 
 
+@pytest.mark.slow
 def test_structural_fields_are_found_and_grouped(tmp_path, capsys):
     options = Options(name="s", runs=tmp_path, **CADENCE)
     fields = Sweep(lanes="map", sweep=("widths=8,12", "learning_rate=1e-3,1e-2"))
@@ -151,6 +153,7 @@ def test_rungs_stand_where_halving_drops():
     assert kept_on_average(9, 900, 300, None) == 1.0
 
 
+@pytest.mark.slow
 def test_lanes_that_do_not_fit_run_in_chunks(mapped, tmp_path, monkeypatch, capsys):
     from dl.training import sweep as module
 
@@ -199,6 +202,7 @@ def test_bad_fields_are_explained(text, message):
         parse_field(text, ["learning_rate", "dropout", "seed"])
 
 
+@pytest.mark.slow
 def test_a_sweep_from_the_command_line_ends_with_a_table(tmp_path):
     command = [sys.executable, SCRIPT, "--steps", "8", "--seeds", "2", "--sweep", "dropout=0,0.3"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
