@@ -101,15 +101,17 @@ def test_dl_plan_needs_no_training(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def heeds_ctrl_c():
-    """For a process that tests started in the background, which ignore Ctrl-C, are to interrupt."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# Tests started in the background ignore Ctrl-C, and so would what they start.
+HEEDS_CTRL_C = [
+    *(sys.executable, "-c"),
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
+]
 
 
 def test_ctrl_c_while_xla_compiles_ends_cleanly(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-u", TINY, "--name", "x"], cwd=tmp_path, text=True,
-        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}, preexec_fn=heeds_ctrl_c,
+        [*HEEDS_CTRL_C, sys.executable, "-u", TINY, "--name", "x"], cwd=tmp_path, text=True,
+        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -123,7 +125,7 @@ def test_ctrl_c_while_xla_compiles_ends_cleanly(tmp_path):
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     flags = ["--steps", "100000", "--name", "x", "--log-every", "10"]
     process = subprocess.Popen(
-        [sys.executable, TINY, *flags], cwd=tmp_path, text=True, preexec_fn=heeds_ctrl_c,
+        [*HEEDS_CTRL_C, sys.executable, TINY, *flags], cwd=tmp_path, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     metrics = tmp_path / "runs" / "x" / "metrics.jsonl"
