@@ -30,8 +30,8 @@ def plain_errors() -> Iterator[None]:
     if os.environ.get("DL_TRACEBACK"):
         yield
         return
-    main = threading.current_thread() is threading.main_thread()
-    if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    at_first = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if at_first and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _interrupt)
     try:
         yield

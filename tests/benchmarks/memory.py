@@ -1,7 +1,6 @@
-"""The most memory that training takes on the host, against what its compiled step says it needs (Linux).
-
-python tests/benchmarks/memory.py
-"""
+"""The most memory that training takes on the host, against what its compiled step says it needs (Linux):
+``python tests/benchmarks/memory.py``, or, without `dl.platform.keep_freed_memory`,
+``MALLOC_ARENA_MAX=8 python tests/benchmarks/memory.py``."""
 
 import ctypes
 import gc
@@ -21,6 +20,7 @@ from dl.models.transformer import Transformer
 from dl.tasks.classification import classification
 from dl.tasks.language_modeling import language_modeling
 from dl.training.feed import feed
+from dl.training.plan import step_cost, tree_bytes
 from dl.training.programs import TrainProgram, beginning
 
 STEPS = 5
@@ -59,22 +59,15 @@ def measure(experiment: dl.Experiment) -> tuple[int, int]:
     batches, _ = source.at(0)
     program = TrainProgram(experiment, begin.shapes, batches)
     program.wait()
-    asked = program.compiled.memory_analysis()
-    estimate = (
-        asked.argument_size_in_bytes
-        + asked.temp_size_in_bytes
-        + asked.output_size_in_bytes
-        - asked.alias_size_in_bytes
-    )
+    cost = step_cost(program)  # what it returns lies where its arguments lay
     state, totals = jax.block_until_ready(begin.state()), program.zeros()
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what compiling took and glibc has kept
-    held = sum(x.nbytes for x in jax.tree.leaves((state, batches)))
-    before = resident("VmRSS") - held
+    before = resident("VmRSS") - tree_bytes((state.variables, state.opt_state, batches))
     Path("/proc/self/clear_refs").write_text("5")  # the most so far begins anew
     for _ in range(STEPS):
         state, totals, _ = jax.block_until_ready(program(state, totals, batches, 1))
-    return resident("VmHWM") - before, estimate
+    return resident("VmHWM") - before, int(cost["arguments"] + cost["temporary"])
 
 
 def main():

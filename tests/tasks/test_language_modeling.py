@@ -32,9 +32,9 @@ def rows(start=0, batch=4, time=8):
 @pytest.mark.parametrize(("model", "carried"), [(GPT, False), (RECURRENT, True)])
 def test_it_learns_a_cycle(model, carried):
     task, batches = language_modeling(model, carried=carried), tracks(TEXT, 8, 4)
-    rows = jax.tree.map(lambda *x: jnp.stack(x), *(batches[step] for step in range(60)))
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *(batches[step] for step in range(60)))
     state, _, last = learn(
-        task, optax.adam(0.02), lambda step: jax.tree.map(lambda x: x[step], rows), 60
+        task, optax.adam(0.02), lambda step: jax.tree.map(lambda x: x[step], stacked), 60
     )
     assert last["loss"] < 0.2
     assert ("carry" in state.variables) == carried
