@@ -13,7 +13,6 @@ platform.configure()
 
 # The public names and where they live. They load on first use, so that `import dl` stays fast.
 _PUBLIC = {
-    "Aux": "dl.core.task",
     "Batches": "dl.core.experiment",
     "Experiment": "dl.core.experiment",
     "NonFiniteError": "dl.core.errors",
@@ -25,7 +24,6 @@ _PUBLIC = {
     "TrainState": "dl.core.state",
     "UserError": "dl.core.errors",
     "accumulate": "dl.core.step",
-    "augmented": "dl.core.task",
     "digest": "dl.core.state",
     "ensemble": "dl.core.task",
     "eval_step": "dl.core.step",
@@ -53,7 +51,7 @@ if TYPE_CHECKING:
     from dl.core.recipe import Recipe
     from dl.core.state import TrainState, digest, init_state
     from dl.core.step import accumulate, eval_step, scan_steps, train_step
-    from dl.core.task import Aux, Task, augmented, ensemble, mixed_precision
+    from dl.core.task import Task, ensemble, mixed_precision
     from dl.training.run import Run, open_run, train
     from dl.training.sweep import sweep
 

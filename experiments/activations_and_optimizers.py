@@ -12,9 +12,10 @@ import flax.linen as nn
 import optax
 
 import dl
+from dl.core.optim import max_norm
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
-from dl.models.mlp import MLP, max_norm
+from dl.models.mlp import MLP
 from dl.tasks.classification import classification
 
 he, xavier, lecun = (

@@ -16,7 +16,7 @@ import dl
 from dl import interop
 from dl.data import load
 from dl.data.batches import eval_batches
-from dl.data.buckets import bucket_batches, trimmed
+from dl.data.buckets import bucket_batches, trim
 from dl.data.text import encode_all, load_subwords, pad, specials, train_subwords
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.transformer import Transformer
@@ -119,8 +119,9 @@ def build(config: Config) -> dl.Experiment:
         task = dl.ensemble(task, config.members)
 
     return config.experiment(
-        trimmed(task, ["tokens"], (20, 36), lambda batch: batch["tokens_length"].max()),
+        task,
         bucket_batches(train, train["tokens_length"], config.batch_size, config.seed),
+        trim=trim(["tokens"], (20, 36), lambda batch: batch["tokens_length"].max()),
         steps=config.steps,
         evals={"validation": eval_batches(validation, 128)},
         tests={"test": eval_batches(test, 128)},

@@ -54,8 +54,9 @@ def classifier(config: Config, train, classes, **options) -> dl.Experiment:
     task = classification(CNN(len(classes), config.widths), label_smoothing=config.label_smoothing)
     height = train["image"].shape[1]
     return config.experiment(
-        dl.augmented(task, augment.random_crop(padding=max(1, height // 12))),
+        task,
         train_batches(train, config.batch_size, config.seed),
+        augment=(augment.random_crop(padding=max(1, height // 12)),),
         steps=config.steps,
         classes=classes,
         **options,

@@ -63,8 +63,9 @@ def build(config: Config) -> dl.Experiment:
         task = classification(model, prepare=prepare, label_smoothing=config.label_smoothing)
         task = started(task, given)
     return config.experiment(
-        dl.augmented(task, *transforms),
+        task,
         train_batches(splits.train, config.batch_size, config.seed),
+        augment=tuple(transforms),
         epochs=config.epochs * (5 if config.data == "digits" else 1),
         evals={"validation": eval_batches(splits.validation, 500)},
         tests={"test": eval_batches(splits.test, 500)},

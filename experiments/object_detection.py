@@ -83,13 +83,13 @@ def build(config: Config) -> dl.Experiment:
         }
 
     return config.experiment(
-        dl.augmented(
-            task,
+        task,
+        train_batches(parts["train"], config.batch_size, config.seed),
+        augment=(
             joint.random_flips(0.5, 0.5),
             joint.random_scale(config.low, config.high, stretch=0.2, fill=200.0),
             augment.color_jitter(0.1, 0.2, 0.2),
         ),
-        train_batches(parts["train"], config.batch_size, config.seed),
         epochs=config.epochs,
         evals={"validation": sets["validation"]},
         tests={"test": sets["test"]},

@@ -129,8 +129,9 @@ def build(config: Config) -> dl.Experiment:
         return {"engines": pictures.lines(panels)}
 
     return config.experiment(
-        dl.augmented(task, augment.jitter(config.noise, config.offset)),
+        task,
         train,
+        augment=(augment.jitter(config.noise, config.offset),),
         epochs=config.epochs,
         evals={} if config.refit else {"validation": sets["validation"]},
         tests={name: sets[name] for name in ("test", "test_uncapped")},

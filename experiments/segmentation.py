@@ -85,15 +85,15 @@ def build(config: Config) -> dl.Experiment:
         return {"membranes": sheet}
 
     return config.experiment(
-        dl.augmented(
-            task,
+        task,
+        train_batches(splits.train, config.batch_size, config.seed),
+        augment=(
             joint.random_tile(config.tile, config.tile),
             joint.random_flips(0.5, 0.5),
             joint.random_quarter_turns(),
             augment.chance(joint.elastic(config.elastic), config.warped),
             augment.color_jitter(0.1, 0.2),
         ),
-        train_batches(splits.train, config.batch_size, config.seed),
         steps=config.steps,
         evals={"validation": eval_batches(splits.validation, 1)},
         tests={"test": eval_batches(splits.test, 1)},

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import dl
 from dl.data import load
 from dl.data.batches import eval_batches
-from dl.data.buckets import bucket_batches, trimmed
+from dl.data.buckets import bucket_batches, trim
 from dl.data.text import encode_all, pad, words
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.rnn import RNN
@@ -95,8 +95,9 @@ def build(config: Config) -> dl.Experiment:
     if config.model == "cnn" and config.learning_rate is None:
         config = dataclasses.replace(config, learning_rate=3e-3)
     return config.experiment(
-        trimmed(task, ["tokens"], (16, 28), lambda batch: batch["tokens_length"].max()),
+        task,
         bucket_batches(train, train["tokens_length"], config.batch_size, config.seed),
+        trim=trim(["tokens"], (16, 28), lambda batch: batch["tokens_length"].max()),
         steps=config.steps,
         evals={"validation": eval_batches(validation, 128)},
         tests={"test": eval_batches(test, 128)},

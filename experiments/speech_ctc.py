@@ -92,8 +92,9 @@ def build(config: Config) -> dl.Experiment:
         return {"strings": "\n".join(lines)}
 
     return config.experiment(
-        dl.augmented(task, join_recordings(config.most, config.samples)),
+        task,
         train_batches(recordings, config.batch_size, config.seed),
+        augment=(join_recordings(config.most, config.samples),),
         epochs=config.epochs,
         evals={"validation": sets["validation"]},
         tests={"test": sets["test"]},

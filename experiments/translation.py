@@ -13,7 +13,7 @@ import numpy as np
 import dl
 from dl.data import load
 from dl.data.batches import eval_batches
-from dl.data.buckets import bucket_batches, trimmed
+from dl.data.buckets import bucket_batches, trim
 from dl.data.text import BOS, EOS, encode_all, pad, train_subwords
 from dl.models.language import EncoderDecoder
 from dl.models.transformer import Transformer
@@ -94,7 +94,6 @@ def build(config: Config) -> dl.Experiment:
         beams=config.beams,
         length_penalty=config.length_penalty,
     )
-    task = trimmed(task, ["source", "target"], config.sizes, longest)
     evals = {name: eval_batches(columns[name], 128) for name in ("validation", "test")}
     predict = jax.jit(task.predict)
 
@@ -127,6 +126,7 @@ def build(config: Config) -> dl.Experiment:
     return config.experiment(
         task,
         bucket_batches(columns["train"], lengths, config.batch_size, config.seed),
+        trim=trim(["source", "target"], config.sizes, longest),
         steps=config.steps,
         evals={"validation": evals["validation"]},
         tests={"test": evals["test"]},

@@ -19,7 +19,7 @@ import pytest
 
 import dl
 from dl.cli import dl as dl_command
-from dl.core.task import Aux
+from dl.core.metrics import Mean
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
 from dl.tasks.classification import classification
@@ -87,20 +87,29 @@ def fields(**changes):
     return lambda e: dataclasses.replace(e, **changes)
 
 
-def loss(change):
-    """The task's loss with its ``(scalar, Aux)`` changed."""
+def applied(change):
+    """The task with its ``(outputs, updates)`` changed."""
 
     def changed(task):
-        return task._replace(loss=lambda *args: change(*task.loss(*args)))
+        return dataclasses.replace(task, apply=lambda *args: change(*task.apply(*args)))
+
+    return lambda e: dataclasses.replace(e, task=changed(e.task))
+
+
+def scored(change):
+    """The task with its metrics changed."""
+
+    def changed(task):
+        return dataclasses.replace(task, score=lambda *args: change(task.score(*args)))
 
     return lambda e: dataclasses.replace(e, task=changed(e.task))
 
 
 def without_mask(e):
-    def evaluate(variables, batch):
-        return e.task.evaluate(variables, {k: v for k, v in batch.items() if k != "mask"})
+    def score(outputs, batch, train):
+        return e.task.score(outputs, {k: v for k, v in batch.items() if k != "mask"}, train)
 
-    return dataclasses.replace(e, task=e.task._replace(evaluate=evaluate))
+    return dataclasses.replace(e, task=dataclasses.replace(e.task, score=score))
 
 
 class Seven(nn.Module):
@@ -193,24 +202,28 @@ EXPERIMENTS = {
         fields(task=classification(Huge())),
         "GiB: make the model smaller",
     ),
-    "a loss alone": (
-        loss(lambda scalar, aux: scalar),
-        "the task's loss must return (scalar, dl.Aux(metrics, updates)), not float32[]",
+    "outputs alone": (
+        applied(lambda outputs, updates: outputs),
+        "the task's apply must return (outputs, updates), updates a dict, not float32[50, 10]",
     ),
     "a loss for each row": (
-        loss(lambda scalar, aux: (jnp.ones(50) * scalar, aux)),
-        "the task's loss must be one float, not float32[50]: take the mean over the batch",
+        scored(lambda m: m | {"loss": Mean(jnp.ones(50) * m["loss"].total, m["loss"].weight)}),
+        "the 'loss' of the task's score must be one float, not float32[50]: make it by",
     ),
-    "a loss without the metric 'loss'": (
-        loss(lambda scalar, aux: (scalar, Aux({"error": aux.metrics["loss"]}, aux.updates))),
+    "a loss alone": (
+        scored(lambda m: m["loss"].total),
+        "the task's score must return a dict of means, not float32[]",
+    ),
+    "metrics without 'loss'": (
+        scored(lambda m: {"error": m["loss"]}),
         "must hold 'loss' as dl.core.metrics.mean(losses), which knows how many examples it counts",
     ),
     "a metric that is a number": (
-        loss(lambda scalar, aux: (scalar, Aux(aux.metrics | {"error": scalar}, aux.updates))),
-        "the metric 'error' of the task's loss must be made by dl.core.metrics.mean",
+        scored(lambda m: m | {"error": m["loss"].total}),
+        "the metric 'error' of the task's score must be made by dl.core.metrics.mean",
     ),
     "statistics forgotten": (
-        loss(lambda scalar, aux: (scalar, Aux(aux.metrics, {}))),
+        applied(lambda outputs, updates: (outputs, {})),
         "returns no update of the collection 'batch_stats'",
     ),
     "padding counted": (without_mask, "does not look at batch['mask']"),

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import optax
 
 from dl.core.errors import UserError
@@ -52,7 +53,11 @@ class Experiment:
       select: the metric that chooses the best checkpoint, ``'validation/accuracy'`` or, where lower
         is better, ``'-validation/loss'``; None takes the last state.
       patience: stop after this many evaluations without a better ``select``.
-      ema: decay of the parameters' moving average, or None.
+      augment: pure ``(key, batch) -> batch``, which training batches pass through on the device, in order
+        (:mod:`dl.data.augment`); evaluation and prediction see plain data.
+      trim: how batches are cut down to what they hold before they are computed
+        (:func:`dl.data.buckets.trim`), or None.
+      ema: decay of the variables' moving average, which is what is evaluated then, or None.
       micro_batches: pieces each batch is cut into to save memory.
       measure: ``(variables, name of the set) -> {metric: value}``, for what no mean over examples
         gives (BLEU, mAP, AUC); called on the host after a set's evaluation and merged into it.
@@ -76,6 +81,8 @@ class Experiment:
     tests: Mapping[str, Batches] = dataclasses.field(default_factory=dict)
     select: str | None = None
     patience: int | None = None
+    augment: tuple[Callable[[jax.Array, Batch], Batch], ...] = ()
+    trim: Callable[[Callable[[Batch], Any]], Callable[[Batch], Any]] | None = None
     ema: float | None = None
     micro_batches: int = 1
     measure: Callable[[Variables, str], dict[str, float]] | None = None

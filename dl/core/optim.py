@@ -1,8 +1,8 @@
 """Optimisers and learning-rate schedules by their standard names, all of them Optax's."""
 
 import math
-from collections.abc import Callable
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -50,8 +50,9 @@ def schedule(
     Args:
       name: ``constant``; ``linear`` or ``cosine`` (Loshchilov & Hutter 2017) decay to ``end * peak``
         at ``steps``, ``exponential`` by the same share every step; ``rsqrt``, peak *
-        sqrt(warmup / step) (Vaswani et al. 2017); ``wsd``, constant, then linear to ``end * peak``
-        over the last fifth (Hu et al. 2024, warmup-stable-decay).
+        sqrt(warmup / step) from the warm-up on (Vaswani et al. 2017; without one, peak *
+        sqrt(1 / (step + 1))); ``wsd``, constant, then linear to ``end * peak`` over the last fifth of
+        the steps (Hu et al. 2024, warmup-stable-decay).
       peak: the highest value; may be traced.
       steps: length of the run.
     """
@@ -74,9 +75,10 @@ def schedule(
         main = lambda step: peak * jnp.power(end, jnp.minimum(step / rest, 1.0))  # noqa: E731
     elif name == "rsqrt":
         scale = max(warmup, 1)
-        main = lambda step: peak * jnp.sqrt(scale / (step + scale))  # noqa: E731
+        # Joined schedules are asked for steps before their own, too, where this would divide by 0.
+        main = lambda step: peak * jnp.sqrt(scale / (jnp.maximum(step, 0) + scale))  # noqa: E731
     else:
-        decay = max(rest // 5, 1)
+        decay = min(max(steps // 5, 1), rest)
         main = optax.linear_schedule(peak, end * peak, decay, transition_begin=rest - decay)
     if warmup == 0:
         return main
@@ -88,10 +90,126 @@ def _not_negative(learning_rate) -> None:
         raise UserError(f"the learning rate must be 0 or more, not {learning_rate}")
 
 
+# What Flax calls parameters that have one axis in every layer.
+_VECTORS = ("bias", "scale")
+
+
+def stacked_axes(params) -> optax.Params:
+    """How many leading axes of each leaf are those of models or layers stacked on one another, int: 1 for
+    layers under ``nn.scan`` and for the members of an ensemble, 2 for both.
+
+    Told by biases and norm scales, which have one axis in any single layer: where all of a subtree have
+    one more, and every leaf of it has the same first length, the subtree is stacked. Whatever looks at a
+    leaf's axes (weight decay, Muon, LAMB's norms, max-norm) asks here which of them are the layer's own.
+    """
+
+    def count(tree, known: int):
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        vectors = [leaf for path, leaf in leaves if _name(path) in _VECTORS]
+
+        def stacked() -> bool:
+            return (
+                bool(vectors)
+                and all(leaf.ndim > known + 1 for leaf in vectors)
+                and all(leaf.ndim > known for _, leaf in leaves)
+                and len({leaf.shape[known] for _, leaf in leaves}) == 1
+            )
+
+        while isinstance(tree, Mapping) and stacked():
+            known += 1
+        if isinstance(tree, Mapping):
+            return type(tree)({name: count(child, known) for name, child in tree.items()})  # type: ignore[call-arg]
+        return jax.tree.map(lambda _: known, tree)
+
+    return count(params, 0)
+
+
+def _name(path) -> str:
+    """The last word of a leaf's path."""
+    return str(getattr(path[-1], "key", getattr(path[-1], "name", ""))) if path else ""
+
+
+def own_axes(params) -> optax.Params:
+    """How many axes each leaf has in its own layer: all but the stacked ones."""
+    return jax.tree.map(lambda p, stacked: p.ndim - stacked, params, stacked_axes(params))
+
+
 def decay_matrices(params) -> optax.Params:
-    """Weight-decay mask: True for kernels and embeddings (two axes or more), False for biases and
-    norm scales."""
-    return jax.tree.map(lambda p: p.ndim >= 2, params)
+    """Weight-decay mask: True for kernels and embeddings (two axes or more of their own), False for biases
+    and norm scales."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, axes: axes >= 2 and _name(path) not in _VECTORS, own_axes(params)
+    )
+
+
+def by_params(make: Callable[[Any], optax.GradientTransformation]) -> optax.GradientTransformation:
+    """The transformation that ``make`` gives for the parameters at hand, all of them: one that Optax
+    calls for a part of the tree would not see which axes are stacked."""
+
+    def update(updates, state, params=None):
+        return make(params).update(updates, state, params)
+
+    return optax.GradientTransformation(lambda params: make(params).init(params), update)
+
+
+def _muon(rate, weight_decay, mask, b1, b2) -> optax.GradientTransformation:
+    """Muon for matrices, those of stacked layers each by itself; Adam for the rest; decay for both."""
+
+    def make(params):
+        # A leaf is a matrix to Muon where it has two axes of its own; the others go to Adam.
+        numbers = jax.tree.map(
+            lambda own: optax.contrib.MuonDimensionNumbers(-2, -1) if own == 2 else None,
+            own_axes(params),
+        )
+        return optax.contrib.muon(
+            1.0, adam_b1=b1, adam_b2=b2, muon_weight_dimension_numbers=numbers
+        )
+
+    return optax.chain(
+        by_params(make),
+        optax.scale(-1.0),
+        optax.add_decayed_weights(weight_decay, mask),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _lamb(rate, weight_decay, mask, b1, b2) -> optax.GradientTransformation:
+    """``optax.lamb`` with norms over each layer's own axes."""
+
+    def update(updates, state, params=None):
+        def scaled(u, p, stacked):
+            axes = tuple(range(stacked, p.ndim))
+            old, new = (jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True)) for x in (p, u))
+            return u * jnp.where((old == 0) | (new == 0), 1.0, old / jnp.where(new == 0, 1.0, new))
+
+        return jax.tree.map(scaled, updates, params, stacked_axes(params)), state
+
+    return optax.chain(
+        optax.scale_by_adam(b1, b2, eps=1e-6),
+        optax.add_decayed_weights(weight_decay, mask),
+        optax.GradientTransformation(lambda params: optax.EmptyState(), update),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def max_norm(limit: float | jax.Array) -> optax.GradientTransformation:
+    """Optax transformation that scales back every unit's incoming weights to norm ``limit``.
+
+    Put it last in ``optax.chain``; it acts on matrices alone (Srivastava et al. 2014, section 5.1:
+    max-norm 2 to 4 with dropout on MNIST).
+    """
+
+    def update(updates, state, params=None):
+        def project(u, p, own):
+            if own != 2:
+                return u
+            new = p + u
+            norm = jnp.sqrt(jnp.sum(jnp.square(new), axis=-2, keepdims=True))
+            return new * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12)) - p
+
+        return jax.tree.map(project, updates, params, own_axes(params)), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def optimizer(
@@ -122,10 +240,8 @@ def optimizer(
         "adam": lambda: optax.adam(lr, b1, b2),
         "adamw": lambda: optax.adamw(lr, b1, b2, **decay),
         "lion": lambda: optax.lion(lr, b1, min(b2, 0.99), **decay),
-        "lamb": lambda: optax.lamb(lr, b1, b2, **decay),
-        "muon": lambda: optax.contrib.muon(
-            lr, weight_decay=weight_decay, weight_decay_mask=decay_mask, adam_b1=b1, adam_b2=b2
-        ),
+        "lamb": lambda: _lamb(lr, weight_decay, decay_mask, b1, b2),
+        "muon": lambda: _muon(lr, weight_decay, decay_mask, b1, b2),
     }
     if name not in makers:
         raise unknown("optimizer", name, makers)

@@ -47,19 +47,23 @@ def population(function: Callable, mode: Mode | None, shared: int = 0) -> Callab
     return lanes
 
 
-def step_of(experiment: Experiment) -> Step:
-    """The train step that an experiment describes."""
+def step_of(experiment: Experiment, place: Callable[[Step], Step] = lambda step: step) -> Step:
+    """The train step that an experiment describes; ``place`` as in :func:`dl.core.step.train_step`."""
     return train_step(
         experiment.task,
         experiment.optimizer,
+        augment=experiment.augment,
+        trim=experiment.trim,
         ema=experiment.ema,
         micro_batches=experiment.micro_batches,
+        place=place,
     )
 
 
 def evaluation_of(experiment: Experiment, values: Values) -> Callable[[TrainState, Batch], Metrics]:
     """The evaluation of one batch that an experiment describes."""
-    return eval_step(rebuild(experiment, values).task)
+    lane = rebuild(experiment, values)
+    return eval_step(lane.task, lane.trim)
 
 
 def rebuild(experiment: Experiment, values: Values) -> Experiment:

@@ -21,7 +21,7 @@ class TrainState:
       step: int32 scalar, optimiser steps taken; it is the data position too.
       variables: Flax variable dict.
       opt_state: Optax state.
-      ema: exponential moving average of the parameters, or None.
+      ema: moving average of the variables (:func:`dl.core.step.moving_average`), or None.
       key: the run's PRNG key; constant, since every key is folded from it.
     """
 
@@ -33,8 +33,8 @@ class TrainState:
 
     @property
     def eval_variables(self) -> Variables:
-        """The variables to evaluate and predict with: the averaged parameters where kept."""
-        return self.variables if self.ema is None else {**self.variables, "params": self.ema}
+        """The variables to evaluate and predict with: the averaged ones where kept."""
+        return self.variables if self.ema is None else self.ema
 
 
 def init_state(
@@ -47,12 +47,13 @@ def init_state(
     """The state before the first step; ``batch`` gives shapes and dtypes."""
     key = jax.random.key(seed)
     variables = task.init(purpose_key(key, "init"), batch)
+    begin = optimizer.init if task.members is None else jax.vmap(optimizer.init)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         variables=variables,
-        opt_state=optimizer.init(variables["params"]),
+        opt_state=begin(variables["params"]),
         # A copy, so that donating the state never sees one buffer twice.
-        ema=jax.tree.map(jnp.copy, variables["params"]) if ema else None,
+        ema=jax.tree.map(jnp.copy, variables) if ema else None,
         key=key,
     )
 

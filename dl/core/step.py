@@ -1,7 +1,8 @@
 """One optimiser step as a pure function, and the transformations of it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,12 @@ import optax
 from dl.core.metrics import Metrics, merge
 from dl.core.random import purpose_key
 from dl.core.state import TrainState
-from dl.core.task import Aux, Batch, Task
+from dl.core.task import Aux, Batch, Members, Task, Variables, member_key, together
 
 Gradient = Callable[..., tuple[optax.Updates, Aux]]  # (variables, batch, key) -> (gradients, aux)
+Augment = Callable[[jax.Array, Batch], Batch]  # (key, batch) -> batch
+# What computes a function of a batch in one of several shapes: (batch -> tree) -> (batch -> tree).
+Trim = Callable[[Callable[[Batch], Any]], Callable[[Batch], Any]]
 
 
 def gradient(task: Task) -> Gradient:
@@ -23,6 +27,18 @@ def gradient(task: Task) -> Gradient:
             return task.loss({**variables, "params": params}, batch, key)
 
         return jax.grad(loss, has_aux=True)(variables["params"])
+
+    return compute
+
+
+def augmented(gradient: Gradient, transforms: Sequence[Augment]) -> Gradient:
+    """The gradient on batches passed through ``transforms``, each a pure ``(key, batch) -> batch``, in
+    order."""
+
+    def compute(variables, batch, key):
+        for place, transform in enumerate(transforms):
+            batch = transform(purpose_key(key, "augment", place), batch)
+        return gradient(variables, batch, key)
 
     return compute
 
@@ -79,18 +95,38 @@ def train_step(
     task: Task,
     optimizer: optax.GradientTransformation,
     *,
+    augment: Sequence[Augment] = (),
+    trim: Trim | None = None,
     ema: float | jax.Array | None = None,
     micro_batches: int = 1,
+    place: Callable[[Step], Step] = lambda step: step,
 ) -> Step:
     """One optimiser step ``(state, batch) -> (state, metrics)``.
 
     Args:
-      task: what to learn.
+      task: what to learn. Each member of an ensemble takes a step of its own.
       optimizer: any Optax transformation; clipping and decay belong in it.
-      ema: decay of the parameters' moving average (the state must have been made with one).
+      augment: transforms ``(key, batch) -> batch`` of training batches, on the device, in order.
+      trim: how a batch is cut down before it is computed (:func:`dl.data.buckets.trim`).
+      ema: decay of the variables' moving average (the state must have been made with one).
       micro_batches: pieces the batch is cut into to save memory (see :func:`accumulate`).
+      place: a transformation of the step of one model, before members of an ensemble are taken together.
     """
-    compute = accumulate(gradient(task), micro_batches)
+    if task.members is not None:
+        each = train_step(
+            task.members.task,
+            optimizer,
+            augment=augment,
+            trim=trim,
+            ema=ema,
+            micro_batches=micro_batches,
+            place=place,
+        )
+        return over_members(each, task.members)
+    one = gradient(task)
+    if trim is not None:
+        one = _trimmed(one, trim)
+    compute = accumulate(augmented(one, augment), micro_batches)
 
     def gradients(state: TrainState, batch: Batch) -> tuple[optax.Updates, Aux]:
         return compute(state.variables, batch, purpose_key(state.key, "loss", state.step))
@@ -99,23 +135,91 @@ def train_step(
         params = state.variables["params"]
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         params = optax.apply_updates(params, updates)
-        average = state.ema
-        if ema is not None:
-            average = optax.incremental_update(params, state.ema, 1.0 - ema)
+        variables = {**state.variables, **aux.updates, "params": params}
         return dataclasses.replace(
             state,
             step=state.step + 1,
-            variables={**state.variables, **aux.updates, "params": params},
+            variables=variables,
             opt_state=opt_state,
-            ema=average,
+            ema=None if ema is None else moving_average(state.ema, variables, state.step, ema),
+        )
+
+    return place(Step(gradients, update))
+
+
+def _trimmed(gradient: Gradient, trim: Trim) -> Gradient:
+    return lambda variables, batch, key: trim(lambda part: gradient(variables, part, key))(batch)
+
+
+def moving_average(
+    average: Variables, variables: Variables, step: jax.Array, decay: float | jax.Array
+) -> Variables:
+    """The average of the variables after ``step + 1`` steps: exponential, once it has gone long enough.
+
+    The newest values weigh ``max(1 - decay, 9 / (step + 9))``. So the first average is the first values
+    (nothing of the random start is left), the average reaches over the last ninth of the steps while
+    that is less than ``1 / (1 - decay)`` (polynomial-decay averaging, Shamir & Zhang 2013), and over
+    ``1 / (1 - decay)`` steps from then on. Statistics such as batch norm's are averaged with the
+    parameters they belong to; what is no floating-point number is taken as it is.
+    """
+    share = jnp.maximum(1.0 - decay, _SHORTEST / (step.astype(jnp.float32) + _SHORTEST))
+
+    def one(old, new):
+        if not jnp.issubdtype(new.dtype, jnp.floating):
+            return new
+        return (old + share * (new - old)).astype(new.dtype)
+
+    return jax.tree.map(one, average, variables)
+
+
+_SHORTEST = 9.0
+
+
+def over_members(step: Step, members: Members) -> Step:
+    """``step`` of every member of an ensemble, on a state whose variables, averages and optimiser state
+    are the members' stacked."""
+
+    def each(state: TrainState) -> Any:
+        # An optimiser begun on stacked parameters has one counter for all.
+        opt_state = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (members.count,)) if x.ndim == 0 else x, state.opt_state
+        )
+        return state.variables, opt_state, state.ema
+
+    def state_of(state: TrainState, member, own) -> TrainState:
+        variables, opt_state, ema = own
+        return TrainState(state.step, variables, opt_state, ema, member_key(state.key, member))
+
+    def gradients(state: TrainState, batch: Batch) -> tuple[optax.Updates, Aux]:
+        def one(member, own):
+            return step.gradients(state_of(state, member, own), batch)
+
+        grads, aux = members.map(one, each(state))
+        return grads, Aux(together(aux.metrics), aux.updates)
+
+    def update(state: TrainState, grads: optax.Updates, aux: Aux) -> TrainState:
+        def one(member, own, grads, updates):
+            new = step.update(state_of(state, member, own), grads, Aux({}, updates))
+            return new.variables, new.opt_state, new.ema
+
+        variables, opt_state, ema = members.map(one, each(state), grads, aux.updates)
+        return dataclasses.replace(
+            state, step=state.step + 1, variables=variables, opt_state=opt_state, ema=ema
         )
 
     return Step(gradients, update)
 
 
-def eval_step(task: Task) -> Callable[[TrainState, Batch], Metrics]:
-    """``(state, batch) -> metrics`` on the averaged parameters where the state keeps them."""
-    return lambda state, batch: task.evaluate(state.eval_variables, batch)
+def eval_step(task: Task, trim: Trim | None = None) -> Callable[[TrainState, Batch], Metrics]:
+    """``(state, batch) -> metrics`` on the averaged variables where the state keeps them."""
+
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        def one(batch: Batch) -> Metrics:
+            return task.evaluate(state.eval_variables, batch)
+
+        return one(batch) if trim is None else trim(one)(batch)
+
+    return evaluate
 
 
 def guarded(step: Step):

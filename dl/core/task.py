@@ -1,11 +1,13 @@
-"""What is learned, as four pure functions."""
+"""What is learned: one frozen value of pure functions."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from dl.core.errors import UserError
 from dl.core.metrics import Metrics
 from dl.core.random import purpose_key
 
@@ -24,43 +26,84 @@ class Aux(NamedTuple):
     updates: Variables
 
 
-class Task(NamedTuple):
+class Members(NamedTuple):
+    """The members of an ensemble.
+
+    Attributes:
+      task: what each of them learns; count: how many they are.
+      one_by_one: they compute one after the other, instead of side by side.
+    """
+
+    task: "Task"
+    count: int
+    one_by_one: bool
+
+    def map(self, function: Callable, *trees: Any) -> Any:
+        """``function(member, *slices)`` of every member's number and its slices of ``trees``, whose
+        leaves are ``[members, ...]``; the results stacked likewise."""
+        own = (jnp.arange(self.count), *trees)
+        if self.one_by_one:
+            return jax.lax.map(lambda own: function(*own), own)
+        return jax.vmap(function)(*own)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
     """A learning problem: every trainer, sweep, resume and mesh in the library needs only this.
 
-    ``inputs(batch)`` is what ``predict`` takes of a batch, for whoever has only a task and its data (a
-    report, an export); None where predictions are made of something else, as a GAN's of noise.
+    The loss and the evaluation follow from ``apply`` and ``score``. So whatever replaces a field
+    (:func:`dataclasses.replace`) or transforms one changes both, and nothing is forgotten.
 
-    ``check(variables, batch, columns)``, where there is one, raises UserError before training if the data
-    holds values that the loss would misread in silence, as a compiled program does a label beyond the
-    classes. ``variables`` and ``batch`` are shapes; ``columns`` are whole NumPy columns, of a set that
-    streams those of its first batch.
-
-    ``outputs(variables, batch)`` and ``score(outputs, batch)``, where there are both, are the two halves of
-    ``evaluate``, so that the averaged outputs of several models can be scored.
+    Attributes:
+      init: ``(key, batch) -> variables``.
+      apply: ``(variables, batch, key) -> (outputs, updates)``. With a key it trains: dropout and noise are
+        drawn from it, and ``updates`` are the new values of every collection besides the parameters.
+        Where the key is None it evaluates, without randomness, and ``updates`` are ignored.
+      score: ``(outputs, batch, train) -> metrics``, made by :func:`dl.core.metrics.mean`; the mean
+        ``'loss'`` of them is descended.
+      predict: ``(variables, inputs) ->`` what a user wants.
+      inputs: ``batch ->`` what ``predict`` takes of it, for whoever has only a task and its data (a
+        report, an export); None where predictions are made of something else, as a GAN's of noise.
+      check: ``(variables, batch, columns)``, raises UserError before training if the data holds values
+        that the loss would misread in silence, as a compiled program does a label beyond the classes.
+        ``variables`` and ``batch`` are shapes; ``columns`` are whole NumPy columns, of a set that streams
+        those of its first batch.
+      average: what the outputs of several models (leaves ``[models, ...]``) say together, and likewise
+        their predictions: :func:`mean_of_values`, :func:`mean_of_probabilities`. None where they have no
+        mean, as tokens, boxes and counts have none.
+      members: the members, where the task is an ensemble of them (:func:`ensemble`). They are what
+        trains: change a task before it becomes an ensemble.
     """
 
     init: Callable[[jax.Array, Batch], Variables]
-    loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, Aux]]
-    evaluate: Callable[[Variables, Batch], Metrics]
+    apply: Callable[[Variables, Batch, jax.Array | None], tuple[Any, Variables]]
+    score: Callable[[Any, Batch, bool], Metrics]
     predict: Callable[[Variables, Any], Any]
     inputs: Callable[[Batch], Any] | None = None
     check: Callable[[Variables, Batch, dict[str, Any]], None] | None = None
-    outputs: Callable[[Variables, Batch], Any] | None = None
-    score: Callable[[Any, Batch], Metrics] | None = None
+    average: Callable[[Any], Any] | None = None
+    members: Members | None = None
 
+    def loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
+        """The scalar to descend, and the metrics and updates that come with it; of an ensemble the mean of
+        what each member descends, of which each has its own gradient times ``1 / members``."""
+        if self.members is not None:
+            each = self.members
 
-def augmented(task: Task, *transforms: Callable[[jax.Array, Batch], Batch]) -> Task:
-    """``task`` trained on batches passed through ``transforms``, on the device, in order.
+            def one(member, own):
+                return each.task.loss(own, batch, member_key(key, member))
 
-    Each transform is a pure ``(key, batch) -> batch``; evaluation and prediction see plain data.
-    """
+            losses, aux = each.map(one, variables)
+            return losses.mean(), Aux(together(aux.metrics), aux.updates)
+        outputs, updates = self.apply(variables, batch, key)
+        metrics = self.score(outputs, batch, True)
+        total, weight = metrics["loss"]
+        return total / jnp.maximum(weight, 1e-8), Aux(metrics, updates)
 
-    def loss(variables, batch, key):
-        for place, transform in enumerate(transforms):
-            batch = transform(purpose_key(key, "augment", place), batch)
-        return task.loss(variables, batch, key)
-
-    return task._replace(loss=loss)
+    def evaluate(self, variables: Variables, batch: Batch) -> Metrics:
+        """The metrics of one batch, without randomness."""
+        outputs, _ = self.apply(variables, batch, None)
+        return self.score(outputs, batch, False)
 
 
 def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
@@ -72,75 +115,121 @@ def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
     (Micikevicius et al. 2018, "Mixed precision training"; bfloat16 needs no loss scaling).
     """
 
-    outputs: Any = task.outputs
-
     def lowered(variables):
         return {**variables, "params": _cast(variables["params"], compute)}
 
-    return task._replace(
-        loss=lambda variables, batch, key: task.loss(lowered(variables), batch, key),
-        evaluate=lambda variables, batch: task.evaluate(lowered(variables), batch),
+    members = task.members
+    return dataclasses.replace(
+        task,
+        apply=lambda variables, batch, key: task.apply(lowered(variables), batch, key),
         predict=lambda variables, inputs: _cast(
             task.predict(lowered(variables), inputs), jnp.float32
         ),
-        outputs=outputs and (lambda variables, batch: outputs(lowered(variables), batch)),
+        members=members and members._replace(task=mixed_precision(members.task, compute)),
     )
 
 
 def ensemble(task: Task, members: int, *, one_by_one: bool = False) -> Task:
-    """``members`` of ``task`` that differ by their random starts, trained side by side on the same batches;
-    ``predict`` gives the mean of their predictions (Lakshminarayanan et al. 2017, "Simple and scalable
-    predictive uncertainty estimation using deep ensembles").
+    """``members`` of ``task`` trained side by side on the same batches (Lakshminarayanan et al. 2017,
+    "Simple and scalable predictive uncertainty estimation using deep ensembles").
 
-    Variables are the members' stacked, ``[members, ...]``. No member sees another in training, whose loss
-    and metrics are the mean of their own. Evaluation scores the mean of their outputs where the task has
-    the two halves for it (``outputs`` and ``score``), and is the mean of their own metrics otherwise.
+    Variables are the members' stacked, ``[members, ...]``. Each member is a run of its own: it differs
+    from the others by its key (its start, its dropout, its augmentation), takes its own step, optimiser
+    and clipping included, and moves exactly as it would alone. Training's metrics are the mean of
+    theirs. Evaluation scores, and ``predict`` gives, what they say together (``task.average``).
 
-    All members compute at once; ``one_by_one`` has them take turns, which on CPU suits convolutions.
+    Args:
+      one_by_one: members take turns, which on CPU suits convolutions; else all compute at once.
+
+    Raises:
+      UserError: there is no member, or the task's outputs have no mean.
     """
-    raw: Any = task.outputs
-    score: Any = task.score
-
-    def each(f: Callable, *shared):
-        """``f`` of every member's number, and of its variables where given."""
-        own = (jnp.arange(members), *shared)
-        return jax.lax.map(lambda own: f(*own), own) if one_by_one else jax.vmap(f)(*own)
-
-    def together(metrics: Metrics) -> Metrics:
-        return jax.tree.map(lambda x: x.sum(0), metrics)
+    if members < 1:
+        raise UserError(f"an ensemble needs 1 member or more, not {members}")
+    if task.average is None:
+        raise UserError(
+            "this task cannot be an ensemble: what it predicts (tokens, boxes, counts, ...) has no mean. "
+            "Train the members as runs of their own (--seeds), or say what their outputs mean together: "
+            "dataclasses.replace(task, average=...)"
+        )
+    average = task.average
+    each = Members(task, members, one_by_one)
 
     def init(key, batch):
-        return each(lambda member: task.init(purpose_key(key, "member", member), batch))
+        return each.map(lambda member: task.init(member_key(key, member), batch))
 
-    def loss(variables, batch, key):
+    def apply(variables, batch, key):
         def one(member, own):
-            return task.loss(own, batch, purpose_key(key, "member", member))
+            return task.apply(own, batch, None if key is None else member_key(key, member))
 
-        losses, aux = each(one, variables)
-        return losses.mean(), Aux(together(aux.metrics), aux.updates)
+        outputs, updates = each.map(one, variables)
+        return average(outputs), updates
+
+    def predict(variables, inputs):
+        return average(each.map(lambda _, own: task.predict(own, inputs), variables))
 
     def check(variables, batch, columns):
         assert task.check is not None
         first = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), variables)
         task.check(first, batch, columns)
 
-    def mean_of(f, variables, x):
-        found = each(lambda _, own: f(own, x), variables)
-        return jax.tree.map(lambda leaf: leaf.mean(0), found)
-
-    def evaluate(variables, batch):
-        if score is None:
-            return together(each(lambda _, own: task.evaluate(own, batch), variables))
-        return score(mean_of(raw, variables, batch), batch)
-
-    return task._replace(
+    return dataclasses.replace(
+        task,
         init=init,
-        loss=loss,
-        evaluate=evaluate,
-        predict=lambda variables, inputs: mean_of(task.predict, variables, inputs),
+        apply=apply,
+        predict=predict,
         check=task.check and check,
-        outputs=raw and (lambda variables, batch: mean_of(raw, variables, batch)),
+        members=each,
     )
+
+
+def member_key(key: jax.Array, member: jax.Array | int) -> jax.Array:
+    """The key of one member of an ensemble, from the ensemble's."""
+    return purpose_key(key, "member", member)
+
+
+def together(metrics: Metrics) -> Metrics:
+    """Metrics of several models or sets, leaves ``[several, ...]``, as one."""
+    return jax.tree.map(lambda x: x.sum(0), metrics)
+
+
+def mean_of_values(several: Any) -> Any:
+    """The mean over the first axis of every leaf, for :attr:`Task.average`.
+
+    Raises:
+      UserError: a leaf of whole numbers or truth values, which have no mean.
+    """
+
+    def mean(leaf):
+        _averageable(leaf)
+        return leaf.astype(jnp.float32).mean(0)
+
+    return jax.tree.map(mean, several)
+
+
+def mean_of_probabilities(several: Any) -> Any:
+    """The logits of the mean probability, for :attr:`Task.average` of logits ``[models, ..., classes]``.
+
+    Their softmax is the mean of the models' (a mean of logits would be their geometric mean instead).
+
+    Raises:
+      UserError: a leaf of whole numbers or truth values, which are no logits.
+    """
+
+    def mean(leaf):
+        _averageable(leaf)
+        log = jax.nn.log_softmax(leaf.astype(jnp.float32))
+        return jax.nn.logsumexp(log, axis=0) - jnp.log(leaf.shape[0])
+
+    return jax.tree.map(mean, several)
+
+
+def _averageable(leaf: jax.Array) -> None:
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        raise UserError(
+            f"an ensemble cannot average {leaf.dtype}: class numbers, tokens and counts have no mean. "
+            "Average what they are decided from (probabilities, values), and decide after"
+        )
 
 
 def in_precision_of(variables: Variables, inputs: Any) -> Any:

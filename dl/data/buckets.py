@@ -1,8 +1,8 @@
-"""Batches of sequences of similar length, and tasks that compute only as far as the longest row.
+"""Batches of sequences of similar length, and steps that compute only as far as the longest row.
 
 Padded to one length a set of sentences is mostly padding. Two pieces avoid computing it while every
 array keeps one shape, so that ``batches[step]`` stays a pure gather in one compiled program:
-batches whose rows are alike in length, and a task that cuts its inputs down to the smallest of a few
+batches whose rows are alike in length, and a step that cuts its inputs down to the smallest of a few
 sizes that holds the batch.
 """
 
@@ -17,7 +17,8 @@ from flax import struct
 
 from dl.core.errors import UserError
 from dl.core.random import mix, permute
-from dl.core.task import Batch, Task
+from dl.core.step import Trim
+from dl.core.task import Batch
 from dl.data.batches import Arrays, check_arrays, digest_arrays, keep_mask_free, stream_seed
 
 
@@ -118,16 +119,14 @@ def bucket_batches(
     )
 
 
-def trimmed(
-    task: Task,
-    columns: Sequence[str],
-    sizes: Sequence[int],
-    longest: Callable[[Batch], jax.Array],
-) -> Task:
-    """``task`` whose loss and evaluation cut ``columns`` to the first of ``sizes`` that fits.
+def trim(
+    columns: Sequence[str], sizes: Sequence[int], longest: Callable[[Batch], jax.Array]
+) -> Trim:
+    """Cuts ``columns`` to the first of ``sizes`` that fits, for ``dl.Experiment(trim=...)``.
 
-    One compiled program holds a branch for each size; ``longest(batch)`` (a traced scalar) chooses.
-    Results are those of the whole width wherever the task masks what lies beyond a row's length.
+    It turns a function of a batch into one whose compiled program holds a branch for each size;
+    ``longest(batch)`` (a traced scalar) chooses. Results are those of the whole width wherever the task
+    masks what lies beyond a row's length.
 
     Args:
       columns: batch columns ``[batch, length, ...]`` to cut.
@@ -148,10 +147,4 @@ def trimmed(
 
         return call
 
-    def loss(variables, batch, key):
-        return by_size(lambda b: task.loss(variables, b, key))(batch)
-
-    def evaluate(variables, batch):
-        return by_size(lambda b: task.evaluate(variables, b))(batch)
-
-    return task._replace(loss=loss, evaluate=evaluate)
+    return by_size

@@ -16,6 +16,15 @@ from dl.core.errors import UserError
 from dl.core.random import mix
 
 
+def symmetric_uniform(bound: float) -> nn.initializers.Initializer:
+    """Uniform in ``[-bound, bound)``; Flax's own ``uniform(scale)`` draws from ``[0, scale)``."""
+
+    def init(key, shape, dtype=jnp.float32, out_sharding=None):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
 class Dense(nn.Dense):
     """``flax.linen.Dense`` in every respect, parameters included."""
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import optax
 
 from dl.models.layers import Activation, Dense, Dropout
 
@@ -44,23 +42,3 @@ class MLP(nn.Module):
                 x = self.norm()(x)
             x = Dropout(self.dropout)(self.activation(x), train=train)
         return Dense(self.features[-1], kernel_init=self.kernel_init)(x)
-
-
-def max_norm(limit: float | jax.Array):
-    """Optax transformation that scales back every unit's incoming weights to norm ``limit``.
-
-    Put it last in ``optax.chain``; it acts on matrices alone (Srivastava et al. 2014, section 5.1:
-    max-norm 2 to 4 with dropout on MNIST).
-    """
-
-    def update(updates, state, params):
-        def project(u, p):
-            if p.ndim != 2:
-                return u
-            new = p + u
-            norm = jnp.sqrt(jnp.sum(jnp.square(new), axis=0, keepdims=True))
-            return new * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12)) - p
-
-        return jax.tree.map(project, updates, params), state
-
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from dl.models.layers import Dense, Dropout
+from dl.models.layers import Dense, Dropout, symmetric_uniform
 from dl.models.transformer import Transformer
 
 # Uniform +-1/sqrt(inputs), what the papers' own implementations start linear maps with.
@@ -31,7 +31,7 @@ class FeatureDense(nn.Module):
             1 / 3, "fan_in", "uniform", in_axis=1, out_axis=2, batch_axis=0
         )
         kernel = self.param("kernel", init, (numbers, inputs, self.size))
-        bias = self.param("bias", nn.initializers.uniform(inputs**-0.5), (numbers, self.size))
+        bias = self.param("bias", symmetric_uniform(inputs**-0.5), (numbers, self.size))
         return jnp.einsum("bni,nio->bno", x, kernel) + bias
 
 
@@ -135,8 +135,8 @@ class CategoryEmbedding(nn.Module):
     def __call__(self, codes):
         starts = np.concatenate([[0], np.cumsum(self.cardinalities)[:-1]]).astype(np.int32)
         bound = 1.0 / np.sqrt(self.size)
-        init = lambda key, shape: nn.initializers.uniform(2 * bound)(key, shape) - bound  # noqa: E731
-        table = self.param("table", init, (int(sum(self.cardinalities)), self.size))
+        shape = (int(sum(self.cardinalities)), self.size)
+        table = self.param("table", symmetric_uniform(bound), shape)
         return table[codes + starts]
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from dl.models.convolution import Conv
-from dl.models.layers import Dense, Dropout
+from dl.models.layers import Dense, Dropout, symmetric_uniform
 from dl.models.rnn import RNN
 
 
@@ -18,7 +18,7 @@ def _embedded(module, tokens, mask, train):
     table = nn.Embed(
         module.vocabulary,
         module.embedding,
-        embedding_init=nn.initializers.uniform(0.5),
+        embedding_init=symmetric_uniform(0.25),  # Kim 2014, section 3.1
         name="embedding",
     )
     x = table(tokens)

@@ -6,16 +6,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from dl.core.optim import decay_matrices
 from dl.core.state import path_name
 
 
 def kernel_norms(gradients: Any) -> dict[str, float]:
     """Root mean square of the gradient by each kernel of a parameter tree, by path."""
     leaves = jax.tree_util.tree_leaves_with_path(gradients)
+    matrices = jax.tree.leaves(decay_matrices(gradients))
     return {
         path_name(path): float(np.sqrt(np.mean(np.square(np.asarray(leaf, np.float64)))))
-        for path, leaf in leaves
-        if leaf.ndim >= 2
+        for (path, leaf), matrix in zip(leaves, matrices, strict=True)
+        if matrix
     }
 
 

@@ -14,7 +14,7 @@ import optax
 
 from dl.core.metrics import mean
 from dl.core.random import content_keys, example_keys, purpose_key
-from dl.core.task import Aux, Task
+from dl.core.task import Task, in_precision_of
 from dl.models.gan import GAN
 from dl.tasks.classification import unit_range
 
@@ -69,6 +69,7 @@ def adversarial(
 
     def run(method, variables, x, label, train: bool) -> tuple[Any, dict]:
         """Outputs, and the variables with what training changed in them."""
+        x = in_precision_of(variables, x)
         if not train:
             return model.apply(variables, x, label, method=method), variables
         mutable = [name for name in variables if name != "params"]
@@ -88,7 +89,16 @@ def adversarial(
         # The small number keeps the square root's own slope finite at 0.
         return jnp.square(jnp.sqrt(jnp.sum(jnp.square(slope), axis=1) + 1e-12) - 1.0)
 
-    def score(variables, batch, keys, train: bool):
+    def init(key, batch):
+        return dict(model.init(key, prepare(batch[inputs]), labels(batch)))
+
+    def apply(variables, batch, key):
+        """What each player descends and says of each example, by name ``[batch]``."""
+        train = key is not None
+        if train:
+            keys = example_keys(purpose_key(key, "noise"), len(batch[inputs]))
+        else:
+            keys = content_keys(purpose_key(jax.random.key(0), "noise"), batch[inputs])
         real, label = prepare(batch[inputs]), labels(batch)
         noise = jax.vmap(lambda key: jax.random.normal(key, (model.latent,)))(keys)
         fake, variables = run("generate", variables, noise, label, train)
@@ -106,35 +116,24 @@ def adversarial(
         judge = {**params, "discriminator": jax.lax.stop_gradient(params["discriminator"])}
         verdict, _ = run("discriminate", {**variables, "params": judge}, fake, label, False)
         generator = objective.generator(verdict.astype(jnp.float32))
-        mask = batch.get("mask")
-        metrics = {
-            "loss": mean(critic + generator, mask),
-            "discriminator": mean(critic, mask),
-            "generator": mean(generator, mask),
-            "real": mean(real_score, mask),
-            "fake": mean(fake_score, mask),
+        outputs = {
+            "loss": critic + generator,
+            "discriminator": critic,
+            "generator": generator,
+            "real": real_score,
+            "fake": fake_score,
         }
-        return metrics, {name: value for name, value in variables.items() if name != "params"}
+        return outputs, {name: value for name, value in variables.items() if name != "params"}
 
-    def init(key, batch):
-        return dict(model.init(key, prepare(batch[inputs]), labels(batch)))
-
-    def loss(variables, batch, key):
-        keys = example_keys(purpose_key(key, "noise"), len(batch[inputs]))
-        metrics, updates = score(variables, batch, keys, True)
-        total, weight = metrics["loss"]
-        return total / jnp.maximum(weight, 1e-8), Aux(metrics, updates)
-
-    def evaluate(variables, batch):
-        keys = content_keys(purpose_key(jax.random.key(0), "noise"), batch[inputs])
-        return score(variables, batch, keys, False)[0]
+    def score(outputs, batch, train):
+        return {name: mean(values, batch.get("mask")) for name, values in outputs.items()}
 
     def predict(variables, noise):
         """Pictures ``[batch, *shape]`` in -1..1 from noise ``[batch, latent]``, or (noise, label)."""
         noise, label = noise if isinstance(noise, tuple) else (noise, None)
-        return model.apply(variables, noise, label, method="generate")
+        return run("generate", variables, noise, label, False)[0]
 
-    return Task(init, loss, evaluate, predict)
+    return Task(init, apply, score, predict)
 
 
 def players(

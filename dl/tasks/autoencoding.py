@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from dl.core.metrics import mean
 from dl.core.random import content_keys, example_keys, purpose_key
-from dl.core.task import Aux, Task
+from dl.core.task import Task, in_precision_of, mean_of_values
 from dl.models.autoencoder import Autoencoder
+from dl.tasks.supervised import training
 
 Noise = Callable[[jax.Array, jax.Array], jax.Array]  # (key, one example) -> the example, spoilt
 
@@ -59,40 +60,36 @@ def autoencoding(
     with noise also ``noisy_psnr``, the input's, which the model is to exceed.
     """
 
-    def score(outputs, x, seen, mask):
+    def init(key, batch):
+        return dict(model.init(key, prepare(batch[inputs])))
+
+    def run(variables, x, **options):
+        return model.apply(variables, in_precision_of(variables, x), **options)
+
+    def apply(variables, batch, key):
+        """The reconstruction of what was seen, and what was seen."""
+        x = prepare(batch[inputs])
+        if key is None:
+            seen = spoilt(noise, batch[inputs], x)
+            return (run(variables, seen), seen), {}
+        seen = x if noise is None else jax.vmap(noise)(example_keys(key, len(x)), x)
+        outputs, updates = run(variables, seen, train=True, **training(variables, key))
+        return (outputs, seen), dict(updates)
+
+    def score(outputs, batch, train):
+        (said, seen), x, mask = outputs, prepare(batch[inputs]), batch.get("mask")
+
         def error(y):
             difference = (y - x).astype(jnp.float32).reshape(len(x), -1)
             return jnp.square(difference).mean(axis=1)
 
-        metrics = {"loss": mean(error(outputs), mask), "psnr": mean(psnr(error(outputs)), mask)}
+        metrics = {"loss": mean(error(said), mask), "psnr": mean(psnr(error(said)), mask)}
         if noise is not None:
             metrics["noisy_psnr"] = mean(psnr(error(seen)), mask)
         return metrics
 
-    def init(key, batch):
-        return dict(model.init(key, prepare(batch[inputs])))
-
-    def loss(variables, batch, key):
-        x = prepare(batch[inputs])
-        seen = x if noise is None else jax.vmap(noise)(example_keys(key, len(x)), x)
-        outputs, updates = model.apply(
-            variables,
-            seen,
-            train=True,
-            rngs={"dropout": purpose_key(key, "dropout")},
-            mutable=[name for name in variables if name != "params"],
-        )
-        metrics = score(outputs, x, seen, batch.get("mask"))
-        total, weight = metrics["loss"]
-        return total / jnp.maximum(weight, 1e-8), Aux(metrics, dict(updates))
-
-    def evaluate(variables, batch):
-        x = prepare(batch[inputs])
-        seen = spoilt(noise, batch[inputs], x)
-        return score(model.apply(variables, seen), x, seen, batch.get("mask"))
-
     def predict(variables, x):
         """Reconstructions ``[batch, *shape]``, in the prepared input's units; no noise is added."""
-        return model.apply(variables, prepare(x))
+        return run(variables, prepare(x))
 
-    return Task(init, loss, evaluate, predict, lambda batch: batch[inputs])
+    return Task(init, apply, score, predict, lambda batch: batch[inputs], average=mean_of_values)

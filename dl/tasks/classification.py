@@ -9,7 +9,7 @@ import optax
 
 from dl.core.errors import UserError
 from dl.core.metrics import mean
-from dl.core.task import Task
+from dl.core.task import Batch, Task, mean_of_probabilities
 from dl.tasks.supervised import supervised
 from dl.tasks.values import pixels, within
 
@@ -25,6 +25,7 @@ def classification(
     inputs: str = "image",
     prepare: Callable[[jax.Array], jax.Array] = unit_range,
     label_smoothing: float | jax.Array = 0.0,
+    corrupt: Callable[[jax.Array, Batch], Batch] | None = None,
 ) -> Task:
     """Softmax cross-entropy on ``batch['label']``: int ``[batch]``, or probabilities ``[batch, classes]``.
 
@@ -33,6 +34,7 @@ def classification(
       inputs: the batch's column to feed it; ``prepare`` turns that column (and what ``predict``
         is given) into the model's input.
       label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016).
+      corrupt: ``(key, batch) -> batch`` that the model sees in training.
 
     Metrics: ``loss`` in nats (smoothed when training, plain when evaluating) and ``accuracy``.
     """
@@ -60,4 +62,12 @@ def classification(
         if prepare is unit_range:
             pixels(inputs, columns[inputs])
 
-    return supervised(model, inputs, score, arguments=lambda x: (prepare(x),), check=check)
+    return supervised(
+        model,
+        inputs,
+        score,
+        arguments=lambda x: (prepare(x),),
+        check=check,
+        average=mean_of_probabilities,
+        corrupt=corrupt,
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dl.core.metrics import mean
-from dl.core.task import Task
+from dl.core.task import Task, mean_of_values
 from dl.tasks.supervised import absolute, squared, supervised
 
 Scale = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
@@ -100,7 +100,9 @@ def forecasting(
             **extra,
         }
 
-    return supervised(model, inputs, score, arguments=arguments, finish=finish)
+    return supervised(
+        model, inputs, score, arguments=arguments, finish=finish, average=mean_of_values
+    )
 
 
 def pinball(prediction: jax.Array, target: jax.Array, level: ArrayLike) -> jax.Array:

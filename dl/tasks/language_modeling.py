@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from dl.core.errors import UserError
 from dl.core.metrics import Metrics
-from dl.core.random import purpose_key
-from dl.core.task import Aux, Batch, Task
+from dl.core.task import Batch, Task, mean_of_probabilities
+from dl.tasks.supervised import training
 from dl.tasks.tokens import token_metrics, token_weight
 from dl.tasks.values import within
 
@@ -41,7 +41,7 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
         document = batch["document"]
         return {"mask": (document[:, :, None] == document[:, None, :])[:, None]}
 
-    def score(logits, batch: Batch) -> Metrics:
+    def score(logits, batch: Batch, train) -> Metrics:
         return token_metrics(logits, batch["targets"], token_weight(batch, batch["targets"].shape))
 
     def init(key, batch):
@@ -50,9 +50,13 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
             variables["carry"] = model.initial_carry(len(batch["inputs"]))
         return variables
 
-    def loss(variables, batch, key):
-        inputs = batch["inputs"]
-        network = {name: value for name, value in variables.items() if name != "carry"}
+    def without_carry(variables):
+        return {name: value for name, value in variables.items() if name != "carry"}
+
+    def apply(variables, batch, key):
+        inputs, network = batch["inputs"], without_carry(variables)
+        if key is None:
+            return model.apply(network, inputs, **options(batch))[0], {}
         carry = variables.get("carry")
         if carried:
             if {leaf.shape[1] for leaf in jax.tree.leaves(carry)} != {len(inputs)}:
@@ -63,36 +67,28 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
             if "reset" in batch:
                 carry = jax.tree.map(lambda c: jnp.where(_rows(batch["reset"], c), 0, c), carry)
         (logits, carry), updates = model.apply(
-            network,
-            inputs,
-            carry=carry,
-            train=True,
-            rngs={"dropout": purpose_key(key, "dropout")},
-            mutable=[name for name in network if name != "params"],
-            **options(batch),
+            network, inputs, carry=carry, train=True, **training(network, key), **options(batch)
         )
-        metrics = score(logits, batch)
-        total, weight = metrics["loss"]
-        updates = dict(updates) | ({"carry": carry} if carried else {})
-        return total / jnp.maximum(weight, 1e-8), Aux(metrics, updates)
-
-    def apply(variables, tokens, **kwargs):
-        network = {name: value for name, value in variables.items() if name != "carry"}
-        return model.apply(network, tokens, **kwargs)[0]
-
-    def evaluate(variables, batch):
-        return score(apply(variables, batch["inputs"], **options(batch)), batch)
+        return logits, dict(updates) | ({"carry": carry} if carried else {})
 
     def predict(variables, tokens):
         """Logits ``[batch, time, vocabulary]`` of the token after each of ``tokens [batch, time]``."""
-        return apply(variables, tokens)
+        return model.apply(without_carry(variables), tokens)[0]
 
     def check(variables, batch, columns):
         vocabulary = jax.eval_shape(predict, variables, batch["inputs"]).shape[-1]
         for name in ("inputs", "targets"):
             within(name, columns[name], vocabulary)
 
-    return Task(init, loss, evaluate, predict, lambda batch: batch["inputs"], check)
+    return Task(
+        init,
+        apply,
+        score,
+        predict,
+        lambda batch: batch["inputs"],
+        check,
+        average=mean_of_probabilities,
+    )
 
 
 def _rows(flags, leaf):

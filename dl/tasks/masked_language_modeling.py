@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from dl.core.random import content_keys, example_keys, purpose_key
-from dl.core.task import Aux, Task
+from dl.core.task import Task
+from dl.tasks.supervised import training
 from dl.tasks.tokens import token_metrics
 from dl.tasks.values import within
 
@@ -46,36 +47,30 @@ def masked_language_modeling(
 
         return jax.vmap(one)(keys, tokens)
 
-    def score(logits, tokens, chosen, batch):
-        weight = chosen.astype(jnp.float32)
-        if "mask" in batch:
-            weight = weight * batch["mask"][:, None]
-        return token_metrics(logits, tokens, weight)
-
     def init(key, batch):
         return dict(model.init(key, batch["tokens"]))
 
-    def loss(variables, batch, key):
+    def apply(variables, batch, key):
+        """Logits, and which tokens were chosen, 1.0 or 0.0."""
         tokens = batch["tokens"]
-        hidden, chosen = corrupt(example_keys(purpose_key(key, "hide"), len(tokens)), tokens)
-        (logits, _), updates = model.apply(
-            variables,
-            hidden,
-            mask=tokens != pad,
-            train=True,
-            rngs={"dropout": purpose_key(key, "dropout")},
-            mutable=[name for name in variables if name != "params"],
-        )
-        metrics = score(logits, tokens, chosen, batch)
-        total, weight = metrics["loss"]
-        return total / jnp.maximum(weight, 1e-8), Aux(metrics, dict(updates))
-
-    def evaluate(variables, batch):
-        tokens = batch["tokens"]
-        keys = content_keys(purpose_key(jax.random.key(0), "hide"), tokens)
+        if key is None:
+            keys = content_keys(purpose_key(jax.random.key(0), "hide"), tokens)
+        else:
+            keys = example_keys(purpose_key(key, "hide"), len(tokens))
         hidden, chosen = corrupt(keys, tokens)
-        logits, _ = model.apply(variables, hidden, mask=tokens != pad)
-        return score(logits, tokens, chosen, batch)
+        chosen = chosen.astype(jnp.float32)
+        if key is None:
+            return (model.apply(variables, hidden, mask=tokens != pad)[0], chosen), {}
+        (logits, _), updates = model.apply(
+            variables, hidden, mask=tokens != pad, train=True, **training(variables, key)
+        )
+        return (logits, chosen), dict(updates)
+
+    def score(outputs, batch, train):
+        logits, weight = outputs
+        if "mask" in batch:
+            weight = weight * batch["mask"][:, None]
+        return token_metrics(logits, batch["tokens"], weight)
 
     def predict(variables, tokens):
         """Logits ``[batch, time, vocabulary]`` of ``tokens [batch, time]`` with [MASK]s in them."""
@@ -84,4 +79,4 @@ def masked_language_modeling(
     def check(variables, batch, columns):
         within("tokens", columns["tokens"], vocabulary)
 
-    return Task(init, loss, evaluate, predict, lambda batch: batch["tokens"], check)
+    return Task(init, apply, score, predict, lambda batch: batch["tokens"], check)

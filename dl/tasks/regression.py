@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from dl.core.errors import UserError
 from dl.core.metrics import mean
-from dl.core.task import Task
+from dl.core.task import Task, mean_of_values
 from dl.tasks.supervised import absolute, squared, supervised
 
 Error = Callable[[jax.Array, jax.Array], jax.Array]
@@ -59,7 +59,15 @@ def regression(
                 "make the two shapes equal (a last axis of 1 goes away by [..., 0])"
             )
 
-    return supervised(model, inputs, score, arguments=arguments, finish=finish, check=check)
+    return supervised(
+        model,
+        inputs,
+        score,
+        arguments=arguments,
+        finish=finish,
+        check=check,
+        average=mean_of_values,
+    )
 
 
 def nasa_score(prediction: jax.Array, truth: jax.Array) -> jax.Array:

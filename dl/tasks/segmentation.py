@@ -10,7 +10,7 @@ import optax
 from jax.typing import ArrayLike
 
 from dl.core.metrics import Mean, mean
-from dl.core.task import Task
+from dl.core.task import Task, mean_of_probabilities
 from dl.tasks.classification import unit_range
 from dl.tasks.supervised import supervised
 from dl.tasks.values import pixels, within
@@ -77,7 +77,14 @@ def segmentation(
         if prepare is unit_range:
             pixels(inputs, columns[inputs])
 
-    return supervised(model, inputs, score, arguments=lambda x: (prepare(x),), check=check)
+    return supervised(
+        model,
+        inputs,
+        score,
+        arguments=lambda x: (prepare(x),),
+        check=check,
+        average=mean_of_probabilities,
+    )
 
 
 def dice_loss(probability: jax.Array, truth: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from dl.core.random import example_keys
-from dl.core.task import Task, augmented
+from dl.core.task import Task
 from dl.tasks.classification import classification
 
 
@@ -24,9 +24,6 @@ def sequence_classification(
         do without any one word (Iyyer et al. 2015, "Deep unordered composition"), and what an unknown
         word means. Tokens below ``first`` are special and stay.
     """
-    task = classification(
-        model, inputs="tokens", prepare=lambda tokens: tokens, label_smoothing=label_smoothing
-    )
 
     def drop_words(key, batch):
         tokens = batch["tokens"]
@@ -34,6 +31,11 @@ def sequence_classification(
         dropped = draw(example_keys(key, len(tokens)), tokens) < word_dropout
         return {**batch, "tokens": jnp.where(dropped & (tokens >= first), unknown, tokens)}
 
-    if not isinstance(word_dropout, jax.Array) and word_dropout == 0:
-        return task
-    return augmented(task, drop_words)
+    drops = isinstance(word_dropout, jax.Array) or word_dropout > 0
+    return classification(
+        model,
+        inputs="tokens",
+        prepare=lambda tokens: tokens,
+        label_smoothing=label_smoothing,
+        corrupt=drop_words if drops else None,
+    )

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from dl.core.random import purpose_key
-from dl.core.task import Aux, Task
+from dl.core.task import Task
 from dl.models.language import EncoderDecoder
 from dl.tasks.sampling import beam_search
+from dl.tasks.supervised import training
 from dl.tasks.tokens import token_metrics, token_weight
 from dl.tasks.values import within
 
@@ -35,30 +35,20 @@ def sequence_to_sequence(
     Metrics: ``loss`` in nats a token (smoothed when training), ``accuracy``.
     """
 
-    def score(logits, batch, smoothing):
-        targets = batch["target"][:, 1:]
-        weight = token_weight(batch, targets.shape) * (targets != pad)
-        return token_metrics(logits, targets, weight, smoothing)
-
     def init(key, batch):
         return dict(model.init(key, batch["source"], batch["target"][:, :-1]))
 
-    def loss(variables, batch, key):
-        logits, updates = model.apply(
-            variables,
-            batch["source"],
-            batch["target"][:, :-1],
-            train=True,
-            rngs={"dropout": purpose_key(key, "dropout")},
-            mutable=[name for name in variables if name != "params"],
-        )
-        metrics = score(logits, batch, label_smoothing)
-        total, weight = metrics["loss"]
-        return total / jnp.maximum(weight, 1e-8), Aux(metrics, dict(updates))
+    def apply(variables, batch, key):
+        given = batch["source"], batch["target"][:, :-1]
+        if key is None:
+            return model.apply(variables, *given), {}
+        logits, updates = model.apply(variables, *given, train=True, **training(variables, key))
+        return logits, dict(updates)
 
-    def evaluate(variables, batch):
-        logits = model.apply(variables, batch["source"], batch["target"][:, :-1])
-        return score(logits, batch, 0.0)
+    def score(logits, batch, train):
+        targets = batch["target"][:, 1:]
+        weight = token_weight(batch, targets.shape) * (targets != pad)
+        return token_metrics(logits, targets, weight, label_smoothing if train else 0.0)
 
     def predict(variables, source):
         """Targets of ``source [batch, time]`` without ``start``: int32 ``[batch, length]``."""
@@ -84,4 +74,5 @@ def sequence_to_sequence(
         for name in ("source", "target"):
             within(name, columns[name], model.vocabulary)
 
-    return Task(init, loss, evaluate, predict, lambda batch: batch["source"], check)
+    # No average: the tokens that members write have no mean.
+    return Task(init, apply, score, predict, lambda batch: batch["source"], check)

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from dl.core.errors import UserError
 from dl.core.metrics import Metrics, mean
-from dl.core.random import purpose_key
-from dl.core.task import Aux, Task, Variables
+from dl.core.task import Batch, Task, Variables
 from dl.tasks.autoencoding import unit_interval
+from dl.tasks.supervised import training
 
 Features = Callable[[jax.Array], Sequence[jax.Array]]
 Weights = Sequence[float | jax.Array]
@@ -63,9 +63,10 @@ def roughness(x: jax.Array) -> jax.Array:
 
 
 def _losses(
-    features: Features, x, wanted, grams, content_weights, style_weights, smoothness, mask
-) -> Metrics:
-    """Metrics of pictures ``x`` against the feature maps ``wanted`` and the style's Gram matrices."""
+    features: Features, x, wanted, grams, content_weights, style_weights, smoothness
+) -> dict[str, jax.Array]:
+    """The losses, by name ``[batch]``, of pictures ``x`` against the feature maps ``wanted`` and the
+    style's Gram matrices."""
     maps = features(x)
     if not len(maps) == len(content_weights) == len(style_weights):
         raise UserError(
@@ -82,11 +83,12 @@ def _losses(
         for w, a, g in zip(style_weights, maps, grams, strict=True)
     )
     total = content + style + smoothness * roughness(x)
-    return {
-        "loss": mean(total, mask),
-        "content": mean(jnp.broadcast_to(content, total.shape), mask),
-        "style": mean(jnp.broadcast_to(style, total.shape), mask),
-    }
+    content, style = (jnp.broadcast_to(part, total.shape) for part in (content, style))
+    return {"loss": total, "content": content, "style": style}
+
+
+def _score(outputs: dict[str, jax.Array], batch: Batch, train: bool) -> Metrics:
+    return {name: mean(values, batch.get("mask")) for name, values in outputs.items()}
 
 
 def style_transfer(
@@ -115,22 +117,17 @@ def style_transfer(
         targets = {"content": list(features(content)), "style": grams}
         return {"params": {"picture": content}, "targets": targets}
 
-    def score(variables, batch):
-        targets = variables["targets"]
-        weights = content_weights, style_weights, smoothness
-        picture, mask = variables["params"]["picture"], batch.get("mask")
-        return _losses(features, picture, targets["content"], targets["style"], *weights, mask)
-
-    def loss(variables, batch, key):
-        metrics = score(variables, batch)
-        total, weight = metrics["loss"]
-        return total / jnp.maximum(weight, 1e-8), Aux(metrics, {"targets": variables["targets"]})
+    def apply(variables, batch, key):
+        targets, weights = variables["targets"], (content_weights, style_weights, smoothness)
+        picture = variables["params"]["picture"]
+        losses = _losses(features, picture, targets["content"], targets["style"], *weights)
+        return losses, {"targets": targets}
 
     def predict(variables, _=None):
         """The pictures, ``[batch, height, width, channels]`` in 0..1."""
         return jnp.clip(variables["params"]["picture"], 0.0, 1.0)
 
-    return Task(init, loss, score, predict)
+    return Task(init, apply, _score, predict)
 
 
 def style_network(
@@ -161,26 +158,19 @@ def style_network(
         network = {name: value for name, value in variables.items() if name != "targets"}
         return model.apply(network, x, **options)
 
-    def score(variables, x, outputs, mask):
+    def apply(variables, batch, key):
+        x = prepare(batch[inputs])
+        if key is None:
+            outputs, updates = run(variables, x), {}
+        else:
+            options = training({k: v for k, v in variables.items() if k != "targets"}, key)
+            outputs, updates = run(variables, x, train=True, **options)
         weights = content_weights, style_weights, smoothness
-        return _losses(features, outputs, features(x), variables["targets"], *weights, mask)
-
-    def loss(variables, batch, key):
-        x = prepare(batch[inputs])
-        rest = [name for name in variables if name not in ("params", "targets")]
-        rngs = {"dropout": purpose_key(key, "dropout")}
-        outputs, updates = run(variables, x, train=True, rngs=rngs, mutable=rest)
-        metrics = score(variables, x, outputs, batch.get("mask"))
-        total, weight = metrics["loss"]
-        updates = {**updates, "targets": variables["targets"]}
-        return total / jnp.maximum(weight, 1e-8), Aux(metrics, updates)
-
-    def evaluate(variables, batch):
-        x = prepare(batch[inputs])
-        return score(variables, x, run(variables, x), batch.get("mask"))
+        losses = _losses(features, outputs, features(x), variables["targets"], *weights)
+        return losses, {**updates, "targets": variables["targets"]}
 
     def predict(variables, x):
         """Pictures in the style, ``[batch, height, width, channels]`` in 0..1."""
         return run(variables, prepare(x))
 
-    return Task(init, loss, evaluate, predict, lambda batch: batch[inputs])
+    return Task(init, apply, _score, predict, lambda batch: batch[inputs])

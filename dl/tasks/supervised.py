@@ -10,7 +10,7 @@ import numpy as np
 
 from dl.core.metrics import Metrics
 from dl.core.random import purpose_key
-from dl.core.task import Aux, Batch, Task, in_precision_of
+from dl.core.task import Batch, Task, Variables, in_precision_of
 
 
 def supervised(
@@ -21,6 +21,8 @@ def supervised(
     arguments: Callable[[Any], tuple] = lambda x: (x,),
     finish: Callable[[Any, Any], Any] = lambda outputs, x: outputs,
     check: Callable[[Any, Batch, dict[str, np.ndarray]], None] | None = None,
+    average: Callable[[Any], Any] | None = None,
+    corrupt: Callable[[jax.Array, Batch], Batch] | None = None,
 ) -> Task:
     """A task from a model and what its outputs are worth.
 
@@ -34,33 +36,29 @@ def supervised(
       finish: ``(outputs, x) ->`` what ``predict`` returns.
       check: ``(outputs, row, columns)``: raises UserError where the data's values are none that ``score``
         can judge (see :class:`dl.core.task.Task`); the first two are shapes, of a batch of one row.
+      average: what the outputs of an ensemble's members say together (see :class:`dl.core.task.Task`).
+      corrupt: ``(key, batch) -> batch`` that the model sees in training; ``score`` sees the true one.
     """
 
     def select(batch):
         return batch[inputs] if isinstance(inputs, str) else {name: batch[name] for name in inputs}
 
-    def apply(variables, x, **options):
+    def run(variables, x, **options):
         return model.apply(variables, *in_precision_of(variables, arguments(x)), **options)
 
     def init(key, batch):
         return dict(model.init(key, *arguments(select(batch)), train=False))
 
-    def loss(variables, batch, key):
-        rngs = {"dropout": purpose_key(key, "dropout")}
-        mutable = [name for name in variables if name != "params"]
-        outputs, updates = apply(variables, select(batch), train=True, rngs=rngs, mutable=mutable)
-        metrics = score(outputs, batch, True)
-        total, weight = metrics["loss"]
-        return total / jnp.maximum(weight, 1e-8), Aux(metrics, dict(updates))
-
-    def outputs_of(variables, x):
-        return apply(variables, x, train=False)
-
-    def evaluate(variables, batch):
-        return score(outputs_of(variables, select(batch)), batch, False)
+    def apply(variables, batch, key):
+        if key is None:
+            return run(variables, select(batch), train=False), {}
+        if corrupt is not None:
+            batch = corrupt(purpose_key(key, "corrupt"), batch)
+        outputs, updates = run(variables, select(batch), train=True, **training(variables, key))
+        return outputs, dict(updates)
 
     def predict(variables, x):
-        return finish(outputs_of(variables, x), x)
+        return finish(run(variables, x, train=False), x)
 
     def check_columns(variables, batch, columns):
         if check is not None:
@@ -68,18 +66,19 @@ def supervised(
             row: Any = {
                 k: jax.ShapeDtypeStruct((1, *v.shape[1:]), v.dtype) for k, v in batch.items()
             }
-            check(jax.eval_shape(outputs_of, variables, select(row)), row, columns)
+            outputs, _ = jax.eval_shape(lambda v, row: apply(v, row, None), variables, row)
+            check(outputs, row, columns)
 
-    return Task(
-        init,
-        loss,
-        evaluate,
-        predict,
-        select,
-        check_columns,
-        outputs=lambda variables, batch: outputs_of(variables, select(batch)),
-        score=lambda outputs, batch: score(outputs, batch, False),
-    )
+    return Task(init, apply, score, predict, select, check_columns, average)
+
+
+def training(variables: Variables, key: jax.Array) -> dict[str, Any]:
+    """What ``model.apply`` is given in training: a key for dropout, and leave to change every collection
+    besides the parameters."""
+    return {
+        "rngs": {"dropout": purpose_key(key, "dropout")},
+        "mutable": [name for name in variables if name != "params"],
+    }
 
 
 def squared(prediction: jax.Array, target: jax.Array) -> jax.Array:

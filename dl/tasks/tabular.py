@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 
 from dl.core.metrics import mean
-from dl.core.task import Task
+from dl.core.task import Task, mean_of_probabilities
 from dl.tasks.regression import regression
 from dl.tasks.supervised import supervised
 from dl.tasks.values import within
@@ -62,7 +62,9 @@ def tabular_classification(
     def check(logits, batch, columns):
         within("label", columns["label"], logits.shape[-1])
 
-    return supervised(model, COLUMNS, score, arguments=_arguments, check=check)
+    return supervised(
+        model, COLUMNS, score, arguments=_arguments, check=check, average=mean_of_probabilities
+    )
 
 
 class _OneColumn(nn.Module):

@@ -1,5 +1,6 @@
 """Begin from parameters learned elsewhere."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -28,7 +29,7 @@ def transferred(task: Task, **modules: Variables) -> Task:
             params[name] = _at_run_time(given)
         return {**variables, "params": params}
 
-    return task._replace(init=init)
+    return dataclasses.replace(task, init=init)
 
 
 def started(task: Task, variables: Variables) -> Task:
@@ -45,7 +46,7 @@ def started(task: Task, variables: Variables) -> Task:
             _check_within(name, fresh, given)
         return _over(fresh, _at_run_time(variables))
 
-    return task._replace(init=init)
+    return dataclasses.replace(task, init=init)
 
 
 def _at_run_time(given):

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from dl.core.metrics import mean
 from dl.core.random import content_keys, example_keys, purpose_key
-from dl.core.task import Aux, Task
+from dl.core.task import Task, in_precision_of
 from dl.models.vae import VAE
 from dl.tasks.autoencoding import unit_interval
+from dl.tasks.supervised import training
 
 Likelihood = Callable[[jax.Array, jax.Array], jax.Array]  # (parameters, x) -> [batch] nats
 
@@ -46,15 +47,15 @@ def importance_nll(model: VAE, likelihood: Likelihood, variables, x, keys, sampl
 
     The weights are summed as they come, in one pass, so memory does not grow with ``samples``.
     """
-    posterior: Any = model.apply(variables, x, method="encode")
-    mu, log_sd = posterior
+    posterior: Any = model.apply(variables, in_precision_of(variables, x), method="encode")
+    mu, log_sd = (part.astype(jnp.float32) for part in posterior)
 
     def body(index, carry):
         top, total = carry
         each = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
         noise = jax.vmap(lambda key: jax.random.normal(key, mu.shape[1:]))(each)
         code = mu + jnp.exp(log_sd) * noise
-        outputs: Any = model.apply(variables, code, method="decode")
+        outputs: Any = model.apply(variables, in_precision_of(variables, code), method="decode")
         weight = likelihood(outputs, x)
         weight = weight + _normal(code, 0.0, jnp.zeros(())) - _normal(code, mu, log_sd)
         new = jnp.maximum(top, weight)
@@ -92,30 +93,28 @@ def variational(
     all in nats an example; ``nll`` where ``importance`` says so.
     """
 
-    def apply(method, variables, x, options) -> tuple[Any, dict]:
+    def run(method, variables, x, options) -> tuple[Any, dict]:
         """Outputs, and the variables with what training changed in them."""
+        x = in_precision_of(variables, x)
         if not options:
             return model.apply(variables, x, method=method), variables
         outputs, updates = model.apply(variables, x, train=True, method=method, **options)
         return outputs, {**variables, **updates}
 
-    def score(variables, x, keys, mask, weight, count=1, **options):
-        (mu, log_sd), variables = apply("encode", variables, x, options)
+    def bounds(variables, x, keys, weight, count=1, **options):
+        """What each example is worth, by name ``[batch]``, and the variables with what training changed."""
+        (mu, log_sd), variables = run("encode", variables, x, options)
+        mu, log_sd = mu.astype(jnp.float32), log_sd.astype(jnp.float32)
         noise = jax.vmap(lambda key: jax.random.normal(key, (count, mu.shape[1])))(keys)
         code = mu[:, None] + jnp.exp(log_sd)[:, None] * noise
-        outputs, variables = apply("decode", variables, code.reshape(-1, mu.shape[1]), options)
+        outputs, variables = run("decode", variables, code.reshape(-1, mu.shape[1]), options)
         nats = likelihood(outputs, jnp.repeat(x, count, axis=0)).reshape(len(x), count)
         kl = 0.5 * jnp.sum(jnp.exp(2.0 * log_sd) + jnp.square(mu) - 1.0 - 2.0 * log_sd, axis=-1)
         bound = weight * kl - nats[:, 0]
         if count > 1:
             ratio = _normal(code, 0.0, jnp.zeros(())) - _normal(code, mu[:, None], log_sd[:, None])
             bound = jnp.log(count) - jax.nn.logsumexp(nats + weight * ratio, axis=1)
-        metrics = {
-            "loss": mean(bound, mask),
-            "reconstruction": mean(-nats.mean(axis=1), mask),
-            "kl": mean(kl, mask),
-        }
-        return metrics, {name: value for name, value in variables.items() if name != "params"}
+        return {"loss": bound, "reconstruction": -nats.mean(axis=1), "kl": kl}, variables
 
     def drawn(keys, x):
         if not binarize:
@@ -126,37 +125,28 @@ def variational(
     def init(key, batch):
         return dict(model.init(key, prepare(batch[inputs])))
 
-    def loss(variables, batch, key):
-        x = prepare(batch[inputs])
+    def apply(variables, batch, key):
+        raw, x = batch[inputs], prepare(batch[inputs])
+        if key is None:
+            code, binary, many = (
+                content_keys(purpose_key(jax.random.key(0), purpose), raw)
+                for purpose in ("code", "binarize", "importance")
+            )
+            x = drawn(binary, x)
+            found, _ = bounds(variables, x, code, 1.0)
+            if importance:
+                found["nll"] = importance_nll(model, likelihood, variables, x, many, importance)
+            return found, {}
         x = drawn(example_keys(purpose_key(key, "binarize"), len(x)), x)
-        metrics, updates = score(
-            variables,
-            x,
-            example_keys(purpose_key(key, "code"), len(x)),
-            batch.get("mask"),
-            beta,
-            particles,
-            rngs={"dropout": purpose_key(key, "dropout")},
-            mutable=[name for name in variables if name != "params"],
-        )
-        total, weight = metrics["loss"]
-        return total / jnp.maximum(weight, 1e-8), Aux(metrics, updates)
+        codes = example_keys(purpose_key(key, "code"), len(x))
+        found, after = bounds(variables, x, codes, beta, particles, **training(variables, key))
+        return found, {name: value for name, value in after.items() if name != "params"}
 
-    def evaluate(variables, batch):
-        raw, mask = batch[inputs], batch.get("mask")
-        code, binary, many = (
-            content_keys(purpose_key(jax.random.key(0), purpose), raw)
-            for purpose in ("code", "binarize", "importance")
-        )
-        x = drawn(binary, prepare(raw))
-        metrics, _ = score(variables, x, code, mask, 1.0)
-        if importance:
-            nll = importance_nll(model, likelihood, variables, x, many, importance)
-            metrics["nll"] = mean(nll, mask)
-        return metrics
+    def score(outputs, batch, train):
+        return {name: mean(nats, batch.get("mask")) for name, nats in outputs.items()}
 
     def predict(variables, x):
         """The decoder's output for the mean code of each of ``x``: ``[batch, *shape]``."""
-        return model.apply(variables, prepare(x))
+        return model.apply(variables, in_precision_of(variables, prepare(x)))
 
-    return Task(init, loss, evaluate, predict, lambda batch: batch[inputs])
+    return Task(init, apply, score, predict, lambda batch: batch[inputs])

@@ -21,7 +21,7 @@ from dl.core.experiment import Batches, Experiment
 from dl.core.metrics import Mean
 from dl.core.population import step_of
 from dl.core.state import init_state, path_name
-from dl.core.task import Aux, Task
+from dl.core.task import Task
 from dl.platform import host_memory
 
 OWN = str(Path(__file__).parents[1])
@@ -44,7 +44,7 @@ def check(experiment: Experiment) -> None:
     found: set[str] = set()
     seen: dict[str, list[str]] = {}
     for name, batches in {**experiment.evals, **experiment.tests}.items():
-        metrics = _evaluation(experiment.task, state.eval_variables, name, batches, batch, seen)
+        metrics = _evaluation(experiment, state.eval_variables, name, batches, batch, seen)
         _values(experiment.task, state.variables, name, batches)
         found |= {f"{name}/{metric}" for metric in metrics if name in experiment.evals}
     rule = experiment.select and experiment.select.removeprefix("-")
@@ -136,7 +136,7 @@ def _step(experiment: Experiment, batch: dict) -> Any:
             )
         return variables
 
-    task = e.task._replace(init=init, loss=_sound(e.task.loss))
+    task = _sound(dataclasses.replace(e.task, init=init))
     with _explained("initialising the model", batch):
         state = jax.eval_shape(
             lambda batch: init_state(task, e.optimizer, batch, 0, e.ema is not None), batch
@@ -150,41 +150,58 @@ def _step(experiment: Experiment, batch: dict) -> Any:
     return state
 
 
-def _sound(loss):
-    """``loss``, raising where what it returns is not ``(scalar, Aux)``."""
+def _sound(task: Task) -> Task:
+    """``task``, and every member of an ensemble, raising in training where ``apply`` or ``score`` does not
+    return what it must."""
 
-    def checked(variables, batch, key):
-        out = loss(variables, batch, key)
-        if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], Aux)):
+    def apply(variables, batch, key):
+        out = task.apply(variables, batch, key)
+        if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], Mapping)):
             raise UserError(
-                f"the task's loss must return (scalar, dl.Aux(metrics, updates)), not {_kind(out)}"
+                f"the task's apply must return (outputs, updates), updates a dict, not {_kind(out)}"
             )
-        scalar, (metrics, updates) = out
-        if jnp.shape(scalar) != () or not jnp.issubdtype(jnp.result_type(scalar), jnp.floating):
-            raise UserError(
-                f"the task's loss must be one float, not {_shape(scalar)}: take the mean over the batch"
-            )
-        if not isinstance(metrics, dict) or not isinstance(metrics.get("loss"), Mean):
-            raise UserError(
-                "the metrics of the task's loss must hold 'loss' as dl.core.metrics.mean(losses), which "
-                f"knows how many examples it counts; there are {_names(metrics)}"
-            )
-        _means(metrics, "the task's loss")
+        if key is None:
+            return out
+        updates = dict(out[1])
         rest = {name: value for name, value in variables.items() if name != "params"}
         for name in sorted(rest.keys() - updates.keys()):
             raise UserError(
-                f"the task's loss returns no update of the collection {name!r}: put its new value into "
-                f"Aux's updates (model.apply(..., mutable=[{name!r}]) gives it), or the old one"
+                f"the task's apply returns no update of the collection {name!r} in training: put its "
+                f"new value into the updates (model.apply(..., mutable=[{name!r}]) gives it), or the old one"
             )
-        changed = _changes(rest, dict(updates))
+        changed = _changes(rest, updates)
         if changed:
-            raise UserError(f"the updates of the task's loss must be shaped as before; {changed}")
+            raise UserError(f"the updates of the task's apply must be shaped as before; {changed}")
         return out
 
-    return checked
+    def score(outputs, batch, train):
+        metrics = task.score(outputs, batch, train)
+        if not isinstance(metrics, dict):
+            raise UserError(f"the task's score must return a dict of means, not {_kind(metrics)}")
+        if not isinstance(metrics.get("loss"), Mean):
+            raise UserError(
+                "the metrics of the task's score must hold 'loss' as dl.core.metrics.mean(losses), which "
+                f"knows how many examples it counts; there are {_names(metrics)}"
+            )
+        _means(metrics)
+        total = metrics["loss"].total
+        if jnp.shape(total) != () or not jnp.issubdtype(jnp.result_type(total), jnp.floating):
+            raise UserError(
+                f"the 'loss' of the task's score must be one float, not {_shape(total)}: make it by "
+                "dl.core.metrics.mean(losses)"
+            )
+        return metrics
+
+    members = task.members
+    return dataclasses.replace(
+        task,
+        apply=apply,
+        score=score,
+        members=members and members._replace(task=_sound(members.task)),
+    )
 
 
-def _evaluation(task, variables, name, batches, train, seen) -> list[str]:
+def _evaluation(experiment, variables, name, batches, train, seen) -> list[str]:
     """The names of a set's metrics, having traced its evaluation."""
     batch = _first(batches)
     pad = batches.size % batches.batch_size != 0
@@ -194,10 +211,8 @@ def _evaluation(task, variables, name, batches, train, seen) -> list[str]:
     differ = {k: v for k, v in train.items() if k in batch and v.shape[1:] != batch[k].shape[1:]}
     than = f" (training batches have {_shapes(differ)})" if differ else ""
     with _explained(f"evaluating {name!r}", batch, than):
-        program, metrics = jax.make_jaxpr(task.evaluate, return_shape=True)(variables, batch)
-    if not isinstance(metrics, dict):
-        raise UserError(f"the task's evaluate must return a dict of means, not {_kind(metrics)}")
-    _means(metrics, "the task's evaluate")
+        evaluate = _sound(experiment.task).evaluate
+        program, metrics = jax.make_jaxpr(evaluate, return_shape=True)(variables, batch)
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path((variables, batch))]
     place = [n for n, path in enumerate(paths) if path_name(path) == "1/mask"]
     if place and pad:
@@ -205,18 +220,18 @@ def _evaluation(task, variables, name, batches, train, seen) -> list[str]:
         read = [v for equation in program.jaxpr.eqns for v in equation.invars]
         if not any(v is mask for v in [*read, *program.jaxpr.outvars]):
             raise UserError(
-                f"the task's evaluate does not look at batch['mask'], but the last batch of {name!r} is "
+                f"the task's score does not look at batch['mask'], but the last batch of {name!r} is "
                 "padded, and would count twice: use dl.core.metrics.mean(values, batch['mask'])"
             )
     seen[known] = list(metrics)
     return seen[known]
 
 
-def _means(metrics: dict, what: str) -> None:
+def _means(metrics: dict) -> None:
     for name, value in metrics.items():
         if not isinstance(value, Mean):
             raise UserError(
-                f"the metric {name!r} of {what} must be made by dl.core.metrics.mean, not be "
+                f"the metric {name!r} of the task's score must be made by dl.core.metrics.mean, not be "
                 f"{_kind(value)}"
             )
 

@@ -8,8 +8,9 @@ from flax import serialization
 
 from dl.core.errors import NonFiniteError
 from dl.core.experiment import Experiment
+from dl.core.population import step_of
 from dl.core.state import init_state
-from dl.core.step import scan_steps, train_step, zero_metrics
+from dl.core.step import scan_steps, zero_metrics
 from dl.core.task import Variables
 from dl.data.sources import write_whole
 from dl.platform import cache_folder
@@ -25,16 +26,15 @@ def fitted(experiment: Experiment) -> Variables:
     Raises:
       NonFiniteError: the loss was not finite.
     """
-    step = train_step(
-        experiment.task,
-        experiment.optimizer,
-        ema=experiment.ema,
-        micro_batches=experiment.micro_batches,
-    )
+    step = step_of(experiment)
 
     def fit(data):
         state = init_state(
-            experiment.task, experiment.optimizer, data[0], experiment.seed, bool(experiment.ema)
+            experiment.task,
+            experiment.optimizer,
+            data[0],
+            experiment.seed,
+            experiment.ema is not None,
         )
         totals = zero_metrics(lambda *args: step(*args)[1], state, data[0])
         state, _, finite = scan_steps(step)(state, totals, data, experiment.steps)

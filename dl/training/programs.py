@@ -100,8 +100,10 @@ def layout_of(mesh: str | None, experiment: Experiment, same_bits: bool = False)
     return layout
 
 
-def _placed(step: Step, layout: Layout) -> Step:
-    return deterministic(step, layout) if layout.shards else sharded(step, layout)
+def _placed(experiment: Experiment, layout: Layout) -> Step:
+    if layout.shards:  # of each member of an ensemble by itself, whose losses may weigh differently
+        return step_of(experiment, lambda step: deterministic(step, layout))
+    return sharded(step_of(experiment), layout)
 
 
 def _compiling(lowered: Any, options: dict[str, Any] | None = None) -> Callable[[], Any]:
@@ -219,10 +221,10 @@ class TrainProgram:
 
         def bound(values, batches):
             lane = rebuild(experiment, values)
-            step, own = step_of(lane), graft(lane.data, batches)
-            return (
-                (step, own) if layout is None else (_placed(step, layout), CutBatches(own, layout))
-            )
+            own = graft(lane.data, batches)
+            if layout is None:
+                return step_of(lane), own
+            return _placed(lane, layout), CutBatches(own, layout)
 
         def steps(state, totals, count, values, batches):
             step, own = bound(values, batches)

@@ -9,7 +9,14 @@ import optax
 import pytest
 
 import dl
-from dl.core.optim import OptimizerName, ScheduleName, decay_matrices
+from dl.core.optim import (
+    OptimizerName,
+    ScheduleName,
+    decay_matrices,
+    max_norm,
+    stacked_axes,
+)
+from dl.models.transformer import Transformer
 
 
 @pytest.mark.parametrize("name", get_args(ScheduleName))
@@ -68,3 +75,115 @@ def test_unknown_names_suggest_the_right_one():
         dl.optimizer("adammw", 1e-3)
     with pytest.raises(dl.UserError, match="did you mean 'cosine'"):
         dl.schedule("cosin", 1e-3, 10)
+
+
+# -- layers and models stacked on one another ----------------------------------------------------------
+
+BODIES = {scan: Transformer(8, 3, 2, scan=scan) for scan in (False, True)}
+X = jax.random.normal(jax.random.key(1), (2, 4, 8))
+PLAIN = jax.jit(BODIES[False].init)(jax.random.key(0), X)["params"]
+
+
+def stacked(plain):
+    layers = [plain[f"layer_{i}"] for i in range(3)]
+    return {"layers": jax.tree.map(lambda *a: jnp.stack(a), *layers), "norm": plain["norm"]}
+
+
+def test_stacked_axes_are_told_by_biases_and_scales():
+    assert set(jax.tree.leaves(stacked_axes(PLAIN))) == {0}
+    found = stacked_axes(stacked(PLAIN))
+    assert set(jax.tree.leaves(found["layers"])) == {1}
+    assert set(jax.tree.leaves(found["norm"])) == {0}
+    members = jax.tree.map(lambda x: jnp.stack([x, x]), stacked(PLAIN))
+    found = stacked_axes(members)
+    assert set(jax.tree.leaves(found["layers"])) == {2}
+    assert set(jax.tree.leaves(found["norm"])) == {1}
+    # Alike in all lengths, and yet no stack.
+    square = {"a": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}, "b": {"scale": jnp.ones(4)}}
+    assert set(jax.tree.leaves(stacked_axes(square))) == {0}
+    convolution = {"kernel": jnp.ones((3, 3, 4, 8)), "bias": jnp.ones(8)}
+    assert stacked_axes(convolution) == {"kernel": 0, "bias": 0}
+    # Attention's bias has two axes of its own: [heads, size].
+    heads = {"kernel": jnp.ones((16, 2, 8)), "bias": jnp.ones((2, 8))}
+    assert stacked_axes(heads) == {"kernel": 0, "bias": 0}
+
+
+SETTINGS = {
+    "plain": {},
+    "decay": {"weight_decay": 0.3},
+    "clip": {"clip": 0.1},
+    "decay and clip": {"weight_decay": 0.3, "clip": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_scanned_model_moves_as_the_unscanned_one(name, setting):
+    made = dl.optimizer(name, 0.01, **SETTINGS[setting])
+    made = optax.chain(made, max_norm(0.9)) if setting == "decay and clip" else made
+
+    ends = []
+    for params in (PLAIN, stacked(PLAIN)):
+        # The gradients of both are the same numbers: a network's differ in their last bits, of which a
+        # sign or a division by their own size makes whole steps.
+        step = jax.jit(lambda p, s: made.update(jax.tree.map(lambda x: jnp.sin(99 * x), p), s, p))
+        state = made.init(params)
+        for _ in range(3):
+            updates, state = step(params, state)
+            params = optax.apply_updates(params, updates)
+        ends.append(params)
+    for a, b in zip(jax.tree.leaves(stacked(ends[0])), jax.tree.leaves(ends[1]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3 if name == "muon" else 1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion", "lamb", "muon", "sgd", "adam"])
+def test_decay_reaches_every_matrix_and_nothing_else(name):
+    """With no gradient a leaf shrinks by rate * decay, or stays."""
+    params = {
+        "dense": {"kernel": jnp.ones((8, 8)), "bias": jnp.ones(8)},
+        "conv": {"kernel": jnp.ones((3, 3, 4, 8)), "bias": jnp.ones(8)},
+        "layers": {"dense": {"kernel": jnp.ones((3, 8, 8)), "bias": jnp.ones((3, 8))}},
+        "norm": {"scale": jnp.ones(8)},
+    }
+    made = dl.optimizer(name, 0.1, weight_decay=0.1)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = jax.jit(made.update)(zeros, made.init(params), params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(updates):
+        if "kernel" not in str(path):
+            np.testing.assert_array_equal(leaf, 0.0)
+        elif name in ("adamw", "lion", "muon", "sgd"):
+            np.testing.assert_allclose(leaf, -0.01, rtol=1e-5)
+        else:
+            assert (leaf < 0).all()
+
+
+def test_lamb_and_muon_are_optaxs_own_where_nothing_is_stacked():
+    params = {"kernel": jax.random.normal(jax.random.key(0), (6, 4)), "bias": jnp.ones(4)}
+    grads = jax.tree.map(jnp.cos, params)
+    pairs = {
+        "lamb": optax.lamb(0.1, weight_decay=0.2, mask=decay_matrices),
+        "muon": optax.contrib.muon(0.1, weight_decay=0.2, weight_decay_mask=decay_matrices),
+    }
+    for name, theirs in pairs.items():
+        ours = dl.optimizer(name, 0.1, weight_decay=0.2)
+        for made in (a := [], b := []):
+            optimizer = ours if made is a else theirs
+            state, now = optimizer.init(params), params
+            for _ in range(3):
+                updates, state = optimizer.update(grads, state, now)
+                now = optax.apply_updates(now, updates)
+            made.extend(jax.tree.leaves(now))
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
+def test_wsd_falls_over_the_last_fifth_of_the_run_and_rsqrt_is_finite_at_once():
+    rate = jax.vmap(dl.schedule("wsd", 1.0, 100, warmup=20, end=0.1))(jnp.arange(101))
+    np.testing.assert_allclose(rate[20:81], 1.0)
+    np.testing.assert_allclose(rate[80:], np.linspace(1.0, 0.1, 21), rtol=1e-5)
+    for warmup in (0, 1, 30):
+        made = dl.schedule("rsqrt", 1.0, 100, warmup=warmup)
+        with jax.debug_nans(True), jax.debug_infs(True):
+            assert jax.jit(made)(0) == (0.0 if warmup else 1.0)
+        if warmup:
+            assert float(made(4 * warmup)) == pytest.approx(0.5)

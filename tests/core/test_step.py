@@ -10,7 +10,6 @@ import pytest
 import dl
 from dl.core.state import leaf_digests
 from dl.core.step import gradient, guarded, zero_metrics
-from dl.core.task import Aux
 from dl.data.batches import train_batches
 from dl.tasks.classification import classification
 
@@ -101,17 +100,36 @@ def test_a_step_with_a_non_finite_loss_is_undone():
     assert int(again.step) == first
 
 
-def test_ema_averages_the_parameters():
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.999])
+def test_the_moving_average_is_a_weighted_mean_of_what_was_and_never_of_the_start(decay):
+    """By hand, in float64: the weights of all steps so far, statistics averaged with parameters."""
+    task, batches = experiment(norm=True)
+    optimizer, state = start(task, batches, ema=True)
+    step = jax.jit(dl.train_step(task, optimizer, ema=decay))
+    seen, weights = [], np.zeros(0)
+    for index in range(40):
+        state, _ = step(state, batches[index])
+        seen.append(state.variables)
+        share = max(1 - decay, 9 / (index + 9))
+        weights = np.append(weights * (1 - share), share)
+        assert weights.sum() == pytest.approx(1.0)
+    assert weights[-1] == max(1 - decay, 9 / 48)
+    assert set(state.ema) == {"params", "batch_stats"}
+    for leaf, *values in zip(
+        jax.tree.leaves(state.ema), *(jax.tree.leaves(s) for s in seen), strict=True
+    ):
+        expected = np.tensordot(weights, np.array(values, np.float64), 1)
+        np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-6)
+    assert state.eval_variables is state.ema
+
+
+def test_the_first_average_is_the_first_step():
     task, batches = experiment()
     optimizer, state = start(task, batches, ema=True)
-    new, _ = dl.train_step(task, optimizer, ema=0.75)(state, batches[0])
-    expected = jax.tree.map(
-        lambda old, p: 0.75 * old + 0.25 * p, state.ema, new.variables["params"]
-    )
+    new, _ = dl.train_step(task, optimizer, ema=0.999)(state, batches[0])
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), new.ema, expected
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), new.ema, new.variables
     )
-    assert new.eval_variables["params"] is new.ema
 
 
 def test_statistics_are_updated_by_training_alone():
@@ -151,26 +169,20 @@ def test_augmentation_sees_training_batches_alone():
     def shout(key, batch):
         return {**batch, "image": batch["image"] + 1000 * jax.random.uniform(key)}
 
-    loud = dl.augmented(task, shout)
-    _, state = start(task, batches)
-    plain_loss = task.loss(state.variables, batches[0], jax.random.key(0))[0]
-    assert loud.loss(state.variables, batches[0], jax.random.key(0))[0] != plain_loss
-    evaluated = loud.evaluate(state.variables, batches[0])["loss"].total
-    np.testing.assert_allclose(evaluated, task.evaluate(state.variables, batches[0])["loss"].total)
+    optimizer, state = start(task, batches)
+    _, plain = dl.train_step(task, optimizer)(state, batches[0])
+    _, loud = dl.train_step(task, optimizer, augment=(shout,))(state, batches[0])
+    assert loud["loss"].total != plain["loss"].total
+    evaluated = dl.eval_step(task)(state, batches[0])["loss"].total
+    np.testing.assert_allclose(evaluated, plain["loss"].total, rtol=1e-6)
 
 
 def test_any_task_that_keeps_the_contract_trains():
     """A task is four functions: here the mean of the data, without a Flax model."""
-
-    def loss(variables, batch, key):
-        errors = (variables["params"]["mean"] - batch["x"]) ** 2
-        metrics = {"loss": dl.core.metrics.mean(errors)}
-        return errors.mean(), Aux(metrics, {})
-
     task = dl.Task(
         init=lambda key, batch: {"params": {"mean": jnp.zeros(())}},
-        loss=loss,
-        evaluate=lambda v, b: loss(v, b, None)[1].metrics,
+        apply=lambda v, batch, key: ((v["params"]["mean"] - batch["x"]) ** 2, {}),
+        score=lambda errors, batch, train: {"loss": dl.core.metrics.mean(errors)},
         predict=lambda v, x: v["params"]["mean"],
     )
     data = train_batches({"x": np.full((8, 1), 3.0, np.float32)}, 4, 0)

@@ -1,58 +1,263 @@
-"""Transformations of tasks."""
+"""Transformations of tasks: each keeps what the task is, alone and composed with every other."""
 
+import dataclasses
+import itertools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from jax.scipy.special import logsumexp
 
+import dl
 from dl.core.errors import UserError
 from dl.core.metrics import compute
-from dl.core.random import purpose_key
-from dl.core.task import ensemble
+from dl.core.optim import OptimizerName
+from dl.core.state import TrainState
+from dl.core.task import ensemble, mean_of_values, member_key, mixed_precision
+from dl.models.gan import GAN
+from dl.models.language import EncoderDecoder
 from dl.models.mlp import MLP
+from dl.models.transformer import Transformer
+from dl.models.vae import VAE
+from dl.tasks.adversarial import adversarial
 from dl.tasks.classification import classification
+from dl.tasks.regression import regression
+from dl.tasks.sequence_to_sequence import sequence_to_sequence
+from dl.tasks.variational import variational
 
 KEY = jax.random.key(0)
+DRAW = np.random.default_rng(0)
 BATCH = {
-    "image": jax.random.randint(KEY, (6, 4, 4, 1), 0, 256).astype(jnp.uint8),
-    "label": jnp.arange(6) % 3,
+    "image": jnp.asarray(DRAW.integers(0, 256, (12, 4, 4, 1)), jnp.uint8),
+    "label": jnp.arange(12) % 3,
 }
 
 
-@pytest.mark.parametrize("one_by_one", [False, True])
-def test_members_of_an_ensemble_are_solo_tasks_and_its_prediction_their_mean(one_by_one):
-    task = classification(MLP((5, 3), dropout=0.5))
-    many = ensemble(task, 3, one_by_one=one_by_one)
+class Net(nn.Module):
+    """All that a member may carry: dropout, statistics, and parameters of one and two axes."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x = nn.Dense(6)(x.reshape(len(x), -1))
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+        return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(nn.relu(x)))
+
+
+def member(state: TrainState, number: int) -> TrainState:
+    """The run of one member alone, from an ensemble's state."""
+    own = jax.tree.map(
+        lambda x: x[number],
+        dataclasses.replace(state, step=jnp.zeros(8), key=jax.random.split(KEY, 8)),
+    )
+    return dataclasses.replace(own, step=state.step, key=member_key(state.key, number))
+
+
+def shifted(key, batch):
+    noise = jax.random.randint(key, batch["image"].shape, 0, 9).astype(jnp.uint8)
+    return {**batch, "image": batch["image"] // 2 + noise}
+
+
+def steps(task, state, optimizer, count=3, **options):
+    step = jax.jit(dl.train_step(task, optimizer, **options))
+    for _ in range(count):
+        state, metrics = step(state, BATCH)
+    return state, metrics
+
+
+def close(a, b, tolerance=1e-5):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+OPTIMIZERS = {
+    **{name: {} for name in OptimizerName.__args__},
+    "adamw, decay and clip": {"weight_decay": 0.1, "clip": 0.05},
+    "muon, decay": {"weight_decay": 0.1},
+    "sgd, clip": {"clip": 0.05},
+    "lamb, decay": {"weight_decay": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_member_of_an_ensemble_moves_as_it_does_alone(name):
+    """Under every optimiser, with dropout, augmentation, batch norm and a moving average of its own."""
+    task, options = classification(Net()), {"augment": (shifted,), "ema": 0.9}
+    optimizer = dl.optimizer(name.split(",")[0], 1e-2, **OPTIMIZERS[name])
+    many = ensemble(task, 3, one_by_one=name == "adam")
+    state = dl.init_state(many, optimizer, BATCH, ema=True)
+    together, metrics = steps(many, state, optimizer, **options)
+    losses = []
+    for number in range(3):
+        alone, own = steps(task, member(state, number), optimizer, **options)
+        found = member(together, number)
+        # Muon's iteration of five steps makes of 1e-7 about 1e-4.
+        close(found.variables, alone.variables, 1e-3 if "muon" in name else 2e-5)
+        close(found.ema, alone.ema, 1e-3 if "muon" in name else 2e-5)
+        losses.append(compute(own)["loss"])
+    assert compute(metrics)["loss"] == pytest.approx(np.mean(losses), rel=1e-3)
+    assert len({round(loss, 4) for loss in losses}) == 3
+
+
+def test_a_member_moves_alone_in_micro_batches_too():
+    task, optimizer = classification(Net()), dl.optimizer("adam", 1e-2)
+    many = ensemble(task, 2)
+    state = dl.init_state(many, optimizer, BATCH)
+    together, _ = steps(many, state, optimizer, micro_batches=3)
+    alone, _ = steps(task, member(state, 1), optimizer, micro_batches=3)
+    close(member(together, 1).variables, alone.variables)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "muon"])
+def test_no_member_notices_another(name):
+    task = classification(MLP((6, 3)))
+    many, optimizer = ensemble(task, 2), dl.optimizer(name, 1e-2, clip=0.1, weight_decay=0.1)
+    state = dl.init_state(many, optimizer, BATCH)
+    odd = jax.tree.map(lambda x: x.at[0].multiply(30.0), state.variables)
+    (a, _), (b, _) = (
+        steps(many, dataclasses.replace(state, variables=v), optimizer)
+        for v in (state.variables, odd)
+    )
+    close(*(jax.tree.map(lambda x: x[1], s.variables) for s in (a, b)), 0)
+
+
+def test_an_optimizer_begun_on_the_stacked_parameters_serves_too():
+    task = classification(MLP((6, 3)))
+    for name in ("adam", "muon"):
+        many, optimizer = ensemble(task, 2), dl.optimizer(name, 1e-2, weight_decay=0.1)
+        state = dl.init_state(many, optimizer, BATCH)
+        raw = dataclasses.replace(state, opt_state=optimizer.init(state.variables["params"]))
+        close(*(steps(many, s, optimizer)[0].variables for s in (state, raw)))
+
+
+def test_an_ensemble_scores_and_predicts_the_mean_probability():
+    task = classification(Net())
+    many = ensemble(task, 3)
+    state = dl.init_state(many, dl.optimizer("sgd", 0.1), BATCH)
+    logits = np.array(
+        [task.predict(member(state, i).variables, BATCH["image"]) for i in range(3)], np.float64
+    )
+    share = np.exp(logits - logsumexp(logits, -1, keepdims=True)).mean(0)
+    found = many.predict(state.variables, BATCH["image"])
+    np.testing.assert_allclose(jax.nn.softmax(found), share, rtol=1e-4)
+    nats = -np.log(share[np.arange(12), np.asarray(BATCH["label"])])
+    assert compute(many.evaluate(state.variables, BATCH))["loss"] == pytest.approx(
+        nats.mean(), rel=1e-4
+    )
+
+
+def test_an_ensemble_of_numbers_predicts_their_mean():
+    class Sum(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train=False):
+            return nn.Dense(1)(x.reshape(len(x), -1))[:, 0]
+
+    task = regression(
+        Sum(), inputs="image", arguments=lambda x: (x.astype(jnp.float32),), centre=5.0, spread=2.0
+    )
+    many = ensemble(task, 3)
+    state = dl.init_state(many, dl.optimizer("sgd", 0.1), BATCH)
+    said = [task.predict(member(state, i).variables, BATCH["image"]) for i in range(3)]
+    found = many.predict(state.variables, BATCH["image"])
+    np.testing.assert_allclose(found, np.mean(said, 0), rtol=1e-5)
+    assert compute(many.evaluate(state.variables, BATCH))["mse"] == pytest.approx(
+        np.mean((np.mean(said, 0) - np.asarray(BATCH["label"])) ** 2), rel=1e-4
+    )
+
+
+BODY = Transformer(16, 1, 2, rope=100.0, hidden=16)
+NO_MEAN = {
+    "tokens": lambda: sequence_to_sequence(
+        EncoderDecoder(20, BODY, BODY.clone(causal=True, cross=True)), 6
+    ),
+    "bounds": lambda: variational(VAE((4, 4, 1), 2)),
+    "players": lambda: adversarial(GAN((4, 4, 1), 2)),
+}
+
+
+@pytest.mark.parametrize("name", NO_MEAN)
+def test_what_has_no_mean_is_refused_in_one_line(name):
+    with pytest.raises(UserError, match=r"has no mean\. Train the members as runs") as told:
+        ensemble(NO_MEAN[name](), 3)
+    assert "\n" not in str(told.value)
+
+
+def test_class_numbers_are_never_averaged():
+    task = classification(MLP((3,)))
+    decided = dataclasses.replace(task, predict=lambda v, x: task.predict(v, x).argmax(-1))
+    many = ensemble(decided, 2)
     variables = many.init(KEY, BATCH)
-    alone = [task.init(purpose_key(KEY, "member", member), {**BATCH}) for member in range(3)]
-    for member, own in enumerate(alone):
-        for stacked, leaf in zip(jax.tree.leaves(variables), jax.tree.leaves(own), strict=True):
-            np.testing.assert_allclose(stacked[member], leaf, atol=1e-6)
+    with pytest.raises(UserError, match="cannot average int32"):
+        many.predict(variables, BATCH["image"])
 
-    gradients = jax.grad(lambda v: many.loss(v, BATCH, KEY)[0])(variables)
-    own = jax.grad(lambda v: task.loss(v, BATCH, purpose_key(KEY, "member", 1))[0])(alone[1])
-    for stacked, leaf in zip(jax.tree.leaves(gradients), jax.tree.leaves(own), strict=True):
-        np.testing.assert_allclose(3 * stacked[1], leaf, atol=1e-5)
 
-    said = [task.predict(own, BATCH["image"]) for own in alone]
-    np.testing.assert_allclose(many.predict(variables, BATCH["image"]), np.mean(said, 0), atol=1e-5)
-    mean = optax.softmax_cross_entropy_with_integer_labels(
-        jnp.mean(jnp.array(said), 0), BATCH["label"]
-    )
-    assert compute(many.evaluate(variables, BATCH))["loss"] == pytest.approx(
-        float(mean.mean()), rel=1e-5
-    )
-    each = [compute(task.evaluate(own, BATCH)) for own in alone]
-    apart = ensemble(task._replace(outputs=None, score=None), 3)
-    found = compute(apart.evaluate(variables, BATCH))
-    assert found["loss"] == pytest.approx(np.mean([one["loss"] for one in each]), rel=1e-5)
+def constant(*_):
+    return jnp.full(12, 7.0)
+
+
+REPLACED = {
+    "predict": (lambda v, x: constant(), lambda t, v: t.predict(v, BATCH["image"])[0]),
+    "score": (
+        lambda outputs, batch, train: {"loss": dl.core.metrics.mean(constant())},
+        lambda t, v: compute(t.evaluate(v, BATCH))["loss"],
+    ),
+    "apply": (
+        lambda v, batch, key: (jnp.tile(jnp.array([0.0, 0.0, 30.0]), (12, 1)), {}),
+        lambda t, v: 10.0 - 9.0 * compute(t.evaluate(v, BATCH))["accuracy"],
+    ),
+}
+TRANSFORMATIONS = {
+    "mixed_precision": mixed_precision,
+    "ensemble": lambda task: ensemble(task, 2),
+    "one by one": lambda task: ensemble(task, 2, one_by_one=True),
+}
+
+
+@pytest.mark.parametrize("field", REPLACED)
+@pytest.mark.parametrize("order", [*itertools.product(TRANSFORMATIONS, repeat=2), ("ensemble",)])
+def test_a_replaced_field_stays_through_every_composition(field, order):
+    value, look = REPLACED[field]
+    task = dataclasses.replace(classification(MLP((3,))), **{field: value})
+    if field == "predict":
+        task = dataclasses.replace(task, average=mean_of_values)
+    for name in order:
+        task = TRANSFORMATIONS[name](task)
+    variables = task.init(KEY, BATCH)
+    assert float(look(task, variables)) == pytest.approx(7.0, rel=1e-2)
+    if field == "score":
+        optimizer = dl.optimizer("sgd", 0.1)
+        _, metrics = steps(task, dl.init_state(task, optimizer, BATCH), optimizer, 1)
+        assert compute(metrics)["loss"] == 7.0
+
+
+def test_members_compute_in_the_precision_asked_for_whichever_comes_first():
+    seen = []
+
+    class Spy(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train=False):
+            hidden = nn.Dense(3)(x.reshape(len(x), -1))
+            seen.append(hidden.dtype)
+            return hidden
+
+    task, optimizer = classification(Spy()), dl.optimizer("adam", 1e-2)
+    for made in (ensemble(mixed_precision(task), 2), mixed_precision(ensemble(task, 2))):
+        state = dl.init_state(made, optimizer, BATCH)
+        seen.clear()
+        new, _ = steps(made, state, optimizer, 1)
+        assert set(seen) == {jnp.bfloat16}
+        assert {x.dtype for x in jax.tree.leaves(new.variables)} == {jnp.dtype("float32")}
 
 
 def test_an_ensemble_checks_its_data_as_one_member_would():
     many = ensemble(classification(MLP((5, 3))), 2)
     variables = jax.eval_shape(many.init, KEY, BATCH)
-    if many.check is not None:
-        columns = {"image": np.asarray(BATCH["image"]), "label": np.full(6, 7)}
-        with pytest.raises(UserError):
-            many.check(variables, BATCH, columns)
+    columns = {"image": np.asarray(BATCH["image"]), "label": np.full(12, 7)}
+    with pytest.raises(UserError, match="label"):
+        many.check(variables, BATCH, columns)
+
+
+def test_an_ensemble_of_nobody_is_refused():
+    with pytest.raises(UserError, match="1 member or more, not 0"):
+        ensemble(classification(MLP((3,))), 0)

@@ -3,11 +3,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dl.core.task import Task, augmented
+from dl.core.metrics import mean
+from dl.core.state import init_state
+from dl.core.step import eval_step, train_step
+from dl.core.task import Task
 from dl.data import augment
 
 KEY = jax.random.key(3)
@@ -139,17 +143,20 @@ def test_strengths_may_be_traced():
     np.testing.assert_array_equal(run(jnp.float32(0.0)), IMAGES)
 
 
-def test_an_augmented_task_trains_on_changed_and_evaluates_plain_pictures():
+def test_an_augmented_step_trains_on_changed_and_evaluates_plain_pictures():
     task = Task(
-        init=None,
-        loss=lambda variables, batch, key: (batch["image"].astype(jnp.float32).sum(), None),
-        evaluate=lambda variables, batch: batch["image"],
-        predict=None,
+        init=lambda key, batch: {"params": {"w": jnp.ones(())}},
+        apply=lambda variables, batch, key: (batch["image"].astype(jnp.float32), {}),
+        score=lambda outputs, batch, train: {"loss": mean(outputs)},
+        predict=lambda variables, image: image,
     )
-    noisy = augmented(task, augment.cutout(4), augment.random_flip())
+    transforms = augment.cutout(4), augment.random_flip()
+    optimizer = optax.sgd(0.1)
+    state = init_state(task, optimizer, BATCH)
+    _, metrics = train_step(task, optimizer, augment=transforms)(state, BATCH)
     plain = float(IMAGES.astype(np.float32).sum())
-    assert float(noisy.loss({}, BATCH, KEY)[0]) < plain
-    np.testing.assert_array_equal(noisy.evaluate({}, BATCH), IMAGES)
+    assert float(metrics["loss"].total) < plain
+    assert float(eval_step(task)(state, BATCH)["loss"].total) == pytest.approx(plain)
 
 
 def test_window_jitter_has_its_size_and_one_offset_a_variable():

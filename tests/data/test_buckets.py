@@ -1,14 +1,19 @@
-"""Bucketed batches are whole epochs of like lengths, and a trimmed task computes the same."""
+"""Bucketed batches are whole epochs of like lengths, and a trimmed step computes the same."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dl.core.errors import UserError
-from dl.core.metrics import mean
-from dl.core.task import Aux, Task
-from dl.data.buckets import bucket_batches, trimmed
+from dl.core.metrics import compute, mean
+from dl.core.state import init_state
+from dl.core.step import eval_step, train_step
+from dl.core.task import Task, ensemble, mean_of_values
+from dl.data.buckets import bucket_batches, trim
 
 
 @pytest.mark.parametrize(
@@ -56,38 +61,42 @@ def test_one_row_a_batch_is_refused():
 def _counting_task():
     """Adds up the tokens within each row's length; its metric tells the width it ran at."""
 
-    def loss(variables, batch, key):
+    def apply(variables, batch, key):
         tokens = batch["tokens"]
         real = jnp.arange(tokens.shape[1]) < batch["length"][:, None]
         total = jnp.sum(jnp.where(real, tokens, 0)) * variables["params"]["w"]
-        width = jnp.float32(tokens.shape[1])
-        return total, Aux({"loss": mean(total[None]), "width": mean(width[None])}, {})
+        return (total, jnp.float32(tokens.shape[1])), {}
 
     return Task(
         init=lambda key, batch: {"params": {"w": jnp.float32(1)}},
-        loss=loss,
-        evaluate=lambda variables, batch: loss(variables, batch, None)[1].metrics,
+        apply=apply,
+        score=lambda outputs, batch, train: {
+            "loss": mean(outputs[0][None]),
+            "width": mean(outputs[1][None]),
+        },
         predict=lambda variables, inputs: inputs,
     )
 
 
-def test_a_trimmed_task_is_the_same_task_on_fewer_columns():
-    task = _counting_task()
-    short = trimmed(task, ["tokens"], [4, 8], lambda batch: batch["length"].max())
-    variables = {"params": {"w": jnp.float32(2)}}
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_trimmed_step_is_the_same_step_on_fewer_columns(members):
+    task, optimizer = _counting_task(), optax.sgd(0.1)
+    if members > 1:
+        task = ensemble(dataclasses.replace(task, average=mean_of_values), members)
+    tokens = jnp.ones((2, 12))
+    state = init_state(task, optimizer, {"tokens": tokens, "length": jnp.array([1, 1])})
+    short = trim(["tokens"], [4, 8], lambda batch: batch["length"].max())
+    whole, cut = train_step(task, optimizer), train_step(task, optimizer, trim=short)
 
     @jax.jit
     def both(batch):
-        def run(t):
-            return jax.value_and_grad(lambda p: t.loss({"params": p}, batch, None), has_aux=True)(
-                variables["params"]
-            )
+        return whole(state, batch), cut(state, batch), eval_step(task, short)(state, batch)
 
-        return run(task), run(short), short.evaluate(variables, batch)
-
-    tokens = jnp.ones((2, 12))
     for length, width in ((3, 4), (4, 4), (5, 8), (9, 12), (12, 12)):
         batch = {"tokens": tokens, "length": jnp.array([1, length])}
-        ((total, _), grads), ((cut_total, aux), cut_grads), metrics = both(batch)
-        assert (total, grads["w"]) == (cut_total, cut_grads["w"])
-        assert aux.metrics["width"].total == metrics["width"].total == width
+        (new, metrics), (cut_new, cut_metrics), evaluated = both(batch)
+        np.testing.assert_array_equal(
+            new.variables["params"]["w"], cut_new.variables["params"]["w"]
+        )
+        assert metrics["loss"] == cut_metrics["loss"]
+        assert compute(cut_metrics)["width"] == compute(evaluated)["width"] == width

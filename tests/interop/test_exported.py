@@ -1,5 +1,6 @@
 """A run as one program, loaded where neither dl nor flax is."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -100,11 +101,14 @@ def _task(value):
     def init(key, batch):
         return {"params": {"w": jnp.ones(1)}}
 
-    return dl.Task(init, None, None, predict, lambda batch: batch["x"].astype(jnp.float32))
+    def unused(*_):
+        raise NotImplementedError
+
+    return dl.Task(init, unused, unused, predict, lambda batch: batch["x"].astype(jnp.float32))
 
 
 def test_what_cannot_be_exported_is_a_clear_error(tmp_path):
-    task = _task(lambda x: x)._replace(inputs=None)
+    task = dataclasses.replace(_task(lambda x: x), inputs=None)
     with pytest.raises(dl.UserError, match="inputs=an example"):
         export(Trained(task, {"x": np.ones((8, 3))}), tmp_path / "p")
     with pytest.raises(dl.UserError, match="unknown platform 'gpu'"):

@@ -7,8 +7,9 @@ import numpy as np
 import optax
 import pytest
 
+from dl.core.optim import max_norm
 from dl.models.layers import LayerNorm
-from dl.models.mlp import MLP, max_norm
+from dl.models.mlp import MLP
 
 
 @pytest.mark.parametrize(
