@@ -122,7 +122,7 @@ def train_step(
             micro_batches=micro_batches,
             place=place,
         )
-        return over_members(each, task.members)
+        return over_members(each, task.members, optimizer)
     one = gradient(task)
     if trim is not None:
         one = _trimmed(one, trim)
@@ -175,16 +175,21 @@ def moving_average(
 _SHORTEST = 9.0
 
 
-def over_members(step: Step, members: Members) -> Step:
-    """``step`` of every member of an ensemble, on a state whose variables, averages and optimiser state
-    are the members' stacked."""
+def over_members(step: Step, members: Members, optimizer: optax.GradientTransformation) -> Step:
+    """``step``, which ``optimizer`` takes, of every member of an ensemble, on a state whose variables,
+    averages and optimiser state are the members' stacked."""
 
     def each(state: TrainState) -> Any:
-        # An optimiser begun on stacked parameters has one counter for all.
-        opt_state = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (members.count,)) if x.ndim == 0 else x, state.opt_state
-        )
-        return state.variables, opt_state, state.ema
+        def alone(params):
+            return optimizer.init(jax.tree.map(lambda x: x[0], params))
+
+        def own(leaf, one):
+            # An optimiser begun on stacked parameters has one counter for all.
+            shared = leaf.ndim == one.ndim
+            return jnp.broadcast_to(leaf, (members.count, *leaf.shape)) if shared else leaf
+
+        of_one = jax.eval_shape(alone, state.variables["params"])
+        return state.variables, jax.tree.map(own, state.opt_state, of_one), state.ema
 
     def state_of(state: TrainState, member, own) -> TrainState:
         variables, opt_state, ema = own

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from dl.core.errors import UserError
 from dl.models.layers import Dense
@@ -164,6 +165,34 @@ class Cache(NamedTuple):
     memory: tuple[jax.Array, jax.Array, jax.Array] | None = None
 
 
+class _Projection(nn.Module):
+    """A linear map as :class:`dl.models.layers.Dense`, parameters included, part of whose bias is idle.
+
+    Attributes:
+      idle: first and last (exclusive) feature whose bias changes nothing that is made of them, so that
+        its gradient is 0. As computed it would be rounding alone, of which Adam makes whole steps.
+    """
+
+    features: int
+    use_bias: bool
+    kernel_init: Callable
+    idle: tuple[int, int]
+
+    @nn.compact
+    def __call__(self, inputs):
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        kernel = self.param("kernel", self.kernel_init, (rows.shape[-1], self.features))
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            idle = slice(*self.idle)
+            bias = bias.at[idle].set(jax.lax.stop_gradient(bias[idle]))
+        rows, kernel, bias = promote_dtype(rows, kernel, bias)
+        rows = rows @ kernel
+        rows = rows if bias is None else rows + bias
+        return rows.reshape(*inputs.shape[:-1], self.features)
+
+
 class Attention(nn.Module):
     """Multi-head attention with its projections: of the input to itself, or to a memory.
 
@@ -194,17 +223,20 @@ class Attention(nn.Module):
         if width % self.heads or (self.rope and dim % 2):
             raise UserError(f"width {width} cannot be cut into {self.heads} heads of even size")
 
-        def project(name, inputs, heads):
-            dense = Dense(heads * dim, self.bias, kernel_init=self.kernel_init, name=name)
+        def project(name, inputs, heads, keys):
+            """``keys``: the first head of keys. Their bias adds the same number to all the logits of a
+            query, which the softmax takes out again, unless they are turned by their positions."""
+            idle = (0, 0) if self.rope else (keys * dim, (keys + kv_heads) * dim)
+            dense = _Projection(heads * dim, self.bias, self.kernel_init, idle, name=name)
             return dense(inputs).reshape(batch, -1, heads, dim)
 
         if memory is None and known is None:
-            joint = project("qkv", x, self.heads + 2 * kv_heads)
+            joint = project("qkv", x, self.heads + 2 * kv_heads, self.heads)
             q, k, v = jnp.split(joint, [self.heads, self.heads + kv_heads], axis=2)
         else:
-            q = project("query", x, self.heads)
+            q = project("query", x, self.heads, self.heads)
             if known is None:
-                known = tuple(jnp.split(project("key_value", memory, 2 * kv_heads), 2, axis=2))
+                known = tuple(jnp.split(project("key_value", memory, 2 * kv_heads, 0), 2, axis=2))
             k, v = known
         if self.rope:
             positions = jnp.arange(time) + (0 if cache is None else cache[2])
