@@ -33,6 +33,8 @@ class Recipe:
     """decay of the second moment, for the optimisers that have one"""
     clip: float | None = 1.0
     """largest global norm of the gradient; None for no limit"""
+    micro_batches: int = 1
+    """pieces that each batch is computed in, one after the other, to save memory"""
     ema: float | None = None
     """decay of the averaged parameters that are evaluated; None for no averaging"""
     patience: int | None = None
@@ -74,6 +76,7 @@ class Recipe:
             ),
             steps=steps,
             seed=self.seed,
+            micro_batches=self.micro_batches,
             ema=self.ema,
             patience=self.patience,
             **others,

@@ -1,6 +1,6 @@
 """Random transformations of images inside the compiled step, keyed per example.
 
-Each maker returns a pure ``(key, batch) -> batch`` for :func:`dl.core.task.augmented`, on
+Each maker returns a pure ``(key, batch) -> batch`` for ``dl.Experiment(augment=(...,))``, on
 ``batch['image']`` ``[batch, height, width, channels]`` of any dtype in 0..255 (dtypes are kept, but
 for what mixes images or calls for fractions, which gives float32). What happens to an example depends
 on its own key and, for mixup and cutmix, on its partner, never on the batch's cut across devices.

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,9 +65,10 @@ def log_mel(
     return jnp.log(power @ mel_filters(length // 2 + 1, mels, rate) + floor)
 
 
-def frame_mask(frames: jax.Array, size: int) -> jax.Array:
-    """1 on real frames, 0 on padding: counts ``[batch]`` to ``[batch, size]`` float32."""
-    return (jnp.arange(size) < frames[:, None]).astype(jnp.float32)
+def frame_mask(frames: jax.Array, size: int, dtype: Any = jnp.float32) -> jax.Array:
+    """1 on real frames, 0 on padding: counts ``[batch]`` to ``[batch, size]``. Give it the dtype of what
+    it is multiplied with, which float32 would widen."""
+    return (jnp.arange(size) < frames[:, None]).astype(dtype)
 
 
 def normalize(features: jax.Array, frames: jax.Array) -> jax.Array:
@@ -126,6 +128,6 @@ def spec_augment(
         longest = jnp.minimum(stretch_width, jnp.floor(share * count))
         keep_time = holes(time_key, stretches, x.shape[0], count, longest)
         keep_band = holes(band_key, bands, x.shape[1], x.shape[1], band_width)
-        return x * keep_time[:, None] * keep_band
+        return x * (keep_time[:, None] * keep_band).astype(x.dtype)
 
     return jax.vmap(one)(example_keys(key, len(features)), features, frames)

@@ -31,11 +31,11 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, frames, *, train: bool = False):
-        x = (x * frame_mask(frames, x.shape[1])[..., None])[..., None]
+        x = (x * frame_mask(frames, x.shape[1], x.dtype)[..., None])[..., None]
         for stage, width in enumerate(self.widths):
             strides = (2, 2) if stage < self.halvings else (1, 2)
             x = Conv(width, (3, 3), padding=((1, 1), (1, 1)), use_bias=False)(x)
-            real = frame_mask(frames, x.shape[1])[..., None, None]
+            real = frame_mask(frames, x.shape[1], x.dtype)[..., None, None]
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9)
             x = nn.relu(norm(x, mask=real > 0)) * real
             # ReLU leaves nothing below 0, so padding's 0 never wins over a real value.
@@ -55,12 +55,12 @@ class BiLSTMEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, frames, *, train: bool = False):
-        x = x * frame_mask(frames, x.shape[1])[..., None]
+        x = x * frame_mask(frames, x.shape[1], x.dtype)[..., None]
         x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % self.stack), (0, 0)))
         x = x.reshape(x.shape[0], -1, x.shape[2] * self.stack)
         frames = -(-frames // self.stack)
         body = RNN(self.features, lstm, self.layers, bidirectional=True, dropout=self.dropout)
-        x, _ = body(x, frame_mask(frames, x.shape[1]), train=train)
+        x, _ = body(x, frame_mask(frames, x.shape[1], x.dtype), train=train)
         return Dropout(self.dropout)(x, train=train), frames
 
 
@@ -126,14 +126,14 @@ class ConformerEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, frames, *, train: bool = False):
-        x = (x * frame_mask(frames, x.shape[1])[..., None])[..., None]
+        x = (x * frame_mask(frames, x.shape[1], x.dtype)[..., None])[..., None]
         for _ in range(2):
             x = nn.relu(Conv(self.size // 2, (3, 3), (2, 2), padding=((1, 1), (1, 1)))(x))
             frames = _halved(frames)
-            x = x * frame_mask(frames, x.shape[1])[..., None, None]
+            x = x * frame_mask(frames, x.shape[1], x.dtype)[..., None, None]
         x = Dense(self.size)(x.reshape(*x.shape[:2], -1))
         x = Dropout(self.dropout)(x, train=train)
-        mask = frame_mask(frames, x.shape[1])
+        mask = frame_mask(frames, x.shape[1], x.dtype)
         for _ in range(self.layers):
             block = ConformerBlock(self.heads, window=self.window, dropout=self.dropout)
             x = block(x, mask, train=train)
@@ -186,7 +186,7 @@ class SpeechClassifier(nn.Module):
     def __call__(self, x, frames, *, train: bool = False):
         x = _augmented(self, x, frames, train)
         x, frames = self.encoder(x, frames, train=train)
-        real = frame_mask(frames, x.shape[1])[..., None]
+        real = frame_mask(frames, x.shape[1], x.dtype)[..., None]
         return Dense(self.classes)((x * real).sum(1) / jnp.maximum(real.sum(1), 1.0))
 
 

@@ -32,7 +32,7 @@ class VAE(nn.Module):
         return self.decoder(code, train=train).reshape(code.shape[0], *self.shape)
 
     def __call__(self, x, *, train: bool = False):
-        return self.decode(self.encode(x, train=train)[0], train=train)
+        return self.decode(self.encode(x, train=train)[0].astype(x.dtype), train=train)
 
 
 def interpolate(a: jax.Array, b: jax.Array, steps: int) -> jax.Array:
