@@ -225,9 +225,9 @@ def damaged(path: Path, error: object) -> UserError:
 
 def write_whole(path: Path, write) -> None:
     """Give ``path`` its content through ``write(file)`` at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
             write(file)
         os.replace(part, path)

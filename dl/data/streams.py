@@ -57,7 +57,10 @@ class ArraySource:
         if self.files:
             content = f"{digest_files(self.files)}{tuple(self.arrays)}"
             return hashlib.sha256(content.encode()).hexdigest()
-        return digest_arrays(dict(self.arrays))
+        words = {
+            n: np.array([repr(v) for v in a]) for n, a in self.arrays.items() if a.dtype == object
+        }
+        return digest_arrays({**self.arrays, **words})
 
 
 def open_arrays(paths: Mapping[str, str | os.PathLike]) -> ArraySource:
