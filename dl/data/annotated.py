@@ -152,7 +152,8 @@ def resize(columns: Columns, height: int, width: int) -> Columns:
         shape = (len(images), height, width, *images.shape[3:])
         out = np.empty(shape, images.dtype)
         for row, image in enumerate(images):
-            small = Image.fromarray(np.squeeze(image)).resize((width, height), method)
+            plane = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+            small = Image.fromarray(plane).resize((width, height), method)
             out[row] = np.asarray(small).reshape(shape[1:])
         return out
 
@@ -223,7 +224,10 @@ def _read_isbi(paths, info, validation, seed) -> Splits:
         }
         if sorted(found) != list(range(30)):
             raise damaged(path, f"{len(found)} of 30 files {kind}/0.png ... {kind}/29.png")
-        return decode_images([found[number] for number in range(30)], info.title, "L")
+        encoded = [found[number] for number in range(30)]
+        names = [f"{kind}/{number}.png" for number in range(30)]
+        # Labels are pictures in black and white here; they and the images lie as they are stored.
+        return decode_images(encoded, str(path), "L", names=names, upright=False)
 
     mask = (stack("label")[..., 0] > 127).astype(np.uint8)
     columns = {"image": stack("image"), "segments": mask}

@@ -132,6 +132,22 @@ def test_a_set_counts_its_odd_boxes_once(tmp_path):
     np.testing.assert_array_equal(splits.train["boxes"], [[[0, 0, 9, 9]]])
 
 
+def test_boxes_lie_on_the_pixels_as_stored_whatever_exif_says(tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.zeros((80, 100, 3), np.uint8)
+    stored[9:30, 49:70] = 255  # xmin 50, ymin 10, xmax 70, ymax 30
+    buffer = io.BytesIO()
+    Image.fromarray(stored).save(buffer, "PNG", exif=exif)
+    _bccd(tmp_path, {"B_2": _note(("RBC", 50, 10, 70, 30))}, {"B_2": buffer.getvalue()})
+    test = dl.data.load("bccd", tmp_path).test
+    left, top, right, bottom = test["boxes"][0, 0].astype(int)
+    assert (test["image"][0, top:bottom, left:right] == 255).all()
+    assert test["image"].sum() == 255 * 3 * (right - left) * (bottom - top)
+
+
 @pytest.mark.parametrize(
     ("notes", "pictures", "says"),
     [
@@ -168,6 +184,13 @@ def test_resizing_moves_boxes_and_masks_with_the_picture():
     assert small["image"][0, 1, 2].tolist() == [200, 200, 200]
     assert small["image"].sum() == 600
     np.testing.assert_array_equal(small["segments"], small["image"][..., 0] > 0)
+
+
+def test_a_picture_one_pixel_high_keeps_its_channels():
+    columns = {"image": np.full((2, 1, 6, 3), (10, 20, 30), np.uint8)}
+    np.testing.assert_array_equal(
+        resize(columns, 1, 3)["image"], np.full((2, 1, 3, 3), (10, 20, 30), np.uint8)
+    )
 
 
 @pytest.mark.data

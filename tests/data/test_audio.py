@@ -1,6 +1,7 @@
 """Recordings, and who spoke them."""
 
 import io
+import tarfile
 import wave
 
 import numpy as np
@@ -121,6 +122,24 @@ def test_what_follows_the_samples_or_an_unknown_size_is_no_cut():
     container_too_long = data[:4] + (9999).to_bytes(4, "little") + data[8:]
     for made in (followed, piped, container_too_long):
         np.testing.assert_array_equal(read_wav(io.BytesIO(made))[0], samples)
+
+
+def test_a_set_names_the_member_that_cannot_be_read(tmp_path):
+    whole = _wav(np.arange(100, dtype=np.int16)).getvalue()
+    fast = whole[:24] + (16000).to_bytes(4, "little") + whole[28:]
+    for data, says in (
+        (whole[:100], r"3_theo_7\.wav is cut off after 28 samples"),
+        (fast, r"3_theo_7\.wav has 16000 Hz, not 8000"),
+        (b"", r"recordings\.tar\.gz, r/3_theo_7\.wav is not a readable"),
+    ):
+        folder = tmp_path / says[-6:] / "fsdd"
+        folder.mkdir(parents=True)
+        with tarfile.open(folder / "recordings.tar.gz", "w:gz") as archive:
+            entry = tarfile.TarInfo("r/3_theo_7.wav")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+        with pytest.raises(UserError, match=says):
+            dl.data.load("fsdd", folder.parent)
 
 
 def test_padding_keeps_lengths():

@@ -169,6 +169,13 @@ def test_the_first_frame_is_read_and_the_others_are_spoken_of():
             assert read_pixels(data)[0, 0].tolist() == [255, 0, 0]
 
 
+def test_the_preview_in_a_telephones_photograph_is_not_spoken_of(recwarn):
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ((255, 0, 0), (0, 0, 255))]
+    data = file_of(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    assert read_pixels(data)[8, 8, 0] > 250
+    assert not recwarn
+
+
 def _bomb() -> bytes:
     def chunk(kind, data):
         return (
