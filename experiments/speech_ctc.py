@@ -105,7 +105,7 @@ def build(config: Config) -> dl.Experiment:
 
 
 def transcribe(run: Path, files: tuple[Path, ...]) -> None:
-    """Print what a trained run hears in wav files (16-bit, 8 kHz).
+    """Print what a trained run hears in recordings (wav, FLAC, Ogg, ...; 8 kHz).
 
     Args:
       run: the run's folder.
@@ -113,9 +113,7 @@ def transcribe(run: Path, files: tuple[Path, ...]) -> None:
     """
     trained = dl.open_run(run)
     for file in files:
-        samples, rate = read_wav(file, str(file))
-        if rate != RATE:
-            raise dl.UserError(f"{file} has {rate} Hz: convert it to {RATE} Hz")
+        samples, _ = read_wav(file, rate=RATE)
         recording = {"waveform": samples[None], "length": np.array([len(samples)], np.int32)}
         logits, frames = trained.predict(recording)
         print(f"{file}: {spell(decode(logits, frames, 16)[0], WORDS)}")

@@ -496,6 +496,15 @@ def test_a_wrong_data_set_gets_one_line(exits, capfd, tmp_path, what):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_damaged_picture_gets_one_line(exits, capfd, tmp_path):
+    (tmp_path / "content.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
+    config, build = load_script(ROOT / "experiments/style_transfer.py")
+    flags = ["--content", str(tmp_path / "content.jpg"), "--runs", str(tmp_path / "runs")]
+    code, err, _ = answer(capfd, dl.main, config, build, flags)
+    one_line(code, err, "content.jpg is cut off or damaged")
+    assert not (tmp_path / "runs").exists()
+
+
 # -- the dl command ----------------------------------------------------------------------------------
 
 SCRIPTS = {

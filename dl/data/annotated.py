@@ -1,40 +1,133 @@
 """Images with boxes or masks."""
 
+import math
 import re
+import warnings
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.images import decode_images
+from dl.data.pictures import decode_images
 from dl.data.sources import File, damaged, members
 from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, take
 
 _CELLS = ("RBC", "WBC", "Platelets")
 
 
-def parse_voc(data: bytes, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes ``[objects, 4]`` float32 and labels ``[objects]`` int32 of a Pascal VOC annotation.
+class Objects(NamedTuple):
+    """The objects of one picture.
 
-    Boxes are (left, top, right, bottom) in pixels with the picture's corner at 0 and the right and
-    bottom edges outside, so right - left is the width; VOC's own count from 1 and are inclusive.
+    Attributes:
+      boxes: (left, top, right, bottom) in pixels, float32 ``[objects, 4]``, with the picture's corner
+        at 0 and the right and bottom edges outside, so right - left is the width.
+      labels: int32 ``[objects]``.
+      difficult: whether the annotator marked them so, bool ``[objects]``.
+      cut: number of boxes that reached over the picture's edge and were cut to it.
+      outside: number of boxes left out, as no pixel of theirs is in the picture.
+      reversed: number of boxes left out, as they end before they begin.
     """
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    difficult: np.ndarray
+    cut: int = 0
+    outside: int = 0
+    reversed: int = 0
+
+
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_voc(data: bytes, classes: tuple[str, ...], size: tuple[int, int] | None = None) -> Objects:
+    """The objects of a Pascal VOC annotation.
+
+    VOC's edges count pixels from 1 and belong to the box, so one with xmin = xmax is one pixel wide.
+    They lie on the pixels as they are stored, not as EXIF would turn them.
+
+    Args:
+      data: the XML file.
+      classes: their names; the label is the place among them.
+      size: (width, height) of the picture; by default what the annotation says of it. Where neither
+        is known, boxes are cut at the left and the top alone.
+
+    Raises:
+      ValueError: it is no annotation, speaks of a picture of another size, or has an unknown class or
+        an edge that is no number.
+    """
+    if any(word in data.replace(b"\0", b"") for word in (b"<!DOCTYPE", b"<!ENTITY")):
         raise ValueError("a document type declaration has no place in an annotation")
-    boxes, labels = [], []
-    for item in ElementTree.fromstring(data).iter("object"):
+    try:
+        root = ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"not an XML file: {error}") from None
+    said = [float(root.findtext(f"size/{side}") or 0) for side in ("width", "height")]
+    if size is not None and min(said) > 0 and said != list(size):
+        raise ValueError(
+            f"it speaks of a picture of {said[0]:g} x {said[1]:g} pixels, where there are "
+            f"{size[0]} x {size[1]}"
+        )
+    width, height = (side if side > 0 else math.inf for side in size or said)
+    boxes, labels, difficult = [], [], []
+    cut = outside = backwards = 0
+    for item in root.iter("object"):
         name = (item.findtext("name") or "").strip()
         if name not in classes:
             raise ValueError(f"unknown class {name!r}")
-        edges = [
-            float(item.findtext(f"bndbox/{edge}") or "")
-            for edge in ("xmin", "ymin", "xmax", "ymax")
-        ]
-        left, top, right, bottom = edges
-        if right > left and bottom > top:  # a few published boxes have no area
-            boxes.append((max(left - 1, 0), max(top - 1, 0), right, bottom))
+        left, top, right, bottom = (_edge(item, edge) for edge in _EDGES)
+        whole = left - 1, top - 1, right, bottom
+        inside = max(whole[0], 0), max(whole[1], 0), min(right, width), min(bottom, height)
+        if left > right or top > bottom:
+            backwards += 1
+        elif inside[0] >= inside[2] or inside[1] >= inside[3]:
+            outside += 1
+        else:
+            cut += inside != whole
+            boxes.append(inside)
             labels.append(classes.index(name))
-    return np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int32)
+            difficult.append((item.findtext("difficult") or "").strip() == "1")
+    return Objects(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(labels, np.int32),
+        np.array(difficult, bool),
+        cut,
+        outside,
+        backwards,
+    )
+
+
+def _edge(item: ElementTree.Element, edge: str) -> float:
+    word = (item.findtext(f"bndbox/{edge}") or "").strip()
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"a box has {edge} = {word!r}, which is no number")
+    return value
+
+
+def parse_voc(data: bytes, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes ``[objects, 4]`` and labels ``[objects]`` of :func:`read_voc`, with a warning where
+    boxes are cut or left out."""
+    objects = read_voc(data, classes)
+    warn_of_odd([objects], "an annotation")
+    return objects.boxes, objects.labels
+
+
+def warn_of_odd(annotations: Sequence[Objects], what: str) -> None:
+    """Warn once of what is unusual in a set's annotations, with its number."""
+    counts = {
+        "cut to the picture's edge": sum(found.cut for found in annotations),
+        "left out, outside the picture": sum(found.outside for found in annotations),
+        "left out, ending before they begin": sum(found.reversed for found in annotations),
+        "marked difficult, taken as any other": sum(found.difficult.sum() for found in annotations),
+    }
+    odd = [f"{words}: {count}" for words, count in counts.items() if count]
+    if odd:
+        warnings.warn(f"boxes of {what} {'; '.join(odd)}", stacklevel=3)
 
 
 def pad_boxes(
@@ -59,7 +152,8 @@ def resize(columns: Columns, height: int, width: int) -> Columns:
         shape = (len(images), height, width, *images.shape[3:])
         out = np.empty(shape, images.dtype)
         for row, image in enumerate(images):
-            small = Image.fromarray(np.squeeze(image)).resize((width, height), method)
+            plane = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+            small = Image.fromarray(plane).resize((width, height), method)
             out[row] = np.asarray(small).reshape(shape[1:])
         return out
 
@@ -83,20 +177,33 @@ def _read_bccd(paths, info, validation, seed) -> Splits:
             notes[stem] = data
         elif "ImageSets/Main/" in name:
             lists[stem] = data.decode().split()
+
+    def part(stems: list[str]) -> tuple[list[Objects], Columns]:
+        encoded = [pictures[stem] for stem in stems]
+        names = [f"{stem}.jpg" for stem in stems]
+        # Boxes lie on the pixels as stored.
+        images = decode_images(encoded, str(path), names=names, upright=False)
+        size = images.shape[2], images.shape[1]
+        found = []
+        for stem in stems:
+            try:
+                found.append(read_voc(notes[stem], _CELLS, size))
+            except ValueError as error:
+                raise UserError(f"{path}: {stem}.xml: {error}: mend it or take it away") from None
+        numbers = [int(re.sub(r"\D", "", stem)) for stem in stems]
+        return found, {"image": images, "number": np.array(numbers, np.int32)}
+
     try:
-        parsed = {stem: parse_voc(data, _CELLS) for stem, data in notes.items()}
-        most = max(len(boxes) for boxes, _ in parsed.values())
-
-        def part(stems: list[str]) -> Columns:
-            images = decode_images([pictures[stem] for stem in stems], info.title)
-            boxes, labels = zip(*(parsed[stem] for stem in stems), strict=True)
-            numbers = [int(re.sub(r"\D", "", stem)) for stem in stems]
-            padded = pad_boxes(list(boxes), list(labels), most)
-            return {"image": images, **padded, "number": np.array(numbers, np.int32)}
-
-        train, held, test = (part(lists[name]) for name in ("train", "val", "test"))
-    except (KeyError, ValueError, TypeError, ElementTree.ParseError, OSError) as error:
+        parts = [part(lists[name]) for name in ("train", "val", "test")]
+    except (KeyError, ValueError) as error:
         raise damaged(path, error) from None
+    every = [objects for found, _ in parts for objects in found]
+    warn_of_odd(every, info.title)
+    most = max(len(objects.boxes) for objects in every)
+    train, held, test = (
+        columns | pad_boxes([o.boxes for o in found], [o.labels for o in found], most)
+        for found, columns in parts
+    )
     if validation is not None:  # the official parts together, then cut by seed
         both = {name: np.concatenate([train[name], held[name]]) for name in train}
         kept, out = hold_out(len(both["label"]), validation, seed)
@@ -117,7 +224,10 @@ def _read_isbi(paths, info, validation, seed) -> Splits:
         }
         if sorted(found) != list(range(30)):
             raise damaged(path, f"{len(found)} of 30 files {kind}/0.png ... {kind}/29.png")
-        return decode_images([found[number] for number in range(30)], info.title, "L")
+        encoded = [found[number] for number in range(30)]
+        names = [f"{kind}/{number}.png" for number in range(30)]
+        # Labels are pictures in black and white here; they and the images lie as they are stored.
+        return decode_images(encoded, str(path), "L", names=names, upright=False)
 
     mask = (stack("label")[..., 0] > 127).astype(np.uint8)
     columns = {"image": stack("image"), "segments": mask}

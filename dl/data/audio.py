@@ -1,9 +1,11 @@
 """Recordings: waveforms padded to one length."""
 
 import io
+import os
 import re
-import wave
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -15,22 +17,70 @@ SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 _NAME = re.compile(r"(?:^|/)(\d)_([a-z]+)_(\d+)\.wav$")
 
 
-def read_wav(file, name: str = "the file") -> tuple[np.ndarray, int]:
-    """A 16-bit PCM wav file as mono int16 ``[samples]`` and its rate in Hz; channels are averaged.
+def read_wav(
+    file: str | os.PathLike | BinaryIO, name: str | None = None, rate: int | None = None
+) -> tuple[np.ndarray, int]:
+    """A recording as mono int16 ``[samples]`` and its rate in Hz.
 
-    ``file`` is a path or an open binary file, ``name`` what to call it in an error.
+    Whatever libsndfile reads: wav (the extensible header too; 8 to 32 bits, floats), FLAC, Ogg, AIFF,
+    MP3. Channels are averaged. Other widths than 16 bits are scaled to them and rounded: full scale
+    becomes full scale. Floats beyond -1..1 are cut, with a warning.
+
+    Args:
+      file: a path or an open binary file.
+      name: what to call it in an error; by default the path.
+      rate: the Hz that it must have.
+
+    Raises:
+      UserError: it is absent, no recording, cut off, silent for want of samples, or of another rate.
     """
+    if name is None:
+        name = os.fspath(file) if isinstance(file, str | os.PathLike) else "the recording"
     try:
-        with wave.open(str(file) if isinstance(file, Path) else file, "rb") as recording:
-            width, rate = recording.getsampwidth(), recording.getframerate()
-            channels = recording.getnchannels()
-            data = recording.readframes(recording.getnframes())
-    except (wave.Error, EOFError, OSError) as error:
-        raise UserError(f"{name} is not a readable wav file: {error}") from None
-    if width != 2:
-        raise UserError(f"{name} has {8 * width}-bit samples: convert it to 16-bit PCM")
-    samples = np.frombuffer(data, "<i2").reshape(-1, channels)
-    return (samples[:, 0] if channels == 1 else samples.mean(1)).astype(np.int16), rate
+        import soundfile
+    except (ImportError, OSError) as error:  # OSError: it finds no libsndfile
+        raise UserError(
+            f"reading recordings needs the package soundfile ({error}): pip install soundfile"
+        ) from None
+    try:
+        if isinstance(file, str | os.PathLike):
+            Path(file).open("rb").close()  # libsndfile's own words would not say what is amiss
+        with soundfile.SoundFile(file) as recording:
+            samples = recording.read(dtype="float64", always_2d=True)
+            frames, found, log = recording.frames, recording.samplerate, recording.extra_info
+    except (OSError, soundfile.SoundFileError, TypeError) as error:
+        said = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{name} is not a readable wav file or other recording: {str(said).strip()}"
+        ) from None
+    if len(samples) < frames or _cut(log):
+        raise UserError(
+            f"{name} is cut off after {len(samples)} samples: replace it, or save what is "
+            "left as a new file"
+        )
+    if not len(samples):
+        raise UserError(f"{name} has no samples: take it away")
+    if rate is not None and found != rate:
+        raise UserError(f"{name} has {found} Hz, not {rate}: convert it to {rate} Hz")
+    if not np.isfinite(samples).all():
+        raise UserError(f"{name} has samples that are not finite: save it as 16-bit wav")
+    if beyond := int((np.abs(samples) > 1).any(1).sum()):
+        warnings.warn(f"{name}: {beyond} samples beyond full scale are cut", stacklevel=2)
+    mono = np.rint(np.clip(samples, -1, 1).mean(1) * 32768)
+    return np.clip(mono, -32768, 32767).astype(np.int16), found
+
+
+def _cut(log: str) -> bool:
+    """Whether libsndfile's log says that the file ends before its samples, as its header counts them."""
+    # Containers end early without loss; only their contents count, and where those have no size of
+    # their own (W64, RF64) the container's. A program that writes to a pipe cannot know the size, and
+    # writes one near the largest instead.
+    found = re.findall(
+        r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)",
+        log,
+        re.MULTILINE,
+    )
+    return any(int(there) < int(said) < 0x7FFF0000 for said, there in found)
 
 
 def pad_waveforms(waveforms: list[np.ndarray], length: int | None = None) -> Columns:
@@ -66,9 +116,7 @@ def _read_fsdd(paths, info, validation, seed) -> Splits:
         match = _NAME.search(name)
         if match is None or match[2] not in SPEAKERS:
             raise damaged(path, f"{name} is not named digit_speaker_index.wav")
-        samples, rate = read_wav(io.BytesIO(data), name)
-        if rate != 8000:
-            raise damaged(path, f"{name} has {rate} Hz, not 8000")
+        samples, _ = read_wav(io.BytesIO(data), f"{path}, {name}", rate=8000)
         found.append((int(match[3]), SPEAKERS.index(match[2]), int(match[1]), samples))
     if not found:
         raise damaged(path, "no recordings inside")

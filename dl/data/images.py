@@ -1,16 +1,15 @@
 """Labelled images: ``image`` uint8 ``[n, height, width, channels]`` in 0..255, ``label`` int32 ``[n]``."""
 
 import importlib.util
-import io
 import itertools
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.sources import File, damaged, members, progress, read, sha256, write_whole
+from dl.data.pictures import decode_images, fit, read_pixels
+from dl.data.sources import File, damaged, members, read, sha256, write_whole
 from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, take
 from dl.platform import cache_folder
 
@@ -33,19 +32,6 @@ def parse_idx(data: bytes) -> np.ndarray:
     return body.reshape(tuple(shape.tolist()))
 
 
-def decode_images(encoded: Sequence[bytes], what: str, mode: str = "RGB") -> np.ndarray:
-    """Decode JPEG or PNG files of one size to uint8 ``[n, height, width, channels]``."""
-    from PIL import Image
-
-    first = Image.open(io.BytesIO(encoded[0])).convert(mode)
-    channels = len(first.getbands())
-    images = np.empty((len(encoded), first.height, first.width, channels), np.uint8)
-    for place, data in enumerate(progress(encoded, f"decoding {what}", len(encoded))):
-        image = np.asarray(Image.open(io.BytesIO(data)).convert(mode))
-        images[place] = image.reshape(*image.shape[:2], channels)
-    return images
-
-
 def read_picture(name: str, height: int, width: int | None = None) -> np.ndarray:
     """One picture, uint8 ``[height, width, 3]``: scaled to that height, its width cut to fit or, by
     default, in proportion (a multiple of 4).
@@ -53,15 +39,16 @@ def read_picture(name: str, height: int, width: int | None = None) -> np.ndarray
     Args:
       name: a file, or one of the pictures that scikit-learn ships, china.jpg and flower.jpg.
     """
-    from PIL import Image, ImageOps
-    from sklearn.datasets import load_sample_images
+    if name in ("china.jpg", "flower.jpg"):
+        from sklearn.datasets import load_sample_image
 
-    shipped = dict(zip(("china.jpg", "flower.jpg"), load_sample_images().images, strict=True))
-    if name not in shipped and not Path(name).is_file():
+        image = load_sample_image(name)
+    elif Path(name).is_file():
+        image = read_pixels(name)
+    else:
         raise UserError(f"there is no picture {name!r}: give a file, china.jpg or flower.jpg")
-    image = Image.fromarray(shipped[name]) if name in shipped else Image.open(name).convert("RGB")
-    width = width or max(4, round(image.width * height / image.height) // 4 * 4)
-    return np.asarray(ImageOps.fit(image, (width, height)))
+    width = width or max(4, round(image.shape[1] * height / image.shape[0]) // 4 * 4)
+    return fit(image, height, width)
 
 
 def overlapping(image: np.ndarray, side: int, stride: int) -> np.ndarray:
@@ -146,14 +133,15 @@ def _jpeg_columns(path: Path) -> Columns:
     try:
         with np.load(path, allow_pickle=False) as archive:
             label = archive["label"].astype(np.int32)
-            cached = cache_folder() / "decoded" / f"{sha256(path)}.npy"
+            # "upright": decodings of before pictures were turned as EXIF says are left alone.
+            cached = cache_folder() / "decoded" / f"{sha256(path)}-upright.npy"
             if cached.is_file():
                 image = np.load(cached, allow_pickle=False)
                 if len(image) == len(label):
                     return {"image": image, "label": label}
             packed, offsets = archive["jpeg"].tobytes(), archive["offsets"].tolist()
         encoded = [packed[a:b] for a, b in itertools.pairwise(offsets)]
-        image = decode_images(encoded, path.name)
+        image = decode_images(encoded, str(path))
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise damaged(path, error) from None
     write_whole(cached, lambda file: np.save(file, image, allow_pickle=False))

@@ -8,6 +8,8 @@ any step, which is what a resumed run asks for.
 import dataclasses
 import hashlib
 import os
+import unicodedata
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from dl.core.errors import UserError, unknown
-from dl.data.batches import check_arrays, eval_rows, keep_mask_free, stream_rows
+from dl.data.batches import check_arrays, digest_arrays, eval_rows, keep_mask_free, stream_rows
+from dl.data.pictures import fit, read_pixels
+from dl.data.sources import digest_files
 
 Row = dict[str, Any]
 
@@ -31,9 +35,13 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ArraySource:
-    """Rows of arrays ``[rows, ...]``, in memory or mapped from disk."""
+    """Rows of arrays ``[rows, ...]``, in memory or mapped from disk.
+
+    ``files`` are those that the arrays are the whole of, column after column, if they are mapped.
+    """
 
     arrays: Mapping[str, np.ndarray]
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -43,6 +51,16 @@ class ArraySource:
 
     def take(self, rows: np.ndarray) -> Row:
         return {name: np.asarray(value[rows]) for name, value in self.arrays.items()}
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the columns' names and of all their bytes."""
+        if self.files:
+            content = f"{digest_files(self.files)}{tuple(self.arrays)}"
+            return hashlib.sha256(content.encode()).hexdigest()
+        words = {
+            n: np.array([repr(v) for v in a]) for n, a in self.arrays.items() if a.dtype == object
+        }
+        return digest_arrays({**self.arrays, **words})
 
 
 def open_arrays(paths: Mapping[str, str | os.PathLike]) -> ArraySource:
@@ -54,7 +72,7 @@ def open_arrays(paths: Mapping[str, str | os.PathLike]) -> ArraySource:
         except (OSError, ValueError) as error:
             raise UserError(f"cannot map {path} as a .npy file: {error}") from None
     check_arrays(arrays)
-    return ArraySource(arrays)
+    return ArraySource(arrays, tuple(str(path) for path in paths.values()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,42 +88,125 @@ class FileSource:
     def __getitem__(self, row: int) -> Row:
         return {"file": self.paths[row], "label": np.int32(self.labels[row])}
 
+    def digest(self) -> str:
+        """SHA-256 (hex) of every file's content and of the labels, wherever the files lie."""
+        return hashlib.sha256(f"{digest_files(self.paths)}{self.labels}".encode()).hexdigest()
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def image_folder(folder: str | os.PathLike) -> tuple[FileSource, tuple[str, ...]]:
-    """The pictures under ``folder``, whose subfolders are the classes; and the classes' names."""
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}")
-    classes = tuple(sorted(item.name for item in folder.iterdir() if item.is_dir()))
-    found = [
-        (str(path), label)
-        for label, name in enumerate(classes)
-        for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in _PICTURES
-    ]
-    if not found:
-        raise UserError(f"{folder} has no pictures in subfolders named after their classes")
-    paths, labels = zip(*found, strict=True)
-    return FileSource(paths, labels), classes
+    """The pictures under ``folder``, whose subfolders are the classes; and the classes' names.
+
+    Files count as pictures by their endings, :data:`PICTURES` in whichever case. Those in folders
+    inside a class belong to that class. Classes and files come in the order of their names' code
+    points (after Unicode's NFC), on every file system and in every locale.
+
+    Left out are folders whose names begin with ``.``, ``_``, ``@`` or ``$`` (.ipynb_checkpoints,
+    __MACOSX, @eaDir), files whose names begin with ``.``, Thumbs.db and desktop.ini, files with other
+    endings, pictures in no class's folder, links to nothing, and linked folders inside a class. One
+    warning counts and names these, classes without a picture (which keep their number), classes
+    whose names differ in case alone, and pictures in folders inside a class.
+
+    No file is opened here: a damaged picture stops the reading with its name. To find them all first,
+    read every row once (``for row in range(len(source)): decode(source[row])``).
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}")
+    left: dict[str, list[str]] = {}  # why files and folders are left out, and which
+    listed = sorted(os.listdir(root), key=_order)
+    folders = [name for name in listed if (root / name).is_dir()]
+    for name in folders:
+        if name.startswith(_HIDDEN):
+            left.setdefault("hidden folders", []).append(name)
+    for name in listed:
+        if name not in folders:
+            reason = _no_picture(root / name) or "pictures in no class's folder"
+            left.setdefault(reason, []).append(name)
+    classes = [name for name in folders if not name.startswith(_HIDDEN)]
+    files = [_pictures_under(root / name, root, left) for name in classes]
+    odd = [f"left out {len(names)} {why} ({_some(names)})" for why, names in left.items()]
+    if not any(files):
+        raise UserError(
+            f"{root} has no pictures in subfolders named after their classes"
+            + "".join(f"; {words}" for words in odd)
+        )
+    if empty := [name for name, found in zip(classes, files, strict=True) if not found]:
+        odd.append(f"no picture in {len(empty)} of {len(classes)} classes ({_some(empty)})")
+    folded = [unicodedata.normalize("NFC", name).casefold() for name in classes]
+    if alike := [name for name, key in zip(classes, folded, strict=True) if folded.count(key) > 1]:
+        odd.append(f"classes whose names differ in case alone ({_some(alike)})")
+    inner = [path for found in files for path in found if len(Path(path).parts) > 2]
+    if inner:
+        odd.append(f"{len(inner)} pictures lie in folders inside a class ({_some(inner)})")
+    if odd:
+        warnings.warn(f"{root}: {'; '.join(odd)}", stacklevel=2)
+    paths = tuple(str(root / path) for found in files for path in found)
+    labels = tuple(label for label, found in enumerate(files) for _ in found)
+    return FileSource(paths, labels), tuple(unicodedata.normalize("NFC", name) for name in classes)
+
+
+_HIDDEN = (".", "_", "@", "$")
+
+
+def _order(path: str) -> tuple:
+    """Sorts paths by their parts, the same wherever they lie."""
+    return tuple((unicodedata.normalize("NFC", part), part) for part in Path(path).parts)
+
+
+def _no_picture(path: Path) -> str:
+    """Why a file is left out; empty for a picture."""
+    if path.name.startswith(".") or path.name.lower() in ("thumbs.db", "desktop.ini"):
+        return "hidden files"
+    if path.suffix.lower() not in PICTURES:
+        return f"files ending in {path.suffix}" if path.suffix else "files without an ending"
+    return "" if path.is_file() else "links to nothing"
+
+
+def _pictures_under(folder: Path, root: Path, left: dict[str, list[str]]) -> list[str]:
+    """Paths from ``root`` of the pictures in a class's folder; ``left`` gains what is left out."""
+
+    def stop(error: OSError):
+        raise UserError(f"cannot list {error.filename}: {error.strerror}") from None
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=stop):
+        here = Path(place).relative_to(root)
+        linked = {name for name in folders if os.path.islink(os.path.join(place, name))}
+        hidden = {name for name in folders if name.startswith(_HIDDEN)}
+        for why, names in (("hidden folders", hidden), ("linked folders", linked - hidden)):
+            if names:
+                left.setdefault(why, []).extend(str(here / name) for name in sorted(names))
+        folders[:] = sorted(set(folders) - linked - hidden)
+        for name in sorted(files):
+            if reason := _no_picture(Path(place, name)):
+                left.setdefault(reason, []).append(str(here / name))
+            else:
+                found.append(str(here / name))
+    return sorted(found, key=_order)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 @dataclasses.dataclass(frozen=True)
 class DecodeImage:
     """Read a :class:`FileSource` row's picture as ``image`` uint8 ``[height, width, 3]``, scaled so
-    that it covers the size and cut to its middle."""
+    that it covers the size and cut to its middle; see :func:`dl.data.pictures.read_pixels`.
+
+    ``background`` is the grey or (red, green, blue) behind what is transparent, in 0..255.
+    """
 
     height: int
     width: int
+    background: int | tuple[int, int, int] = 255
 
     def __call__(self, row: Row) -> Row:
-        from PIL import Image, ImageOps
-
-        with Image.open(row["file"]) as picture:
-            fitted = ImageOps.fit(picture.convert("RGB"), (self.width, self.height))
-        return {"image": np.asarray(fitted), "label": row["label"]}
+        pixels = read_pixels(row["file"], background=self.background)
+        return {"image": fit(pixels, self.height, self.width), "label": row["label"]}
 
 
 def _host_batch(source: Source, rows: np.ndarray, decode: Callable[[Row], Row] | None) -> Row:
@@ -116,6 +217,8 @@ def _host_batch(source: Source, rows: np.ndarray, decode: Callable[[Row], Row] |
     for row in rows.tolist():
         try:
             decoded.append(source[row] if decode is None else decode(source[row]))
+        except UserError as error:
+            raise UserError(f"reading row {row} failed: {error}") from None
         except Exception as error:
             raise UserError(f"reading row {row} failed: {type(error).__name__}: {error}") from error
     columns = {}
@@ -279,18 +382,26 @@ def _piece(rows: np.ndarray, shard: tuple[int, int]) -> np.ndarray:
 
 
 def source_digest(source: Source, samples: int = 64) -> str:
-    """SHA-256 (hex) that tells sets apart without reading them whole: the source's own ``digest`` if
-    it has one, else the number of rows and the whole content of ``samples`` evenly spaced ones. A
-    change that touches none of those rows goes unseen."""
+    """SHA-256 (hex) that tells sets apart: the source's own ``digest``, which all sources of ``dl``
+    have and which covers every byte.
+
+    A foreign source without one is not read whole: its digest is of the number of rows and the whole
+    content of ``samples`` evenly spaced ones, in which a path of a file stands for the file's content.
+    A change that touches none of those rows goes unseen.
+    """
     own = getattr(source, "digest", None)
     if own is not None:
         return own()
     hasher = hashlib.sha256(str(len(source)).encode())
     for row in np.unique(np.linspace(0, len(source) - 1, samples).astype(np.int64)).tolist():
         for name, value in sorted(source[row].items()):
+            hasher.update(name.encode())
+            if isinstance(value, str | os.PathLike) and os.path.isfile(value):
+                hasher.update(digest_files([value]).encode())
+                continue
             array = np.ascontiguousarray(value)
             content = array.tobytes() if array.dtype != object else repr(value).encode()
-            hasher.update(f"{name}{array.dtype}{array.shape}".encode() + content)
+            hasher.update(f"{array.dtype}{array.shape}".encode() + content)
     return hasher.hexdigest()
 
 

@@ -3,16 +3,22 @@
 Prepared sets are read by random access, without TensorFlow; only preparing one may need it.
 """
 
+import dataclasses
 import difflib
+import hashlib
 import os
 import socket
 import urllib.parse
+import warnings
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.sources import data_folder, progress
+from dl.data.pictures import fit, read_classes, read_pixels
+from dl.data.sources import data_folder, digest_files, progress
 from dl.data.splits import Columns, Info, Splits, hold_out, take
 
 
@@ -29,20 +35,29 @@ def load_tfds(
     first. Its ``validation`` and ``test`` splits are taken as they are; without a validation split, a
     tenth of ``train`` is held out by seed, and without a test split test is empty. ``@64`` fits every
     picture to 64 x 64 (scaled to cover, cut to the middle), for sets whose pictures differ in size.
+    Pictures are read by :mod:`dl.data.pictures`: upright, unless the set has boxes or label images,
+    which lie on the pixels as they are stored. Label images keep their numbers.
 
     Raises UserError for an unknown name, for a set that cannot be prepared here, and for features
     that differ in shape from row to row.
     """
-    title, name, fit = f"tfds:{name}", *_size(name)
+    title, name, side = f"tfds:{name}", *_size(name)
     builder = _prepared(name, data_dir)
     found = builder.info.splits
+    decoders, masks, boxes = _pictures(builder.info.features, title)
+    if side and boxes:
+        warnings.warn(
+            f"{title}: {', '.join(boxes)} are of the whole pictures, of which @{side} cuts the middle",
+            stacklevel=2,
+        )
     if "train" not in found:
         raise UserError(f"{title} has no train split, only {', '.join(found)}")
 
     def part(split: str) -> Columns:
         if split not in found:
             return {}
-        return read_source(builder.as_data_source(split=split), f"{title} {split}", fit)
+        source = builder.as_data_source(split=split, decoders=decoders)
+        return read_source(source, f"{title} {split}", side, masks)
 
     train, held, test = part("train"), {}, part("test")
     if validation is None and "validation" in found:
@@ -53,7 +68,7 @@ def load_tfds(
         share = 0.1 if validation is None else validation
         kept, out = hold_out(len(next(iter(train.values()))), share, seed, strata)
         train, held = take(train, kept), take(train, out) if len(out) else {}
-    return Splits(train, held, test, _info(title, builder, fit))
+    return Splits(train, held, test, _info(title, builder, side))
 
 
 def _size(name: str) -> tuple[str, int | None]:
@@ -66,15 +81,102 @@ def _size(name: str) -> tuple[str, int | None]:
     return name, int(size) if at else None
 
 
-def open_source(name: str, split: str, data_dir: str | os.PathLike | None = None):
+@dataclasses.dataclass(frozen=True)
+class TfdsSource:
+    """Rows of one prepared split by random access; ``files`` are all it is stored in."""
+
+    rows: Any
+    split: str
+    files: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return self.rows[row]
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the files' contents and of which rows of them these are."""
+        content = f"{digest_files(self.files)} {self.split} {len(self)}"
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def open_source(name: str, split: str, data_dir: str | os.PathLike | None = None) -> TfdsSource:
     """One split for :mod:`dl.data.streams`: ``source[i]`` is a dict of arrays, ``len(source)`` rows."""
-    return _prepared(name, data_dir).as_data_source(split=split)
+    builder = _prepared(name, data_dir)
+    decoders, _, _ = _pictures(builder.info.features, f"tfds:{name}")
+    rows = builder.as_data_source(split=split, decoders=decoders)
+    files = tuple(str(path) for path in builder.info.splits[split].filepaths)
+    return TfdsSource(rows, split, files)
 
 
-def read_source(source, what: str, fit: int | None = None) -> Columns:
+@dataclasses.dataclass
+class _PictureDecoder:
+    """What TFDS asks in place of its own decoder of a picture, which neither turns nor converts it.
+
+    It has the two methods of ``tfds.decode.Decoder`` that are called without TensorFlow.
+    """
+
+    name: str
+    mode: str
+    """of :func:`read_pixels`; empty for a label image"""
+    upright: bool
+
+    def setup(self, *, feature) -> None:
+        """TFDS says here whose decoder this is."""
+
+    def decode_example_np(self, data: bytes) -> np.ndarray:
+        if not self.mode:
+            return read_classes(data, self.name)[..., None]
+        return read_pixels(data, self.name, self.mode, upright=self.upright)
+
+
+def _pictures(features, title: str) -> tuple[dict[str, Any], set[str], list[str]]:
+    """``(decoders, label images, boxes)`` of a set: decoders as TFDS wants them, nested as the features
+    are, and the others' names as ``a/b``."""
+    import tensorflow_datasets as tfds
+
+    def leaves(tree, prefix="", sequences=False):
+        for name, feature in tree.items():
+            while sequences and isinstance(feature, tfds.features.Sequence):
+                feature = feature.feature
+            if isinstance(feature, tfds.features.FeaturesDict):
+                yield from leaves(feature, f"{prefix}{name}/", sequences)
+            else:
+                yield prefix + name, feature
+
+    flat = dict(leaves(features))
+    pictures = {name: f for name, f in flat.items() if isinstance(f, tfds.features.Image)}
+    masks = {
+        name
+        for name, f in pictures.items()
+        if f.shape[-1] == 1
+        and (isinstance(f, tfds.features.LabeledImage) or f.use_colormap or f.np_dtype == np.uint16)
+    }
+    inside = leaves(features, sequences=True)
+    boxes = [name for name, f in inside if isinstance(f, tfds.features.BBoxFeature)]
+    modes = {1: "L", 3: "RGB", 4: "RGBA"}
+    decoders: dict[str, Any] = {}
+    for name, feature in pictures.items():
+        mode = modes.get(feature.shape[-1]) if len(feature.shape) == 3 else None
+        if name not in masks and (mode is None or feature.np_dtype != np.uint8):
+            continue  # floats packed into bytes, 16-bit colours: TFDS knows them better
+        *above, last = name.split("/")
+        place = decoders
+        for part in above:
+            place = place.setdefault(part, {})
+        what = f"a picture of {title} ({name})"
+        place[last] = _PictureDecoder(
+            what, "" if name in masks else mode or "", not masks and not boxes
+        )
+    return decoders, masks, boxes
+
+
+def read_source(source, what: str, side: int | None = None, masks: Collection[str] = ()) -> Columns:
     """Every row of a random-access source as columns ``[rows, ...]``, nested features as ``a/b``.
 
-    Integers become int32, text strings; pictures are brought to ``fit`` x ``fit`` pixels if given.
+    Integers become int32, text strings; pictures are brought to ``side`` x ``side`` pixels if given,
+    those among ``masks`` by taking the nearest pixel's number.
     """
     size = len(source)
     if not size:
@@ -87,8 +189,8 @@ def read_source(source, what: str, fit: int | None = None) -> Columns:
             if value.dtype.kind in "OSU" and value.ndim == 0:
                 texts.setdefault(name, []).append(_text(value.item()))
                 continue
-            if fit and value.dtype == np.uint8 and value.ndim == 3:
-                value = fitted(value, fit)
+            if side and value.ndim == 3 and (value.dtype == np.uint8 or name in masks):
+                value = fit(value, side, side, nearest=name in masks)
             if place == 0:
                 arrays[name] = np.empty((size, *value.shape), value.dtype)
             if value.shape != arrays[name].shape[1:] or value.dtype.kind in "OSU":
@@ -111,22 +213,14 @@ def _flat(row: dict, prefix: str = ""):
             yield prefix + name, value
 
 
-def fitted(image: np.ndarray, size: int) -> np.ndarray:
-    """A picture uint8 ``[height, width, channels]`` scaled to cover a square, cut to its middle."""
-    from PIL import Image, ImageOps
-
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    return np.asarray(ImageOps.fit(picture, (size, size))).reshape(size, size, image.shape[-1])
-
-
 def _text(value) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def describe_tfds(name: str) -> Info:
     """What TensorFlow Datasets says of ``name``, without preparing it."""
-    name, fit = _size(name)
-    return _info(f"tfds:{name}", _builders(name, None)[0], fit)
+    name, side = _size(name)
+    return _info(f"tfds:{name}", _builders(name, None)[0], side)
 
 
 def _builders(name: str, data_dir) -> list:
@@ -194,7 +288,7 @@ def _out_of_reach(builder) -> str | None:
     return hosts[0] if hosts else None
 
 
-def _info(name: str, builder, fit: int | None) -> Info:
+def _info(name: str, builder, side: int | None) -> Info:
     features = builder.info.features
     try:
         classes = tuple(features["label"].names or ())
@@ -208,6 +302,6 @@ def _info(name: str, builder, fit: int | None) -> Info:
         licence=str(builder.info.redistribution_info.license or "see its home page"),
         task="classification" if classes else "see its home page",
         description=" ".join(lines[0].split())
-        + (f" Pictures fitted to {fit} x {fit}." if fit else ""),
+        + (f" Pictures fitted to {side} x {side}." if side else ""),
         classes=classes,
     )

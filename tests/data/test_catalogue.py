@@ -86,7 +86,16 @@ def test_a_wish_for_too_much_validation_is_one_clear_error(tmp_path):
 
 
 def test_importing_stays_light():
-    heavy = ("sklearn", "tensorflow_datasets", "tensorflow", "PIL", "grain", "tokenizers", "rich")
+    heavy = (
+        "sklearn",
+        "tensorflow_datasets",
+        "tensorflow",
+        "PIL",
+        "soundfile",
+        "grain",
+        "tokenizers",
+        "rich",
+    )
     code = f"import sys, dl.data; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -72,7 +72,7 @@ def test_cifar10_binary_records(tmp_path):
     np.testing.assert_array_equal(splits.test["label"], labels[20:])
 
 
-def _jpeg_set(folder, count=12):
+def _jpeg_set(folder, count=12, damaged=None):
     from PIL import Image
 
     folder.mkdir()
@@ -81,7 +81,7 @@ def _jpeg_set(folder, count=12):
         for value in range(count):
             buffer = io.BytesIO()
             Image.fromarray(np.full((32, 32, 3), value * 20, np.uint8)).save(buffer, "JPEG")
-            files.append(buffer.getvalue())
+            files.append(buffer.getvalue()[: 300 if value == damaged else None])
         offsets = np.cumsum([0, *map(len, files)])
         np.savez(
             folder / f"{name}.npz",
@@ -103,6 +103,13 @@ def test_jpeg_copies_are_decoded_once_and_cached(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.train["image"], splits.train["image"])
 
 
+def test_a_damaged_picture_of_an_archive_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("DL_CACHE", str(tmp_path / "cache"))
+    _jpeg_set(tmp_path / "cifar10_jpeg", damaged=7)
+    with pytest.raises(UserError, match=r"train\.npz, picture 7 is cut off or damaged"):
+        dl.data.load("cifar10_jpeg", tmp_path, validation=0)
+
+
 def test_arrays_that_would_need_pickle_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("DL_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cifar10_jpeg").mkdir()
@@ -121,6 +128,21 @@ def test_a_picture_is_read_at_the_height_asked_for():
     assert read_picture("china.jpg", 40, 32).shape == (40, 32, 3)
     with pytest.raises(UserError, match="there is no picture"):
         read_picture("rose.jpg", 40)
+
+
+def test_a_picture_of_the_users_is_read_as_people_see_it(tmp_path):
+    from PIL import Image
+
+    stored = np.zeros((80, 160, 3), np.uint8)
+    stored[:, :80] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # upright it is 160 tall, white on top
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    seen = read_picture(str(tmp_path / "a.png"), 160)
+    np.testing.assert_array_equal(seen, np.rot90(stored, -1))
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.png").read_bytes()[:100])
+    with pytest.raises(UserError, match=r"b\.jpg is cut off or damaged"):
+        read_picture(str(tmp_path / "b.jpg"), 160)
 
 
 def test_overlapping_squares_lie_in_rows():

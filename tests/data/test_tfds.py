@@ -2,6 +2,8 @@
 
 import importlib.util
 import io
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from dl.data.streams import StreamBatches
 from dl.data.tfds import open_source
 
 tfds = pytest.importorskip("tensorflow_datasets")
+
+PALETTE = np.random.default_rng(0).integers(0, 256, (256, 3))
 
 
 def _png(height: int, width: int, value: int) -> io.BytesIO:
@@ -85,6 +89,107 @@ def test_pictures_of_different_sizes_ask_for_one(prepared):
         dl.data.load("tfds:dl_tiny", prepared)
     with pytest.raises(UserError, match="size in pixels"):
         dl.data.load("tfds:dl_tiny@big", prepared)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Sets with pictures that EXIF turns: one of pictures alone, one with a label image and a box."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("labelled")
+    picture = np.zeros((6, 9, 3), np.uint8)
+    picture[:, :4] = 200
+    numbers = np.where(picture[..., 0] > 0, 200, 0).astype(np.uint8)
+    indexed = Image.fromarray(numbers, "P")
+    indexed.putpalette(PALETTE.reshape(-1).tolist())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    def encoded(image, **options):
+        file = io.BytesIO()
+        image.save(file, "PNG", **options)
+        return file.getvalue()
+
+    photograph, palette = encoded(Image.fromarray(picture), exif=exif), encoded(indexed)
+    see_through = encoded(Image.fromarray(np.zeros((6, 9, 4), np.uint8)))
+    features = tfds.features
+    alone = {
+        "image": features.Image(),
+        "icon": features.Image(),
+        "odd": features.Image(shape=(None, None, 1)),
+    }
+    beside = {
+        "image": features.Image(),
+        "more": {"mask": features.Image(shape=(None, None, 1), use_colormap=True)},
+        "object": {"bbox": features.BBoxFeature()},
+    }
+
+    class Base(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = folder / "package"
+
+        def _split_generators(self, manager):
+            return {
+                name: self._generate_examples(count) for name, count in (("train", 4), ("test", 2))
+            }
+
+    class DlTurned(Base):
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=features.FeaturesDict(alone))
+
+        def _generate_examples(self, count):
+            for number in range(count):
+                yield number, {"image": photograph, "icon": see_through, "odd": palette}
+
+    class DlBeside(Base):
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=features.FeaturesDict(beside))
+
+        def _generate_examples(self, count):
+            box = features.BBox(0.0, 0.0, 1.0, 0.5)
+            for number in range(count):
+                yield (
+                    number,
+                    {"image": photograph, "more": {"mask": palette}, "object": {"bbox": box}},
+                )
+
+    Base.pkg_dir_path.mkdir()
+    for make in (DlTurned, DlBeside):
+        make(data_dir=str(folder / "tfds"), file_format="array_record").download_and_prepare()
+    return folder, picture, numbers
+
+
+def test_pictures_come_upright_over_white_and_label_images_as_stored(labelled):
+    folder, picture, numbers = labelled
+    alone = dl.data.load("tfds:dl_turned", folder).test
+    np.testing.assert_array_equal(alone["image"][0], np.rot90(picture, -1))
+    assert (alone["icon"] == 255).all()
+    colours = PALETTE @ [0.299, 0.587, 0.114]  # grey by ITU-R BT.601
+    np.testing.assert_allclose(alone["odd"][0, ..., 0], colours[numbers], atol=1)
+    beside = dl.data.load("tfds:dl_beside", folder).test
+    np.testing.assert_array_equal(beside["image"][0], picture)  # as its box and its labels lie
+    np.testing.assert_array_equal(beside["more/mask"][0, ..., 0], numbers)
+
+
+def test_fitted_label_images_get_no_new_numbers_and_boxes_are_spoken_of(labelled):
+    with pytest.warns(UserWarning, match="object/bbox are of the whole pictures"):
+        test = dl.data.load("tfds:dl_beside@5", labelled[0]).test
+    assert test["image"].shape == (2, 5, 5, 3)
+    assert set(np.unique(test["more/mask"])) == {0, 200}
+
+
+def test_a_stream_is_digested_by_its_files_and_part(labelled):
+    whole, part = (open_source("dl_beside", split, labelled[0]) for split in ("train", "train[:2]"))
+    assert len(part) == 2
+    assert whole.digest() == open_source("dl_beside", "train", labelled[0]).digest()
+    assert whole.digest() != part.digest()
+    pickle.dumps(whole.rows.decoders)  # as reading processes get them
+    file = Path(whole.files[0])
+    data = bytearray(file.read_bytes())
+    before = whole.digest()
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert whole.digest() != before
 
 
 def test_a_prepared_set_streams_by_random_access(prepared):
