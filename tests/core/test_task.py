@@ -60,11 +60,15 @@ def shifted(key, batch):
     return {**batch, "image": batch["image"] // 2 + noise}
 
 
-def steps(task, state, optimizer, count=3, **options):
+def steps(task, states, optimizer, count=3, **options):
+    """What each of ``states`` has become after ``count`` steps, and the last metrics, by one program."""
     step = jax.jit(dl.train_step(task, optimizer, **options))
-    for _ in range(count):
-        state, metrics = step(state, BATCH)
-    return state, metrics
+    ends = []
+    for state in states:
+        for _ in range(count):
+            state, metrics = step(state, BATCH)
+        ends.append((state, metrics))
+    return ends
 
 
 def close(a, b, tolerance=1e-5):
@@ -88,10 +92,10 @@ def test_a_member_of_an_ensemble_moves_as_it_does_alone(name):
     optimizer = dl.optimizer(name.split(",")[0], 1e-2, **OPTIMIZERS[name])
     many = ensemble(task, 3, one_by_one=name == "adam")
     state = dl.init_state(many, optimizer, BATCH, ema=True)
-    together, metrics = steps(many, state, optimizer, **options)
+    ((together, metrics),) = steps(many, [state], optimizer, **options)
     losses = []
-    for number in range(3):
-        alone, own = steps(task, member(state, number), optimizer, **options)
+    ends = steps(task, [member(state, number) for number in range(3)], optimizer, **options)
+    for number, (alone, own) in enumerate(ends):
         found = member(together, number)
         # Muon's iteration of five steps makes of 1e-7 about 1e-4.
         close(found.variables, alone.variables, 1e-3 if "muon" in name else 2e-5)
@@ -105,8 +109,8 @@ def test_a_member_moves_alone_in_micro_batches_too():
     task, optimizer = classification(Net()), dl.optimizer("adam", 1e-2)
     many = ensemble(task, 2)
     state = dl.init_state(many, optimizer, BATCH)
-    together, _ = steps(many, state, optimizer, micro_batches=3)
-    alone, _ = steps(task, member(state, 1), optimizer, micro_batches=3)
+    ((together, _),) = steps(many, [state], optimizer, micro_batches=3)
+    ((alone, _),) = steps(task, [member(state, 1)], optimizer, micro_batches=3)
     close(member(together, 1).variables, alone.variables)
 
 
@@ -116,10 +120,8 @@ def test_no_member_notices_another(name):
     many, optimizer = ensemble(task, 2), dl.optimizer(name, 1e-2, clip=0.1, weight_decay=0.1)
     state = dl.init_state(many, optimizer, BATCH)
     odd = jax.tree.map(lambda x: x.at[0].multiply(30.0), state.variables)
-    (a, _), (b, _) = (
-        steps(many, dataclasses.replace(state, variables=v), optimizer)
-        for v in (state.variables, odd)
-    )
+    begun = [state, dataclasses.replace(state, variables=odd)]
+    (a, _), (b, _) = steps(many, begun, optimizer)
     close(*(jax.tree.map(lambda x: x[1], s.variables) for s in (a, b)), 0)
 
 
@@ -129,7 +131,7 @@ def test_an_optimizer_begun_on_the_stacked_parameters_serves_too():
         many, optimizer = ensemble(task, 2), dl.optimizer(name, 1e-2, weight_decay=0.1)
         state = dl.init_state(many, optimizer, BATCH)
         raw = dataclasses.replace(state, opt_state=optimizer.init(state.variables["params"]))
-        close(*(steps(many, s, optimizer)[0].variables for s in (state, raw)))
+        close(*(end.variables for end, _ in steps(many, [state, raw], optimizer)))
 
 
 def test_an_ensemble_scores_and_predicts_the_mean_probability():
@@ -228,7 +230,7 @@ def test_a_replaced_field_stays_through_every_composition(field, order):
     assert float(look(task, variables)) == pytest.approx(7.0, rel=1e-2)
     if field == "score":
         optimizer = dl.optimizer("sgd", 0.1)
-        _, metrics = steps(task, dl.init_state(task, optimizer, BATCH), optimizer, 1)
+        _, metrics = dl.train_step(task, optimizer)(dl.init_state(task, optimizer, BATCH), BATCH)
         assert compute(metrics)["loss"] == 7.0
 
 
@@ -246,7 +248,7 @@ def test_members_compute_in_the_precision_asked_for_whichever_comes_first():
     for made in (ensemble(mixed_precision(task), 2), mixed_precision(ensemble(task, 2))):
         state = dl.init_state(made, optimizer, BATCH)
         seen.clear()
-        new, _ = steps(made, state, optimizer, 1)
+        new, _ = dl.train_step(made, optimizer)(state, BATCH)
         assert set(seen) == {jnp.bfloat16}
         assert {x.dtype for x in jax.tree.leaves(new.variables)} == {jnp.dtype("float32")}
 
