@@ -76,12 +76,13 @@ def close(a, b, tolerance=1e-5):
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
 
 
-OPTIMIZERS = {
-    **{name: {} for name in OptimizerName.__args__},
-    "adamw, decay and clip": {"weight_decay": 0.1, "clip": 0.05},
-    "muon, decay": {"weight_decay": 0.1},
-    "sgd, clip": {"clip": 0.05},
-    "lamb, decay": {"weight_decay": 0.1},
+# One that is linear in the gradient, and those that look at more than a single number of it.
+OPTIMIZERS: dict[OptimizerName, dict] = {
+    "sgd": {},
+    "momentum": {"clip": 0.05},
+    "adamw": {"weight_decay": 0.1, "clip": 0.05},
+    "lamb": {"weight_decay": 0.1},
+    "muon": {"weight_decay": 0.1},
 }
 
 
@@ -89,8 +90,8 @@ OPTIMIZERS = {
 def test_a_member_of_an_ensemble_moves_as_it_does_alone(name):
     """Under every optimiser, with dropout, augmentation, batch norm and a moving average of its own."""
     task, options = classification(Net()), {"augment": (shifted,), "ema": 0.9}
-    optimizer = dl.optimizer(name.split(",")[0], 1e-2, **OPTIMIZERS[name])
-    many = ensemble(task, 3, one_by_one=name == "adam")
+    optimizer = dl.optimizer(name, 1e-2, **OPTIMIZERS[name])
+    many = ensemble(task, 3, one_by_one=name == "sgd")
     state = dl.init_state(many, optimizer, BATCH, ema=True)
     ((together, metrics),) = steps(many, [state], optimizer, **options)
     losses = []
@@ -98,8 +99,8 @@ def test_a_member_of_an_ensemble_moves_as_it_does_alone(name):
     for number, (alone, own) in enumerate(ends):
         found = member(together, number)
         # Muon's iteration of five steps makes of 1e-7 about 1e-4.
-        close(found.variables, alone.variables, 1e-3 if "muon" in name else 2e-5)
-        close(found.ema, alone.ema, 1e-3 if "muon" in name else 2e-5)
+        close(found.variables, alone.variables, 1e-3 if name == "muon" else 2e-5)
+        close(found.ema, alone.ema, 1e-3 if name == "muon" else 2e-5)
         losses.append(compute(own)["loss"])
     assert compute(metrics)["loss"] == pytest.approx(np.mean(losses), rel=1e-3)
     assert len({round(loss, 4) for loss in losses}) == 3
@@ -174,7 +175,7 @@ NO_MEAN = {
     "tokens": lambda: sequence_to_sequence(
         EncoderDecoder(20, BODY, BODY.clone(causal=True, cross=True)), 6
     ),
-    "bounds": lambda: variational(VAE((4, 4, 1), 2)),
+    "bounds": lambda: variational(VAE(MLP((4,)), MLP((16,)), (4, 4, 1))),
     "players": lambda: adversarial(GAN((4, 4, 1), 2)),
 }
 
@@ -249,7 +250,7 @@ def test_members_compute_in_the_precision_asked_for_whichever_comes_first():
         state = dl.init_state(made, optimizer, BATCH)
         seen.clear()
         new, _ = dl.train_step(made, optimizer)(state, BATCH)
-        assert set(seen) == {jnp.bfloat16}
+        assert set(seen) == {jnp.dtype("bfloat16")}
         assert {x.dtype for x in jax.tree.leaves(new.variables)} == {jnp.dtype("float32")}
 
 
