@@ -24,9 +24,9 @@ Metrics = dict[str, Mean]
 
 
 def mean(values: jax.Array, weights: jax.Array | None = None) -> Mean:
-    """Mean over all entries of ``values [...]``; ``weights`` (same shape, or without trailing axes)
-    count each entry, 0 for padding and for what cannot be scored. An entry of weight 0 may hold NaN: it
-    is never multiplied in, and its gradient is 0.
+    """Mean over all entries of ``values [...]``; ``weights`` (same shape, or without trailing axes, or 1 in
+    those) count each entry, 0 for padding and for what cannot be scored. An entry of weight 0 may hold
+    NaN: it is never multiplied in, and its gradient is 0.
 
     Raises:
       UserError: ``weights`` are not shaped as the leading axes of ``values``.
@@ -35,7 +35,10 @@ def mean(values: jax.Array, weights: jax.Array | None = None) -> Mean:
     if weights is None:
         return Mean(values.sum(), jnp.float32(values.size))
     weights = jnp.asarray(weights, jnp.float32)
-    if weights.shape != values.shape[: weights.ndim]:
+    axes = zip(weights.shape, values.shape, strict=False)
+    if weights.ndim > values.ndim or any(
+        mine != theirs and not (mine == 1 and axis) for axis, (mine, theirs) in enumerate(axes)
+    ):
         raise UserError(
             f"a mean of values {list(values.shape)} has weights {list(weights.shape)}: give one weight an "
             "entry, or one for each row of the leading axes"

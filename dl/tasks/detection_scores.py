@@ -118,4 +118,4 @@ def _check(found, boxes, label, count: int) -> None:
 
 
 def _inside_out(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[..., 2:] < boxes[..., :2]).any(-1)
+    return np.any(boxes[..., 2:] < boxes[..., :2], axis=-1)
