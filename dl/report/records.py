@@ -276,7 +276,7 @@ def mean_sd(results: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float, 
 
 def counted(text: str, count: int, runs: int) -> str:
     """``text`` of a mean over ``count`` of ``runs`` runs, which says so where some are left out."""
-    return f"{text} ({count} of {runs})" if count < runs else text
+    return f"{text} ({count} of {runs})" if 0 < count < runs else text
 
 
 def show(value: Any) -> str:
