@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -12,7 +13,10 @@ import pytest
 
 import dl
 from dl.core.experiment import built
-from dl.data.batches import train_batches
+from dl.core.state import init_state
+from dl.data.batches import eval_batches, train_batches
+from dl.tasks.regression import regression
+from dl.training.evaluation import Evaluation
 from dl.training.replay import replay_run
 from dl.training.scripts import load_script
 from dl.training.selection import Selection
@@ -204,24 +208,20 @@ def test_a_metric_that_is_nan_throughout_leaves_the_last_state_and_says_so(tmp_p
     assert np.isnan(run.history("eval")["validation/rare"]).all()
 
 
+class AsGiven(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        return x + self.param("nothing", nn.initializers.zeros, ())
+
+
 def test_evaluation_of_many_batches_is_exact_and_the_same_batch_by_batch():
     """float32 sums of so many batches would be wrong by 4e-5."""
-    from dl.core.experiment import Experiment
-    from dl.core.metrics import mean
-    from dl.core.state import init_state
-    from dl.data.batches import eval_batches
-    from dl.training.evaluation import Evaluation
-
-    values = np.full(20_001, 0.1, np.float32)
-
-    def evaluate(variables, batch):
-        return {"loss": mean(batch["x"], batch["mask"])}
-
-    task = tiny().task._replace(init=lambda key, batch: {"params": {}}, evaluate=evaluate)
-    sets = {"validation": eval_batches({"x": values}, 4)}
-    experiment = Experiment(task, train_batches({"x": values}, 4, 0), optax.sgd(0.1), 1, evals=sets)
-    state = init_state(task, experiment.optimizer, {}, 0, False)
+    columns = {"x": np.full(20_001, 0.1, np.float32), "label": np.zeros(20_001, np.float32)}
+    task, sets = regression(AsGiven(), inputs="x"), {"validation": eval_batches(columns, 4)}
+    data, optimizer = train_batches(columns, 4, 0), optax.sgd(0.1)
+    experiment = dl.Experiment(task, data, optimizer, 1, evals=sets)
+    state = init_state(task, optimizer, data[0], 0, False)
     (whole,) = Evaluation(experiment)(state, sets)
     (single,) = Evaluation(experiment)(state, sets, between=lambda: None)
-    assert whole["validation/loss"] == pytest.approx(values.astype(np.float64).mean(), rel=1e-6)
+    assert whole["validation/mae"] == pytest.approx(float(np.float32(0.1)), rel=1e-6)
     assert whole == single
