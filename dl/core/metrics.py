@@ -85,7 +85,7 @@ def hits(scores: jax.Array, label: jax.Array) -> jax.Array:
 
     Never where a score is NaN or the label is negative.
     """
-    scores, label = jax.lax.stop_gradient(scores), label[..., None]
+    scores, label = jax.lax.stop_gradient(scores), label.astype(jnp.int32)[..., None]
     top = scores.max(-1)
     own = jnp.take_along_axis(scores, label, axis=-1)[..., 0]
     # A maximum over the classes before the label: half the time of finding the best class itself.

@@ -75,4 +75,6 @@ def test_the_best_class_is_numpys_argmax_with_ties_and_none_where_a_score_is_nan
     scores[lost, rng.integers(classes)] = np.nan
     expected = np.where(lost, classes, scores.argmax(-1))
     np.testing.assert_array_equal(best_class(scores), expected)
-    np.testing.assert_array_equal(hits(jnp.asarray(scores), jnp.asarray(label)), label == expected)
+    for kind in (np.int8, np.int64, np.float32):
+        found = hits(jnp.asarray(scores), jnp.asarray(label.astype(kind)))
+        np.testing.assert_array_equal(found, label == expected)
