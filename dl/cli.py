@@ -191,11 +191,12 @@ def _report(run: Any, script: Path, first: bool) -> int:
         return 128 + getattr(signal, run.ended)
     run.plot()
     result = run.result
-    for metric, value in sorted(result["metrics"].items()):
+    for metric, value in sorted(run.metrics.items()):
         if metric.startswith("test/") and isinstance(value, int | float):
             print(f"{metric.replace('/', ' ')}: {value:.4f}")
     rule = result["selected"]["rule"]
-    chosen = f"step {result['selected']['step']}" + (f", best by {rule}" if rule else ", the last")
+    found = result["selected"]["value"] is not None
+    chosen = f"step {result['selected']['step']}, {f'best by {rule}' if found else 'the last'}"
     print(
         f"selected {chosen}; {result['wall_seconds']:.0f} s, of which {result['compile_seconds']:.0f} s "
         f"compiling; {result['examples_per_second']:,.0f} examples/s"

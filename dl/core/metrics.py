@@ -1,10 +1,16 @@
-"""Metrics as pytrees that merge by addition, so any split of the data gives the same answer."""
+"""Metrics as pytrees that merge by addition, so any split of the data gives the same answer.
+
+A mean of nothing (a class that is nowhere, a picture that is void everywhere, padding alone) is NaN once
+computed. It weighs 0 until then, so a mean over several such things leaves it out by itself.
+"""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from dl.core.errors import UserError
 
 
 class Mean(NamedTuple):
@@ -18,15 +24,31 @@ Metrics = dict[str, Mean]
 
 
 def mean(values: jax.Array, weights: jax.Array | None = None) -> Mean:
-    """Mean over the leading axes of ``values [...]``; ``weights`` (same shape, or fewer trailing
-    axes) count each entry, 0 for padding. Padding may hold NaN: it is never multiplied in."""
+    """Mean over all entries of ``values [...]``; ``weights`` (same shape, or without trailing axes, or 1 in
+    those) count each entry, 0 for padding and for what cannot be scored. An entry of weight 0 may hold
+    NaN: it is never multiplied in, and its gradient is 0.
+
+    Raises:
+      UserError: ``weights`` are not shaped as the leading axes of ``values``.
+    """
     values = jnp.asarray(values, jnp.float32)
     if weights is None:
         return Mean(values.sum(), jnp.float32(values.size))
     weights = jnp.asarray(weights, jnp.float32)
+    axes = zip(weights.shape, values.shape, strict=False)
+    if weights.ndim > values.ndim or any(
+        mine != theirs and not (mine == 1 and axis) for axis, (mine, theirs) in enumerate(axes)
+    ):
+        raise UserError(
+            f"a mean of values {list(values.shape)} has weights {list(weights.shape)}: give one weight an "
+            "entry, or one for each row of the leading axes"
+        )
     weights = weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim))
     weights = jnp.broadcast_to(weights, values.shape)
-    return Mean(jnp.where(weights > 0, values * weights, 0.0).sum(), weights.sum())
+    counted = weights != 0
+    # The entry goes before the product does: NaN times 0 would be NaN in the gradient, too.
+    values = jnp.where(counted, values, 0.0)
+    return Mean(jnp.where(counted, values * weights, 0.0).sum(), weights.sum())
 
 
 def merge(a: Metrics, b: Metrics) -> Metrics:
@@ -35,9 +57,37 @@ def merge(a: Metrics, b: Metrics) -> Metrics:
 
 
 def compute(metrics: Metrics) -> dict[str, float | np.ndarray]:
-    """The means, on the host: a float where the total is a scalar, else an array."""
+    """The means, on the host: a float where the total is a scalar, else an array; NaN where nothing was
+    counted."""
     values = {}
     for name, (total, weight) in sorted(jax.device_get(metrics).items()):
-        value = np.asarray(total, np.float64) / np.maximum(np.asarray(weight, np.float64), 1e-300)
+        total, weight = np.asarray(total, np.float64), np.asarray(weight, np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = np.where(weight == 0, np.nan, total / weight)
         values[name] = float(value) if value.ndim == 0 else value
     return values
+
+
+def best_class(scores: jax.Array) -> jax.Array:
+    """The class of the highest of ``scores [..., classes]``, the first of equals: int32 ``[...]``.
+
+    Where a score is NaN it is ``classes``, which is no class: a guess that was never made hits nothing.
+    """
+    scores = jax.lax.stop_gradient(scores)
+    place = jnp.arange(scores.shape[-1], dtype=jnp.int32)
+    # The least of the places of the highest: on CPU XLA takes a third of an argmax's time for it.
+    best = jnp.where(scores == scores.max(-1, keepdims=True), place, scores.shape[-1])
+    return best.min(-1)
+
+
+def hits(scores: jax.Array, label: jax.Array) -> jax.Array:
+    """Whether ``label [...]`` int is the :func:`best_class` of ``scores [..., classes]``: bool ``[...]``.
+
+    Never where a score is NaN or the label is negative.
+    """
+    scores, label = jax.lax.stop_gradient(scores), label.astype(jnp.int32)[..., None]
+    top = scores.max(-1)
+    own = jnp.take_along_axis(scores, label, axis=-1)[..., 0]
+    # A maximum over the classes before the label: half the time of finding the best class itself.
+    before = jnp.where(jnp.arange(scores.shape[-1]) < label, scores, -jnp.inf).max(-1)
+    return (own >= top) & (before < top) & (label[..., 0] >= 0)

@@ -57,8 +57,8 @@ def confusion(task: Task, variables: Variables, batches: Batches) -> np.ndarray 
     """How often each true class (row) was taken for each (column), int ``[classes, classes]``.
 
     None where the task does not sort examples into classes by their highest score: where batches have
-    no integer ``label [batch]``, predictions are not ``[batch, classes]``, or the share of right ones
-    is not the task's own ``accuracy``.
+    no integer ``label [batch]`` in range, predictions are not ``[batch, classes]`` numbers, or the share
+    of right ones is not the task's own ``accuracy``.
     """
     first = batches[0]
     label = first.get("label")
@@ -72,12 +72,12 @@ def confusion(task: Task, variables: Variables, batches: Batches) -> np.ndarray 
     counts = np.zeros((classes, classes), np.int64)
     for index in range(len(batches)):  # type: ignore[arg-type]
         batch = batches[index]
-        guess = np.asarray(predict(variables, task.inputs(batch))).argmax(-1)
         real = np.asarray(batch["mask"]) > 0
+        said = np.asarray(predict(variables, task.inputs(batch)))[real]
         truth = np.asarray(batch["label"])[real]
-        if truth.size and truth.max() >= classes:
+        if truth.size and (truth.min() < 0 or truth.max() >= classes or np.isnan(said).any()):
             return None
-        np.add.at(counts, (truth, guess[real]), 1)
+        np.add.at(counts, (truth, said.argmax(-1)), 1)
         found = evaluate(variables, batch)
         metrics = found if metrics is None else merge(metrics, found)
     right = np.trace(counts) / max(counts.sum(), 1)

@@ -80,7 +80,9 @@ def table(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], *, sortable: boo
     )
 
 
-_NUMBER = re.compile(r"^$|^[-+−]?[\d.,]+(e[-+]?\d+)?( ?[a-zA-Zµ%/²]{1,5})?( ± .*)?$|^(nan|inf)$")
+_NUMBER = re.compile(
+    r"^$|^[-+−]?[\d.,]+(e[-+]?\d+)?( ?[a-zA-Zµ%/²]{1,5})?( ± .*)?( \(.*\))?$|^(nan|-?inf)( \(.*\))?$"
+)
 
 
 def plain_table(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], title: str = "") -> str:

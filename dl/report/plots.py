@@ -69,11 +69,10 @@ def curve_panel(axes: Any, metric: str, found: Lines) -> None:
                 "linestyle": ":" if quiet else "-",
                 "linewidth": 1.1 if quiet else 1.7,
             }
-            mean = values.mean(0)
+            mean, sd = _over_runs(values)
             label = (title if not quiet and part == sets[-1] else None) if several else part
             axes.plot(step, mean, label=label, marker="." if len(step) < 30 else "", **style)
             if len(values) > 1:
-                sd = values.std(0, ddof=1)
                 band = 0.1 if quiet else 0.2
                 axes.fill_between(
                     step, mean - sd, mean + sd, alpha=band, color=style["color"], lw=0
@@ -82,6 +81,17 @@ def curve_panel(axes: Any, metric: str, found: Lines) -> None:
     axes.set_title(metric, loc="left", fontsize="medium", fontweight="bold")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _over_runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sd ``[steps]`` over ``values [runs, steps]``, NaN left out; the sd of one is 0, the mean of
+    none NaN, which leaves a gap in the line."""
+    known = ~np.isnan(values)
+    count = known.sum(0)
+    with np.errstate(invalid="ignore"):  # of infinite values
+        mean = np.where(count, np.where(known, values, 0.0).sum(0) / np.maximum(count, 1), np.nan)
+        squares = np.where(known, np.square(values - mean), 0.0).sum(0)
+    return mean, np.sqrt(squares / np.maximum(count - 1, 1))
 
 
 def common_steps(points: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -82,12 +82,6 @@ def _rule(rule: str) -> str:
     return f"lowest {rule[1:]}" if rule.startswith("-") else f"highest {rule}"
 
 
-def spread(triple: tuple[float, float, int]) -> str:
-    """``0.9931 ± 0.0012``; the mean alone where there was one run."""
-    mean, sd, count = triple
-    return f"{mean:.4g} ± {sd:.2g}" if count > 1 else f"{mean:.4g}"
-
-
 # -- the sections -----------------------------------------------------------------------------------
 
 
@@ -95,7 +89,7 @@ def _summary(settings: Sequence[Setting]) -> str:
     if len(settings) == 1:
         setting = settings[0]
         first = setting.runs[0].result
-        told = [(name, spread(value)) for name, value in setting.metrics.items()]
+        told = [(name, setting.shown(name)) for name in setting.metrics]
         told.append(("steps", f"{first.get('steps', setting.runs[0].steps):,}"))
         if first:
             told.append(("selected step", f"{first['selected']['step']:,}"))
@@ -112,7 +106,7 @@ def _summary(settings: Sequence[Setting]) -> str:
     rows = []
     for place, setting in enumerate(settings):
         own = [show(values[place]) for values in apart.values()] or [setting.title]
-        found = [spread(setting.metrics[n]) if n in setting.metrics else "" for n in names]
+        found = [setting.shown(n) if n in setting.metrics else "" for n in names]
         odd = sorted({run.ended for run in setting.runs} - {"done"})
         count = " ".join([str(len(setting.runs)), *odd])
         seconds = np.mean([run.result.get("wall_seconds", 0.0) for run in setting.runs])

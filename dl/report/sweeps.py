@@ -13,7 +13,15 @@ from rich.table import Table
 from dl.core.errors import UserError
 from dl.report.page import Section, gallery, note, page, plain_table, svg, table
 from dl.report.plots import PALETTE, curve_figure, lines
-from dl.report.records import ENDED_WELL, REPEATS, find_runs, grouped, mean_sd
+from dl.report.records import (
+    ENDED_WELL,
+    REPEATS,
+    counted,
+    find_runs,
+    grouped,
+    mean_sd,
+    numbers,
+)
 
 
 def read_lanes(folder: Path) -> list[dict[str, Any]]:
@@ -26,6 +34,8 @@ def read_lanes(folder: Path) -> list[dict[str, Any]]:
     for own, path in zip(overrides, sorted((folder / "lanes").iterdir()), strict=False):
         result = path / "result.json"
         found = json.loads(result.read_text()) if result.exists() else None
+        if found:
+            found["metrics"] = numbers(found["metrics"])
         lanes.append({"name": path.name, "path": path, "fields": own, "result": found})
     return lanes
 
@@ -66,10 +76,11 @@ def _cells(group: dict[str, Any], fields: list[str], metrics: list[str]) -> list
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     cells = [show(group["fields"].get(name, "")) for name in fields]
+    ended = [(lane["result"] or {}).get("ended", "unfinished") for lane in group["lanes"]]
     for name in metrics:
         mean, sd, count = group["metrics"].get(name, (float("nan"), 0.0, 0))
-        cells.append(f"{mean:.4f} ± {sd:.4f}" if count > 1 else f"{mean:.4f}")
-    ended = [(lane["result"] or {}).get("ended", "unfinished") for lane in group["lanes"]]
+        text = f"{mean:.4f} ± {sd:.4f}" if count > 1 else f"{mean:.4f}"
+        cells.append(counted(text, count, sum(e in ENDED_WELL for e in ended)))
     odd = sorted({e for e in ended if e != "done"})
     cells.append(
         str(len(ended)) + (f" ({', '.join(f'{ended.count(e)} {e}' for e in odd)})" if odd else "")

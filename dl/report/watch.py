@@ -27,12 +27,16 @@ def text_curve(sets: dict[str, np.ndarray], width: int, height: int) -> Text:
     frame = max(width - 10, 8)  # ten characters for the scale
     points = np.concatenate(list(sets.values()))
     points = points[np.isfinite(points).all(1)]
+    if not len(points):
+        return Text("nothing but nan and inf so far", "dim")
     low, high = points.min(0), points.max(0)
     span = np.where(high > low, high - low, 1.0)
     cells = np.zeros((height, frame), np.int64)
     owner = np.zeros((height, frame), np.int64)
     for place, values in enumerate(sets.values()):
         known = values[np.isfinite(values).all(1)]
+        if not len(known):
+            continue
         across = (known[:, 0] - low[0]) / span[0] * (2 * frame - 1)
         up = (known[:, 1] - low[1]) / span[1] * (4 * height - 1)
         columns = np.arange(math.ceil(across.min()), math.floor(across.max()) + 1)

@@ -7,11 +7,25 @@ from dl.core.errors import UserError
 
 def corpus_bleu(translations: Sequence[str], references: Sequence[str]) -> float:
     """BLEU in 0..100 of detokenised text, one reference each, with sacreBLEU's defaults (tokenizer
-    13a, case kept; Post 2018, "A call for clarity in reporting BLEU scores")."""
+    13a, case kept; Post 2018, "A call for clarity in reporting BLEU scores").
+
+    NaN where there is no translation, or no word in any reference.
+
+    Raises:
+      UserError: not as many references as translations, or sacreBLEU is not installed.
+    """
+    translations, references = list(translations), list(references)
+    if len(translations) != len(references):
+        raise UserError(
+            f"there are {len(translations)} translations and {len(references)} references: give one "
+            "reference for each"
+        )
     try:
         import sacrebleu
     except ImportError:
         raise UserError(
             "BLEU needs the text extra: pip install 'dl[text]' (or pip install sacrebleu)"
         ) from None
-    return float(sacrebleu.corpus_bleu(list(translations), [list(references)]).score)
+    if not any(reference.strip() for reference in references):
+        return float("nan")
+    return float(sacrebleu.corpus_bleu(translations, [references]).score)

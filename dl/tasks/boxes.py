@@ -63,11 +63,13 @@ def suppress(boxes: jax.Array, scores: jax.Array, threshold: float | jax.Array) 
     """Greedy non-maximum suppression: which boxes stay, bool ``[n]``.
 
     In order of falling score, a box stays unless it overlaps one that stays by more than ``threshold``
-    IoU. Of equal scores the first in the array goes first. A score of 0 or less never stays.
+    IoU. Of equal scores the first in the array goes first. A score of 0 or less never stays, nor does a
+    score or a box that is NaN or infinite.
 
     Args:
       boxes: ``[n, 4]``; scores: ``[n]``. Under ``jax.vmap``, a batch of either.
     """
+    scores = jnp.where(jnp.isfinite(scores) & jnp.isfinite(boxes).all(-1), scores, 0.0)
     order = jnp.argsort(-scores, stable=True)
     overlap = pairwise_iou(boxes[order], boxes[order]) > threshold
     place = jnp.arange(len(scores))
@@ -85,6 +87,7 @@ def suppress_by_class(
 ) -> jax.Array:
     """:func:`suppress` among boxes of equal ``label [n]`` alone."""
     # Each class is moved to a place of its own, where it meets no other.
-    low, high = boxes.min(), boxes.max()
+    finite = jnp.where(jnp.isfinite(boxes), boxes, 0.0)
+    low, high = finite.min(), finite.max()
     offset = label.astype(boxes.dtype) * (high - low + 1.0)
     return suppress(boxes + offset[:, None], scores, threshold)

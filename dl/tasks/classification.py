@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from dl.core.errors import UserError
-from dl.core.metrics import mean
+from dl.core.metrics import hits, mean
 from dl.core.task import Batch, Task, mean_of_probabilities
 from dl.tasks.supervised import supervised
 from dl.tasks.values import pixels, within
@@ -44,11 +44,11 @@ def classification(
         logits = logits.astype(jnp.float32)
         classes = logits.shape[-1]
         targets = jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels
-        hits = jnp.argmax(logits, -1) == jnp.argmax(targets, -1)
+        right = hits(logits, labels if labels.ndim == 1 else jnp.argmax(labels, -1))
         smoothing = label_smoothing if train else 0.0
         targets = targets * (1.0 - smoothing) + smoothing / classes
         losses = optax.softmax_cross_entropy(logits, targets)
-        return {"loss": mean(losses, mask), "accuracy": mean(hits, mask)}
+        return {"loss": mean(losses, mask), "accuracy": mean(right, mask)}
 
     def check(logits, batch, columns):
         classes, label = logits.shape[-1], batch["label"]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from dl.core.metrics import Mean
+from dl.core.metrics import Mean, mean
 from dl.core.task import Task
 from dl.models.detector import Places
 from dl.tasks.boxes import area, focal_loss, giou, suppress_by_class
@@ -67,13 +67,15 @@ def detection(
         hot = jax.nn.one_hot(label, places.logits.shape[-1])
         central = centerness(target, places.centre)
         losses = {
-            "class_loss": focal_loss(places.logits, hot).sum(-1) * rows[:, None],
-            "box_loss": (1.0 - giou(places.boxes, target)) * held * box_weight,
-            "centerness_loss": optax.sigmoid_binary_cross_entropy(places.centerness, central)
-            * held,
+            "class_loss": (focal_loss(places.logits, hot).sum(-1), rows),
+            "box_loss": ((1.0 - giou(places.boxes, target)) * box_weight, held),
+            "centerness_loss": (
+                optax.sigmoid_binary_cross_entropy(places.centerness, central),
+                held,
+            ),
         }
         weight = held.sum() + rows.sum()
-        parts = {name: Mean(values.sum(), weight) for name, values in losses.items()}
+        parts = {name: Mean(mean(*given).total, weight) for name, given in losses.items()}
         total = jnp.stack([part.total for part in parts.values()]).sum()
         return {"loss": Mean(total, weight), **parts}
 

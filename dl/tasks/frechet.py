@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from dl.core.errors import UserError
+from dl.tasks.values import within
+
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Squared Fréchet distance between the normal distributions fitted to two sets of features.
@@ -12,8 +15,21 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     Args:
       a, b: features ``[n, features]``, with many more rows than features.
+
+    Returns:
+      NaN where either has less than two rows, or a feature is not finite: no normal fits those.
+
+    Raises:
+      UserError: ``a`` and ``b`` are not of the same features.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise UserError(
+            f"the features have shapes {list(a.shape)} and {list(b.shape)}: give [n, features] twice, by "
+            "one network"
+        )
+    if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("nan")
     first, second = (np.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1]) for x in (a, b))
     # tr sqrt(A B) from the symmetric sqrt(A) B sqrt(A), which has the same eigenvalues.
     values, vectors = np.linalg.eigh(first)
@@ -26,6 +42,15 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def class_coverage(classes: np.ndarray, count: int) -> dict[str, float]:
     """Whether generated examples, classified as ``classes [rows]``, cover all ``count`` classes: the
-    number of ``classes`` with more than one in a hundred, and the share of the ``rarest_class``."""
+    number of ``classes`` with more than one in a hundred, and the share of the ``rarest_class``; both NaN
+    without examples.
+
+    Raises:
+      UserError: a class beyond ``count``.
+    """
+    classes = np.asarray(classes)
+    within("classes", classes, count)
+    if not classes.size:
+        return {"classes": float("nan"), "rarest_class": float("nan")}
     shares = np.bincount(classes, minlength=count) / len(classes)
     return {"classes": float((shares > 0.01).sum()), "rarest_class": float(shares.min())}

@@ -9,11 +9,12 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from dl.core.metrics import Mean, mean
+from dl.core.errors import UserError
+from dl.core.metrics import Mean, best_class, hits, mean
 from dl.core.task import Task, mean_of_probabilities
 from dl.tasks.classification import unit_range
 from dl.tasks.supervised import supervised
-from dl.tasks.values import pixels, within
+from dl.tasks.values import pixels, same_shape, within
 
 
 def segmentation(
@@ -36,9 +37,10 @@ def segmentation(
       tolerance: pixels by which a boundary may be off.
 
     Metrics: ``loss``; and when evaluating ``accuracy`` of pixels; ``iou_0``, ``iou_1``, ...,
-    intersection over union of each class over all pixels of all pictures; ``mean_iou``, the mean over
-    pictures of the mean over classes; ``boundary_precision`` and ``boundary_recall``
-    (:func:`boundary_matches`).
+    intersection over union of each class over all pixels of all pictures, NaN where a class is neither
+    there nor predicted; ``mean_iou``, the mean over pictures of the mean over the classes that are there
+    or predicted; ``boundary_precision`` and ``boundary_recall`` (:func:`boundary_matches`). A picture
+    that is -1 everywhere counts in none of them, nor in the loss.
     """
 
     def score(logits, batch, train):
@@ -51,23 +53,24 @@ def segmentation(
         losses = optax.softmax_cross_entropy(logits, truth) * weights
         losses = losses.sum((1, 2)) / jnp.maximum(weights.sum((1, 2)), 1e-8)
         losses += dice * dice_loss(jax.nn.softmax(logits) * real[..., None], truth)
+        loss = mean(losses, rows * real.any((1, 2)))
         if train:
-            return {"loss": mean(losses, rows)}
-        guess = jnp.argmax(logits, -1)
+            return {"loss": loss}
+        guess = best_class(logits)
         said = jax.nn.one_hot(jnp.where(label >= 0, guess, -1), classes)
         both = (said * truth).sum((1, 2)) * rows[:, None]
         either = jnp.maximum(said, truth).sum((1, 2)) * rows[:, None]
-        present = either > 0
-        ratios = (both / jnp.maximum(either, 1.0)).sum(-1) / jnp.maximum(present.sum(-1), 1)
+        present = (either > 0).sum(-1)
+        ratios = (both / jnp.maximum(either, 1.0)).sum(-1) / jnp.maximum(present, 1)
         # Padding of the last batch is blanked before its boundaries are sought.
         matches = boundary_matches(
             jnp.where(label >= 0, guess, -1), label, tolerance, rows[:, None, None] > 0
         )
         return {
-            "loss": mean(losses, rows),
-            "accuracy": mean(guess == label, rows[:, None, None] * real),
+            "loss": loss,
+            "accuracy": mean(hits(logits, label), rows[:, None, None] * real),
             **{f"iou_{c}": Mean(both[:, c].sum(), either[:, c].sum()) for c in range(classes)},
-            "mean_iou": mean(ratios, rows),
+            "mean_iou": mean(ratios, rows * (present > 0)),
             "boundary_precision": matches[0],
             "boundary_recall": matches[1],
         }
@@ -95,9 +98,16 @@ def dice_loss(probability: jax.Array, truth: jax.Array) -> jax.Array:
 
 
 def boundary(label: jax.Array) -> jax.Array:
-    """Pixels of ``label [batch, height, width]`` whose right or lower neighbour differs: bool."""
-    right = label[:, :, 1:] != label[:, :, :-1]
-    down = label[:, 1:] != label[:, :-1]
+    """Pixels of ``label [batch, height, width]`` whose right or lower neighbour differs: bool.
+
+    What lies next to a pixel of -1 is not known to differ, so a void region has no boundary.
+    """
+
+    def differ(a, b):
+        return (a != b) & (a >= 0) & (b >= 0)
+
+    right = differ(label[:, :, 1:], label[:, :, :-1])
+    down = differ(label[:, 1:], label[:, :-1])
     return jnp.pad(right, ((0, 0), (0, 0), (0, 1))) | jnp.pad(down, ((0, 0), (0, 1), (0, 0)))
 
 
@@ -106,7 +116,8 @@ def boundary_matches(
 ) -> tuple[Mean, Mean]:
     """Boundary precision and recall (Csurka et al. 2013, "What is a good evaluation measure for semantic
     segmentation?"): the share of boundary pixels of ``guess`` that lie within ``tolerance`` pixels
-    (in a square) of one of ``truth``, and the other way round. Class maps ``[batch, height, width]``.
+    (in a square) of one of ``truth``, and the other way round. Class maps ``[batch, height, width]``, -1
+    where void (in both). Means of nothing where ``guess``, or ``truth``, has no boundary.
     """
 
     def near(edges):
@@ -119,8 +130,14 @@ def boundary_matches(
 
 
 def f_score(precision: float, recall: float) -> float:
-    """Harmonic mean of the two."""
-    return 2.0 * precision * recall / max(precision + recall, 1e-12)
+    """Harmonic mean of the two; NaN where both are.
+
+    Where one alone is NaN (nothing was predicted, or nothing is true) the other is 0, and so is this.
+    """
+    if np.isnan(precision) and np.isnan(recall):
+        return float("nan")
+    precision, recall = np.nan_to_num([precision, recall])
+    return float(2.0 * precision * recall / max(precision + recall, 1e-12))
 
 
 def sliding_window(
@@ -178,15 +195,33 @@ def best_threshold(image: np.ndarray, label: np.ndarray) -> tuple[float, float]:
     """The baseline any network must beat: class 1 where a pixel is brighter than one threshold.
 
     Returns the threshold with the highest mean IoU of the two classes on training pictures ``image``
-    and ``label`` (alike in shape), and that IoU.
+    and ``label`` (alike in shape, -1 where a pixel counts for nothing), and that IoU.
+
+    Raises:
+      UserError: the two differ in shape, or no pixel counts.
     """
+    image, label = np.asarray(image), np.asarray(label)
+    same_shape("image", image, "label", label)
+    if label.dtype != bool:  # of bool nothing can be void
+        image, label = image[label >= 0], label[label >= 0] > 0
+    if not label.size:
+        raise UserError(
+            "no pixel has a label of 0 or more: there is nothing to choose a threshold by"
+        )
     levels = np.quantile(image, np.linspace(0.01, 0.99, 99))
-    scores = [np.mean(binary_iou(image > level, label > 0)) for level in levels]
+    scores = [np.nanmean(binary_iou(image > level, label)) for level in levels]
     best = int(np.argmax(scores))
     return float(levels[best]), float(scores[best])
 
 
 def binary_iou(guess: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Intersection over union of class 0 and of class 1, of two boolean arrays."""
-    pairs = ((~guess, ~truth), (guess, truth))
-    return tuple(float((a & b).sum() / max((a | b).sum(), 1)) for a, b in pairs)  # type: ignore[return-value]
+    """Intersection over union of class 0 and of class 1, of two boolean arrays of one shape; NaN for a
+    class that is in neither."""
+    guess, truth = np.asarray(guess, bool), np.asarray(truth, bool)
+    same_shape("guess", guess, "truth", truth)
+
+    def ratio(a, b):
+        either = (a | b).sum()
+        return float((a & b).sum() / either) if either else float("nan")
+
+    return ratio(~guess, ~truth), ratio(guess, truth)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from dl.core.metrics import mean
+from dl.core.metrics import hits, mean
 from dl.core.task import Task
 from dl.tasks.supervised import supervised
 from dl.tasks.values import within
@@ -38,10 +38,9 @@ def speech_classification(
         target = jax.nn.one_hot(batch["label"], logits.shape[-1])
         if train:
             target = target * (1.0 - label_smoothing) + label_smoothing / logits.shape[-1]
-        hits = jnp.argmax(logits, -1) == batch["label"]
         return {
             "loss": mean(optax.softmax_cross_entropy(logits, target), mask),
-            "accuracy": mean(hits, mask),
+            "accuracy": mean(hits(logits, batch["label"]), mask),
         }
 
     def check(logits, batch, columns):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from dl.core.metrics import Metrics, mean
+from dl.core.metrics import Metrics, hits, mean
 from dl.core.task import Batch
 
 
@@ -22,8 +22,7 @@ def token_metrics(logits, targets, weight, smoothing: float | jax.Array = 0.0) -
     losses = total - (1.0 - smoothing) * picked
     if isinstance(smoothing, jax.Array) or smoothing > 0:
         losses = losses - smoothing * rows.mean(axis=-1)
-    # The target is best where nothing exceeds it: the maximum is at hand, an argmax would cost more.
-    return {"loss": mean(losses, weight), "accuracy": mean(picked >= top, weight)}
+    return {"loss": mean(losses, weight), "accuracy": mean(hits(rows, targets), weight)}
 
 
 def token_weight(batch: Batch, shape: tuple[int, ...]) -> jax.Array:

@@ -1,4 +1,5 @@
-"""Checks of a data set's values before training, for a task's ``check``: on the host, whole columns."""
+"""Checks of values on the host, whole columns: a data set's before training, for a task's ``check``, and
+what a score compares."""
 
 import numpy as np
 
@@ -28,4 +29,14 @@ def pixels(name: str, column: np.ndarray) -> None:
         raise UserError(
             f"column {name!r} holds {column.dtype} from {column.min():.3g} to {column.max():.3g}, but is "
             "prepared as pixels 0..255: give the pixels as they are, or pass prepare=lambda x: x"
+        )
+
+
+def same_shape(one: str, a: np.ndarray, other: str, b: np.ndarray) -> None:
+    """Raise UserError where the two sides of a score differ in shape: NumPy would pair every entry of one
+    with every entry of the other, or leave the longer one's end out."""
+    if np.shape(a) != np.shape(b):
+        raise UserError(
+            f"{one} has shape {list(np.shape(a))}, {other} {list(np.shape(b))}: a score compares them entry "
+            "by entry, so give both in one shape"
         )

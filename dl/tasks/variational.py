@@ -59,7 +59,8 @@ def importance_nll(model: VAE, likelihood: Likelihood, variables, x, keys, sampl
         weight = likelihood(outputs, x)
         weight = weight + _normal(code, 0.0, jnp.zeros(())) - _normal(code, mu, log_sd)
         new = jnp.maximum(top, weight)
-        return new, total * jnp.exp(top - new) + jnp.exp(weight - new)
+        level = jnp.where(jnp.isfinite(new), new, 0.0)  # no code so far explains x at all: -inf
+        return new, total * jnp.exp(top - level) + jnp.exp(weight - level)
 
     start = jnp.full(len(x), -jnp.inf), jnp.zeros(len(x))
     top, total = jax.lax.fori_loop(0, samples, body, start)

@@ -16,6 +16,8 @@ from dl.training import processes
 from dl.training.feed import feed
 from dl.training.programs import EvalProgram
 
+SUMMED = 64  # batches whose sums stay in float32: over thousands the rounding would show
+
 
 class Evaluation:
     """Metrics of named sets, for one run or for every lane of a sweep.
@@ -48,8 +50,7 @@ class Evaluation:
         """
         found: list[dict[str, Any]] | None = None
         for name, batches in sets.items():
-            totals = jax.device_get(self._totals(state, name, batches, between))
-            lanes = self._lanes(totals)
+            lanes = self._lanes(self._totals(state, name, batches, between))
             found = found if found is not None else [{} for _ in lanes]
             for place, lane in enumerate(lanes):
                 metrics: dict[str, Any] = dict(compute(lane))
@@ -78,18 +79,27 @@ class Evaluation:
             )
             self.seconds += program.seconds
             self._programs[name] = program
-        program, index = self._programs[name], 0
+        program, index, sums = self._programs[name], 0, None
         total = len(source.source if streamed else batches)  # type: ignore[arg-type,union-attr]
         totals = program.zeros()
         while index < total:
             window, available = source.at(index)
-            count = min(available, total - index, total if between is None else 1)
+            left = min(total - index, SUMMED - index % SUMMED)
+            count = min(available, left, total if between is None else 1)
             totals = program(state, totals, window, index, count)
             index += count
+            if index % SUMMED == 0 and index < total:
+                sums, totals = _added(sums, totals), program.zeros()
             if between is not None:
                 between()
         source.close()
-        return totals
+        return _added(sums, totals)
+
+
+def _added(sums: Metrics | None, totals: Metrics) -> Metrics:
+    """``sums`` and ``totals`` together, in float64 on the host."""
+    found = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(totals))
+    return found if sums is None else jax.tree.map(np.add, sums, found)
 
 
 def local(variables: Any) -> Any:

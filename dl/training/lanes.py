@@ -138,14 +138,16 @@ class Lanes:
                 "(lowest, median and highest lane)"
             )
         self.console.update(step)
-        if not improved.any():
-            return best
-        better = self._better(improved, state, best)
-        return (
-            jax.device_put(better, jax.tree.map(lambda x: x.sharding, best))
-            if self.layout
-            else better
-        )
+        return self._replaced(improved, state, best)
+
+    def _replaced(self, mask: np.ndarray, new: TrainState, old: TrainState) -> TrainState:
+        """``old`` with the lanes of ``mask`` from ``new``, lying where ``old`` did."""
+        if not mask.any():
+            return old
+        found = self._better(mask, new, old)
+        if not self.layout:
+            return found
+        return jax.device_put(found, jax.tree.map(lambda x: x.sharding, old))
 
     def _drop(self, step: int) -> None:
         """Successive halving: at 1/h of the run, 1/h² ..., keep the best 1/h of the running lanes."""
@@ -155,9 +157,12 @@ class Lanes:
         if step not in rungs(self.cadence.steps, self.cadence.eval_every, self.halve):
             return
         sign = -1.0 if self.experiment.select.startswith("-") else 1.0
-        order = sorted(
-            running, key=lambda p: sign * (self.lanes[p].selection.best or 0.0), reverse=True
-        )
+
+        def rank(place):  # a lane that could not be scored yet goes before any that could
+            best = self.lanes[place].selection.best
+            return (False, 0.0) if best is None else (True, sign * best)
+
+        order = sorted(running, key=rank, reverse=True)
         for place in order[-(-len(running) // self.halve) :]:
             self.lanes[place].ended = "halved"
         self.console.say(f"step {step:>6}  kept the best {len(self._running())} of {len(running)}")
@@ -271,7 +276,12 @@ class Lanes:
         """Test every lane's selected state; leave each a checkpoint and a result like any run's."""
         self.console.say("testing the selected state of every lane")
         state, best = tree["state"], tree["best"]
-        chosen = best if self.experiment.select else state
+        # A lane in which nothing could be selected keeps its last state, as a run of its own does.
+        nothing = np.array([lane.selection.best is None for lane in self.lanes])
+        chosen = self._replaced(nothing, state, best) if self.experiment.select else state
+        for lane in self.lanes:
+            if said := lane.selection.nothing():
+                self.console.warn(f"{lane.folder.name}: {said}")
         tested: list[dict[str, Any]] = [{}] * len(self.lanes)
         if self.experiment.tests:
             tested = self.evaluation(chosen, self.experiment.tests)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dl.core.errors import UserError, unknown
+from dl.report.records import numbers
 from dl.report.sweeps import read_lanes, settings
 from dl.training.folder import new_name, read_json
 
@@ -166,7 +167,7 @@ def measured(row: Row, run: Path) -> float:
             name: mean for name, (mean, _, _) in settings(read_lanes(run))[0]["metrics"].items()
         }
     else:
-        metrics = read_json(run / "result.json")["metrics"]
+        metrics = numbers(read_json(run / "result.json")["metrics"])
     if metric not in metrics:
         raise unknown("metric", metric, metrics)
     return metrics[metric]

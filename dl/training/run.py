@@ -17,6 +17,7 @@ from dl.parallel.mesh import mesh_name
 from dl.parallel.sharding import Layout
 from dl.report.layers import Summary, summary
 from dl.report.page import plain_table
+from dl.report.records import numbers
 from dl.training import lock, processes
 from dl.training.checkpoints import Checkpoints
 from dl.training.checks import check
@@ -64,13 +65,14 @@ class Run:
     @property
     def metrics(self) -> dict[str, float]:
         """The final metrics."""
-        return self.result["metrics"]
+        return numbers(self.result["metrics"])
 
     def history(self, event: str = "train") -> dict[str, np.ndarray]:
         """Logged scalars over the run: ``{'step': [n], 'train/loss': [n], ...}``."""
         lines = [r for r in self.folder.records() if r["event"] == event]
         names = lines[0]["metrics"] if lines else ()
-        columns = {name: np.array([r["metrics"][name] for r in lines]) for name in names}
+        values = [numbers(r["metrics"]) for r in lines]
+        columns = {name: np.array([v[name] for v in values]) for name in names}
         return {"step": np.array([r["step"] for r in lines]), **columns}
 
     def predict(self, inputs: Any) -> Any:
@@ -242,7 +244,7 @@ def _finished(folder, experiment, options, go_on, console) -> bool:
         return False
     _check_same(folder, experiment, options)
     if folder.finished():
-        metrics = format_metrics(read_json(folder.result)["metrics"])
+        metrics = format_metrics(numbers(read_json(folder.result)["metrics"]))
         console.say(f"{folder.path} is finished: {metrics}")
     return folder.finished()
 
@@ -303,6 +305,8 @@ def _finish(loop: Loop, state: TrainState, ended: str) -> TrainState:
     """Evaluate the selected state on the test sets and write ``result.json``; returns that state."""
     experiment, folder, chosen = loop.experiment, loop.folder, loop.selection
     last = int(state.step)
+    if nothing := chosen.nothing():
+        loop.console.warn(nothing)
     if chosen.step is not None and chosen.step != last:
         state = _restore_state(
             experiment, loop.checkpoints, state, chosen.step, loop.console.warn, loop.layout

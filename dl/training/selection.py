@@ -10,8 +10,10 @@ from dl.core.errors import unknown
 class Selection:
     """The best value of ``rule`` so far; ``rule`` starts with '-' where lower is better.
 
+    A value that is NaN (a score of nothing) or infinite is never the best, and waits like a worse one.
+
     Attributes:
-      best, step: the best value and its step; None before the first evaluation.
+      best, step: the best value and its step; None before the first finite one.
       waited: evaluations since a strictly better one.
     """
 
@@ -38,6 +40,15 @@ class Selection:
         if gain >= 0 and math.isfinite(value):
             return dataclasses.replace(self, best=value, step=step, waited=waited)
         return dataclasses.replace(self, waited=waited)
+
+    def nothing(self) -> str | None:
+        """What to say at the end where no evaluation could be selected; None where one was."""
+        if self.rule is None or self.best is not None:
+            return None
+        return (
+            f"{self.rule.removeprefix('-')} was nan or infinite at every evaluation, so the last state is "
+            "kept: select by another metric, or evaluate on a set that has what this one scores"
+        )
 
     def exhausted(self, patience: int | None) -> bool:
         return patience is not None and self.waited >= patience

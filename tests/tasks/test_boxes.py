@@ -101,3 +101,19 @@ def test_suppression_works_on_a_batch():
     together = jax.vmap(lambda x, s: b.suppress(x, s, 0.3))(boxes, scores)
     apart = [SUPPRESS(x, s, 0.3) for x, s in zip(boxes, scores, strict=True)]
     np.testing.assert_array_equal(together, apart)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_what_is_not_finite_never_stays_and_beats_nothing(odd):
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [1, 0, 11, 10], [40, 40, 50, 50]], np.float32)
+    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    boxes[0, 2], label = odd, jnp.zeros(4, int)
+    assert SUPPRESS(boxes, scores, 0.5).tolist() == [False, True, False, True]
+    assert b.suppress_by_class(jnp.asarray(boxes), jnp.asarray(scores), label, 0.5).tolist() == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    scores[1] = odd
+    assert SUPPRESS(boxes, scores, 0.5).tolist() == [False, False, True, True]

@@ -104,6 +104,18 @@ def test_losses_do_not_depend_on_how_the_set_is_cut(variables):
     assert whole["loss"] == pytest.approx(sum(v for k, v in whole.items() if k != "loss"), rel=1e-5)
 
 
+def test_padding_may_hold_nan(variables):
+    found = []
+    for odd in (0.0, np.nan):
+        boxes = BATCH["boxes"].copy()
+        boxes[1] = odd
+        mask = np.array([1.0, 0.0], np.float32)
+        found.append(
+            compute(jax.jit(TASK.evaluate)(variables, BATCH | {"boxes": boxes, "mask": mask}))
+        )
+    assert found[0] == found[1]
+
+
 def test_predictions_are_padded_ordered_and_inside_the_picture(variables):
     found = jax.jit(TASK.predict)(variables, BATCH["image"])
     assert found.boxes.shape == (2, 5, 4)

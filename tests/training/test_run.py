@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -12,7 +13,10 @@ import pytest
 
 import dl
 from dl.core.experiment import built
-from dl.data.batches import train_batches
+from dl.core.state import init_state
+from dl.data.batches import eval_batches, train_batches
+from dl.tasks.regression import regression
+from dl.training.evaluation import Evaluation
 from dl.training.replay import replay_run
 from dl.training.scripts import load_script
 from dl.training.selection import Selection
@@ -179,3 +183,45 @@ def test_sinks_get_the_same_scalars(tmp_path):
 def test_an_experiment_changed_by_hand_is_not_rebuilt():
     assert tiny().build is not None
     assert dataclasses.replace(tiny(), patience=3).build is None
+
+
+def test_nothing_is_selected_by_nan():
+    chosen = Selection("validation/iou")
+    for step, value in [(1, "nan"), (2, math.inf), (3, math.nan)]:  # as stored, and as computed
+        chosen = chosen.update(step, {"validation/iou": value})
+    assert (chosen.best, chosen.step, chosen.waited) == (None, None, 3)
+    assert chosen.nothing().startswith("validation/iou was nan or infinite at every evaluation")
+    assert chosen.update(4, {"validation/iou": -1.0}).nothing() is None
+    assert Selection(None).nothing() is None
+
+
+def test_a_metric_that_is_nan_throughout_leaves_the_last_state_and_says_so(tmp_path, capsys):
+    measured = {"rare": math.nan, "seen": 1.0}
+    experiment = dataclasses.replace(
+        tiny(steps=10), measure=lambda *_: measured, select="validation/rare"
+    )
+    run = dl.train(experiment, runs=tmp_path, name="x", log_every=5, eval_every=5, progress=False)
+    assert run.result["selected"] == {"rule": "validation/rare", "step": 10, "value": None}
+    assert int(run.state.step) == 10
+    assert "rare was nan" in " ".join(capsys.readouterr().err.split())
+    assert math.isnan(run.metrics["validation/rare"])
+    assert np.isnan(run.history("eval")["validation/rare"]).all()
+
+
+class AsGiven(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        return x + self.param("nothing", nn.initializers.zeros, ())
+
+
+def test_evaluation_of_many_batches_is_exact_and_the_same_batch_by_batch():
+    """float32 sums of so many batches would be wrong by 4e-5."""
+    columns = {"x": np.full(20_001, 0.1, np.float32), "label": np.zeros(20_001, np.float32)}
+    task, sets = regression(AsGiven(), inputs="x"), {"validation": eval_batches(columns, 4)}
+    data, optimizer = train_batches(columns, 4, 0), optax.sgd(0.1)
+    experiment = dl.Experiment(task, data, optimizer, 1, evals=sets)
+    state = init_state(task, optimizer, data[0], 0, False)
+    (whole,) = Evaluation(experiment)(state, sets)
+    (single,) = Evaluation(experiment)(state, sets, between=lambda: None)
+    assert whole["validation/mae"] == pytest.approx(float(np.float32(0.1)), rel=1e-6)
+    assert whole == single

@@ -1,9 +1,11 @@
 """A lane is a run: same bits under map, nearly the same under vmap, and nothing lost on the way."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +16,15 @@ from dl.core.population import liftable
 from dl.report.sweeps import read_lanes, settings, write_report
 from dl.training import faults
 from dl.training.compare import first_difference
+from dl.training.console import Console
 from dl.training.folder import RunFolder
 from dl.training.grid import kept_on_average, parse_field, plan, rungs
+from dl.training.lanes import Lane, Lanes
+from dl.training.loop import Cadence
 from dl.training.replay import replay_run
 from dl.training.run import Options
 from dl.training.scripts import load_script
+from dl.training.selection import Selection
 from dl.training.sweep import Sweep, run_sweep
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "tiny.py"
@@ -144,6 +150,30 @@ def test_halving_keeps_the_best(tmp_path):
     place = run_sweep(BUILD, CONFIG(steps=24), wish, options, lambda n, t: t, script=SCRIPT)
     ended = [json.loads((x / "result.json").read_text())["ended"] for x in lanes(place)]
     assert sorted(ended) == ["done", "halved", "halved", "halved"]
+
+
+def test_lanes_with_nothing_to_select_keep_their_last_state_and_say_so(tmp_path, capsys):
+    def build(config):
+        lost = {"measure": lambda variables, name: {"rare": float("nan")}}
+        return dataclasses.replace(BUILD(config), select="-validation/rare", **lost)
+
+    options = Options(name="s", runs=tmp_path, progress=False, **CADENCE)
+    wish = Sweep(lanes="map", seeds=2)
+    place = run_sweep(build, CONFIG(steps=8), wish, options, lambda n, t: t, script=SCRIPT)
+    for lane in lanes(place):
+        result = json.loads((lane / "result.json").read_text())
+        assert result["selected"] == {"rule": "-validation/rare", "step": 8, "value": None}
+    assert "rare was nan" in " ".join(capsys.readouterr().err.split())
+
+
+def test_halving_drops_what_could_not_be_scored():
+    alive = [Lane(None, None, Selection("-validation/x", best)) for best in (None, 2.0, 1.0, None)]
+    program = Lanes.__new__(Lanes)
+    program.lanes, program.halve = alive, 2
+    program.experiment = SimpleNamespace(select="-validation/x")
+    program.cadence, program.console = Cadence(16, 4, 8, 16), Console(show=False)
+    program._drop(8)
+    assert [lane.ended for lane in alive] == ["halved", None, None, "halved"]
 
 
 def test_rungs_stand_where_halving_drops():
