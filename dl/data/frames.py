@@ -238,7 +238,8 @@ def _text_frame(text: str, name: str, separator, quote, header) -> tuple[Frame, 
         if spaced != text:
             text = spaced
             notes.append(f"spaces between {_name(separator)} and {quote} are left out")
-    columns, lines = _parsed(text, name, separator or "\x1f", quote, skipped)
+    cut = separator or next(mark for mark in map(chr, (*range(14, 32), 1)) if mark not in text)
+    columns, lines = _parsed(text, name, cut, quote, skipped)
     first = [(column[0].as_py() or "").strip() for column in columns.columns]
     names = [f"column_{place}" for place in range(1, len(first) + 1)]
     if isinstance(header, Sequence):
@@ -268,7 +269,6 @@ def words(frame: Frame, heading: str) -> np.ndarray:
 def numbers(frame: Frame, heading: str) -> Numbers:
     """A column as numbers, by pyarrow's converter: ``1.5``, ``-2e3``, not ``12_3`` or ``0x1F``."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     column, types = frame.columns.column(heading), pa.types
     if types.is_null(column.type):
@@ -285,21 +285,28 @@ def numbers(frame: Frame, heading: str) -> Numbers:
     fold = str.lower if frame.missing is None else str
     index, unique = _unique(cells)
     absent = np.array([cell is None or fold(cell) in known for cell in unique], bool)
-    like = re.compile(_pattern(frame.decimal, frame.thousands), re.ASCII)
-    is_number = ~absent & np.array([bool(like.fullmatch(cell or "")) for cell in unique], bool)
-    plain = [
-        cell.replace(frame.thousands, "").replace(frame.decimal, ".")
-        if frame.thousands
-        else cell.replace(frame.decimal, ".")
-        for cell in unique[is_number]
-    ]
     values = np.full(len(unique), np.nan)
-    values[is_number] = pc.cast(pa.array(plain, pa.string()), pa.float64()).to_numpy()
+    values[~absent] = to_numbers(unique[~absent], frame.decimal, frame.thousands)
     values[np.isinf(values)] = np.nan  # such as 1e400
     bad = ~absent & np.isnan(values)
     counts = np.bincount(index, minlength=len(unique))
     marks = {unique[place] or "": int(counts[place]) for place in np.flatnonzero(absent)}
     return Numbers(values[index], absent[index], bad[index], marks)
+
+
+def to_numbers(cells: Sequence[str], decimal: str = ".", thousands: str = "") -> np.ndarray:
+    """float64 of each cell, NaN where it is no number with these marks."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    like = re.compile(_pattern(decimal, thousands), re.ASCII)
+    values = np.full(len(cells), np.nan)
+    places = [place for place, cell in enumerate(cells) if like.fullmatch(cell)]
+    plain = [
+        cells[place].replace(thousands or "\x00", "").replace(decimal, ".") for place in places
+    ]
+    values[places] = pc.cast(pa.array(plain, pa.string()), pa.float64()).to_numpy()
+    return values
 
 
 def times(frame: Frame, heading: str) -> Times:
@@ -346,7 +353,8 @@ def times(frame: Frame, heading: str) -> Times:
     if fits:
         found = result(fits[0][1], fits[0][0])
         return found._replace(choices=tuple(read_as for read_as, _ in fits))
-    return result([_iso(cell) for cell in present])
+    nowhere = np.datetime64("NaT")
+    return result([_iso(cell) if re.match(r"\d{4}-\d\d", cell) else nowhere for cell in present])
 
 
 def _iso(cell: str) -> np.datetime64:
@@ -609,7 +617,7 @@ def _parsed(text: str, name: str, separator: str, quote: str, skipped: int):
             ),
         )
 
-    first = text.splitlines()[0].count(separator) + 1
+    first = re.split(r"[\r\n]", text, maxsplit=1)[0].count(separator) + 1
     try:
         table = parse(first)
         if table.num_columns > first:  # a heading holds a line end

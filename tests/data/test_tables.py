@@ -83,7 +83,7 @@ def test_the_target_decides_the_task(tmp_path):
     rows = "".join(f"{i},{i / 7:.3f}\n" for i in range(30))
     table = tables.read_table(_csv(tmp_path, "a,label\n" + rows), "label")
     assert table.classes == ()
-    assert table.label.dtype == np.float32
+    assert table.label.dtype == np.float64  # float32 comes after centring
     rows = "".join(f"{i},{10 - i % 3}\n" for i in range(30))
     table = tables.read_table(_csv(tmp_path, "a,label\n" + rows), "label")
     assert table.classes == ("8", "9", "10")
