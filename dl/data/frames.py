@@ -493,7 +493,8 @@ def _typed_columns(data: bytes, name: str):
 
 
 def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]
+    text = ": ".join(map(str, error.args))
+    return (text.splitlines() or [""])[0]
 
 
 def _decoded(data: bytes, name: str, encoding: str | None) -> str:

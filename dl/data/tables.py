@@ -231,7 +231,7 @@ def _doubts(frame: Frame, heading: str, values: np.ndarray) -> list[str]:
     for sentinel in (-99999.0, -9999.0, -999.0):
         count = int((values == sentinel).sum())
         if count > 1 and np.nanmin(values) == sentinel:
-            doubts.append(f"holds {sentinel:g} {count} times: if it stands for missing, say so")
+            doubts.append(f"holds {sentinel:g} {count} times: missing= makes it missing")
     return doubts
 
 
@@ -267,9 +267,8 @@ def _column(
         return Column(heading, "ignored", missing=absent, reason=reason), nothing
     kept = [word for word in ("NA", "None", "none", "-") if word in categories]
     if kept and frame.missing is None:
-        notes.append(
-            f"{', '.join(map(repr, kept))} is a category, and missing where missing names it"
-        )
+        shown = ", ".join(map(repr, kept))
+        notes.append(f"{shown} counts as a category unless missing= names it")
     code = {category: place for place, category in enumerate(categories, 1)}
     values = np.array([0 if cell is None else code[cell] for cell in spelled], np.int32)
     note = "; ".join([*notes, *merged])
@@ -306,7 +305,8 @@ def _looks_numeric(frame: Frame, heading: str, found: _Found) -> list[str]:
     if 2 * looking < len(cells) or not cells:
         return []
     if frame.lines is None:
-        return ["numbers or times as text are words here: cast the column if they are none"]
+        text = "string" in str(frame.columns.column(heading).type)
+        return ["numbers as text are words: cast the column if they are none"] if text else []
     numeric = found.present - int(found.bad.sum())
     shown = frame.show(heading, np.flatnonzero(found.bad)[:1])
     if 2 * numeric >= found.present:
