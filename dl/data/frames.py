@@ -133,7 +133,7 @@ def read_frame(
     decimal: str | None = None,
     thousands: str | None = None,
     missing: Sequence[str] | None = None,
-    quote: str | None = None,
+    quote: str = '"',
     encoding: str | None = None,
     header: bool | Sequence[str] | None = None,
     dates: str | None = None,
@@ -176,7 +176,7 @@ def read_frame(
         if _has_index(source):
             notes.append("the frame's index is left out: reset_index() makes a column of it")
     if typed is not None:
-        of_text = {"separator": separator, "quote": quote, "encoding": encoding, "header": header}
+        of_text = {"separator": separator, "encoding": encoding, "header": header}
         for option, value in of_text.items():
             if value is not None:
                 raise UserError(f"{option} is for csv text, and {name} is none: leave it out")
@@ -226,14 +226,10 @@ def _text_frame(text: str, name: str, separator, quote, header) -> tuple[Frame, 
     text = text[blank.end() :]
     if not text.strip():
         raise UserError(f"{name} is empty")
-    if quote is None:
-        quote = _guess_quote(text)
-        if quote != '"':
-            notes.append(f"{quote} encloses cells")
     if separator is None:
         separator = _guess_separator(text, quote)
         notes.append(f"cells are separated by {_name(separator)}" if separator else "one column")
-    if quote and separator and re.search(f"{re.escape(separator)} +{quote}", text):
+    if quote and separator and f" {quote}" in text:
         spaced = _without_spaces_before_quotes(text, separator, quote)
         if spaced != text:
             text = spaced
@@ -258,12 +254,23 @@ def _text_frame(text: str, name: str, separator, quote, header) -> tuple[Frame, 
 
 def words(frame: Frame, heading: str) -> np.ndarray:
     """A column's cells as text without surrounding space: objects ``[rows]``, None where empty."""
+    index, different = coded_words(frame, heading)
+    return different[index]
+
+
+def coded_words(frame: Frame, heading: str) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`words` as ``(index [rows], different)``: what row ``i`` holds is ``different[index[i]]``, and
+    every text, or None, stands in ``different`` once, in order of appearance."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     text = pc.utf8_trim_whitespace(_as_text(frame.columns.column(heading)))
-    cells = np.array(text.to_pylist(), object)
-    cells[cells == ""] = None
-    return cells
+    text = pc.if_else(pc.equal(text, ""), None, text)
+    whole = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    coded = whole.dictionary_encode(null_encoding="encode")
+    different = np.empty(len(coded.dictionary), object)
+    different[:] = coded.dictionary.to_pylist()
+    return coded.indices.to_numpy(), different
 
 
 def numbers(frame: Frame, heading: str) -> Numbers:
@@ -280,11 +287,8 @@ def numbers(frame: Frame, heading: str) -> Numbers:
         missing, bad = np.isnan(values), np.isinf(values)
         marks = {"": int(missing.sum())} if missing.any() else {}
         return Numbers(np.where(bad, np.nan, values), missing, bad, marks)
-    cells = words(frame, heading)
-    known = NUMBERS_MISSING if frame.missing is None else {"", *frame.missing}
-    fold = str.lower if frame.missing is None else str
-    index, unique = _unique(cells)
-    absent = np.array([cell is None or fold(cell) in known for cell in unique], bool)
+    index, unique = coded_words(frame, heading)
+    absent = _absent(frame, unique)
     values = np.full(len(unique), np.nan)
     values[~absent] = to_numbers(unique[~absent], frame.decimal, frame.thousands)
     values[np.isinf(values)] = np.nan  # such as 1e400
@@ -292,6 +296,13 @@ def numbers(frame: Frame, heading: str) -> Numbers:
     counts = np.bincount(index, minlength=len(unique))
     marks = {unique[place] or "": int(counts[place]) for place in np.flatnonzero(absent)}
     return Numbers(values[index], absent[index], bad[index], marks)
+
+
+def _absent(frame: Frame, cells: np.ndarray) -> np.ndarray:
+    """Which cells stand for no value in a column of numbers or times."""
+    if frame.missing is not None:
+        return np.array([cell is None or cell in frame.missing for cell in cells], bool)
+    return np.array([cell is None or cell.lower() in NUMBERS_MISSING for cell in cells], bool)
 
 
 def to_numbers(cells: Sequence[str], decimal: str = ".", thousands: str = "") -> np.ndarray:
@@ -322,11 +333,8 @@ def times(frame: Frame, heading: str) -> Times:
             values = values.astype("datetime64[D]")
         missing = np.isnat(values)
         return Times(values, missing, np.zeros(len(values), bool), "")
-    cells = words(frame, heading)
-    known = NUMBERS_MISSING if frame.missing is None else {"", *frame.missing}
-    fold = str.lower if frame.missing is None else str
-    index, unique = _unique(cells)
-    absent = np.array([cell is None or fold(cell) in known for cell in unique], bool)
+    index, unique = coded_words(frame, heading)
+    absent = _absent(frame, unique)
     present = unique[~absent]
     values = np.full(len(unique), np.datetime64("NaT"), "datetime64[us]")
 
@@ -384,14 +392,6 @@ def _strptime(cells, read_as: str, whole: bool = False) -> np.ndarray | None:
             moment = moment.astimezone(UTC).replace(tzinfo=None)
         values[place] = np.datetime64(moment, "us")
     return values if len(cells) or not whole else None
-
-
-def _unique(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``(index [rows], unique)`` of text cells, unique in order of appearance, None among them."""
-    import pyarrow as pa
-
-    coded = pa.array(cells, pa.string()).dictionary_encode(null_encoding="encode")
-    return coded.indices.to_numpy(), np.array(coded.dictionary.to_pylist() or [], object)
 
 
 def _as_text(column):
@@ -531,7 +531,8 @@ def _line_ends(text: str) -> list[str]:
 
 def _quoted(quote: str) -> str:
     """A pattern of a whole cell within quotes."""
-    return f"{quote}(?:[^{quote}]|{quote}{quote})*{quote}"
+    mark = re.escape(quote)
+    return f"{mark}(?:[^{mark}]|{mark}{mark})*{mark}"
 
 
 def _sample(text: str) -> str:
@@ -541,22 +542,11 @@ def _sample(text: str) -> str:
     return text[: max(text.rfind("\n", 0, 200_000), text.rfind("\r", 0, 200_000)) + 1 or None]
 
 
-def _guess_quote(text: str) -> str:
-    """``'`` where cells begin and end with it and none begins with ``"``."""
-    sample = _sample(text)
-    start, end = "(?:^|(?<=[\t;|,\r\n])) *", r" *(?=[\t;|,\r\n]|\Z)"
-    if re.search(f'{start}"', sample):
-        return '"'
-    opened = len(re.findall(f"{start}'", sample))
-    closed = len(re.findall(f"{start}'[^']*'{end}", sample))
-    return "'" if opened and opened == closed else '"'
-
-
 def _guess_separator(text: str, quote: str) -> str:
     """The mark that cuts most lines into as many cells as the first; "" where the first has none."""
     sample = _sample(text)
     if quote:
-        sample = re.sub(rf"(?:^|(?<=[\t;|,\r\n ])){_quoted(quote)}", quote, sample)
+        sample = re.sub(rf"(?:^|(?<=[\t;|,\r\n ])){_quoted(quote)}", "quoted", sample)
     lines = [line for line in re.split(r"\r\n|\r|\n", sample) if line.strip(" ")]
     best, found = 0, ""
     for mark in _SEPARATORS:
@@ -569,7 +559,7 @@ def _guess_separator(text: str, quote: str) -> str:
 
 def _without_spaces_before_quotes(text: str, separator: str, quote: str) -> str:
     """``1, "Oslo, Norway"`` as ``1,"Oslo, Norway"``: pyarrow knows a quote at a cell's start alone."""
-    pattern = f"({_quoted(quote)})|(?<={re.escape(separator)}) +(?={quote})"
+    pattern = f"({_quoted(quote)})|(?<={re.escape(separator)}) +(?={re.escape(quote)})"
     return re.sub(pattern, lambda match: match[1] or "", text)
 
 
@@ -644,7 +634,9 @@ def _parsed(text: str, name: str, separator: str, quote: str, skipped: int):
                 f"{name}, line {lines[number - 1]}: {actual} cells, expected {expected}{hint}"
             )
     last = table.column(table.num_columns - 1)[rows - 1].as_py() or ""
-    if _line_ends(last) and not text.rstrip("\r\n").endswith(quote or ""):
+    if (_line_ends(last) if not stand_in else "\n" in last) and not text.rstrip("\r\n").endswith(
+        quote or ""
+    ):
         raise UserError(
             f"{name}, line {lines[kept][-1]}: a {quote} is opened and never closed; the rest of the file "
             "would be one cell"
@@ -676,15 +668,15 @@ def _line_ends_inside(table, ends: int, rows: int) -> np.ndarray:
 
 
 def _guess_header(first: Sequence[str], columns) -> bool:
-    """Whether the first line names the columns: a word over numbers says so, a number over numbers or
-    a cell that comes again below says no."""
+    """Whether the first line names the columns: a word over numbers says so; a number, or cells that
+    come again below them in most columns (and more than one), say no."""
     like = re.compile(r"[+-]?(\d[\d.,']*|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
     if [cell.strip() for cell in first] in (
         [str(place) for place in range(len(first))],
         ["", *(str(place) for place in range(len(first) - 1))],
     ) and len(first) > 2:
         return True  # pandas' names for columns that have none
-    doubt = False
+    doubt, again = False, 0
     for cell, column in zip(first, columns.columns, strict=True):
         cell, rest = cell.strip(), column.slice(1, 1000)
         below = [below.strip() for below in rest.to_pylist() if below and below.strip()]
@@ -695,8 +687,9 @@ def _guess_header(first: Sequence[str], columns) -> bool:
                 return True
             doubt |= number
         else:
-            doubt |= number or cell in below
-    return not doubt
+            doubt |= number
+            again += cell in below
+    return not doubt and (again < 2 or 2 * again <= len(first))
 
 
 def _pattern(decimal: str, thousands: str) -> str:

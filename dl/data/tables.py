@@ -10,7 +10,16 @@ from typing import Any, Literal
 import numpy as np
 
 from dl.core.errors import UserError, unknown
-from dl.data.frames import WORDS_MISSING, Frame, numbers, read_frame, times, to_numbers, words
+from dl.data.frames import (
+    WORDS_MISSING,
+    Frame,
+    coded_words,
+    numbers,
+    read_frame,
+    times,
+    to_numbers,
+    words,
+)
 from dl.data.splits import Columns, Info, Splits, folds, hold_out, take
 
 _BAD_SHARE = 0.1  # a column with up to this share of cells that are no numbers is numbers, mistyped
@@ -116,7 +125,10 @@ def type_columns(
         elif column.kind == "categorical":
             codes.append(array)
     if not values and not codes:
-        raise UserError(f"{frame.name} has no usable column besides {target!r}")
+        reasons = "".join(
+            f"; {column.name!r} is ignored: {column.reason}" for column in columns[:3]
+        )
+        raise UserError(f"{frame.name} has no usable column besides {target!r}{reasons}")
     return Table(
         tuple(columns),
         np.stack(values, 1) if values else np.zeros((frame.rows, 0), np.float64),
@@ -223,7 +235,8 @@ def _doubts(frame: Frame, heading: str, values: np.ndarray) -> list[str]:
     """What looks like a mistake in a column of numbers."""
     doubts = []
     if frame.lines is not None:
-        coded = [cell for cell in words(frame, heading) if cell and re.match(r"[+-]?0\d", cell)]
+        _, different = coded_words(frame, heading)
+        coded = [cell for cell in different if cell and re.match(r"[+-]?0\d", cell)]
         if coded:
             doubts.append(
                 f"{min(coded)!r} is read as a number: a code? Then declare it categorical"
@@ -257,12 +270,12 @@ def _column(
         _refuse_bad(frame, heading, found, "declare the column categorical")
         notes += _looks_numeric(frame, heading, found)
     spelled, categories, merged = _spelled(frame, heading)
-    present = np.array([cell is not None for cell in spelled], bool)
-    absent = int((~present).sum())
+    present = sum(cell is not None for cell in spelled)
+    absent = frame.rows - present
     if len(categories) < 2:
         reason = "one value only" if categories else "no value"
         return Column(heading, "ignored", missing=absent, reason=reason), nothing
-    if not as_category and len(categories) > max(50, present.sum() // 2):
+    if not as_category and len(categories) > max(50, present // 2):
         reason = "; ".join(["nearly every cell differs", *notes])
         return Column(heading, "ignored", missing=absent, reason=reason), nothing
     kept = [word for word in ("NA", "None", "none", "-") if word in categories]
@@ -299,10 +312,11 @@ def _refuse_bad(frame: Frame, heading: str, found: _Found, otherwise: str) -> No
 
 def _looks_numeric(frame: Frame, heading: str, found: _Found) -> list[str]:
     """A note where a column of words looks like one of numbers, amounts or times."""
-    cells = [cell for cell in words(frame, heading) if cell is not None]
+    index, different = coded_words(frame, heading)
     like = re.compile(r"\W{0,2}\d[\d.,'’\s_/:-]*([eE][+-]?\d+)?\W?")
-    looking = sum(bool(like.fullmatch(cell)) for cell in cells)
-    if 2 * looking < len(cells) or not cells:
+    looks = np.array([bool(cell and like.fullmatch(cell)) for cell in different], bool)
+    cells, looking = found.present, int(looks[index].sum())
+    if 2 * looking < cells or not cells:
         return []
     if frame.lines is None:
         text = "string" in str(frame.columns.column(heading).type)
@@ -314,16 +328,16 @@ def _looks_numeric(frame: Frame, heading: str, found: _Found) -> list[str]:
     return [f"words, although they look like numbers or times: {shown}"]
 
 
-def _spelled(frame: Frame, heading: str) -> tuple[list[str | None], tuple[str, ...], list[str]]:
-    """A column as categories: cells with one spelling each and None where missing, the categories in
+def _spelled(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
+    """A column as categories: cells ``[rows]`` with one spelling each and None where missing, the categories in
     order, and what was merged.
 
     Numbers are ordered as numbers and spelled alike, so that 1 and 1.0 are one category; the rest are
     ordered by code point. Neither depends on the order of rows or on hashing.
     """
-    cells = words(frame, heading)
-    absent = WORDS_MISSING if frame.missing is None else {"", *frame.missing}
-    found = sorted({cell for cell in cells if cell is not None} - set(absent))
+    index, different = coded_words(frame, heading)
+    absent = WORDS_MISSING if frame.missing is None else frame.missing
+    found = sorted(set(different) - {None, *absent})
     values = to_numbers(found, frame.decimal, frame.thousands)
     is_number = np.isfinite(values)
     plain = (
@@ -331,7 +345,7 @@ def _spelled(frame: Frame, heading: str) -> tuple[list[str | None], tuple[str, .
         and not (np.abs(values[is_number]) >= _EXACT).any()
     )
     ordered = plain and bool(is_number.all())
-    name = {cell: cell for cell in found}
+    name: dict[str | None, str] = {cell: cell for cell in found}
     for cell, value in zip(found, values, strict=True):
         # Beside words a number may be part of a name (version 1.10 is not 1.1), but 1.0 is 1.
         if plain and (ordered or value == np.trunc(value)):
@@ -345,7 +359,8 @@ def _spelled(frame: Frame, heading: str) -> tuple[list[str | None], tuple[str, .
     if len(categories) < len(found):
         pairs = sorted(cell for cell in found if name[cell] != cell)
         merged = [f"one spelling for equal numbers, such as {name[pairs[0]]!r} for {pairs[0]!r}"]
-    return [name.get(cell) for cell in cells], tuple(categories), merged
+    one = np.array([*(name.get(cell) for cell in different), None], object)[:-1]
+    return one[index], tuple(categories), merged
 
 
 def _label(frame: Frame, heading: str, task: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -363,14 +378,15 @@ def _label(frame: Frame, heading: str, task: str | None) -> tuple[np.ndarray, tu
                 raise UserError(f"{where} is not all numbers ({frame.show(heading, bad)})")
         _refuse_bad(frame, heading, found, "say task='classification'")
     if found is not None and numeric:
-        _refuse_missing(frame, heading, found.missing)
+        _refuse_missing(frame, heading, found.missing, classes=False)
         values = found.values
         few = len(np.unique(values)) <= 20 and bool((values == np.trunc(values)).all())
         if task == "regression" or not few:
             return values, ()
     spelled, classes, _ = _spelled(frame, heading)
     absent = {None} | ({"NA", "None"} if frame.missing is None else set())
-    _refuse_missing(frame, heading, np.array([cell in absent for cell in spelled], bool))
+    gone = np.array([cell in absent for cell in spelled], bool)
+    _refuse_missing(frame, heading, gone, classes=True)
     if not 2 <= len(classes) <= max(2, frame.rows // 2):
         raise UserError(
             f"{frame.name}: target {heading!r} has {len(classes)} values, too few or too many"
@@ -379,10 +395,11 @@ def _label(frame: Frame, heading: str, task: str | None) -> tuple[np.ndarray, tu
     return np.array([code[str(cell)] for cell in spelled], np.int32), classes  # none is missing
 
 
-def _refuse_missing(frame: Frame, heading: str, missing: np.ndarray) -> None:
+def _refuse_missing(frame: Frame, heading: str, missing: np.ndarray, classes: bool) -> None:
     for row in np.flatnonzero(missing)[:1]:
         cell = frame.columns.column(heading)[int(row)].as_py()
-        keep = f"; or say missing=() where {cell!r} is a class" if cell in ("NA", "None") else ""
+        word = cell in ("NA", "None") and classes
+        keep = f"; or say missing=() where {cell!r} is a class" if word else ""
         raise UserError(
             f"{frame.name}, {frame.place(row)}: the target {heading!r} is missing: leave the row out{keep}"
         )

@@ -86,7 +86,7 @@ TINY: dict[str, dict] = {
 }
 # Other tiny configurations worth the same test, as (script, fields).
 MORE: list[tuple[str, dict]] = [
-    ("tabular", {**TINY["tabular"], "target": "income", "ignore": ("repaid",), "trees": False}),
+    ("tabular", {**TINY["tabular"], "target": "age", "ignore": ("repaid",), "trees": False}),
 ]
 NEEDS_DATA: set[str] = {
     *("character_rnn", "gpt", "sentiment", "bert", "translation"),
