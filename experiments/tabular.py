@@ -79,7 +79,13 @@ READING = ("separator", "decimal", "encoding", "dates", "missing", "categorical"
 @functools.cache
 def prepare(data, data_dir, csv, target, fold, *reading):
     """The parts before any scaling."""
+    if csv is None and (target or any(reading)):
+        raise dl.UserError(
+            f"target, {', '.join(READING)} are for a csv of your own: leave them out"
+        )
     if csv is None and data == "adult":
+        if fold:
+            raise dl.UserError("adult has an official split: leave fold out")
         return load("adult", data_dir)
     if csv:
         table, info = tables.own_table(csv, target, **dict(zip(READING, reading, strict=True)))

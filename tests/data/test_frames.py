@@ -62,7 +62,7 @@ def test_what_pythons_csv_module_writes_is_read_back_equal(rows, separator, end,
 @quick
 @given(tables_of(st.one_of(st.none(), TEXT)))
 def test_what_polars_and_pyarrow_write_is_read_back_equal_with_nulls(rows):
-    import polars as pl
+    pl = pytest.importorskip("polars")
 
     names = [f"h{place}" for place in range(len(rows[0]))]
     columns = {n: [row[i] for row in rows] for i, n in enumerate(names)}
@@ -227,7 +227,7 @@ def test_a_cell_of_any_length_and_a_spreadsheets_separator_line():
 
 
 def test_typed_files_and_frames_keep_their_types(tmp_path):
-    import polars as pl
+    pl = pytest.importorskip("polars")
 
     pd = pytest.importorskip("pandas")
     values = {"when": np.array(["2020-01-01", "2020-01-03"], "datetime64[s]"), "x": [1.5, None]}
