@@ -126,9 +126,9 @@ def _numeric(frame: Frame, heading: str) -> _Found:
 
     column, types = frame.columns.column(heading), pa.types
     if types.is_duration(column.type):
-        text = frame.columns.column(heading).cast(pa.duration("ns")).to_numpy()
-        missing = np.isnat(text)
-        values = np.where(missing, np.nan, text.astype(np.int64) / 1e9)
+        passed = column.cast(pa.duration("ns")).to_numpy()
+        missing = np.isnat(passed)
+        values = np.where(missing, np.nan, passed.astype(np.int64) / 1e9)
         return _Found(values, missing, np.zeros(len(values), bool), ["in seconds"])
     if types.is_date(column.type) or types.is_timestamp(column.type):
         return _moments(frame, heading)
@@ -152,6 +152,7 @@ def _numeric(frame: Frame, heading: str) -> _Found:
 
 
 def _moments(frame: Frame, heading: str) -> _Found:
+    """A column of times as days since 1970 where all are midnight, else as seconds (UTC)."""
     found = times(frame, heading)
     there = ~np.isnat(found.values)
     if len(found.choices) > 1 and not found.bad.any():
@@ -232,6 +233,7 @@ def _refuse_bad(frame: Frame, heading: str, found: _Found, otherwise: str) -> No
 
 
 def _refuse_missing(frame: Frame, heading: str, missing: np.ndarray, classes: bool) -> None:
+    """Raises where the target has a missing cell."""
     for row in np.flatnonzero(missing)[:1]:
         cell = frame.columns.column(heading)[int(row)].as_py()
         word = cell in ("NA", "None") and classes
@@ -260,8 +262,8 @@ def _looks_numeric(frame: Frame, heading: str, found: _Found) -> list[str]:
 
 
 def _spelled(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
-    """A column as categories: cells ``[rows]`` with one spelling each and None where missing, the categories in
-    order, and what was merged.
+    """A column as categories: cells ``[rows]``, spelled alike where they are equal and None where missing;
+    the categories in order; and a note of what was merged.
 
     Numbers are ordered as numbers and spelled alike, so that 1 and 1.0 are one category; the rest are
     ordered by code point. Neither depends on the order of rows or on hashing.
@@ -276,10 +278,11 @@ def _spelled(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...], l
         and not (np.abs(values[is_number]) >= _EXACT).any()
     )
     ordered = plain and bool(is_number.all())
+    # Beside words a number may be a name of its own (version 1.10 is not 1.1), but 1.0 is 1.
+    whole = re.compile(rf"[+-]?\d+{re.escape(frame.decimal)}0+|[+-]?\d+", re.ASCII)
     name: dict[str | None, str] = {cell: cell for cell in found}
     for cell, value in zip(found, values, strict=True):
-        # Beside words a number may be part of a name (version 1.10 is not 1.1), but 1.0 is 1.
-        if plain and (ordered or value == np.trunc(value)):
+        if plain and (ordered or whole.fullmatch(cell)):
             name[cell] = f"{value:.0f}" if value == np.trunc(value) else repr(float(value))
             name[cell] = "0" if name[cell] == "-0" else name[cell]
     if ordered:

@@ -96,6 +96,7 @@ def text_columns(
 
 
 def _line_ends(text: str) -> list[str]:
+    """Every line end of a text."""
     return re.findall(r"\r\n|\r|\n", text)
 
 
@@ -204,9 +205,8 @@ def _parsed(text: str, name: str, separator: str, quote: str, skipped: int):
                 f"{name}, line {lines[number - 1]}: {actual} cells, expected {expected}{hint}"
             )
     last = table.column(table.num_columns - 1)[rows - 1].as_py() or ""
-    if (_line_ends(last) if not stand_in else "\n" in last) and not text.rstrip("\r\n").endswith(
-        quote or ""
-    ):
+    goes_on = "\n" in last if stand_in else bool(_line_ends(last))
+    if goes_on and not text.rstrip("\r\n").endswith(quote):
         raise UserError(
             f"{name}, line {lines[kept][-1]}: a {quote} is opened and never closed; the rest of the file "
             "would be one cell"
@@ -319,15 +319,18 @@ def guess_marks(
 
 
 def _name(mark: str) -> str:
+    """A mark as a sentence names it."""
     names = {",": "comma", ";": "semicolon", "\t": "tab", ".": "point", " ": "space", "|": "bar"}
     return names.get(mark, "space" if mark.isspace() else mark)
 
 
 def short(cell: Any) -> str:
+    """A cell as messages show it."""
     text = repr(cell)
     return text if len(text) <= 40 else text[:36] + "...'"
 
 
 def first_line(error: BaseException) -> str:
+    """What a library's error says, on one line."""
     text = ": ".join(map(str, error.args))
     return (text.splitlines() or [""])[0]

@@ -99,7 +99,7 @@ class Times(NamedTuple):
     """A column as times: ``values`` datetime64 (UTC), NaT where ``missing`` or ``bad``, all ``[rows]``.
 
     ``format`` says how they were read, for a note, and is "" where ISO 8601 or the type left no
-    choice; ``choices`` are all usual formats that read every cell.
+    choice; ``choices`` begins with it and goes on with the usual formats that read every cell otherwise.
     """
 
     values: np.ndarray
@@ -271,7 +271,7 @@ def to_numbers(cells: Sequence[str], decimal: str = ".", thousands: str = "") ->
 
 def times(frame: Frame, heading: str) -> Times:
     """A column as times: ISO 8601 by pyarrow's converter, ``frame.dates``, or a usual format that reads
-    every cell. Of several such formats the first is taken; ``choices`` has them all."""
+    every cell. Of several that differ the first is taken; ``choices`` has them all."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -309,7 +309,8 @@ def times(frame: Frame, heading: str) -> Times:
             fits.append((read_as, found))
     if fits:
         found = result(fits[0][1], fits[0][0])
-        return found._replace(choices=tuple(read_as for read_as, _ in fits))
+        others = [read_as for read_as, found_so in fits if (found_so != fits[0][1]).any()]
+        return found._replace(choices=(fits[0][0], *others))
     nowhere = np.datetime64("NaT")
     return result([_iso(cell) if re.match(r"\d{4}-\d\d", cell) else nowhere for cell in present])
 

@@ -275,6 +275,7 @@ def test_typed_files_and_frames_keep_their_types(tmp_path):
         (["31.12.2020", "n/a"], ["2020-12-31", "NaT"], 1),
         (["12/31/2020", "1/2/2020"], ["2020-12-31", "2020-01-02"], 1),
         (["3/4/2020", "1/2/2020"], ["2020-04-03", "2020-02-01"], 2),
+        (["4/4/2020", "2/2/2020"], ["2020-04-04", "2020-02-02"], 1),
     ],
 )
 def test_times_are_read_by_format_and_a_choice_is_told(cells_, expected, choices):

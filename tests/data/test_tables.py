@@ -288,6 +288,10 @@ def test_codes_that_begin_with_zero_and_words_keep_their_spelling():
     table = tables.read_table(text.encode(), "y", categorical=["a"])
     assert table.columns[0].categories == ("007", "08", "7")
     assert table.classes == ("1", "v1.10")  # 1.0 is 1
+    cells = ("1e5", "100000", "12e", "1.10", "1.1", "2.0", "2")
+    text = "a;y\n" + "".join(f"{cell};{i % 2}\n" for i, cell in enumerate(cells * 2))
+    table = tables.read_table(text.encode(), "y", categorical=["a"])
+    assert table.columns[0].categories == ("1.1", "1.10", "100000", "12e", "1e5", "2")
 
 
 def test_classes_and_categories_are_alike_in_every_process(tmp_path):
