@@ -1,5 +1,6 @@
 """Time series: values in order of time, cut into windows by :mod:`dl.data.windows`."""
 
+import dataclasses
 import io
 import re
 import warnings
@@ -17,6 +18,7 @@ _ETT_VARIABLES = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 _MONTH = 30 * 24  # hours
 _TIME_HEADINGS = ("time", "date", "datetime", "timestamp", "ds")
 _ZONE = re.compile(r"\d[T ]\d\d(?::?\d\d){0,2}(?:\.\d+)? ?(Z|[+-]\d\d(?::?\d\d)?)$")
+_COMPACT = "%Y%m%d"  # 20240131, which is a whole number too
 _LOOSE = 0.05  # share of a step by which fractional times may be rounded
 
 
@@ -51,6 +53,8 @@ def read_csv_series(
       UserError: names the line of a cell that is no number or no time, of a missing one, of a row out
         of order, a repeated time, the first gap, or times of which only some say their zone.
     """
+    if type(getattr(source, "index", None)).__name__ == "DatetimeIndex":
+        source = source.rename_axis(source.index.name or "time").reset_index()  # pandas
     frame = read_frame(source, name=name, **reading)
     found = _time_heading(frame, time)
     when, notes = _times(frame, found)
@@ -108,7 +112,13 @@ def _times(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...]]:
         number = numbers(frame, heading)
         if not number.bad.any():
             refuse(number.missing, absent)
-            return _exact(frame, heading, number.values), ()
+            compact = dataclasses.replace(frame, dates=_COMPACT)
+            if not 19000101 <= number.values.min() <= number.values.max() < 21010101:
+                return _exact(frame, heading, number.values), ()
+            days = times(compact, heading)
+            if days.bad.any():
+                return _exact(frame, heading, number.values), ()
+            return days.values.astype("datetime64[s]"), (f"times are read as {_COMPACT}",)
     read_as = times(frame, heading)
     form = "a time" if frame.dates is None else frame.dates
     refuse(read_as.bad, "cannot read {!r} as " + form)
@@ -153,20 +163,17 @@ def _exact(frame: Frame, heading: str, values: np.ndarray) -> np.ndarray:
 def _variable(frame: Frame, heading: str, keep_missing: bool) -> np.ndarray:
     """A column's numbers, float64 ``[rows]``."""
     found = numbers(frame, heading)
-    for rows, hint in (
-        (found.bad, ""),
-        (
-            found.missing,
-            f": no value in {found.missing.sum()} cells. Fill them as you see fit, or take them as NaN "
-            "by keep_missing=True",
-        ),
-    ):
-        if rows.any() and not (keep_missing and rows is found.missing):
-            row = int(np.flatnonzero(rows)[0])
-            cell = frame.columns.column(heading)[row].as_py()
-            raise UserError(
-                f"{frame.name}, {frame.place(row)}, column {heading!r}: cannot read {cell!r}{hint}"
+    refused = found.bad if keep_missing else found.bad | found.missing
+    if refused.any():
+        row = int(np.flatnonzero(refused)[0])
+        cell = frame.columns.column(heading)[row].as_py()
+        what = f"cannot read {cell!r} as a number"
+        if found.missing[row]:
+            what = (
+                f"no value stands there ({cell!r}; {found.missing.sum()} such cells): fill them as you "
+                "see fit, or take them as NaN by keep_missing=True"
             )
+        raise UserError(f"{frame.name}, {frame.place(row)}, column {heading!r}: {what}")
     return found.values
 
 
@@ -179,6 +186,11 @@ def check_times(
 ) -> None:
     """Raises UserError where times ``[rows]``, datetime64 or numbers, run backwards, repeat or (unless
     ``gaps`` are allowed) leave steps of unequal length; ``place`` says where in ``name`` a row stands."""
+    if when.ndim != 1 or when.dtype.kind not in "Miuf":
+        raise UserError(
+            f"the times of {name} must be dates or numbers, one a row, not {when.dtype}"
+        )
+    when = when.astype(np.int64) if when.dtype.kind == "u" else when
     lacking = np.isnat(when) if when.dtype.kind == "M" else ~np.isfinite(when)
     if lacking.any():
         raise UserError(f"{name}, {place(int(np.flatnonzero(lacking)[0]))}: no time stands there")

@@ -44,7 +44,8 @@ def test_a_frame_reads_as_its_csv_file_does(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the semicolon and the decimal comma, which are guessed
         found = [read_csv_series(tmp_path / name) for name in ("a.csv", "b.csv", "c.parquet")]
-    for names, times, values in (*found, read_csv_series(frame)):
+    indexed = frame.rename(columns={"when": "x"}).set_index("x")
+    for names, times, values in (*found, read_csv_series(frame), read_csv_series(indexed)):
         assert names == ["a", "b"]
         np.testing.assert_array_equal(times, when.to_numpy())
         np.testing.assert_array_equal(values, frame[["a", "b"]])
@@ -67,6 +68,7 @@ def _text(times, values=None):
         (["31.12.2020", "01.01.2021", "02.01.2021"], "2020-12-31", "2021-01-02"),
         (["2020-01-01 00:00:00.5", "2020-01-01 00:00:01"], "2020-01-01 00:00:00.5", "2020-01-01 00:00:01"),
         (["2020-01-01T01:00+01:00", "2020-01-01T02:00+01:00"], "2020-01-01 00:00", "2020-01-01 01:00"),
+        ([20240131, 20240201, 20240202], "2024-01-31", "2024-02-02"),
         ([5, 6, 7], 5, 7),
         ([1_700_000_000_000_000_001, 1_700_000_000_000_000_002], 1_700_000_000_000_000_001, None),
         ([0.0, 0.33, 0.67, 1.0], 0.0, 1.0),
@@ -98,8 +100,8 @@ def test_regular_times_are_read(times, first, last):
         (["2020-01-01", "soon"], None, "line 3, column 'date': cannot read 'soon' as a time"),
         (["2020-01-01T00:00Z", "2020-01-01T01:00"], None, "line 2 says its time zone and line 3 does not"),
         (["01/02/2020", "02/02/2020"], None, "may be read as .*: say which, as dates="),
-        (["2020-01-01", "2020-01-02"], [1, ""], "line 3, column 'a': cannot read None: no value in 1 cells"),
-        (["2020-01-01", "2020-01-02"], ["NA", 1], "line 2, column 'a': cannot read 'NA': no value"),
+        (["2020-01-01", "2020-01-02"], [1, ""], r"line 3, column 'a': no value stands there .None; 1 such"),
+        (["2020-01-01", "2020-01-02"], ["NA", 1], "line 2, column 'a': no value stands there .'NA'"),
         (["2020-01-01", "2020-01-02"], ["inf", 1], "line 2, column 'a': cannot read 'inf'"),
         (["2020-01-01", "2020-01-02"], ["1_5", 1], "line 2, column 'a': cannot read '1_5'"),
     ],
@@ -143,6 +145,12 @@ def test_the_time_column_is_found_and_shown():
         read_csv_series(_text([1, 2]), time="dat")
     with pytest.raises(UserError, match="no column beside the times"):
         read_csv_series(b"date\n2020-01-01\n")
+
+
+def test_times_of_another_kind_are_refused():
+    for wrong in (np.array(["a", "b"]), np.zeros((3, 2))):
+        with pytest.raises(UserError, match="must be dates or numbers, one a row"):
+            check_times(wrong, "x")
 
 
 def test_offsets_that_differ_are_brought_to_one_zone_and_said():
