@@ -125,8 +125,14 @@ def test_patches_of_one_variable_never_see_another():
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        (SparseLinear(50, period=24), "window of 48 steps and a horizon of 50 must both be multiples"),
-        (SparseLinear(18, period=9), "window of 48 steps and a horizon of 18 must both be multiples"),
+        (
+            SparseLinear(50, period=24),
+            "window of 48 steps and a horizon of 50 must both be multiples",
+        ),
+        (
+            SparseLinear(18, period=9),
+            "window of 48 steps and a horizon of 18 must both be multiples",
+        ),
         (PatchTST(4, patch=60), "window of 48 steps holds no patch of 60"),
     ],
 )
