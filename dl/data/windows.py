@@ -1,12 +1,8 @@
 """Windows of sequences that live on the device whole: a batch is a gather by starting place.
 
 A set of windows keeps each value once, however much the windows overlap.
-
-Devices compute in float32, which has 24 bits: at 1e8 it knows multiples of 8 alone. Series are therefore
-read in float64 and cast last, after their level is taken off where it would cost them digits.
 """
 
-import warnings
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -23,12 +19,9 @@ from dl.data.batches import (
     stream_rows,
     stream_seed,
 )
-from dl.data.series import check_times
+from dl.data.levels import as_float32, complete, keep_digits, kept_levels, levels_of
+from dl.data.series_tables import check_times
 from dl.data.splits import Columns, Splits
-
-# What rounding to float32 may do to a value, in standard deviations of its variable: beyond the first,
-# windows of a series take its level off; beyond the second, other windows are refused.
-_FINE, _COARSE = 1e-5, 1e-3
 
 
 class Field(NamedTuple):
@@ -141,53 +134,6 @@ class EvalWindows(_Windows):
         return {**_gather(self, rows), "mask": mask}
 
 
-def _rounding(values: np.ndarray) -> np.ndarray:
-    """The most that float32 may move a value ``[rows, ...]``, in standard deviations of its column:
-    ``[...]``, 0 where it moves none or the column never changes."""
-    values = values.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        apart = values - values[:1]  # so that a constant's deviation is 0 and not rounding noise
-        exact = (values.astype(np.float32) == values).all(0) | (apart == 0).all(0)
-        deviation = np.where(exact, 1.0, apart.std(0))
-        return np.where(exact, 0.0, np.abs(values).max(0) * 2.0**-24 / deviation)
-
-
-def _levels(known: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """What to take off a series ``whole [rows, ...]``, float64, before it becomes float32: ``[...]``, the
-    mean of its ``known`` beginning where float32 would cost it digits, elsewhere 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        level = known[0] + (known - known[:1]).mean(0)
-    return np.where(_rounding(whole) > _FINE, level, 0.0)
-
-
-def _as_float32(values: np.ndarray) -> np.ndarray:
-    """``values`` cast; raises where float32 has no such number."""
-    largest = np.abs(values).max(initial=0.0)
-    if largest > np.finfo(np.float32).max:
-        raise UserError(
-            f"a value of size {largest:g} is beyond float32: standardise the series first "
-            "(dl.data.series.standardize)"
-        )
-    return values.astype(np.float32)
-
-
-def _keeps_digits(arrays: Arrays) -> None:
-    """Raises where a float64 or int64 array on its way to the device would lose what tells its values
-    apart."""
-    for name, value in arrays.items():
-        if not isinstance(value, np.ndarray) or not len(value):
-            continue
-        if value.dtype == np.float64 and (_rounding(value) > _COARSE).any():
-            raise UserError(
-                f"float32, in which devices compute, cannot tell the values of {name!r} apart, which "
-                f"reach {np.abs(value).max():g}: take their mean off first "
-                "(dl.data.series.standardize)"
-            )
-        whole = np.iinfo(np.int32)
-        if value.dtype == np.int64 and (value.min() < whole.min or value.max() > whole.max):
-            raise UserError(f"{name!r} holds whole numbers beyond int32: subtract their smallest")
-
-
 def _check(arrays: Arrays, labels: Arrays, starts, fields) -> tuple[Any, int]:
     """The starts as int32 (or None) and the number of windows; raises where one would not fit."""
     reach = {field: field.offset + field.length for field in fields}
@@ -223,7 +169,7 @@ def train_windows(
       UserError: a window does not fit, or float32 could not tell an array's values apart.
     """
     labels = labels or {}
-    _keeps_digits(arrays)
+    keep_digits(arrays)
     starts, count = _check(arrays, labels, starts, fields)
     if not 1 <= batch_size <= count:
         raise UserError(f"batch size {batch_size} is impossible with {count} windows")
@@ -256,34 +202,6 @@ def _forecast_fields(look_back: int, horizon: int) -> tuple[Field, ...]:
     return Field("past", "values", 0, look_back), Field("future", "values", look_back, horizon)
 
 
-def _complete(values: np.ndarray, where: str) -> np.ndarray:
-    """``values [rows, ...]`` as float64; raises where one is missing (NaN) or infinite."""
-    values = np.asarray(values, np.float64)
-    lacking = np.argwhere(~np.isfinite(values))
-    if len(lacking):
-        row, *variable = lacking[0]
-        place = f"row {row}" + (f" of variable {variable[0]}" if variable else "")
-        raise UserError(
-            f"{len(lacking)} values of {where} are missing or infinite, the first in {place}: fill "
-            "them as you see fit, or cut the series there, before windows are made of it"
-        )
-    return values
-
-
-def _kept(levels: np.ndarray, what: str) -> tuple[float, ...]:
-    """The levels that were taken off as windows keep them, empty where there is none; warns of them, as
-    forecasts are without them then."""
-    if not levels.any():
-        return ()
-    warnings.warn(
-        f"{np.count_nonzero(levels)} of {levels.size} {what} vary too little around a high level for "
-        "float32: their windows hold the differences from the training mean. Add the windows' `level` "
-        "to forecasts, and take it off what predict is given",
-        stacklevel=3,
-    )
-    return tuple(np.atleast_1d(levels).tolist())
-
-
 def forecasting(
     splits: Splits,
     look_back: int,
@@ -313,7 +231,7 @@ def forecasting(
     for name in ("train", "test"):
         if name not in given:
             raise UserError(f"the splits have no {name} part to cut windows from")
-    parts = {name: _complete(c["values"], f"the {name} part") for name, c in given.items()}
+    parts = {name: complete(c["values"], f"the {name} part") for name, c in given.items()}
     if len({part.shape[1:] for part in parts.values()}) > 1:
         shapes = ", ".join(f"{name} {part.shape}" for name, part in parts.items())
         raise UserError(f"the parts of a series need the same variables, not {shapes}")
@@ -322,9 +240,9 @@ def forecasting(
     ends = np.cumsum([len(parts.get(name, ())) for name in named])
     train_end, held_end, end = (int(place) for place in ends)
     whole = np.concatenate(list(parts.values()))
-    levels = _levels(parts["train"], whole)
-    kept = _kept(levels, "variables")
-    arrays = {"values": _as_float32(whole - levels)}
+    levels = levels_of(parts["train"], whole)
+    kept = kept_levels(levels, "variables")
+    arrays = {"values": as_float32(whole - levels)}
 
     def starts(begin: int, end: int):
         if end - horizon + 1 <= max(begin, look_back):
@@ -378,15 +296,15 @@ def panel_forecasting(
     pieces, levels, train_starts, ids, begin, offset = [], [], [], [], [], 0
     for row, (series, count) in enumerate(zip(known, length, strict=True)):
         whole = np.concatenate([series[:count], held[row], future[row]])
-        whole = _complete(whole, f"series {row}")
-        levels.append(float(_levels(whole[:count], whole)))
+        whole = complete(whole, f"series {row}")
+        levels.append(float(levels_of(whole[:count], whole)))
         pieces.append(whole - levels[-1])
         train_starts.append(offset + np.arange(count - look_back - horizon + 1))
         ids.append(np.full(len(train_starts[-1]), row, np.int32))
         begin.append(offset + count - look_back)
         offset += len(whole)
-    kept = _kept(np.array(levels), "series")
-    arrays = {"values": _as_float32(np.concatenate(pieces))}
+    kept = kept_levels(np.array(levels), "series")
+    arrays = {"values": as_float32(np.concatenate(pieces))}
     rows = np.arange(len(known), dtype=np.int32)
 
     def one_each(shift: int) -> EvalWindows:
@@ -422,7 +340,7 @@ def unit_windows(
     Raises:
       UserError: a sensor's value is missing or infinite, or float32 could not tell its values apart.
     """
-    _keeps_digits({"sensors": _complete(columns["sensors"], "the sensors")})
+    keep_digits({"sensors": complete(columns["sensors"], "the sensors")})
     pieces, starts, life, units, offset = [], [], [], [], 0
     for unit in np.unique(columns["unit"]):
         rows = np.flatnonzero(columns["unit"] == unit)
@@ -441,7 +359,7 @@ def unit_windows(
         "unit": np.concatenate(units),
     }
     return (
-        {"sensors": _as_float32(np.concatenate(pieces))},
+        {"sensors": as_float32(np.concatenate(pieces))},
         np.concatenate(starts).astype(np.int32),
         labels,
     )

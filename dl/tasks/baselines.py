@@ -1,14 +1,13 @@
 """Forecasts that any network has to be compared with; the naive one is in :mod:`dl.tasks.forecasting`."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from dl.core.errors import UserError
 from dl.core.experiment import Batches
-from dl.data.windows import EvalWindows
 from dl.tasks.forecasting import seasonal_naive
 
 
@@ -72,6 +71,13 @@ def _mean(past: np.ndarray) -> np.ndarray:
     return past[:, :1] + (past - past[:, :1]).mean(1, keepdims=True)
 
 
+class Levelled(Batches, Protocol):
+    """Evaluation batches whose ``level`` is to be added to their values, as in :mod:`dl.data.windows`."""
+
+    @property
+    def level(self) -> np.ndarray: ...
+
+
 class Compared(NamedTuple):
     """Every window of a set, ``[windows, time(, variables)]``, and the ``forecasts`` of rivals by name; all
     float64, in the units of the series."""
@@ -82,7 +88,7 @@ class Compared(NamedTuple):
 
 
 def compared(
-    train: Batches, sets: Mapping[str, EvalWindows], period: int, relative: bool = False
+    train: Batches, sets: Mapping[str, Levelled], period: int, relative: bool = False
 ) -> dict[str, Compared]:
     """What a network's forecasts of each set stand beside: ``naive``, the last ``period`` over and over,
     and ``linear``, fitted to the training windows as by :func:`fit_linear`.
