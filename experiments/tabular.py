@@ -1,4 +1,4 @@
-"""Tables: income, credit risk, rare findings, diabetes, or a csv file of your own, beside boosted trees.
+"""Tables: income, credit risk, rare findings, diabetes, or a file of your own, beside boosted trees.
 
 Data: adult (official split); german, mammography and pima (five stratified folds, --fold); --csv FILE
 --target COLUMN. Reference: Adult accuracy .859 FT-Transformer, .872 CatBoost (Gorishniy et al. 2021).
@@ -37,9 +37,23 @@ class Config(dl.Recipe):
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
     csv: str | None = None
-    """a table of your own instead, first line headings; types are inferred and shown"""
+    """a csv, Parquet or Arrow file of your own instead; types, marks and headings are guessed and shown"""
     target: str = ""
     """the column of the csv to predict"""
+    separator: str | None = None
+    """the character between the cells of the csv, where the guess is wrong"""
+    decimal: Literal[".", ","] | None = None
+    """the decimal mark of its numbers"""
+    encoding: str | None = None
+    """of its text, where it is not UTF-8, such as cp1252"""
+    dates: str | None = None
+    """format of its times, such as %d.%m.%Y, where it is not ISO 8601"""
+    missing: tuple[str, ...] | None = None
+    """cells that stand for no value, instead of the usual ones"""
+    categorical: tuple[str, ...] = ()
+    """its columns of numbers that are categories"""
+    ignore: tuple[str, ...] = ()
+    """its columns to leave out"""
     fold: int = 0
     """which fifth of a table without official split is test"""
     model: Literal["mlp", "resnet", "transformer"] = "mlp"
@@ -59,15 +73,28 @@ class Config(dl.Recipe):
     """fit gradient-boosted trees to the same rows and print their scores beside"""
 
 
+READING = ("separator", "decimal", "encoding", "dates", "missing", "categorical", "ignore")
+
+
 @functools.cache
-def prepare(data, data_dir, csv, target, fold):
+def prepare(data, data_dir, csv, target, fold, *reading):
     """The parts before any scaling."""
+    if csv is None and (target or any(reading)):
+        raise dl.UserError(
+            f"target, {', '.join(READING)} are for a csv of your own: leave them out"
+        )
     if csv is None and data == "adult":
+        if fold:
+            raise dl.UserError("adult has an official split: leave fold out")
         return load("adult", data_dir)
-    table, info = tables.own_table(csv, target) if csv else load_table(data, data_dir)
     if csv:
+        table, info = tables.own_table(csv, target, **dict(zip(READING, reading, strict=True)))
         print(tables.summary(table))
-    return tables.cross_validation(table, info, fold)
+    else:
+        table, info = load_table(data, data_dir)
+    splits = tables.cross_validation(table, info, fold)
+    print("".join(f"{note}\n" for note in splits.info.details["notes"]), end="")
+    return splits
 
 
 @functools.cache
@@ -84,7 +111,8 @@ def trees_of(*key):
 
 
 def build(config: Config) -> dl.Experiment:
-    key = (config.data, config.data_dir, config.csv, config.target, config.fold)
+    names = ("data", "data_dir", "csv", "target", "fold", *READING)
+    key = tuple(getattr(config, name) for name in names)
     raw, splits = prepare(*key), scaled(config.scaling, *key)
     classes, label, weights = len(splits.info.classes), splits.train["label"], None
     model = tabular_network(
@@ -98,16 +126,19 @@ def build(config: Config) -> dl.Experiment:
     if classes:
         weights = tables.class_weights(label, classes) if config.balanced else None
         task = tabular_classification(model, class_weights=weights)
+        predict = jax.jit(task.predict)
     else:
-        centre, spread = float(label.mean()), float(label.std()) or 1.0
-        task = tabular_regression(model, centre=centre, spread=spread)
+        splits, mean, spread = tables.centred_label(splits)
+        task = tabular_regression(model, spread=spread, origin=mean)
+        predict = jax.jit(tabular_regression(model, spread=spread).predict)  # less the mean
     sets = {n: eval_batches(getattr(splits, n), 2048) for n in ("validation", "test")}
-    predict = jax.jit(task.predict)
 
     def said(variables, name):
         """Log-odds of one set's classes, or numbers."""
         outputs = predict_all(predict, variables, sets[name], COLUMNS)
-        return np.asarray(unweighted(outputs, weights)) if classes else outputs
+        if classes:
+            return np.asarray(unweighted(outputs, weights))
+        return np.asarray(outputs, np.float64) + mean
 
     def measure(variables, name):
         truth, outputs = getattr(raw, name)["label"], said(variables, name)

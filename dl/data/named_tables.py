@@ -1,14 +1,16 @@
 """Published tables: ``numerical``, ``categorical`` and ``label`` columns (see :mod:`dl.data.tables`)."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.sources import File, damaged, read
+from dl.data.frames import Frame, read_frame
+from dl.data.sources import File, damaged
 from dl.data.splits import DataSet, Info, hold_out
-from dl.data.tables import Table, cross_validation, parse_cells, split, type_columns
+from dl.data.tables import Table, cross_validation, split, type_columns
 
 _ADULT = (
     *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation"),
@@ -29,21 +31,29 @@ _PIMA = (
 _PIMA_ZERO_IS_MISSING = ("glucose", "blood-pressure", "skin-thickness", "insulin", "bmi")
 
 
-def _cells(path: Path, headings: Sequence[str]):
+def _frame(path: Path, headings: Sequence[str], quote: str = '"') -> Frame:
+    marks = {"separator": ",", "decimal": ".", "thousands": "", "quote": quote}
     try:
-        return parse_cells(read(path).decode(), path.name, headings)
-    except (UserError, UnicodeDecodeError) as error:
+        return read_frame(path, header=headings, encoding="utf-8", **marks)
+    except UserError as error:
         raise damaged(path, error) from None
 
 
 def _read_adult(paths, info, validation, seed):
-    _, train, train_lines = _cells(paths["adult-train.csv"], _ADULT)
-    _, test, test_lines = _cells(paths["adult-test.csv"], _ADULT)
-    cells = [[*row[:-1], row[-1].rstrip(".")] for row in train + test]
-    table = type_columns(_ADULT, cells, train_lines + test_lines, "income", "adult")
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    train, test = (_frame(paths[f"adult-{part}.csv"], _ADULT) for part in ("train", "test"))
+    columns = pa.concat_tables([train.columns, test.columns])
+    income = pc.utf8_rtrim(columns["income"], ".")  # the test file ends its lines in a point
+    columns = columns.set_column(columns.num_columns - 1, "income", income)
+    both = dataclasses.replace(
+        train, name="adult", columns=columns, lines=np.concatenate([train.lines, test.lines])
+    )
+    table = type_columns(both, "income")
     count = 6513 if validation is None else validation
-    kept, held = hold_out(len(train), count, seed, table.label[: len(train)])
-    return split(table, info, kept, held, np.arange(len(train), len(cells)))
+    kept, held = hold_out(train.rows, count, seed, table.label[: train.rows])
+    return split(table, info, kept, held, np.arange(train.rows, both.rows))
 
 
 def _folded(headings: Sequence[str], zero_is_missing: Sequence[str] = ()):
@@ -56,12 +66,17 @@ def _folded(headings: Sequence[str], zero_is_missing: Sequence[str] = ()):
 
 def _table(paths, headings, zero_is_missing) -> Table:
     (path,) = paths.values()
-    _, cells, lines = _cells(path, headings)
-    for place, heading in enumerate(headings):
-        if heading in zero_is_missing:
-            for row in cells:
-                row[place] = "" if float(row[place]) == 0 else row[place]
-    return type_columns(headings, cells, lines, headings[-1], path.name)
+    frame = _frame(path, headings, quote="'")  # mammography.csv writes its classes '-1' and '1'
+    table = type_columns(frame, headings[-1])
+    values, columns = table.numerical.copy(), list(table.columns)
+    place = 0
+    for position, column in enumerate(columns):
+        if column.name in zero_is_missing:
+            zero = values[:, place] == 0
+            values[zero, place] = np.nan
+            columns[position] = dataclasses.replace(column, missing=int(zero.sum()))
+        place += column.kind == "numerical"
+    return dataclasses.replace(table, columns=tuple(columns), numerical=values)
 
 
 _PLACE = "https://raw.githubusercontent.com/jbrownlee/Datasets/master/"

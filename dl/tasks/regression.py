@@ -25,6 +25,7 @@ def regression(
     error: Error = squared,
     centre: ArrayLike = 0.0,
     spread: ArrayLike = 1.0,
+    origin: ArrayLike = 0.0,
     scores: Mapping[str, Error] | None = None,
 ) -> Task:
     """Predict ``batch[target] [batch]``.
@@ -34,19 +35,21 @@ def regression(
         :func:`dl.tasks.supervised.supervised`.
       error: elementwise ``(prediction, target)`` to descend, of values less ``centre`` over ``spread``
         (the training targets' mean and standard deviation, say), so that the model's are near 1.
+      origin: what was subtracted from the targets in float64 before they became float32 (times, say,
+        whose differences float32 would lose); ``predict`` adds it again, no score needs it.
       scores: more metrics by name, each elementwise ``(prediction, target)`` in the target's unit.
 
     Metrics: ``loss`` in scaled units; ``mse`` and ``mae`` in the target's (root of ``mse`` is RMSE).
     """
     named = {"mse": squared, "mae": absolute, **(scores or {})}
 
-    def finish(outputs, x):
+    def value(outputs):
         return outputs.astype(jnp.float32) * spread + centre
 
     def score(outputs, batch, train):
         truth, mask = batch[target].astype(jnp.float32), batch.get("mask")
         loss = error(outputs.astype(jnp.float32), (truth - centre) / spread)
-        prediction = finish(outputs, None)
+        prediction = value(outputs)
         metrics = {name: mean(each(prediction, truth), mask) for name, each in named.items()}
         return {"loss": mean(loss, mask), **metrics}
 
@@ -58,6 +61,9 @@ def regression(
                 f"a row's output has shape {outputs.shape[1:]}, its {target!r} {batch[target].shape[1:]}: "
                 "make the two shapes equal (a last axis of 1 goes away by [..., 0])"
             )
+
+    def finish(outputs, x):
+        return value(outputs) + origin
 
     return supervised(model, inputs, score, arguments=arguments, finish=finish, check=check)
 

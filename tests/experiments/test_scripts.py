@@ -85,7 +85,9 @@ TINY: dict[str, dict] = {
     "style_transfer": {"size": 16, "widths": (4, 8), "steps": 8},
 }
 # Other tiny configurations worth the same test, as (script, fields).
-MORE: list[tuple[str, dict]] = []
+MORE: list[tuple[str, dict]] = [
+    ("tabular", {**TINY["tabular"], "target": "age", "ignore": ("repaid",), "trees": False}),
+]
 NEEDS_DATA: set[str] = {
     *("character_rnn", "gpt", "sentiment", "bert", "translation"),
     *("forecasting", "remaining_life", "spoken_digits", "speech_ctc"),

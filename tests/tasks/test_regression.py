@@ -52,3 +52,15 @@ def test_nasa_score_by_the_published_formula():
 def test_a_late_warning_costs_more_than_an_early_one():
     d = jnp.linspace(1.0, 50.0, 20)
     assert (nasa_score(d, 0.0) > nasa_score(-d, 0.0)).all()
+
+
+def test_an_origin_moves_predictions_and_no_score():
+    """Targets at 1e9, less it in float64, are judged as those near 0; predict adds it again."""
+    moved = regression(
+        LSTMRegressor(4, 1, hidden=3), inputs="window", target="rul", spread=20.0, origin=1e9
+    )
+    plain = regression(LSTMRegressor(4, 1, hidden=3), inputs="window", target="rul", spread=20.0)
+    variables = plain.init(KEY, BATCH)
+    assert compute(moved.evaluate(variables, BATCH)) == compute(plain.evaluate(variables, BATCH))
+    said = [np.asarray(task.predict(variables, task.inputs(BATCH))) for task in (plain, moved)]
+    np.testing.assert_allclose(said[1], said[0] + 1e9, rtol=1e-7)
