@@ -29,13 +29,13 @@ class Config(dl.Recipe):
     data: Literal["ett", "m4_hourly"] = "ett"
     data_dir: str | None = None
     """folder with one sub-folder a data set"""
-    horizon: int = 96
-    """hours to forecast; 48 for m4_hourly"""
+    horizon: int | None = None
+    """hours to forecast; None is 96 for ett and 48, all that is known, for m4_hourly"""
     look_back: int = 336
     """hours that a forecast sees"""
     model: Literal["rlinear", "nlinear", "dlinear", "sparse", "lstm", "tcn", "patchtst"] = "rlinear"
     quantiles: tuple[float, ...] = ()
-    """levels to forecast, such as 0.1 0.5 0.9; by default a point"""
+    """levels to forecast, ascending and between 0 and 1, such as 0.1 0.5 0.9; by default a point"""
     error: Literal["squared", "absolute"] = "squared"
     """what a point forecast descends"""
     epochs: int = 10
@@ -97,19 +97,25 @@ def network(config: Config, horizon: int):
 
 
 def build(config: Config) -> dl.Experiment:
-    key = (config.data, config.data_dir, config.look_back, config.horizon)
-    train, sets = windows_of(*key, config.batch_size, config.seed)
     panel = config.data == "m4_hourly"
+    horizon = config.horizon if config.horizon is not None else 48 if panel else 96
+    key = (config.data, config.data_dir, config.look_back, horizon)
+    train, sets = windows_of(*key, config.batch_size, config.seed)
     task = forecasting(
-        network(config, config.horizon * max(1, len(config.quantiles))),
+        network(config, horizon * max(1, len(config.quantiles))),
         error=squared if config.error == "squared" else absolute,
         quantiles=config.quantiles,
         scale=instance_scale if panel else None,
     )
     predict = jax.jit(task.predict)
 
+    def said(variables, name):
+        """Forecasts of a set in the units of its series, with their quantiles on the last axis."""
+        forecast, level = predict_all(predict, variables, sets[name], "past"), sets[name].level
+        return forecast.astype(np.float64) + (level[..., None] if config.quantiles else level)
+
     def point(variables, name):
-        forecast = predict_all(predict, variables, sets[name], "past")
+        forecast = said(variables, name)
         return forecast[..., len(config.quantiles) // 2] if config.quantiles else forecast
 
     def measure(variables, name):
@@ -127,8 +133,8 @@ def build(config: Config) -> dl.Experiment:
     def views(variables):
         past, truth, others = rivals(*key)["validation"]
         rows = np.linspace(0, len(past) - 1, 4).astype(int)
-        forecast = np.asarray(predict(variables, past[rows]))
-        drawn = [past[rows], truth[rows], forecast, others["naive"][rows]]
+        forecast = said(variables, "validation")
+        drawn = [values[rows] for values in (past, truth, forecast, others["naive"])]
         if not panel:  # of several variables the last, ETT's oil temperature
             drawn = [values[:, :, -1] for values in drawn]
         return {"forecast": pictures.forecasts(*drawn)}

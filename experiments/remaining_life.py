@@ -94,8 +94,8 @@ def build(config: Config) -> dl.Experiment:
         model,
         inputs="window",
         target="rul",
-        centre=float(labels["rul"].mean()),
-        spread=float(labels["rul"].std()),
+        centre=float(labels["rul"].mean(dtype=np.float64)),
+        spread=float(labels["rul"].std(dtype=np.float64)),
         scores={"nasa": nasa_score},
     )
     if config.members > 1:
@@ -107,7 +107,7 @@ def build(config: Config) -> dl.Experiment:
 
     def measure(variables, name):
         """RMSE, and the NASA score summed over engines, of predictions held to 0 ... cap."""
-        found = np.clip(said(variables, name), 0, config.cap)
+        found = np.clip(said(variables, name).astype(np.float64), 0, config.cap)
         truth = parts[name][2]["rul"]
         scores = {"rmse": float(np.sqrt(np.mean((found - truth) ** 2)))}
         if name != "validation":

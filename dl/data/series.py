@@ -1,11 +1,13 @@
 """Time series: values in order of time, cut into windows by :mod:`dl.data.windows`."""
 
-import csv
 import io
+from typing import Any
 
 import numpy as np
 
 from dl.core.errors import UserError
+from dl.data.frames import numbers, read_frame, words
+from dl.data.series_tables import read_csv_series
 from dl.data.sources import File, damaged, read
 from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, rows_of, take
 
@@ -13,50 +15,43 @@ _ETT_VARIABLES = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 _MONTH = 30 * 24  # hours
 
 
-def read_csv_series(data: bytes, name: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """A csv file of one time column and numbers: (variable names, times, values ``[time, variables]``).
-
-    Times are datetime64[s]; UserError names the line and column of a bad cell.
-    """
-    rows = csv.reader(io.StringIO(data.decode("utf-8-sig")))
-    header = next(rows, [])
-    times, values = [], []
-    for line, row in enumerate(rows, 2):
-        if len(row) != len(header):
-            raise UserError(f"{name}, line {line}: {len(row)} cells under {len(header)} headings")
-        for column, cell in enumerate(row):
-            try:
-                if column == 0:
-                    times.append(np.datetime64(cell.strip(), "s"))
-                else:
-                    values.append(float(cell))
-            except ValueError:
-                raise UserError(
-                    f"{name}, line {line}, column {header[column]!r}: cannot read {cell!r}"
-                ) from None
-    if not times:
-        raise UserError(f"{name} has no rows")
-    return header[1:], np.array(times), np.array(values, np.float64).reshape(len(times), -1)
-
-
 def standardize(
     splits: Splits, column: str = "values", by: str | None = None
 ) -> tuple[Splits, np.ndarray, np.ndarray]:
-    """``splits`` with ``column`` in float32 standard deviations from the training mean.
+    """``splits`` with ``column`` in float32 standard deviations from the training mean, computed in
+    float64 and cast last.
 
     Returns the splits, and the training part's mean and standard deviation: ``[variables]``, or
     ``[groups, variables]`` with one for each value of the integer column ``by`` (such as an operating
-    condition). A variable that never changes there is only centred.
+    condition). A variable that never changes there is only centred. Missing values (NaN) stay missing,
+    and count for neither.
+
+    Raises:
+      UserError: a variable has no value in (a group of) the training part, a value is infinite, or a
+        later part has a group that the training part lacks.
     """
     values = np.asarray(splits.train[column], np.float64)
-    group = splits.train[by] if by else np.zeros(len(values), np.int32)
+    group = np.asarray(splits.train[by]) if by else np.zeros(len(values), np.int32)
+    if not len(values):
+        raise UserError(f"the training part has no rows to standardise {column!r} by")
+    if group.dtype.kind not in "iu" or group.min() < 0:
+        raise UserError(f"column {by!r} must hold whole numbers from 0 on, one a group")
     count = int(group.max()) + 1
     mean, deviation = np.zeros((2, count, *values.shape[1:]))
     for place in np.unique(group):
         part = values[group == place]
-        mean[place], deviation[place] = part.mean(0), part.std(0)
-    # A constant sensor's deviation is rounding noise, not 0, so it is judged against its level.
-    deviation = np.where(deviation > 1e-9 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
+        where = f" where {by} is {place}" if by else ""
+        if np.isinf(part).any():
+            raise UserError(f"{column!r} holds infinity in the training part{where}")
+        empty = np.isnan(part).all(0)
+        if empty.any():
+            names = f" of variable {np.flatnonzero(empty)[0]}" if part.ndim > 1 else ""
+            raise UserError(f"{column!r} has no value{names} in the training part{where}: drop it")
+        # Differences from a value that occurs, so that a constant's deviation is 0 and not rounding.
+        first = np.take_along_axis(part, np.isnan(part).argmin(0)[None], 0)
+        apart = part - first
+        mean[place], deviation[place] = first[0] + np.nanmean(apart, 0), np.nanstd(apart, 0)
+    deviation = np.where(deviation > 0, deviation, 1.0)
 
     def scaled(columns: Columns) -> Columns:
         if not columns:
@@ -64,7 +59,12 @@ def standardize(
         place = columns[by] if by else np.zeros(len(columns[column]), np.int32)
         if not np.isin(place, group).all():
             raise UserError(f"a value of {by!r} never occurs in the training part")
-        result = (columns[column] - mean[place]) / deviation[place]
+        result = (np.asarray(columns[column], np.float64) - mean[place]) / deviation[place]
+        if (np.abs(result) > np.finfo(np.float32).max).any():
+            raise UserError(
+                f"a value of {column!r} lies {np.nanmax(np.abs(result)):g} standard deviations from the "
+                "training mean, beyond float32: mend it or leave it out"
+            )
         return dict(columns, **{column: result.astype(np.float32)})
 
     parts = (scaled(splits.train), scaled(splits.validation), scaled(splits.test))
@@ -74,29 +74,40 @@ def standardize(
 
 
 def smoothed(values: np.ndarray, group: np.ndarray, decay: float) -> np.ndarray:
-    """The running average of each value and those before it in its group, float32: weight ``1 - decay``
+    """The running average of each value and those before it in its group, float64: weight ``1 - decay``
     for the newest, nothing from the future.
 
     Args:
       values: ``[rows, variables]``; group: ``[rows]``, each group (an engine, say) in one piece.
+      decay: from 0, which averages nothing, to below 1.
+
+    Raises:
+      UserError: the decay is outside [0, 1), or a value is missing, which would spread to all after it.
     """
     from scipy.signal import lfilter
 
-    result = np.empty(values.shape, np.float32)
+    if not 0 <= decay < 1:
+        raise UserError(f"a decay of {decay:g} is impossible: give 0 or more and less than 1")
+    values = np.asarray(values, np.float64)
+    if not np.isfinite(values).all():
+        raise UserError("a missing or infinite value cannot be smoothed: fill it or cut there")
+    result = np.empty(values.shape)
     for name in np.unique(group):
         rows = np.flatnonzero(group == name)
         part = values[rows]
-        start = decay * part[:1]  # as if the first value had stood for ever
-        result[rows] = lfilter([1 - decay], [1, -decay], part, axis=0, zi=start)[0]
+        # As if the first value had stood for ever; differences from it, so that a high level costs no
+        # digits.
+        result[rows] = part[:1] + lfilter([1 - decay], [1, -decay], part - part[:1], axis=0)
     return result
 
 
 def _read_ett(paths, info, validation, seed) -> Splits:
     (path,) = paths.values()
-    names, times, values = read_csv_series(read(path), path.name)
-    if tuple(names) != _ETT_VARIABLES or len(times) < 20 * _MONTH:
-        raise damaged(path, f"{len(times)} rows of {', '.join(names)}")
-    columns = {"time": times, "values": values}
+    form: dict[str, Any] = {"separator": ",", "decimal": ".", "thousands": "", "quote": '"'}
+    names, when, values = read_csv_series(path, header=True, time="date", **form)
+    if tuple(names) != _ETT_VARIABLES or len(when) < 20 * _MONTH:
+        raise damaged(path, f"{len(when)} rows of {', '.join(names)}")
+    columns = {"time": when, "values": values}
     if validation is not None:
         raise UserError("ett's parts are fixed by its published protocol: leave validation unset")
     train = take(columns, slice(0, 12 * _MONTH))
@@ -106,14 +117,18 @@ def _read_ett(paths, info, validation, seed) -> Splits:
 
 def _read_m4(paths, info, validation, seed) -> Splits:
     def rows(path) -> tuple[list[str], list[np.ndarray]]:
-        table = list(csv.reader(io.StringIO(read(path).decode())))[1:]
-        try:
-            return [row[0] for row in table], [
-                np.array([float(cell) for cell in row[1:] if cell not in ("", "NA")])
-                for row in table
-            ]
-        except (ValueError, IndexError) as error:
-            raise damaged(path, error) from None
+        frame = read_frame(path, separator=",", decimal=".", thousands="", quote='"', header=True)
+        first, *steps = frame.headings
+        columns = [numbers(frame, heading) for heading in steps]
+        table = np.stack([column.values for column in columns], 1)
+        there = ~np.isnan(table)
+        length = there.sum(1)
+        # A series ends where its cells are empty; none may be empty before.
+        whole = (there == (np.arange(len(steps)) < length[:, None])).all()
+        if not whole or any(column.bad.any() for column in columns):
+            raise damaged(path, "a value is missing within a series, or no number")
+        pieces = zip(table, length, strict=True)
+        return list(words(frame, first)), [row[:count] for row, count in pieces]
 
     (names, known), (test_names, future) = (
         rows(paths[f"Hourly-{p}.csv"]) for p in ("train", "test")
@@ -132,6 +147,8 @@ def _read_m4(paths, info, validation, seed) -> Splits:
 
 def pad_series(series: list[np.ndarray]) -> Columns:
     """``values [n, longest]`` float64, NaN after ``length [n]``."""
+    if not series:
+        raise UserError("there are no series to pad")
     length = np.array([len(item) for item in series], np.int32)
     values = np.full((len(series), length.max()), np.nan)
     for row, item in enumerate(series):

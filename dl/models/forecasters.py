@@ -10,6 +10,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dl.core.errors import UserError
 from dl.models.layers import Dense, Dropout, LayerNorm
 from dl.models.rnn import RNN, lstm
 from dl.models.transformer import Transformer
@@ -115,6 +116,11 @@ class SparseLinear(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         batch, time, variables = x.shape
+        if time % self.period or self.horizon % self.period:
+            raise UserError(
+                f"a window of {time} steps and a horizon of {self.horizon} must both be multiples of the "
+                f"period, {self.period}"
+            )
         mean = x.mean(1, keepdims=True)
         x = x - mean
         half = self.period // 2
@@ -213,6 +219,10 @@ class PatchTST(nn.Module):
         x = jnp.moveaxis(x, -1, 1).reshape(batch * variables, time)
         x = jnp.concatenate([x, jnp.repeat(x[:, -1:], self.stride, axis=1)], axis=1)
         count = (x.shape[1] - self.patch) // self.stride + 1
+        if count < 1:
+            raise UserError(
+                f"a window of {time} steps holds no patch of {self.patch}: look back further"
+            )
         patches = jnp.stack(
             [x[:, i * self.stride : i * self.stride + self.patch] for i in range(count)], axis=1
         )

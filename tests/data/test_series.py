@@ -1,7 +1,11 @@
 """Series keep their order of time, and scaling knows the training part only."""
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import dl.data
 from dl.core.errors import UserError
@@ -20,7 +24,7 @@ def test_csv_series_and_its_bad_cells():
     np.testing.assert_array_equal(values, [[1, 2], [3, 4]])
     for text, words in (
         (b"date,a\n2020-01-01,1\n2020-01-02,x\n", "line 3, column 'a': cannot read 'x'"),
-        (b"date,a\n2020-01-01\n", "line 2: 1 cells under 2 headings"),
+        (b"date,a\n2020-01-01\n", "line 2: 1 cells, expected 2"),
         (b"date,a\nyesterday,1\n", "line 2, column 'date'"),
         (b"date,a\n", "no rows"),
     ):
@@ -107,3 +111,69 @@ def test_smoothing_looks_back_only_and_keeps_groups_apart():
         if row not in (0, 7):
             expected[row] = 0.75 * expected[row - 1] + 0.25 * values[row]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+LEVELS = st.sampled_from([0.0, 1e-9, 1.0, -1e4, 1e8, 1.7e9, 1e12])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 30), LEVELS, st.booleans())
+def test_scaling_by_hand_at_any_level_with_missing_values(seed, rows, level, holes):
+    """Against sums that are exact (math.fsum), value by value."""
+    rng = np.random.default_rng(seed)
+    values = level + rng.normal(size=(rows, 3))
+    values[:, 2] = level + 0.1  # never changes
+    if holes:
+        values[rng.random(values.shape) < 0.3] = np.nan
+        values[0] = level + 0.1
+    later = level + rng.normal(size=(5, 3))
+    splits, mean, deviation = standardize(_splits(values, later))
+    for j in range(3):
+        known = [x for x in values[:, j] if not math.isnan(x)]
+        centre = known[0] + math.fsum(x - known[0] for x in known) / len(known)
+        spread = math.sqrt(math.fsum((x - centre) ** 2 for x in known) / len(known))
+        spread = spread if len(set(known)) > 1 else 1.0
+        assert mean[j] == pytest.approx(centre, rel=1e-12, abs=1e-12)
+        assert deviation[j] == pytest.approx(spread, rel=1e-6)
+        for part, given_ in ((splits.train, values), (splits.test, later)):
+            expected = (given_[:, j] - centre) / spread
+            # A few units in float64's last place at this level, in deviations, and float32's rounding.
+            slack = 4 * np.spacing(abs(level) + 1) / spread
+            np.testing.assert_allclose(part["values"][:, j], expected, rtol=1e-5, atol=slack + 1e-7)
+    assert splits.train["values"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "says"),
+    [
+        ([[np.nan, 1], [np.nan, 2]], [[1, 1]], "no value of variable 0 in the training part"),
+        ([[1, np.inf], [2, 1]], [[1, 1]], "holds infinity"),
+        ([[0, 1], [1, 2]], [[1, 1e300]], "beyond float32"),
+        (np.zeros((0, 2)), [[1, 1]], "no rows to standardise"),
+    ],
+)
+def test_what_cannot_be_scaled_is_an_error(train, test, says):
+    with pytest.raises(UserError, match=says):
+        standardize(_splits(train, test))
+
+
+@pytest.mark.parametrize("condition", [([0, -1], [0]), ([0.5, 1.0], [1.0])])
+def test_groups_are_whole_numbers_from_0(condition):
+    with pytest.raises(UserError, match="whole numbers from 0 on"):
+        standardize(_splits([[0.0], [2.0]], [[1.0]], condition=condition), by="condition")
+
+
+def test_smoothing_keeps_the_digits_of_a_high_level_and_refuses_holes():
+    values = np.random.default_rng(0).normal(size=(50, 1))
+    unit = np.zeros(50, int)
+    high = smoothed(values + 1e9, unit, 0.9) - 1e9
+    np.testing.assert_allclose(high, smoothed(values, unit, 0.9), atol=1e-6)
+    with pytest.raises(UserError, match="cannot be smoothed"):
+        smoothed(np.array([[1.0], [np.nan]]), np.zeros(2, int), 0.9)
+    with pytest.raises(UserError, match=r"decay of 1\.5 is impossible"):
+        smoothed(values, unit, 1.5)
+
+
+def test_no_series_cannot_be_padded():
+    with pytest.raises(UserError, match="no series to pad"):
+        pad_series([])

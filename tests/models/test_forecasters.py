@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dl.core.errors import UserError
 from dl.models.forecasters import (
     TCN,
     DLinear,
@@ -119,3 +120,22 @@ def test_patches_of_one_variable_never_see_another():
     assert changed[0, :, 1].all()
     assert not changed[1].any()
     assert not changed[0][:, [0, 2]].any()
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (
+            SparseLinear(50, period=24),
+            "window of 48 steps and a horizon of 50 must both be multiples",
+        ),
+        (
+            SparseLinear(18, period=9),
+            "window of 48 steps and a horizon of 18 must both be multiples",
+        ),
+        (PatchTST(4, patch=60), "window of 48 steps holds no patch of 60"),
+    ],
+)
+def test_windows_that_a_model_cannot_cut_are_one_line(model, says):
+    with pytest.raises(UserError, match=says):
+        jax.eval_shape(model.init, jax.random.key(0), X)

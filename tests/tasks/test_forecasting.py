@@ -1,5 +1,8 @@
 """The forecasting task and its scores."""
 
+import math
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dl.core.errors import UserError
 from dl.core.metrics import compute, merge
 from dl.data import windows
 from dl.data.splits import Info, Splits
 from dl.models.forecasters import NLinear, TimeLinear
 from dl.tasks import forecasting as f
-from dl.tasks.baselines import compared
+from dl.tasks.baselines import compared, fit_linear
 
 INFO = Info("waves", *5 * [""])
 KEY = jax.random.key(0)
@@ -144,3 +148,229 @@ def test_rivals_know_a_series_that_repeats_and_see_every_window_once():
     np.testing.assert_array_equal(found.future[0], values[144:156])
     for forecast in (found.forecasts["naive"], found.forecasts["linear"]):
         np.testing.assert_allclose(forecast, found.future, atol=0.02)
+
+
+# Independent scores: one value after another in Python's floats, summed exactly.
+
+
+def _mean(values):
+    values = list(values)
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def _naive_by_hand(series, period):
+    pairs = zip(series[period:], series, strict=False)
+    return _mean(abs(now - before) for now, before in pairs if not math.isnan(now - before))
+
+
+def _smape_by_hand(forecast, future):
+    return _mean(
+        0.0 if y == f == 0 else 200 * abs(y - f) / (abs(y) + abs(f))
+        for f, y in zip(forecast, future, strict=True)
+        if not math.isnan(y)
+    )
+
+
+def _mase_by_hand(forecast, future, naive):
+    pairs = zip(forecast, future, strict=True)
+    error = _mean(abs(y - f) for f, y in pairs if not math.isnan(y))
+    return math.nan if math.isnan(naive) or naive == 0 else error / naive
+
+
+def _present(values):
+    return [value for value in values if not math.isnan(value)]
+
+
+@st.composite
+def panels(draw):
+    """Histories with lengths, forecasts and truths of a few series at any level, some constant, some
+    with any values missing."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    series, steps, horizon = (draw(st.integers(1, n)) for n in (5, 12, 4))
+    level = draw(st.sampled_from([0.0, 1.0, -1e3, 1e9, 1e12]))
+    values = level + np.round(rng.normal(size=(series, steps + 2 * horizon)), 3)
+    values[rng.random(series) < 0.3] = level
+    past, future, forecast = np.split(values, [steps, steps + horizon], axis=1)
+    for part in (past, future):
+        part[rng.random(part.shape) < draw(st.sampled_from([0.0, 0.3, 1.0]))] = np.nan
+    return past, rng.integers(0, steps + 1, series), future, forecast
+
+
+@settings(max_examples=150, deadline=None)
+@given(panels(), st.integers(1, 6))
+def test_every_score_is_that_of_a_computation_by_hand(panel, period):
+    past, length, future, forecast = panel
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        naive = f.naive_error(past, period, length)
+        found = {
+            "smape": f.smape(forecast, future),
+            "mase": f.mase(forecast, future, naive),
+            **f.point_scores(forecast[..., None], future[..., None]),
+        }
+        means = f.point_scores(forecast, future, naive)
+    rows = range(len(past))
+    each = {
+        "naive": [_naive_by_hand(past[i, : length[i]].tolist(), period) for i in rows],
+        "smape": [_smape_by_hand(forecast[i].tolist(), future[i].tolist()) for i in rows],
+    }
+    scales = each["naive"]
+    each["mase"] = [
+        _mase_by_hand(forecast[i].tolist(), future[i].tolist(), scales[i]) for i in rows
+    ]
+    close = {"rel": 1e-12, "nan_ok": True}
+    assert naive.tolist() == pytest.approx(scales, **close)
+    for name in ("smape", "mase"):
+        assert found[name].tolist() == pytest.approx(each[name], **close)
+        assert means[name] == pytest.approx(_mean(_present(each[name])), **close)
+        assert not np.isinf(found[name]).any()
+        assert not (found[name] < 0).any()
+    gaps = _present((forecast - future).reshape(-1).tolist())
+    assert found["mse"] == pytest.approx(_mean(gap**2 for gap in gaps), **close)
+    assert found["mae"] == pytest.approx(_mean(map(abs, gaps)), **close)
+
+
+@settings(max_examples=60, deadline=None)
+@given(panels(), st.integers(1, 15), st.integers(1, 9))
+def test_seasonal_naive_takes_the_value_whole_periods_before(panel, period, horizon):
+    past = panel[0]
+    found = f.seasonal_naive(past, horizon, period)
+    assert found.dtype == np.float64
+    for row, series in zip(found, past, strict=True):
+        for step, value in enumerate(row):
+            back = len(series) + step
+            while back >= len(series):
+                back -= period
+            assert value == (series[back] if back >= 0 else np.nan) or (
+                math.isnan(value) and (back < 0 or math.isnan(series[back]))
+            )
+    moved = f.seasonal_naive(past.T, horizon, period, axis=0)
+    np.testing.assert_array_equal(moved.T, found)
+
+
+def test_what_has_no_score_is_nan_and_left_out_of_the_mean():
+    ones, line = np.ones(3), np.array([1.0, 2.0, 3.0])
+    assert math.isnan(f.mase(ones, line, f.naive_error(np.ones(50), 24)))
+    assert math.isnan(f.naive_error(np.arange(10.0), 24))
+    short = f.naive_error(np.pad(np.arange(10.0), (0, 40)), 24, np.array(10))
+    assert math.isnan(short)
+    assert math.isnan(f.mase(ones, line, short))
+    scales = np.r_[0.0, np.nan, np.ones(98)]
+    scores = f.point_scores(np.ones((100, 3)), np.full((100, 3), 2.0), scales)
+    assert scores == {"smape": pytest.approx(200 / 3), "mase": 1.0}
+    t = np.arange(100.0)
+    naive = f.naive_error(1e9 + t % 24 * 0.5 + t * 0.01, 24)
+    assert naive == pytest.approx(0.24, rel=1e-6)
+    assert math.isnan(f.mase(ones, line, 1e-320))  # no number that float64 has
+    nothing = f.point_scores(np.ones((2, 3)), np.full((2, 3), np.nan), np.ones(2))
+    assert all(math.isnan(value) for value in nothing.values())
+
+
+@pytest.mark.parametrize("failed", [np.nan, np.inf, -np.inf])
+def test_a_forecast_that_failed_is_not_left_out(failed):
+    """A network that diverged on one series has no good score from the others."""
+    forecast, future = np.ones((4, 3)), np.full((4, 3), 2.0)
+    forecast[2, 1] = failed
+    for scores in (
+        f.point_scores(forecast, future, np.ones(4)),
+        f.point_scores(forecast[..., None], future[..., None]),
+    ):
+        assert all(math.isnan(value) for value in scores.values())
+    future[2, 1] = np.nan  # there is nothing to forecast there
+    scores = f.point_scores(forecast, future, np.ones(4))
+    assert scores == {"smape": pytest.approx(200 / 3), "mase": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("score", "says"),
+    [
+        (lambda: f.mase(np.ones(3), np.ones(1), 1.0), "both need the same shape"),
+        (lambda: f.smape(np.ones((2, 3)), np.ones(3)), "both need the same shape"),
+        (lambda: f.point_scores(np.ones((2, 3, 1)), np.ones((2, 1, 1))), "both need the same shape"),
+        (lambda: f.mase(np.ones((2, 3)), np.ones((2, 3)), 1.0), "give one a series"),
+        (lambda: f.mase(np.ones(3), np.ones(3), -1.0), "never negative"),
+        (lambda: f.smape(np.ones(3), np.r_[1, 2, np.inf]), "hold infinity"),
+        (lambda: f.naive_error(np.r_[1, 2, np.inf], 1), "holds infinity"),
+        (lambda: f.naive_error(np.ones(5), 0), "period of 0 steps is impossible"),
+        (lambda: f.seasonal_naive(np.ones(5), 3, -1), "period of -1 steps is impossible"),
+        (lambda: f.naive_error(np.ones((2, 5)), 1, np.array([3])), "give one a series"),
+        (lambda: f.naive_error(np.ones((2, 5)), 1, np.array([3, 6])), "lengths from 3 to 6"),
+        (lambda: fit_linear([]), "no windows to fit"),
+    ],
+)  # fmt: skip
+def test_scores_of_what_does_not_fit_are_errors(score, says):
+    with pytest.raises(UserError, match=says):
+        score()
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "says"),
+    [
+        ((0.9, 0.5, 0.1), "0.9 0.5 0.1 are out of order: give 0.1 0.5 0.9"),
+        ((0.5, 0.5), "out of order: give 0.5"),
+        ((0.1, 0.5, 90.0), "quantile 90 is impossible"),
+        ((0.0, 0.5), "quantile 0 is impossible"),
+        ((0.5, 1.0), "quantile 1 is impossible"),
+        ((-0.1,), "quantile -0.1 is impossible"),
+        ((math.nan,), "quantile nan is impossible"),
+    ],
+)
+def test_quantiles_out_of_order_or_range_are_errors(quantiles, says):
+    with pytest.raises(UserError, match=says):
+        f.forecasting(NLinear(8), quantiles=quantiles)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "quantiles", "says"),
+    [
+        (1, (), r"forecasts \[horizon, variables\] \[1, 2\] but the batch's 'future' has \[8, 2\]"),
+        (8, (0.1, 0.9), r"\[4, 2\] .* times the number of quantiles"),
+        (9, (0.1, 0.9), "9 steps, which are not 2 quantiles"),
+    ],
+)
+def test_a_model_of_another_horizon_is_never_broadcast(horizon, quantiles, says):
+    task = f.forecasting(NLinear(horizon), quantiles=quantiles)
+    variables = jax.jit(task.init)(KEY, BATCH)
+    with pytest.raises(UserError, match=says):
+        task.evaluate(variables, BATCH)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_instance_scale_knows_series_of_any_unit_and_constants(unit):
+    past = unit * (3.0 + np.sin(np.arange(24.0)))
+    windows_ = np.stack([past, np.full(24, 7.3 * unit), np.zeros(24)])[..., None]
+    centre, spread = f.instance_scale(jnp.asarray(windows_, jnp.float32))
+    assert centre[0, 0, 0] == pytest.approx(past.mean(), rel=1e-5)
+    assert spread[:, 0, 0].tolist() == pytest.approx([past.std(), 1.0, 1.0], rel=1e-4)
+
+
+def test_rivals_of_a_series_at_a_high_level_are_those_of_the_series_itself():
+    values = np.random.default_rng(0).normal(size=(216, 1)).cumsum(0)
+    found = []
+    for level in (0.0, 1e9):
+        parts = [{"values": part} for part in np.split(values + level, [144, 180])]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            train, held, _ = windows.forecasting(Splits(*parts, INFO), 24, 6, 8)
+        found.append(compared(train.ordered(50), {"x": held}, 12)["x"])
+        np.testing.assert_allclose(found[-1].future[0], values[144:150] + level, atol=1e-6)
+    low, high = found
+    for name, forecast in high.forecasts.items():
+        assert forecast.dtype == np.float64
+        np.testing.assert_allclose(forecast - 1e9, low.forecasts[name], atol=2e-5)
+
+
+def test_the_linear_rival_is_least_squares_and_windows_without_movement_count_nothing():
+    rng = np.random.default_rng(0)
+    past, future = rng.normal(size=(60, 5)), rng.normal(size=(60, 2))
+    level = past.mean(1, keepdims=True)
+    x, y = past - level, future - level
+    penalty = 0.1 * np.trace(x.T @ x) / 5 * np.eye(5)
+    expected = np.linalg.inv(x.T @ x + penalty) @ x.T @ y
+    np.testing.assert_allclose(fit_linear([(past, future)], ridge=0.1).weight, expected, atol=1e-10)
+    still = np.full((4, 5), 0.1), rng.normal(size=(4, 2))
+    for relative in (False, True):
+        alone = fit_linear([(past, future)], relative=relative).weight
+        joined = fit_linear([(past, future), still], relative=relative).weight
+        np.testing.assert_allclose(joined, alone, atol=1e-10)
+    assert not fit_linear([still]).weight.any()

@@ -57,6 +57,30 @@ def test_every_row_of_the_project_is_a_command_that_parses():
             parse(config, build, list(one.flags), one.script)
 
 
+_SLOW = {"translation", "bert", "object_detection", "spoken_digits", "speech_ctc", "tabular"}
+_TRAINS = {"gan_augmentation"}  # a generator, for minutes, before its experiment is there
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in _SLOW else name
+        for name in sorted({row.script for row in rows(ROOT / "experiments")} - _TRAINS)
+    ],
+)
+def test_every_row_of_the_project_can_begin(script, data_dir, monkeypatch):
+    """Its experiment is built with its flags and real data, nothing trained."""
+    from dl.cli import parse
+    from dl.training.scripts import load_script
+
+    monkeypatch.setenv("DL_DATA_DIR", str(data_dir))
+    config, build = load_script(ROOT / "experiments" / f"{script}.py")
+    commands = {row.flags for row in rows(ROOT / "experiments") if row.script == script}
+    for flags in sorted(commands):
+        assert build(parse(config, build, list(flags), script)[0]).steps >= 1
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """A project of one tiny script, its README and its rows."""
