@@ -186,7 +186,7 @@ def over_members(step: Step, members: Members, optimizer: optax.GradientTransfor
         def own(leaf, one):
             # An optimiser begun on stacked parameters has one counter for all.
             shared = leaf.ndim == one.ndim
-            return jnp.broadcast_to(leaf, (members.count, *leaf.shape)) if shared else leaf
+            return jnp.broadcast_to(leaf, (members.size, *leaf.shape)) if shared else leaf
 
         of_one = jax.eval_shape(alone, state.variables["params"])
         return state.variables, jax.tree.map(own, state.opt_state, of_one), state.ema

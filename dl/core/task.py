@@ -30,18 +30,18 @@ class Members(NamedTuple):
     """The members of an ensemble.
 
     Attributes:
-      task: what each of them learns; count: how many they are.
+      task: what each of them learns; size: how many they are.
       one_by_one: they compute one after the other, instead of side by side.
     """
 
     task: "Task"
-    count: int
+    size: int
     one_by_one: bool
 
     def map(self, function: Callable, *trees: Any) -> Any:
         """``function(member, *slices)`` of every member's number and its slices of ``trees``, whose
         leaves are ``[members, ...]``; the results stacked likewise."""
-        own = (jnp.arange(self.count), *trees)
+        own = (jnp.arange(self.size), *trees)
         if self.one_by_one:
             return jax.lax.map(lambda own: function(*own), own)
         return jax.vmap(function)(*own)
