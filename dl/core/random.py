@@ -58,10 +58,14 @@ def permute(index, size: int, seed, epoch, xp=jnp):
 def _permute(index, size: int, seed, epoch, xp):
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = xp.uint32((1 << half) - 1)
-    rounds = [
-        mix(xp.asarray(epoch, xp.uint32) ^ mix(xp.asarray(seed, xp.uint32) + np.uint32(r), xp), xp)
-        for r in range(_ROUNDS)
-    ]
+    # Mixed before the rounds are counted on: else seeds s and s + 1 would share all round keys but one,
+    # and the one's shuffle would be a function of the other's.
+    start = mix(seed, xp)
+    with np.errstate(over="ignore"):
+        rounds = [
+            mix(xp.asarray(epoch, xp.uint32) ^ mix(start + np.uint32(r), xp), xp)
+            for r in range(_ROUNDS)
+        ]
 
     def cipher(value):
         left, right = value >> np.uint32(half), value & mask

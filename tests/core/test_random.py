@@ -28,6 +28,28 @@ def test_epochs_and_seeds_shuffle_differently():
     assert len(orders) == 9
 
 
+def _table(places, rows, pick):
+    """How often each half of a place meets each half of the row that comes there, ``[64, 64]``."""
+    table = np.zeros((64, 64), int)
+    np.add.at(table, (pick(places), pick(rows)), 1)
+    return table
+
+
+def test_neighbouring_seeds_and_epochs_shuffle_independently():
+    # Where seeds share round keys, what one does to the low halves the next does to the high ones: the
+    # two tables are then equal. Independent ones, Poisson with mean 1, differ in 1 - sum p(k)^2 of the cells.
+    places, independent = np.arange(4096), 1 - np.exp(-2) * np.i0(2.0)
+    low, high = (lambda x: x & 63), (lambda x: x >> 6)
+    for s in (0, 1, 6, 41, 2**31 - 1):
+        first = permute(places, 4096, np.uint32(s), 5, np)
+        for seed, epoch in ((s + 1, 5), (s + 2, 5), (s + 1, 4), (s + 1, 6), (s ^ 1, 4)):
+            other = permute(places, 4096, np.uint32(seed), epoch, np)
+            assert (first == other).sum() < 12  # of which 1 is expected
+            for mine, theirs in ((low, high), (high, low), (low, low), (high, high)):
+                apart = _table(places, first, mine) != _table(places, other, theirs)
+                assert abs(apart.mean() - independent) < 0.06
+
+
 def test_shuffles_are_close_to_uniform():
     # Each element should land in each place about equally often: chi-square over 2,000 epochs.
     places = np.stack([permute(np.arange(8), 8, 1, e, np) for e in range(2000)])
