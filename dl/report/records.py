@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,12 @@ class RunRecord:
                 found = record["metrics"] if record["event"] == "eval" else found
         return {name: v for name, v in found.items() if isinstance(v, int | float)}
 
+    @property
+    def repeat(self) -> Hashable:
+        """What sets the run apart from others of its setting: its seed and fold; itself where it has none."""
+        own = tuple(str(self.config[name]) for name in REPEATS if name in self.config)
+        return own or self.path
+
     def records(self) -> Iterator[dict[str, Any]]:
         return read_records(self.path / "metrics.jsonl")
 
@@ -181,12 +187,15 @@ class Setting:
     @property
     def value(self) -> float:
         """Mean of the selected values; NaN where nothing was selected."""
-        values = [r.value for r in self.runs if r.ended in ENDED_WELL and r.value is not None]
-        return float(np.mean(values)) if values else float("nan")
+        good = [r for r in self.runs if r.ended in ENDED_WELL and r.value is not None]
+        found = mean_sd([{"": r.value} for r in good], [r.repeat for r in good])
+        return found[""][0] if found else float("nan")
 
     @property
     def metrics(self) -> dict[str, tuple[float, float, int]]:
-        return mean_sd([run.metrics for run in self.runs if run.ended != "non-finite"])
+        """Mean and sd over what repeats the setting, its seeds and folds."""
+        good = [run for run in self.runs if run.ended != "non-finite"]
+        return mean_sd([run.metrics for run in good], [run.repeat for run in good])
 
 
 def grouped(runs: Sequence[RunRecord]) -> list[Setting]:
@@ -238,12 +247,24 @@ def differences(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:
     return found
 
 
-def mean_sd(results: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float, int]]:
-    """``{metric: (mean, sd, count)}`` over runs, scalars only; the sd of one run is 0."""
+def mean_sd(
+    results: Sequence[dict[str, Any]], repeats: Sequence[Hashable] | None = None
+) -> dict[str, tuple[float, float, int]]:
+    """``{metric: (mean, sd, count)}`` over runs, scalars only; the sd of one run is 0.
+
+    Args:
+      repeats: what each run repeats its setting by, such as its seed. Runs that share one are no spread:
+        their mean counts as one.
+    """
+    named = list(range(len(results)) if repeats is None else repeats)
     names = sorted({n for r in results for n, v in r.items() if isinstance(v, float | int)})
     found = {}
     for name in names:
-        values = [r[name] for r in results if isinstance(r.get(name), float | int)]
+        together: dict[Hashable, list[float]] = {}
+        for repeat, result in zip(named, results, strict=True):
+            if isinstance(result.get(name), float | int):
+                together.setdefault(repeat, []).append(result[name])
+        values = [float(np.mean(same)) for same in together.values()]
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         found[name] = (float(np.mean(values)), sd, len(values))
     return found
