@@ -30,7 +30,7 @@ _PUBLIC = {
     "init_state": "dl.core.state",
     "main": "dl.cli",
     "mixed_precision": "dl.core.task",
-    "open_run": "dl.training.run",
+    "open_run": "dl.training.reopening",
     "optimizer": "dl.core.optim",
     "scan_steps": "dl.core.step",
     "schedule": "dl.core.optim",
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from dl.core.state import TrainState, digest, init_state
     from dl.core.step import accumulate, eval_step, scan_steps, train_step
     from dl.core.task import Task, ensemble, mixed_precision
-    from dl.training.run import Run, open_run, train
+    from dl.training.reopening import open_run
+    from dl.training.run import Run, train
     from dl.training.sweep import sweep
 
 

@@ -20,6 +20,7 @@ import tyro
 from dl.core.errors import UserError, unknown
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+TAKE_FLAGS = ("plan", "verify")  # commands after whose -- a script's own flags follow
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *CLOSED)
 
 
@@ -142,6 +143,7 @@ def main(
         processes.join(options.coordinator, options.processes, options.process)
         if sweep.wanted:
             sys.exit(_sweep(config, build, chosen, sweep, options, script))
+        sweep.check_unwanted()
         run = train(built(build, chosen), script=script, **_given(options))
         code = _report(run, script, processes.first())
     sys.exit(code)
@@ -154,17 +156,7 @@ def _sweep(
     from dl.report.sweeps import print_report
     from dl.training.sweep import run_sweep
 
-    kinds = typing.get_type_hints(config)
-
-    def convert(name: str, text: str) -> Any:
-        if kinds[name] in (int, float):
-            try:
-                return kinds[name](text)
-            except ValueError:
-                raise UserError(f"--sweep {name}: {text!r} is no {kinds[name].__name__}") from None
-        flag = "--" + name.replace("_", "-")
-        return getattr(parse(config, build, [flag, *text.split()], script.name)[0], name)
-
+    convert = swept_values(config, build, script)
     place = run_sweep(build, chosen, sweep, options, convert, script)
     if not (place / "result.json").exists():
         return 130
@@ -172,6 +164,17 @@ def _sweep(
     print(f"sweep folder: {place} (a run folder each under lanes/)")
     print(f"next: dl sweep report {place}    dl replay {place}/lanes/LANE")
     return 0
+
+
+def swept_values(config: type, build: Callable, script: Path) -> Callable[[str, str], Any]:
+    """``(field, text) -> value`` of a sweep; the parser reads what has a type of its own."""
+    from dl.training.grid import converter
+
+    def other(name: str, text: str) -> Any:
+        flag = "--" + name.replace("_", "-")
+        return getattr(parse(config, build, [flag, *text.split()], script.name)[0], name)
+
+    return converter(typing.get_type_hints(config), other)
 
 
 def _given(options: Any) -> dict[str, Any]:
@@ -214,7 +217,7 @@ def _flags_after_dashes(words: list[str]) -> Iterator[None]:
     try:
         yield
     except SystemExit as left:
-        if left.code == 2 and len(words) > 2 and words[0] in ("plan", "verify"):
+        if left.code == 2 and len(words) > 2 and words[0] in TAKE_FLAGS:
             print(
                 f"the script's own flags follow after --: dl {words[0]} {words[1]} -- "
                 f"{shlex.join(words[2:])}",
@@ -237,6 +240,10 @@ def dl() -> None:
     with plain_errors(), _flags_after_dashes(words):
         if words[0] not in COMMANDS and not words[0].startswith("-"):
             raise unknown("command", words[0], COMMANDS)
+        if end + 1 < len(sys.argv) and words[0] in COMMANDS and words[0] not in TAKE_FLAGS:
+            raise UserError(
+                f"dl {words[0]} takes no flags of a script: leave -- and what follows it out"
+            )
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             args=words,

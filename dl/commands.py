@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 from rich.progress import track
 
-from dl.cli import parse
+from dl.cli import parse, swept_values
 from dl.core.errors import UserError, unknown
 from dl.platform import STARTED
 
@@ -44,7 +44,11 @@ def data(
     """
     import dl.data
 
+    if data_dir is not None and action in ("list", "info"):
+        raise UserError(f"dl data {action} reads no data: leave --data-dir out")
     if action == "list":
+        if name is not None:
+            raise UserError(f"dl data list shows all sets: for one, dl data info {name}")
         for known in dl.data.names():
             info = dl.data.describe(known)
             print(f"{known:<16} {info.task:<18} {info.title}")
@@ -67,21 +71,30 @@ def plan(
 ) -> None:
     """Parameters, memory and FLOPs of an experiment from its compiled program, without training.
 
+    A sweep is planned program by program; under --mesh memory is that of one device.
+
     Args:
         experiment: the script; its own flags follow after --.
         timing: also take the seconds from start to the first step apart.
     """
     from dl.core.experiment import built
-    from dl.training.plan import plan_experiment
+    from dl.training.plan import plan_experiment, plan_sweep
 
-    config, build = _load(experiment)
+    config, build, options, wish = _load(experiment)
+    options.refuse_processes("a plan")
+    if wish.wanted:
+        if timing:
+            raise UserError("--timing is of one run: leave --seeds, --sweep and --trials out")
+        plan_sweep(build, config, wish, options, swept_values(type(config), build, experiment))
+        return
+    wish.check_unwanted()
     loaded = time.perf_counter()
     planned = built(build, config)
     spent = {
         "import dl, JAX and the script": loaded - STARTED,
         "load the data and build": time.perf_counter() - loaded,
     }
-    plan_experiment(planned, spent if timing else None)
+    plan_experiment(planned, spent if timing else None, options)
 
 
 def verify(
@@ -98,6 +111,14 @@ def verify(
     """
     from dl.training.verify import verify_script
 
+    _, _, options, wish = _load(experiment)
+    options.refuse_processes("dl verify")
+    if wish.wanted:
+        raise UserError("dl verify proves one run: leave --seeds, --sweep and --trials out")
+    wish.check_unwanted()
+    for name in ("name", "runs", "resume"):
+        if getattr(options, name) != getattr(type(options)(), name):
+            raise UserError(f"dl verify names and resumes runs of its own: leave --{name} out")
     if not verify_script(experiment, _extra(), kills=kills, seed=seed):
         sys.exit(1)
 
@@ -137,6 +158,7 @@ def export(
     run: Annotated[Path, tyro.conf.Positional],
     to: Path | None = None,
     platforms: tuple[str, ...] = ("cpu", "cuda", "rocm", "tpu"),
+    force: bool = False,
 ) -> None:
     """Write a run's predictor as one program (jax.export, StableHLO) that needs neither dl nor flax.
 
@@ -144,11 +166,14 @@ def export(
         run: the run's folder.
         to: the file; by default predict.jaxexport in that folder.
         platforms: where it shall run.
+        force: export it although its data are not those it was started with.
     """
     from dl import interop
-    from dl.training.run import open_run
+    from dl.training.reopening import open_run
 
-    done = interop.export(open_run(run), to or run / "predict.jaxexport", platforms=platforms)
+    done = interop.export(
+        open_run(run, force=force), to or run / "predict.jaxexport", platforms=platforms
+    )
     kinds = ", ".join(done.platforms)
     print(f"written: {done.path} ({done.path.stat().st_size / 1e6:.2f} MB) for {kinds}")
     print(f"and its StableHLO: {done.path.with_suffix('.stablehlo')}")
@@ -174,8 +199,10 @@ def report(
     from dl.report.inspection import inspect as look
     from dl.report.records import find_runs, grouped
     from dl.report.runs import default_file, write_page
-    from dl.training.run import open_run
+    from dl.training.reopening import open_run
 
+    if inspect < 0:
+        raise UserError(f"--inspect {inspect}: give the number of settings to look into, or 0")
     found = find_runs(runs)
     inside: dict[Path, Inspection | str] = {}
     for setting in track(grouped(found)[:inspect], "looking into runs", disable=inspect < 1):
@@ -260,10 +287,10 @@ def _extra() -> list[str]:
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
-def _load(script: Path) -> tuple[Any, Any]:
-    """``(config, build)`` of a script under the flags after ``--``."""
+def _load(script: Path) -> tuple[Any, Any, Any, Any]:
+    """``(config, build, options, sweep)`` of a script under the flags after ``--``."""
     from dl.training.scripts import load_script
 
     config, build = load_script(script)
-    chosen, *_ = parse(config, build, _extra(), script.name)
-    return chosen, build
+    chosen, options, wish = parse(config, build, _extra(), script.name)
+    return chosen, build, options, wish

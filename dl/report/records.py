@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,12 @@ class RunRecord:
                 found = record["metrics"] if record["event"] == "eval" else found
         return {name: v for name, v in numbers(found).items() if isinstance(v, int | float)}
 
+    @property
+    def repeat(self) -> Hashable:
+        """What sets the run apart from others of its setting: its seed and fold; itself where it has none."""
+        own = tuple(str(self.config[name]) for name in REPEATS if name in self.config)
+        return own or self.path
+
     def records(self) -> Iterator[dict[str, Any]]:
         return read_records(self.path / "metrics.jsonl")
 
@@ -192,19 +198,22 @@ class Setting:
     @property
     def value(self) -> float:
         """Mean of the selected values; NaN where nothing was selected."""
-        values = [r.value for r in self.runs if r.ended in ENDED_WELL and r.value is not None]
-        return float(np.mean(values)) if values else float("nan")
+        good = [r for r in self.runs if r.ended in ENDED_WELL and r.value is not None]
+        found = mean_sd([{"": r.value} for r in good], [r.repeat for r in good])
+        return found[""][0] if found else float("nan")
 
     @property
     def metrics(self) -> dict[str, tuple[float, float, int]]:
-        return mean_sd([run.metrics for run in self._finite])
+        """Mean and sd over what repeats the setting, its seeds and folds."""
+        good = self._finite
+        return mean_sd([run.metrics for run in good], [run.repeat for run in good])
 
     def shown(self, metric: str) -> str:
         """``0.9931 ± 0.0012``; the mean alone where there was one run; how many of the runs it is over
         where others have NaN."""
         mean, sd, count = self.metrics[metric]
         text = f"{mean:.4g} ± {sd:.2g}" if count > 1 else f"{mean:.4g}"
-        return counted(text, count, len(self._finite))
+        return counted(text, count, len({run.repeat for run in self._finite}))
 
     @property
     def _finite(self) -> list[RunRecord]:
@@ -260,14 +269,26 @@ def differences(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:
     return found
 
 
-def mean_sd(results: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float, int]]:
+def mean_sd(
+    results: Sequence[dict[str, Any]], repeats: Sequence[Hashable] | None = None
+) -> dict[str, tuple[float, float, int]]:
     """``{metric: (mean, sd, count)}`` over runs, scalars only; the sd of one run is 0. A run's NaN is left
-    out and not counted; the mean is NaN where every run's is."""
+    out and not counted; the mean is NaN where every run's is.
+
+    Args:
+      repeats: what each run repeats its setting by, such as its seed. Runs that share one are no spread:
+        their mean counts as one.
+    """
+    named = list(range(len(results)) if repeats is None else repeats)
     names = sorted({n for r in results for n, v in r.items() if isinstance(v, float | int)})
     found = {}
     for name in names:
-        values = [r[name] for r in results if isinstance(r.get(name), float | int)]
-        values = [value for value in values if not np.isnan(value)]
+        together: dict[Hashable, list[float]] = {}
+        for repeat, result in zip(named, results, strict=True):
+            value = result.get(name)
+            if isinstance(value, float | int) and not np.isnan(value):
+                together.setdefault(repeat, []).append(value)
+        values = [float(np.mean(same)) for same in together.values()]
         with np.errstate(invalid="ignore"):  # the sd of an infinite value is NaN
             sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         found[name] = (float(np.mean(values)) if values else float("nan"), sd, len(values))

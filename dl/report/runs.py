@@ -63,7 +63,13 @@ def _title_of_one(setting: Setting) -> str:
     first = setting.runs[0]
     if len(setting.runs) == 1:
         return first.name
-    return f"{first.script.stem if first.script else first.name}, {len(setting.runs)} seeds"
+    return f"{first.script.stem if first.script else first.name}, {_count(setting)}"
+
+
+def _count(setting: Setting) -> str:
+    """``5 seeds``; ``5 runs of 2 seeds`` where some share theirs."""
+    runs, apart = len(setting.runs), len({run.repeat for run in setting.runs})
+    return f"{runs} seeds" if apart == runs else f"{runs} runs of {apart} seed{'s' * (apart > 1)}"
 
 
 def _lead(settings: Sequence[Setting]) -> str:
@@ -108,7 +114,9 @@ def _summary(settings: Sequence[Setting]) -> str:
         own = [show(values[place]) for values in apart.values()] or [setting.title]
         found = [setting.shown(n) if n in setting.metrics else "" for n in names]
         odd = sorted({run.ended for run in setting.runs} - {"done"})
-        count = " ".join([str(len(setting.runs)), *odd])
+        apart_by = len({run.repeat for run in setting.runs})
+        same = [f"(of {apart_by} seeds)"] if apart_by < len(setting.runs) else []
+        count = " ".join([str(len(setting.runs)), *same, *odd])
         seconds = np.mean([run.result.get("wall_seconds", 0.0) for run in setting.runs])
         rows.append([*own, *found, count, f"{seconds:,.0f}"])
     return (

@@ -44,7 +44,7 @@ def settings(lanes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Lanes that differ in their seed or fold alone, together; best by the selection rule first.
 
     Each has ``fields``, ``lanes``, ``value`` (mean of the selected value over seeds), and ``metrics``
-    as ``{name: (mean, sd, count)}``.
+    as ``{name: (mean, sd, count)}``, where lanes of one seed and fold count once.
     """
     groups: dict[str, dict[str, Any]] = {}
     for lane in lanes:
@@ -52,11 +52,13 @@ def settings(lanes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         group = groups.setdefault(json.dumps(fields), {"fields": fields, "lanes": []})
         group["lanes"].append(lane)
     for group in groups.values():
-        results = [x["result"] for x in group["lanes"] if x["result"]]
-        good = [r for r in results if r["ended"] in ENDED_WELL]
-        group["metrics"] = mean_sd([r["metrics"] for r in good])
-        picked = [r["selected"]["value"] for r in good if r["selected"]["value"] is not None]
-        group["value"] = float(np.mean(picked)) if picked else float("nan")
+        done = [x for x in group["lanes"] if x["result"]]
+        good = [x for x in done if x["result"]["ended"] in ENDED_WELL]
+        repeats = [tuple(str(x["fields"].get(name)) for name in REPEATS) for x in good]
+        group["metrics"] = mean_sd([x["result"]["metrics"] for x in good], repeats)
+        chosen = [x["result"]["selected"]["value"] for x in good]
+        picked = mean_sd([{"": value} for value in chosen], repeats)  # None is no number
+        group["value"] = picked[""][0] if picked else float("nan")
         group["lost"] = [
             x["name"] for x in group["lanes"] if (x["result"] or {}).get("ended") == "non-finite"
         ]

@@ -24,8 +24,9 @@ def within(name: str, column: np.ndarray, count: int, *, lowest: int = 0) -> Non
 
 
 def pixels(name: str, column: np.ndarray) -> None:
-    """Raise UserError where a float ``column`` is in 0..1 or -1..1, though pixels 0..255 are wanted."""
-    if np.issubdtype(column.dtype, np.floating) and column.size and column.max() <= 1.0:
+    """Raise UserError where a float ``column`` is in 0..1 or -1..1, though pixels 0..255 are wanted; zeros
+    alone are black in 0..1 too."""
+    if np.issubdtype(column.dtype, np.floating) and column.any() and column.max() <= 1.0:
         raise UserError(
             f"column {name!r} holds {column.dtype} from {column.min():.3g} to {column.max():.3g}, but is "
             "prepared as pixels 0..255: give the pixels as they are, or pass prepare=lambda x: x"

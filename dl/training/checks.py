@@ -64,6 +64,51 @@ def _values(task: Task, variables: Any, name: str, batches: Any) -> None:
         raise UserError(f"in the {name} data, {error}") from None
 
 
+def check_inputs(task: Task, variables: Any, inputs: Any, batch: dict[str, Any]) -> None:
+    """Raise UserError where ``task.predict`` would misread ``inputs``: the check that its training data
+    passed, of the columns that they stand for.
+
+    Args:
+      batch: one of its training batches, for the columns that predictions are not made of.
+    """
+    if task.inputs is None:
+        return
+    # Which columns the inputs are, the task tells: it is asked for them of a batch that holds their names.
+    named: Any = {name: name for name in batch}
+    names: Any = task.inputs(named)
+    given = inputs if isinstance(names, dict) and isinstance(inputs, Mapping) else {"": inputs}
+    columns = names if isinstance(names, dict) else {"": names}
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(inputs)):
+        return  # within someone's own trace there are no values to look at
+    found = {}
+    for key, name in columns.items():
+        if not isinstance(name, str) or name not in batch:
+            return
+        if key not in given:
+            needs = ", ".join(map(repr, columns))
+            raise UserError(f"predict needs {needs}, and {key!r} is missing")
+        found[name] = np.asarray(given[key])
+        _batched(name, found[name], batch[name])
+    if task.check is not None:
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (variables, batch))
+        whole = {name: np.asarray(column) for name, column in batch.items()}
+        task.check(shapes[0], shapes[1], {**whole, **found})
+
+
+def _batched(name: str, given: np.ndarray, trained: Any) -> None:
+    """Raise UserError where a column holds no numbers, or has not as many axes as in training."""
+    if given.dtype.kind in "OSU":
+        raise UserError(f"predict takes numbers, and {name!r} is {given.dtype}{list(given.shape)}")
+    row = list(trained.shape[1:])
+    if given.ndim == trained.ndim:
+        return
+    wanted = f"[batch{''.join(f', {n}' for n in row)}]"
+    hint = ": give a batch of one, x[None]" if list(given.shape) == row else ""
+    raise UserError(
+        f"predict takes a batch, {name!r} as {wanted}, and this is {list(given.shape)}{hint}"
+    )
+
+
 # -- fields ------------------------------------------------------------------------------------------
 
 
@@ -137,12 +182,12 @@ def _step(experiment: Experiment, batch: dict) -> Any:
         return variables
 
     task = _sound(dataclasses.replace(e.task, init=init))
-    with _explained("initialising the model", batch):
+    with explained("initialising the model", batch):
         state = jax.eval_shape(
             lambda batch: init_state(task, e.optimizer, batch, 0, e.ema is not None), batch
         )
     step = step_of(dataclasses.replace(e, task=task))
-    with _explained("a training step", batch):
+    with explained("a training step", batch):
         after, _ = jax.eval_shape(step, state, batch)
     changed = _changes(state, after)
     if changed:
@@ -210,7 +255,7 @@ def _evaluation(experiment, variables, name, batches, train, seen) -> list[str]:
         return seen[known]
     differ = {k: v for k, v in train.items() if k in batch and v.shape[1:] != batch[k].shape[1:]}
     than = f" (training batches have {_shapes(differ)})" if differ else ""
-    with _explained(f"evaluating {name!r}", batch, than):
+    with explained(f"evaluating {name!r}", batch, than):
         evaluate = _sound(experiment.task).evaluate
         program, metrics = jax.make_jaxpr(evaluate, return_shape=True)(variables, batch)
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path((variables, batch))]
@@ -237,7 +282,7 @@ def _means(metrics: dict) -> None:
 
 
 @contextlib.contextmanager
-def _explained(what: str, tree: Any, more: str = "") -> Iterator[None]:
+def explained(what: str, tree: Any, more: str = "") -> Iterator[None]:
     """Turn what a model raises while it is traced into one line: what, on which shapes, and where."""
     try:
         yield

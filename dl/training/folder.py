@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +167,15 @@ def new_name(runs: Path, stem: str) -> str:
     return name
 
 
-def furthest_unfinished(runs: Path, config: Any) -> RunFolder | None:
-    """The run in ``runs`` that has ``config`` and no result yet; of several, all on their way to the same
-    bits, the one that has come furthest (no clock is asked, for clocks jump)."""
+def furthest_unfinished(
+    runs: Path, config: Any, fits: Callable[[RunFolder], bool] = lambda folder: True
+) -> RunFolder | None:
+    """The run in ``runs`` that has ``config``, ``fits`` and has no result yet; of several, all on their way
+    to the same bits, the one that has come furthest (no clock is asked, for clocks jump)."""
     found = []
     for path in runs.glob("*/config.json"):
         folder = RunFolder(path.parent)
-        if not folder.finished() and read_json(path) == to_json(config):
+        same = not folder.finished() and read_json(path) == to_json(config)
+        if same and fits(folder):
             found.append((folder.saved(), folder.name, folder))
     return max(found)[2] if found else None

@@ -1,18 +1,27 @@
-"""What a run's bits depend on besides its configuration: versions, compiler, devices, data, code."""
+"""What a run's bits depend on besides its configuration: versions, compiler, devices, data, code; and how
+the world now differs from it, asked at every door to a run: resume, replay, reopen, export, report."""
 
+import dataclasses
+import functools
 import hashlib
+import inspect
 import os
 import platform as host
 import subprocess
+import types
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+from dl.core.errors import UserError
 from dl.core.experiment import Experiment
 from dl.parallel.mesh import mesh_name
 from dl.parallel.sharding import Layout
+from dl.training.folder import RunFolder, read_json, to_json, write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "grain", "numpy")
 
@@ -52,6 +61,153 @@ def environment(
     }
 
 
+def write(
+    folder: RunFolder,
+    experiment: Experiment,
+    script: Path | None,
+    layout: Layout | None = None,
+) -> None:
+    """Write the lock of a run about to start."""
+    write_json(
+        folder.lock,
+        {
+            "script": script and script.absolute(),
+            "environment": environment(experiment, script, layout),
+            "settings": settings(experiment),
+            "by_config": experiment.build is not None,
+        },
+    )
+
+
+class Changes(NamedTuple):
+    """How an experiment, and the world, differ from what a run's folder holds, each in words.
+
+    Attributes:
+      settings: of the configuration, the cadence, or the experiment itself; data: by the name of the set.
+      devices: what computes; others: versions, compiler settings and code.
+    """
+
+    settings: list[str]
+    data: list[str]
+    devices: list[str]
+    others: list[str]
+
+    def refuse(self, folder: RunFolder, verb: str, remedy: str) -> None:
+        """Raise UserError where the run would not be the one it was.
+
+        Args:
+          verb: what cannot be done with it; remedy: what to do instead, beside making things equal.
+        """
+        if self.settings:
+            raise UserError(
+                f"{folder.path} was started with another configuration ({'; '.join(self.settings[:3])}): "
+                f"a {verb} run keeps its own. Give the same values, or {remedy}"
+            )
+        if self.data:
+            raise UserError(
+                f"the data of {folder.path} changed since it was started ({'; '.join(self.data[:3])}): "
+                f"bring back the data as they were, or {remedy}"
+            )
+
+
+def changes(
+    folder: RunFolder,
+    experiment: Experiment,
+    described: Mapping[str, Any],
+    script: Path | None = None,
+    layout: Layout | None = None,
+) -> Changes:
+    """What changed since the run in ``folder`` was started.
+
+    Args:
+      described: what its ``config.json`` would hold if it were started now (see
+        :func:`dl.training.options.describe`).
+    """
+    stored, locked = read_json(folder.config), read_json(folder.lock)
+    set_to = differences(stored, to_json(described))
+    apart = differences(locked["environment"], to_json(environment(experiment, script, layout)))
+    data = [c for c in apart if c.startswith("data.")]
+    devices = [c for c in apart if c.startswith("devices.")]
+    others = [c for c in apart if not c.startswith(("data.", "devices."))]
+    inner = []
+    if "settings" in locked:
+        inner = differences(locked["settings"], to_json(settings(experiment)))
+    # A config says what its build makes of it: then these follow from edited code, as after an upgrade.
+    explained = locked.get("by_config") and experiment.build is not None
+    if explained or any(c.startswith(("packages.", "code.dl")) for c in others):
+        return Changes(set_to, data, devices, [*others, *inner])
+    return Changes([*set_to, *inner], data, devices, others)
+
+
+def settings(experiment: Experiment) -> dict[str, Any]:
+    """What an experiment can be seen to be set to, by name: its plain fields, those of its training batches,
+    and the numbers and texts that the functions of its optimiser and task hold. It is all that is known of
+    an experiment that no config describes."""
+    plain = ("seed", "select", "patience", "ema", "micro_batches")
+    found = {name: getattr(experiment, name) for name in plain}
+    aside = ("threads", "processes", "prefetch")  # of streams: they change no batch
+    for name, value in vars(experiment.data).items():
+        if _is_plain(value) and name not in aside:
+            found[f"data.{name}"] = value
+    for name, whole in (("optimizer", experiment.optimizer), ("task", experiment.task)):
+        found |= dict(_held(whole, name, {}))
+    return {name: v.item() if isinstance(v, np.generic) else v for name, v in found.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str | np.generic)
+
+
+def _held(value: Any, at: str, seen: dict[int, Any]) -> Iterator[tuple[str, Any]]:
+    """``(path, number or text)`` of all that ``value`` holds: in closures, defaults, dataclasses and
+    containers. Functions come as their names too, arrays as their digests; objects of other classes are
+    passed over."""
+    if _is_plain(value):
+        yield at, value
+        return
+    if id(value) in seen:
+        return
+    seen[id(value)] = value  # kept, so that no other object comes by its number
+    if isinstance(value, types.FunctionType):
+        yield at, value.__qualname__
+    if isinstance(value, np.ndarray | jax.Array):
+        if not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+            array = np.ascontiguousarray(value)
+            named = f"{array.dtype}{array.shape}".encode()
+            yield at, hashlib.sha256(named + array.tobytes()).hexdigest()
+        return
+    for name, part in _parts(value):
+        yield from _held(part, f"{at}.{name}", seen)
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, functools.partial):
+        yield from (("function", value.func), ("arguments", (*value.args, value.keywords)))
+    elif isinstance(value, types.MethodType):
+        yield from (("self", value.__self__), ("function", value.__func__))
+    elif isinstance(value, types.FunctionType):
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            try:
+                yield name, cell.cell_contents
+            except ValueError:  # not yet given
+                continue
+        for name, parameter in inspect.signature(value, follow_wrapped=False).parameters.items():
+            if parameter.default is not parameter.empty:
+                yield name, parameter.default
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # A Flax module's parent is none of its settings.
+        names = [f.name for f in dataclasses.fields(value) if f.name != "parent"]
+        yield from ((name, getattr(value, name)) for name in names if hasattr(value, name))
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from zip(value._fields, value, strict=True)
+    elif isinstance(value, tuple | list):
+        yield from ((str(place), part) for place, part in enumerate(value))
+    elif isinstance(value, Mapping):
+        yield from sorted(((str(name), part) for name, part in value.items()), key=lambda x: x[0])
+    elif callable(getattr(value, "__wrapped__", None)):  # jitted, cached
+        yield "function", value.__wrapped__
+
+
 def differences(then: dict, now: dict, at: str = "") -> list[str]:
     """Every entry that differs between two locks, as 'packages.jax: 0.10.2 then, 0.12.0 now'.
 
@@ -70,7 +226,9 @@ def differences(then: dict, now: dict, at: str = "") -> list[str]:
 
 def _short(value) -> str:
     text = str(value)
-    return text[:12] + "…" if len(text) == 64 else text
+    if len(text) == 64:
+        return text[:12] + "…"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def package_digest() -> str:

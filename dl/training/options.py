@@ -1,10 +1,11 @@
 """How a run is carried out: the flags that every experiment script has."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment
 
 
@@ -45,6 +46,12 @@ class Options:
     def __post_init__(self):
         object.__setattr__(self, "runs", Path(self.runs))  # a string will do, in a notebook
 
+    def refuse_processes(self, what: str) -> None:
+        """Raise UserError where flags of a run of several processes are given to ``what`` is but one."""
+        for name in ("coordinator", "processes", "process"):
+            if getattr(self, name) is not None:
+                raise UserError(f"{what} is of one process: leave --{name} out")
+
     def cadence(self, steps: int) -> dict[str, int]:
         """The steps between events, defaults filled in for a run of ``steps``."""
         default = {
@@ -61,9 +68,23 @@ class Options:
         return given
 
 
-def describe(experiment: Experiment, options: Options) -> dict[str, Any]:
-    """What ``config.json`` holds, and what must be equal for a run to be resumed."""
-    config = experiment.config
+def chosen_options(given: Mapping[str, Any]) -> Options:
+    """The options that keyword arguments name.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    fields = {f.name for f in dataclasses.fields(Options)}
+    for name in given:
+        if name not in fields:
+            raise unknown("option", name, fields)
+    return Options(**given)
+
+
+def describe(experiment: Experiment, options: Options, config: Any = None) -> dict[str, Any]:
+    """What ``config.json`` holds, and what must be equal for a run to be resumed; the ``config`` is a
+    lane's own, else the experiment's."""
+    config = experiment.config if config is None else config
     values: Any = dataclasses.asdict(config) if _is_value(config) else config
     found = {"config": values, "steps": experiment.steps, **options.cadence(experiment.steps)}
     return found | ({"deterministic_topology": True} if options.deterministic_topology else {})

@@ -1,6 +1,7 @@
 """What an experiment will cost, read from its compiled program before a step is taken."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,14 +11,26 @@ from rich.table import Table
 
 from dl.core.experiment import Experiment
 from dl.core.population import liftable
+from dl.parallel.mesh import mesh_name
 from dl.training.checks import check
-from dl.training.feed import feed
-from dl.training.programs import TrainProgram, beginning
+from dl.training.feed import check_divisible, feed
+from dl.training.options import Options
+from dl.training.programs import TrainProgram, beginning, layout_of
 
 
 def tree_bytes(tree: Any) -> int:
     leaves = jax.tree.leaves(tree)
     return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in leaves if hasattr(x, "dtype"))
+
+
+def device_bytes(tree: Any) -> int:
+    """Bytes of a tree's arrays on the first of the devices they lie on."""
+    leaves = (x for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
+    shapes = (
+        (x.sharding.shard_shape(x.shape) if isinstance(x, jax.Array) else x.shape, x.dtype)
+        for x in leaves
+    )
+    return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in shapes)
 
 
 def step_cost(program: TrainProgram) -> dict[str, float]:
@@ -32,9 +45,36 @@ def step_cost(program: TrainProgram) -> dict[str, float]:
     }
 
 
-def plan_experiment(experiment: Experiment, spent: dict[str, float] | None = None) -> None:
+def plan_sweep(
+    build: Callable[[Any], Experiment],
+    config: Any,
+    sweep: Any,
+    options: Options,
+    convert: Callable[[str, str], Any],
+) -> None:
+    """Print what each compiled program of a sweep will cost (see :func:`dl.training.sweep.run_sweep`)."""
+    from dl.training import sweep as sweeps
+
+    for group, settings in sweeps.foreseen(build, config, sweep, options, convert):
+        plan_experiment(group.experiment, options=options, lanes=len(group.lanes), told=settings)
+
+
+def plan_experiment(
+    experiment: Experiment,
+    spent: dict[str, float] | None = None,
+    options: Options | None = None,
+    lanes: int | None = None,
+    told: str = "",
+) -> None:
     """Print parameters, memory and FLOPs; with the seconds ``spent`` so far, by what on, also what else
-    the start of a run costs."""
+    the start of a run costs.
+
+    Args:
+      options: of the run; of them its mesh decides the plan.
+      lanes: of a sweep that share the program; ``told``: what sets the program apart from the sweep's others.
+    """
+    options = options or Options()
+    options.cadence(experiment.steps)  # raises where there is none
     times, mark = dict(spent or {}), time.perf_counter()
 
     def took(what: str) -> None:
@@ -43,12 +83,15 @@ def plan_experiment(experiment: Experiment, spent: dict[str, float] | None = Non
 
     check(experiment)
     took("check the experiment")
+    layout = layout_of(options.mesh, experiment, options.deterministic_topology)
+    if layout is not None:
+        check_divisible(experiment.data, layout)
     values = liftable(experiment)
     took("find what can be traced")
-    begin = beginning(experiment, values)
-    source = feed(experiment.data)
+    begin = beginning(experiment, values, layout=layout)
+    source = feed(experiment.data, 0, layout)
     batches, _ = source.at(0)
-    program = TrainProgram(experiment, begin.shapes, batches, values)
+    program = TrainProgram(experiment, begin.shapes, batches, values, layout=layout)
     took("trace the programs of state and step")
     state = jax.block_until_ready(begin.state())
     took("make the state, while both compile")
@@ -58,20 +101,26 @@ def plan_experiment(experiment: Experiment, spent: dict[str, float] | None = Non
     params = state.variables["params"]
     count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params))
 
-    table = Table(
-        "what", "amount", title=f"{experiment.steps:,} steps of {experiment.data.batch_size}"
-    )
+    title = f"{experiment.steps:,} steps of {experiment.data.batch_size}"
+    if layout is not None:
+        title += f" on {mesh_name(layout.mesh)}, the share of one device"
+    if lanes is not None:
+        title = f"{lanes} lane{'s' if lanes > 1 else ''}{told}, each {title}"
+    table = Table("what", "amount", title=title)
     table.add_row("training examples", f"{experiment.data.size:,}")
     table.add_row("parameters", f"{count:,}")
-    table.add_row("memory of parameters", _bytes(tree_bytes(params)))
-    table.add_row("memory of optimiser state", _bytes(tree_bytes(state.opt_state)))
+    table.add_row("memory of parameters", _bytes(device_bytes(params)))
+    table.add_row("memory of optimiser state", _bytes(device_bytes(state.opt_state)))
     table.add_row("memory of averages and statistics", _bytes(
-        tree_bytes(state.ema) + tree_bytes(state.variables) - tree_bytes(params)
+        device_bytes(state.ema) + device_bytes(state.variables) - device_bytes(params)
     ))  # fmt: skip
     table.add_row("memory of activations and temporaries", _bytes(cost["temporary"]))
-    table.add_row("memory of data on the device", _bytes(tree_bytes(batches)))
+    table.add_row("memory of data on the device", _bytes(device_bytes(batches)))
     table.add_row("FLOPs a step", f"{cost['flops']:.3g}")
     table.add_row("FLOPs of the run", f"{cost['flops'] * experiment.steps:.3g}")
+    if lanes is not None:
+        whole = cost["flops"] * experiment.steps * lanes
+        table.add_row("FLOPs of all these lanes", f"{whole:.3g}")
     if spent is not None:
         mark = time.perf_counter()
         jax.block_until_ready(program(state, program.zeros(), batches, 1))

@@ -1,6 +1,7 @@
-"""Start, continue and look at runs: ``train(experiment) -> Run`` and ``open_run(folder)``."""
+"""Start, continue and look at runs: ``train(experiment) -> Run``."""
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ import jax
 import numpy as np
 
 from dl import platform
-from dl.core.errors import UserError, unknown
-from dl.core.experiment import Experiment, built
+from dl.core.errors import UserError
+from dl.core.experiment import Experiment
 from dl.core.population import liftable
 from dl.core.state import TrainState
 from dl.parallel.mesh import mesh_name
@@ -20,7 +21,7 @@ from dl.report.page import plain_table
 from dl.report.records import numbers
 from dl.training import lock, processes
 from dl.training.checkpoints import Checkpoints
-from dl.training.checks import check
+from dl.training.checks import check, check_inputs, explained
 from dl.training.console import Console, format_metrics
 from dl.training.feed import check_divisible
 from dl.training.folder import (
@@ -32,7 +33,7 @@ from dl.training.folder import (
     write_json,
 )
 from dl.training.loop import Cadence, Loop
-from dl.training.options import Options, describe
+from dl.training.options import Options, chosen_options, describe
 from dl.training.programs import (
     Beginning,
     beginning,
@@ -40,7 +41,7 @@ from dl.training.programs import (
     initial_state,
     layout_of,
 )
-from dl.training.scripts import from_json, load_script, script_of
+from dl.training.scripts import script_of
 from dl.training.selection import Selection
 from dl.training.sinks import Sink, TensorBoard, WandB
 
@@ -76,8 +77,26 @@ class Run:
         return {"step": np.array([r["step"] for r in lines]), **columns}
 
     def predict(self, inputs: Any) -> Any:
-        """The task's prediction with the selected parameters."""
-        return self._predict(self.state.eval_variables, inputs)
+        """The task's prediction with the selected parameters.
+
+        Args:
+          inputs: a batch of what the task's ``predict`` takes: a column ``[batch, ...]`` as in the training
+            data, or a dict of several.
+
+        Raises:
+          UserError: values that training would refuse too, such as pixels already scaled, or a missing
+            batch axis.
+        """
+        task, variables = self.experiment.task, self.state.eval_variables
+        inputs = np.asarray(inputs) if isinstance(inputs, list) else inputs
+        check_inputs(task, variables, inputs, self._example)
+        with explained("predicting", inputs if isinstance(inputs, dict) else {"inputs": inputs}):
+            return self._predict(variables, inputs)
+
+    @functools.cached_property
+    def _example(self) -> dict[str, Any]:
+        """One training batch, on the host."""
+        return jax.tree.map(np.asarray, self.experiment.data[0])
 
     def plot(self):
         """Learning curves as a matplotlib figure, also saved as ``curves.png``."""
@@ -123,20 +142,21 @@ def train(experiment: Experiment, script: str | Path | None = None, **options: A
     Raises:
       UserError: a mistake in the options, data or folder. NonFiniteError: the loss was not finite.
     """
-    fields = {f.name for f in dataclasses.fields(Options)}
-    for name in options:
-        if name not in fields:
-            raise unknown("option", name, fields)
-    chosen = Options(**options)
+    chosen = chosen_options(options)
     processes.join(chosen.coordinator, chosen.processes, chosen.process)
     check(experiment)
     path = Path(script) if script else script_of(experiment.config)
+    if path is not None and not path.is_file():
+        raise UserError(f"there is no script {path}: give the file that builds this experiment")
     stem = path.stem if path else "run"
+    layout = layout_of(chosen.mesh, experiment, chosen.deterministic_topology)
+    if layout is not None:
+        check_divisible(experiment.data, layout)
     place, go_on = processes.decided(lambda: _choose_folder(chosen, experiment, stem))
     folder = RunFolder(place, writes=processes.first())
     try:
         with folder.held():
-            return _train(experiment, chosen, folder, path, go_on)
+            return _train(experiment, chosen, folder, path, go_on, layout)
     except Exception as error:
         if not processes.lost(error):
             raise
@@ -152,7 +172,13 @@ def _choose_folder(options: Options, experiment: Experiment, stem: str) -> tuple
     if options.name is None:
         if not options.resume:
             return str(options.runs / new_name(options.runs, stem)), False
-        found = furthest_unfinished(options.runs, wanted)
+
+        def fits(folder: RunFolder) -> bool:
+            # Where no config tells of the experiment, it does itself.
+            told = experiment.build is not None or "settings" not in read_json(folder.lock)
+            return told or not lock.changes(folder, experiment, wanted).settings
+
+        found = furthest_unfinished(options.runs, wanted, fits)
         if found is None:
             raise UserError(
                 f"no unfinished run of this configuration lies in {options.runs}/: leave --resume "
@@ -173,27 +199,20 @@ def _choose_folder(options: Options, experiment: Experiment, stem: str) -> tuple
     return str(folder.path), folder.exists()
 
 
-def _check_same(folder: RunFolder, experiment: Experiment, options: Options) -> None:
-    stored, wanted = read_json(folder.config), to_json(describe(experiment, options))
-    changed = lock.differences(stored, wanted)
-    if changed:
-        raise UserError(
-            f"{folder.path} was started with another configuration ({'; '.join(changed[:3])}): a "
-            "resumed run keeps its own. Give the same values, or start anew under another --name"
-        )
-
-
 def _train(
-    experiment: Experiment, options: Options, folder: RunFolder, script: Path | None, go_on: bool
+    experiment: Experiment,
+    options: Options,
+    folder: RunFolder,
+    script: Path | None,
+    go_on: bool,
+    layout: Layout | None,
 ) -> Run:
     console = Console(options.progress, processes.first())
     begun = time.perf_counter()
-    layout = layout_of(options.mesh, experiment, options.deterministic_topology)
-    if layout is not None:
-        check_divisible(experiment.data, layout)
-    if processes.decided(lambda: _finished(folder, experiment, options, go_on, console)):
-        return _reopen(folder, experiment, console.warn, layout)
-    processes.decided(lambda: _lock(folder, experiment, options, script, go_on, console, layout))
+    if processes.decided(
+        lambda: _lock(folder, experiment, options, script, go_on, console, layout)
+    ):
+        return reopen(folder, experiment, console.warn, layout)
     values = liftable(experiment)
     begin = beginning(experiment, values, layout=layout)
     totals = empty_metrics(experiment, values, layout=layout)
@@ -238,37 +257,29 @@ def _train(
             sink.close()
 
 
-def _finished(folder, experiment, options, go_on, console) -> bool:
-    """Whether the run to be continued is at its end; raises where it is another one."""
+def _lock(folder, experiment, options, script, go_on, console, layout) -> bool:
+    """Write the lock of a new run, or compare a resumed one's with the experiment and the world as they are
+    now; returns whether the run is at its end. Raises where it is another one."""
     if not go_on:
+        lock.write(folder, experiment, script, layout)
+        write_json(folder.config, describe(experiment, options))
         return False
-    _check_same(folder, experiment, options)
+    changes = lock.changes(folder, experiment, describe(experiment, options), script, layout)
+    changes.refuse(folder, "resumed", "start anew under another --name")
     if folder.finished():
         metrics = format_metrics(numbers(read_json(folder.result)["metrics"]))
         console.say(f"{folder.path} is finished: {metrics}")
-    return folder.finished()
-
-
-def _lock(folder, experiment, options, script, go_on, console, layout) -> None:
-    """Write the lock of a new run, or compare a resumed one's with the world as it is now."""
-    now = lock.environment(experiment, script, layout)
-    if not go_on:
-        write_json(folder.lock, {"script": script and script.absolute(), "environment": now})
-        write_json(folder.config, describe(experiment, options))
-        return
-    changed = lock.differences(read_json(folder.lock)["environment"], now)
-    data = [c for c in changed if c.startswith("data.")]
-    if data:
-        raise UserError(f"the data of {folder.path} changed since it was started ({data[0]})")
-    devices = [c.removeprefix("devices.") for c in changed if c.startswith("devices.")]
-    others = [c for c in changed if not c.startswith("devices.")]
-    if others:
-        console.warn(f"resumed under other conditions, so bits may differ: {'; '.join(others[:3])}")
-    if devices:
+        return True
+    if changes.others:
+        told = "; ".join(changes.others[:3])
+        console.warn(f"resumed under other conditions, so bits may differ: {told}")
+    if changes.devices:
+        told = "; ".join(c.removeprefix("devices.") for c in changes.devices[:3])
         console.warn(
-            f"resumed on other devices ({'; '.join(devices[:3])}): the data come in the same order, but "
-            "sums may round differently"
+            f"resumed on other devices ({told}): the data come in the same order, but sums may round "
+            "differently"
         )
+    return False
 
 
 def _selection(folder: RunFolder, experiment: Experiment, cadence: Cadence, step: int) -> Selection:
@@ -364,7 +375,7 @@ def _restore_state(
     return restored[0]["state"]
 
 
-def _reopen(
+def reopen(
     folder: RunFolder, experiment: Experiment, say=print, layout: Layout | None = None
 ) -> Run:
     """The run in ``folder`` with its selected state, or its last one where it is unfinished."""
@@ -377,20 +388,3 @@ def _reopen(
     state = _restore_state(experiment, checkpoints, template, step, say, layout)
     checkpoints.close()
     return Run(folder, experiment, state, ended)
-
-
-def open_run(folder: str | Path, build: Any = None, config: Any = None) -> Run:
-    """A run from disk, ready to predict, rebuilt by its own script (or by ``build(config)``).
-
-    Raises:
-      UserError: no run there, or its script is gone.
-    """
-    found = RunFolder(folder)
-    stored = read_json(found.config)
-    if build is None:
-        script = read_json(found.lock)["script"]
-        if script is None:
-            raise UserError(f"{folder} was not started by a script: pass build= and config=")
-        kind, build = load_script(Path(script))
-        config = from_json(kind, stored["config"])
-    return _reopen(found, built(build, config))

@@ -75,8 +75,17 @@ def script_of(config: Any) -> Path | None:
     return Path(file)
 
 
-def from_json(kind: type, values: dict[str, Any]) -> Any:
-    """A config dataclass from what ``config.json`` stored of it."""
+def from_json(kind: type, values: dict[str, Any] | None) -> Any:
+    """A config dataclass from what ``config.json`` stored of it.
+
+    Raises:
+      UserError: it stored none, or fields that there are no more.
+    """
+    if values is None:
+        raise UserError(
+            "this run was started without a config, dl.train(build(config)), so nothing can rebuild it: "
+            "give open_run build= and config="
+        )
     fields = {f.name for f in dataclasses.fields(kind)}
     for name in values:
         if name not in fields:

@@ -1,29 +1,35 @@
 """A whole sweep: lanes grouped by structure, one compiled program a group, a run folder a lane."""
 
 import dataclasses
-import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 import jax
 import numpy as np
 
-from dl.core.errors import UserError, unknown
-from dl.core.experiment import Experiment, built
-from dl.core.population import Mode, initial, liftable, shape_source
+from dl.core.errors import NonFiniteError, UserError, unknown
+from dl.core.experiment import Experiment
+from dl.core.population import Mode, initial, shape_source
 from dl.platform import host_memory
 from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
-from dl.training import lock
-from dl.training.checks import check
 from dl.training.console import Console
 from dl.training.feed import feed
-from dl.training.folder import RunFolder, new_name, read_json, to_json, write_json
-from dl.training.grid import Overrides, kept_on_average, lane_name, parse_field, plan
-from dl.training.lanes import Lane, Lanes
+from dl.training.folder import RunFolder, read_json, write_json
+from dl.training.grid import Overrides, combine, kept_on_average, parse_field, plan
+from dl.training.groups import (
+    Group,
+    check_halving,
+    check_options,
+    grouped,
+    make_folders,
+    structural,
+    sweep_folder,
+)
+from dl.training.lanes import Lanes
 from dl.training.loop import Cadence
-from dl.training.options import Options, describe
+from dl.training.options import Options, chosen_options
 from dl.training.plan import step_cost, tree_bytes
 from dl.training.programs import (
     TrainProgram,
@@ -32,8 +38,8 @@ from dl.training.programs import (
     initial_state,
     lane_values,
 )
+from dl.training.run import train
 from dl.training.scripts import script_of
-from dl.training.selection import Selection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +61,25 @@ class Sweep:
     def wanted(self) -> bool:
         return self.seeds > 1 or bool(self.sweep) or self.trials > 0
 
+    def check(self) -> None:
+        """Raise UserError for what can be no sweep, or says how to do one where none is asked for."""
+        if self.seeds < 1:
+            raise UserError(f"--seeds {self.seeds}: give 1 or more")
+        if self.trials < 0:
+            raise UserError(f"--trials {self.trials}: give 1 or more")
+        if self.halve is not None and self.halve < 2:
+            raise UserError(f"halving by {self.halve}: keep one lane of 2 or more")
+        if self.lanes not in ("auto", *get_args(Mode)):
+            raise unknown("way to compute lanes", self.lanes, ("auto", *get_args(Mode)))
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Lanes of one structure: they differ in the traced ``fields`` alone."""
-
-    experiment: Experiment
-    fields: list[str]
-    lanes: list[Lane]
+    def check_unwanted(self) -> None:
+        """Raise UserError where a single run is given what only a sweep heeds."""
+        self.check()
+        for name in ("lanes", "halve"):
+            if getattr(self, name) != getattr(Sweep, name):
+                raise UserError(
+                    f"--{name} is for sweeps, and this is one run: leave it out, or give --seeds or --sweep"
+                )
 
 
 def run_sweep(
@@ -82,9 +99,17 @@ def run_sweep(
     Raises:
       UserError: fields that are not there, or another sweep of that name.
     """
-    fields = [parse_field(text, _names(config, sweep)) for text in sweep.sweep]
-    overrides = plan(fields, getattr(config, "seed", 0), sweep.seeds, sweep.trials, convert)
+    overrides = planned(config, sweep, convert, Console().warn)
     return _carry_out(build, config, sweep, overrides, options, script)
+
+
+def planned(
+    config: Any, sweep: Sweep, convert: Callable[[str, str], Any], say: Callable[[str], None]
+) -> list[Overrides]:
+    """Every lane's overrides (see :func:`dl.training.grid.plan`)."""
+    known, kinds = _names(config, sweep), get_type_hints(type(config))
+    fields = [parse_field(text, known, kinds, say) for text in sweep.sweep]
+    return plan(fields, getattr(config, "seed", 0), sweep.seeds, sweep.trials, convert, say)
 
 
 class SweepRun:
@@ -135,18 +160,30 @@ def sweep(
       seeds, lanes, halve: see :class:`Sweep`.
       **options: fields of :class:`dl.training.run.Options`.
     """
-    wish = Sweep(seeds=seeds, lanes=lanes, halve=halve)
-    known = _names(config, wish)
-    for name in over or {}:
+    wish, chosen = Sweep(seeds=seeds, lanes=lanes, halve=halve), chosen_options(options)
+    known, kinds = _names(config, wish), get_type_hints(type(config))
+    axes = []
+    for name, values in (over or {}).items():
         if name not in known:
             raise unknown("field to sweep,", name, known)
-    axes = [[(name, value) for value in values] for name, values in (over or {}).items()]
-    first = getattr(config, "seed", 0)
-    numbers = [[("seed", first + i)] for i in range(seeds)] if seeds > 1 else [[]]
-    cells = itertools.product(itertools.product(*axes), numbers)
-    overrides = [dict([*cell, *number]) for cell, number in cells]
-    script = script_of(config)
-    return SweepRun(_carry_out(build, config, wish, overrides, Options(**options), script))
+        axes.append((name, [_plain(kinds[name], value) for value in _several(name, values)]))
+    say = Console().warn
+    overrides = combine(axes, [{}], getattr(config, "seed", 0), seeds, say)
+    return SweepRun(_carry_out(build, config, wish, overrides, chosen, script_of(config)))
+
+
+def _several(name: str, values: Any) -> list[Any]:
+    """The values of a field to sweep, as a list."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise UserError(f"{name} is swept over a list of values, [{values!r}], not {values!r}")
+    return list(values)
+
+
+def _plain(hint: Any, value: Any) -> Any:
+    """``value`` as a config would hold it: NumPy's numbers as Python's, and whole ones as floats where the
+    field is one."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return float(value) if hint is float and type(value) is int else value
 
 
 def _names(config: Any, wish: Sweep) -> list[str]:
@@ -154,9 +191,27 @@ def _names(config: Any, wish: Sweep) -> list[str]:
     known = [f.name for f in dataclasses.fields(config)]
     if wish.seeds > 1 and "seed" not in known:
         raise UserError("a sweep over seeds needs a field called seed in the Config")
-    if wish.halve is not None and wish.halve < 2:
-        raise UserError(f"halving by {wish.halve}: keep one lane of 2 or more")
+    wish.check()
     return known
+
+
+def foreseen(
+    build: Callable[[Any], Experiment],
+    config: Any,
+    sweep: Sweep,
+    options: Options,
+    convert: Callable[[str, str], Any],
+) -> list[tuple[Group, str]]:
+    """The groups that :func:`run_sweep` would carry out, each with what sets it apart, in words; nothing is
+    written."""
+    overrides = planned(config, sweep, convert, Console().warn)
+    check_options(options)
+    groups = grouped(build, config, overrides)
+    check_halving(sweep.halve, options, groups)
+    apart = structural(groups, overrides)
+    configs = [group.experiment.config for group in groups]
+    told = [", ".join(f"{name} {getattr(config, name)}" for name in apart) for config in configs]
+    return [(group, f" of {t}" if t else "") for group, t in zip(groups, told, strict=True)]
 
 
 def _carry_out(
@@ -167,24 +222,21 @@ def _carry_out(
     options: Options,
     script: Path | None,
 ) -> Path:
-    if jax.process_count() > 1 or options.mesh or options.deterministic_topology:
-        raise UserError(
-            "a sweep is one process whose lanes lie over all its devices, a lane on one of them: leave "
-            "--mesh, --deterministic-topology and --coordinator out"
-        )
+    check_options(options)
+    groups = grouped(build, config, overrides)
+    check_halving(sweep.halve, options, groups)
     console = Console(options.progress)
-    check(built(build, dataclasses.replace(config, **overrides[0])))
-    place, go_on = _folder(config, sweep, overrides, options, script)
+    place, go_on = sweep_folder(config, sweep.halve, overrides, options, script)
     with RunFolder(place).held():
-        groups = _groups(build, config, overrides, place, options, script, go_on)
+        make_folders(groups, place, options, script, go_on)
         lanes = [lane for group in groups for lane in group.lanes]
         console.say(
             f"sweep {place}: {len(lanes)} lanes in {len(groups)} compiled "
             f"program{'s' if len(groups) > 1 else ''}"
         )
-        structural = _structural(groups, overrides)
-        if structural:
-            console.say(f"structural, so compiled one by one: {', '.join(structural)}")
+        apart = structural(groups, overrides)
+        if apart:
+            console.say(f"structural, so compiled one by one: {', '.join(apart)}")
         for number, group in enumerate(groups):
             left = [lane for lane in group.lanes if not lane.folder.finished()]
             if left and not _run_group(group, number, sweep, options, place, console):
@@ -194,91 +246,12 @@ def _carry_out(
     return place
 
 
-def _folder(config, sweep, overrides, options, script) -> tuple[Path, bool]:
-    """The sweep's folder, and whether it is there to be continued."""
-    spec = to_json(
-        {"config": dataclasses.asdict(config), "overrides": overrides, "halve": sweep.halve}
-    )
-    if options.name is not None:
-        place = options.runs / options.name
-        go_on = (place / "sweep.json").exists()
-        if go_on and not options.resume:
-            raise UserError(
-                f"{place} is there already: go on with it by --resume, or choose another --name"
-            )
-    else:
-        place = options.runs / new_name(options.runs, f"{script.stem if script else 'run'}-sweep")
-        go_on = False
-        if options.resume:
-            alike = [
-                p.parent
-                for p in options.runs.glob("*/sweep.json")
-                if read_json(p)["spec"] == spec and not (p.parent / "result.json").exists()
-            ]
-            if not alike:
-                raise UserError(f"no unfinished sweep of this kind lies in {options.runs}/")
-            # All lead to the same bits: the one that has come furthest, by what is there, not by a clock.
-            place = max(alike, key=lambda p: (len([*p.glob("lanes/*/result.json")]), p.name))
-            go_on = True
-    if go_on and read_json(place / "sweep.json")["spec"] != spec:
-        raise UserError(
-            f"{place} was started with other settings: give the same, or another --name"
-        )
-    if not go_on:
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make {place} ({error.strerror})") from None
-        write_json(place / "sweep.json", {"spec": spec, "script": script, "started": time.time()})
-    return place, go_on
-
-
-def _groups(build, config, overrides, place, options, script, go_on) -> list[Group]:
-    """Lanes by structure: configs that agree in every field that cannot be traced."""
-    found: dict[str, Group] = {}
-    environments: dict[str, dict] = {}
-    for number, own in enumerate(overrides):
-        chosen = dataclasses.replace(config, **own)
-        key = next((k for k, g in found.items() if _same_structure(chosen, g)), None)
-        if key is None:
-            experiment = built(build, chosen)
-            if found:  # the first was checked before the folder was made
-                check(experiment)
-            key = str(number)
-            found[key] = Group(experiment, list(liftable(experiment)), [])
-            environments[key] = lock.environment(experiment, script)
-        group = found[key]
-        folder = RunFolder(place / "lanes" / lane_name(number, own))
-        if not folder.exists():
-            folder.path.mkdir(parents=True, exist_ok=True)
-            write_json(
-                folder.lock,
-                {"script": script and script.absolute(), "environment": environments[key]},
-            )
-            described = dataclasses.replace(group.experiment, config=chosen)
-            write_json(folder.config, describe(described, options))
-        group.lanes.append(Lane(folder, chosen, Selection(group.experiment.select)))
-    return list(found.values())
-
-
-def _same_structure(config: Any, group: Group) -> bool:
-    mine, theirs = dataclasses.asdict(config), dataclasses.asdict(group.experiment.config)
-    return all(
-        type(mine[n]) is type(theirs[n]) if n in group.fields else mine[n] == theirs[n]
-        for n in mine
-    )
-
-
-def _structural(groups: list[Group], overrides: list[Overrides]) -> list[str]:
-    swept = {name for own in overrides for name in own}
-    traced = set.intersection(*(set(group.fields) for group in groups))
-    return sorted(swept - traced) if len(groups) > 1 else []
-
-
 def _run_group(
     group: Group, number: int, sweep: Sweep, options: Options, place: Path, console: Console
 ) -> bool:
     """Run the lanes of one group, in chunks that fit the device; False where a signal stopped it."""
+    if not group.fields:
+        return _run_alone(group, sweep, options, place, console)
     file = place / f"group-{number}.json"
     # Decided once and kept, so that a resumed sweep goes on with the same programs.
     if file.exists():
@@ -287,11 +260,18 @@ def _run_group(
         settled = _settle(group, sweep, options, console)
         write_json(file, settled)
     size = settled["chunk"]
+    if sweep.halve and size < len(group.lanes):
+        console.warn(f"--halve compares the {size} lanes of a chunk with each other alone")
     cadence = Cadence(group.experiment.steps, **options.cadence(group.experiment.steps))
     for part, start in enumerate(range(0, len(group.lanes), size)):
         lanes = group.lanes[start : start + size]
         if all(lane.folder.finished() for lane in lanes):
             continue
+        names = [lane.folder.name for lane in lanes]
+        how = {"mode": settled["mode"], "lanes": names, "fields": group.fields}
+        how["halve"] = sweep.halve
+        for lane in lanes:
+            write_json(lane.folder.lock, {**read_json(lane.folder.lock), "computed": how})
         program = Lanes(
             group.experiment, lanes, group.fields, settled["mode"],
             place / "checkpoints" / f"{number}-{part}", cadence, console, sweep.halve,
@@ -301,11 +281,32 @@ def _run_group(
     return True
 
 
+def _run_alone(group: Group, sweep: Sweep, options: Options, place: Path, console: Console) -> bool:
+    """Run the one lane of a group without traced fields, of which no lanes can be made; False where a signal
+    stopped it."""
+    (lane,) = group.lanes
+    if sweep.lanes == "vmap":
+        console.warn(f"{lane.folder.name} runs alone: its config has no field that can be traced")
+    how = {"mode": "map", "lanes": [lane.folder.name], "fields": [], "halve": None}
+    locked = {**read_json(lane.folder.lock), "computed": how}
+    write_json(lane.folder.lock, locked)
+    script = locked["script"] and Path(locked["script"])
+    cadence = options.cadence(group.experiment.steps)
+    shown = {"progress": options.progress, "runs": place / "lanes", "name": lane.folder.name}
+    try:
+        run = train(group.experiment, script, resume=True, **shown, **cadence)
+    except NonFiniteError as error:  # as in a program of many: the lane ends, the sweep does not
+        console.warn(f"{lane.folder.name} stops: {error}")
+        chosen = {"rule": group.experiment.select, "step": 0, "value": None}
+        result = {"metrics": {}, "selected": chosen, "ended": "non-finite", "note": str(error)}
+        write_json(lane.folder.result, {**result, "steps": 0, "seed": group.experiment.seed})
+        return True
+    return run.ended in ("done", "early")
+
+
 def _settle(group: Group, sweep: Sweep, options: Options, console: Console) -> dict[str, Any]:
     """How to run a group: its mode, measured where that is left open, and lanes a chunk."""
     experiment, lanes = group.experiment, len(group.lanes)
-    if not group.fields:
-        return {"mode": "map", "chunk": 1}
     limit, need = _memory(), _lane_bytes(experiment)
     if need * lanes > limit // 20:  # near enough to ask the compiler
         need = _compiled_bytes(experiment)

@@ -16,6 +16,7 @@ from dl.core.experiment import built
 from dl.core.state import init_state
 from dl.data.batches import eval_batches, train_batches
 from dl.tasks.regression import regression
+from dl.training.checks import check_inputs
 from dl.training.evaluation import Evaluation
 from dl.training.replay import replay_run
 from dl.training.scripts import load_script
@@ -72,6 +73,59 @@ def test_an_opened_run_predicts_the_same(run):
     again = dl.open_run(run.folder.path)
     images = tiny().tests["test"].arrays["image"][:5]
     np.testing.assert_array_equal(run.predict(images), again.predict(images))
+
+
+PREDICTIONS = {
+    "pixels scaled to 0..1": (
+        lambda x: x / 255.0,
+        "column 'image' holds float64 from 0 to 1, but is prepared as pixels 0..255: give the pixels",
+    ),
+    "pixels scaled to -1..1": (lambda x: x / 127.5 - 1, "prepared as pixels 0..255"),
+    "one picture": (lambda x: x[0], "and this is [8, 8, 1]: give a batch of one, x[None]"),
+    "no channels": (lambda x: x[..., 0], "as [batch, 8, 8, 1], and this is [5, 8, 8]"),
+    "texts": (lambda x: x.astype(str), "predict takes numbers, and 'image' is <U3"),
+    "another size": (lambda x: x[:, :5], "predicting fails on inputs uint8[5, 5, 8, 1]"),
+}
+
+
+@pytest.mark.parametrize("what", PREDICTIONS)
+def test_what_training_refuses_is_not_predicted(run, what):
+    change, says = PREDICTIONS[what]
+    with pytest.raises(dl.UserError) as caught:
+        run.predict(change(np.array(tiny().tests["test"].arrays["image"][:5])))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_predict_takes_lists_black_pictures_and_traces(run):
+    images = np.array(tiny().tests["test"].arrays["image"][:5])
+    logits = run.predict(images)
+    np.testing.assert_array_equal(run.predict(list(images)), logits)
+    np.testing.assert_array_equal(run.predict(images.astype(np.float32)), logits)
+    np.testing.assert_allclose(jax.jit(run.predict)(images), logits, rtol=1e-5, atol=1e-5)
+    black = np.zeros((1, 8, 8, 1))
+    np.testing.assert_array_equal(run.predict(black), run.predict(black.astype(np.uint8)))
+
+
+def test_predict_checks_inputs_of_several_columns():
+    def check(variables, batch, columns):
+        if columns["a"].min() < 0 or columns["c"].min() < 0:
+            raise dl.UserError("below zero")
+
+    batch = {name: np.ones((4, *([2] * place))) for place, name in enumerate("abc")}
+    task = dataclasses.replace(
+        tiny().task, inputs=lambda batch: {name: batch[name] for name in "ab"}, check=check
+    )
+    good = {"a": np.ones(3), "b": np.ones((3, 2))}
+    check_inputs(task, {}, good, batch)
+    for wrong, says in (
+        ({"a": -np.ones(3)}, "below zero"),
+        ({"b": np.ones(3)}, r"'b' as \[batch, 2\], and this is \[3\]"),
+    ):
+        with pytest.raises(dl.UserError, match=says):
+            check_inputs(task, {}, {**good, **wrong}, batch)
+    with pytest.raises(dl.UserError, match="predict needs 'a', 'b', and 'b' is missing"):
+        check_inputs(task, {}, {"a": np.ones(3)}, batch)
 
 
 def test_replay_says_identical_and_refuses_other_conditions(run, capsys):

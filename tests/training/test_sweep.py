@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,101 @@ def test_a_lane_replays_and_predicts_like_any_run(mapped):
     run = dl.open_run(lane)
     images = run.experiment.tests["test"].arrays["image"][:4]
     assert np.isfinite(run.predict(images)).all()
+
+
+def test_a_lane_of_vmap_replays_with_those_it_was_computed_with(tmp_path, capsys):
+    place = sweep(tmp_path, lanes="vmap", seeds=3)
+    lane = lanes(place)[1]
+    how = json.loads((lane / "run.lock.json").read_text())["computed"]
+    assert (how["mode"], how["lanes"]) == ("vmap", [x.name for x in lanes(place)])
+    assert replay_run(lane)
+    said = capsys.readouterr().out
+    assert "a lane computed by vmap among 3: all of them run again" in said
+    assert "identical" in said
+    alone = tmp_path / "alone" / lane.name
+    shutil.copytree(lane, alone)
+    with pytest.raises(dl.UserError, match="is not beside it, so no bits can be promised"):
+        replay_run(alone)
+
+
+@pytest.mark.slow
+def test_auto_decides_once_and_every_lock_says_how(tmp_path):
+    place = sweep(tmp_path, lanes="auto", seeds=2)
+    settled = json.loads((place / "group-0.json").read_text())["mode"]
+    for lane in lanes(place):
+        assert json.loads((lane / "run.lock.json").read_text())["computed"]["mode"] == settled
+
+
+@pytest.mark.slow
+def test_lanes_that_ended_among_others_replay_to_where_they_ended(tmp_path):
+    options = Options(name="s", runs=tmp_path, progress=False, eval_every=6)
+    fields = Sweep(lanes="map", halve=2, sweep=("learning_rate=1e-3,1e38,1e-2,3e-3",))
+    convert = lambda n, t: TYPES[n](t)  # noqa: E731
+    place = run_sweep(BUILD, CONFIG(steps=24), fields, options, convert, script=SCRIPT)
+    ended = {}
+    for lane in lanes(place):
+        ended[json.loads((lane / "result.json").read_text())["ended"]] = lane
+    assert {"done", "halved", "non-finite"} <= set(ended)
+    assert replay_run(ended["halved"])
+    assert replay_run(ended["non-finite"])
+
+
+def test_a_config_without_a_traced_field_is_swept_all_the_same(tmp_path, capfd):
+    @dataclasses.dataclass(frozen=True)
+    class Plain:
+        widths: tuple[int, ...] = (4,)
+        averaged: bool = False
+
+    def build(config):
+        made = BUILD(CONFIG(steps=4, widths=config.widths))
+        return dataclasses.replace(made, ema=0.9 if config.averaged else None)
+
+    over = {"widths": [(4,), (6,)], "averaged": [True, False]}
+    found = dl.sweep(build, Plain(), over, runs=tmp_path, name="s", lanes="vmap", progress=False)
+    assert len(lanes(found.folder)) == len(found.settings) == 4
+    assert "has no field that can be traced" in capfd.readouterr().err
+
+
+def test_one_seed_run_twice_is_no_spread_of_seeds():
+    def lane(number, value, **fields):
+        chosen = {"rule": "-x", "value": value}
+        result = {"ended": "done", "selected": chosen, "metrics": {"x": value}}
+        return {"name": str(number), "path": None, "fields": fields, "result": result}
+
+    # By hand: seed 0 twice (1, 3: mean 2), seed 1 once (4): mean 3, sd of (2, 4) is sqrt 2.
+    (found,) = settings([lane(0, 1.0, seed=0), lane(1, 3.0, seed=0), lane(2, 4.0, seed=1)])
+    assert found["metrics"]["x"] == (3.0, pytest.approx(2**0.5), 2)
+    assert found["value"] == 3.0
+    (found,) = settings([lane(0, 1.0, seed=0), lane(1, 1.0, seed=0)])
+    assert found["metrics"]["x"] == (1.0, 0.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("over", "options", "message"),
+    [
+        ({"learning_rate": "1,2"}, {}, "swept over a list of values"),
+        ({"learning_rate": 0.1}, {}, "swept over a list of values"),
+        ({"learning_rate": []}, {}, "swept over no values"),
+        ({"seed": [1, 2]}, {"seeds": 2}, "seed is swept, and --seeds 2 would vary it too"),
+        ({}, {"seeds": 0}, "--seeds 0: give 1 or more"),
+        ({}, {"seeds": 2, "trials": 3}, "unknown option 'trials'"),
+        ({}, {"seeds": 2, "lanes": "vamp"}, "did you mean 'vmap'"),
+        ({}, {"seeds": 2, "wandb": "x"}, "leave --wandb out"),
+        ({}, {"seeds": 2, "name": "../x"}, "a sweep's name is that of a folder"),
+    ],
+)
+def test_mistakes_in_a_sweep_from_python_get_one_line(tmp_path, over, options, message):
+    with pytest.raises(dl.UserError, match=message):
+        dl.sweep(BUILD, CONFIG(), over, runs=tmp_path / "runs", **options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_equal_values_from_python_are_one_lane(tmp_path, capfd):
+    over = {"learning_rate": [1e-3, np.float32(1e-3), 1e-3, 1]}
+    found = dl.sweep(BUILD, CONFIG(steps=4), over, runs=tmp_path, lanes="map", progress=False)
+    stored = [json.loads((x / "config.json").read_text())["config"] for x in lanes(found.folder)]
+    assert [c["learning_rate"] for c in stored] == [1e-3, float(np.float32(1e-3)), 1.0]
+    assert "some are equal, and each is run once" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,0 +1,60 @@
+"""Runs of other processes, read back from their folders: ``open_run(folder)``."""
+
+from pathlib import Path
+from typing import Any
+
+from dl.core.errors import UserError
+from dl.core.experiment import built
+from dl.training import lock
+from dl.training.console import Console
+from dl.training.folder import RunFolder, read_json
+from dl.training.options import Options, describe
+from dl.training.run import Run, reopen
+from dl.training.scripts import from_json, load_script
+
+FORCE = "open it all the same with force (open_run(..., force=True), dl export --force)"
+
+
+def open_run(
+    folder: str | Path, build: Any = None, config: Any = None, *, force: bool = False
+) -> Run:
+    """A run from disk, ready to predict, rebuilt by its own script (or by ``build(config)``).
+
+    Other versions or code than the run's are told on stderr.
+
+    Args:
+      force: open it on data, or with a config, that are not those it was started with; what differs is told.
+
+    Raises:
+      UserError: no run there, its script is gone, or its data or config are others now.
+    """
+    found, console = RunFolder(folder), Console(show=False)
+    stored, locked = read_json(found.config), read_json(found.lock)
+    script = None if locked["script"] is None else Path(locked["script"])
+    described = dict(stored)
+    if build is None:
+        if script is None:
+            raise UserError(f"{folder} was not started by a script: pass build= and config=")
+        kind, build = load_script(script)
+        config = from_json(kind, stored["config"])
+    experiment = built(build, config)
+    if config is not None and stored["config"] is not None:
+        described = {**stored, "config": describe(experiment, Options())["config"]}
+    described["steps"] = experiment.steps
+    script = script if script is not None and script.is_file() else None
+    changes = lock.changes(found, experiment, described, script)
+    # What the experiment says beside its config concerns its training: it is told, like other code.
+    own = [c for c in changes.settings if c.startswith(("config", "steps"))]
+    told = [c for c in changes.settings if c not in own] + changes.others
+    try:
+        changes._replace(settings=own).refuse(found, "reopened", FORCE)
+    except UserError:
+        if not force:
+            raise
+        told = [*own, *changes.data, *told]
+    if told:
+        console.warn(
+            f"{found.path} is opened under other conditions, so what it gives may differ: "
+            f"{'; '.join(told[:3])}{f' and {len(told) - 3} more' if len(told) > 3 else ''}"
+        )
+    return reopen(found, experiment, console.warn)
