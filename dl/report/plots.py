@@ -110,7 +110,7 @@ def save_view(path: Path, view: Any) -> Path:
     """Write what an experiment's ``views`` drew: text, a figure, or a batch of pictures."""
     if isinstance(view, str):
         path = path.with_suffix(".txt")
-        path.write_text(view + "\n")
+        path.write_text(view + "\n", encoding="utf-8")
     elif hasattr(view, "savefig"):
         path = path.with_suffix(".png")
         view.savefig(path, dpi=120)

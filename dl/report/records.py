@@ -26,7 +26,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """
     if not path.exists():
         return
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
@@ -55,7 +55,7 @@ def read_scalars(metrics: Path) -> Scalars:
 def _json(path: Path) -> Any:
     """What the file holds; an empty dict where there is none."""
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON ({error}): restore it from a copy") from None
 

@@ -21,11 +21,11 @@ def read_lanes(folder: Path) -> list[dict[str, Any]]:
     file = folder / "sweep.json"
     if not file.exists():
         raise UserError(f"{file} is missing: is {folder} the folder of a sweep?")
-    overrides = json.loads(file.read_text())["spec"]["overrides"]
+    overrides = json.loads(file.read_text(encoding="utf-8"))["spec"]["overrides"]
     lanes = []
     for own, path in zip(overrides, sorted((folder / "lanes").iterdir()), strict=False):
         result = path / "result.json"
-        found = json.loads(result.read_text()) if result.exists() else None
+        found = json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
         lanes.append({"name": path.name, "path": path, "fields": own, "result": found})
     return lanes
 
@@ -133,7 +133,7 @@ def write_report(folder: Path) -> list[Path]:
     ]
     lanes = sum(len(group["lanes"]) for group in found)
     lead = f"{lanes} lanes of {len(found)} settings. One lane: dl report {folder}/lanes/LANE"
-    file.write_text(page(folder.name, lead, sections))
+    file.write_text(page(folder.name, lead, sections), "utf-8", "surrogateescape")
     return [picture, drawn, file]
 
 

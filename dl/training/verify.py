@@ -73,7 +73,7 @@ def _run(script: Path, flags: list[str], runs: Path, name: str, kill: str | None
     options = ["--runs", str(runs), "--name", name, "--resume", "--no-progress"]
     done = subprocess.run(
         [sys.executable, str(script), *flags, *options],
-        env=environment, capture_output=True, text=True, check=False,
+        env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False,
     )  # fmt: skip
     if done.returncode not in (0, -9 if kill else 0):
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]

@@ -119,7 +119,7 @@ def test_pictures_in_folders(tmp_path):
 
 
 def _anonymous_kib() -> int:
-    with open("/proc/self/status") as status:
+    with open("/proc/self/status", encoding="utf-8") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
 
 
