@@ -12,7 +12,7 @@ import tyro
 from rich.progress import track
 
 from dl.cli import parse
-from dl.core.errors import UserError, unknown
+from dl.core.errors import UserError, need, unknown
 from dl.platform import STARTED
 
 
@@ -26,7 +26,7 @@ def list_experiments(folder: tyro.conf.Positional[Path] = Path("experiments")) -
     if not scripts:
         raise UserError(f"no experiment scripts in {folder}/: give the folder that holds them")
     for path in scripts:
-        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+        doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
         print(f"{path.stem:<28} {doc.splitlines()[0] if doc else ''}")
 
 
@@ -148,6 +148,7 @@ def export(
     from dl import interop
     from dl.training.run import open_run
 
+    need("flatbuffers", extra="interop", why="writing a program, and reading it,")
     done = interop.export(open_run(run), to or run / "predict.jaxexport", platforms=platforms)
     kinds = ", ".join(done.platforms)
     print(f"written: {done.path} ({done.path.stat().st_size / 1e6:.2f} MB) for {kinds}")

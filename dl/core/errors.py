@@ -1,7 +1,9 @@
 """Mistakes a user can make and mend. The command line prints these as one line, without a traceback."""
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -18,3 +20,25 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UserError(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
+
+
+def need(package: str, *, extra: str, why: str) -> Any:
+    """The module ``package``, which an extra of the project brings.
+
+    What a script needs at its end it asks for at its start, so that no training ends without a score.
+
+    Args:
+      extra: the extra's name in pyproject.toml; why: what the package is for, such as ``'BLEU'``.
+
+    Raises:
+      UserError: it is not installed, or is broken.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        top = package.partition(".")[0]
+        absent = isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(top)
+        broken = "" if absent else f", and what is installed cannot be imported ({error})"
+        raise UserError(
+            f"{why} needs {top}{broken}: pip install 'dl[{extra}]' (or pip install {top})"
+        ) from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from dl.core.errors import UserError, unknown
+from dl.core.errors import UserError, need, unknown
 from dl.data.sources import write_whole
 from dl.data.splits import Columns
 
@@ -284,10 +284,4 @@ def pad(
 
 
 def _tokenizers():
-    try:
-        import tokenizers
-    except ImportError:
-        raise UserError(
-            "subword tokenizers need the text extra: pip install 'dl[text]' (or pip install tokenizers)"
-        ) from None
-    return tokenizers
+    return need("tokenizers", extra="text", why="cutting text into subwords")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dl.core.errors import UserError
+from dl.core.errors import need
 from dl.core.metrics import Mean, mean
 from dl.core.task import Task
 from dl.models.audio import frame_mask
@@ -158,8 +158,5 @@ def spell(tokens: Sequence[int], names: Sequence[str]) -> str:
 
 def word_error(truth: Sequence[str], said: Sequence[str]) -> float:
     """Word error rate over all strings together, by jiwer."""
-    try:
-        import jiwer
-    except ImportError:
-        raise UserError("word error needs jiwer: pip install 'dl[speech]'") from None
+    jiwer = need("jiwer", extra="speech", why="word error")
     return float(jiwer.wer(list(truth), list(said)))
