@@ -17,9 +17,11 @@ from typing import Any
 
 import tyro
 
+from dl import platform
 from dl.core.errors import UserError, unknown
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+ALONE = {"--mesh", "--deterministic-topology", "--coordinator"}  # flags that a sweep refuses
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *CLOSED)
 
 
@@ -27,6 +29,7 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *CLOSED)
 def plain_errors() -> Iterator[None]:
     """A user's mistake ends the process with one line on stderr and exit code 2, no traceback (but
     where ``$DL_TRACEBACK`` asks for one)."""
+    platform.lenient_output()
     if os.environ.get("DL_TRACEBACK"):
         yield
         return
@@ -51,11 +54,47 @@ def plain_errors() -> Iterator[None]:
             f"{error.strerror}: {error.filename or 'the run folder'}. {remedy}, or choose another folder"
         )
     except Exception as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if out_of_memory(error):
+            _fail("out of memory: end other programs, or take a machine with more")
+        lacking = platform.no_backend() if type(error) in (RuntimeError, AssertionError) else ""
+        if not lacking:
             raise
-        _fail(
-            "out of memory: lower the batch size, cut it up with micro_batches, or shrink the model"
-        )
+        _fail(lacking)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it is NumPy's, or XLA's, for memory that the host or the device does not have."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+@contextlib.contextmanager
+def _memory_advice(config: Any, sweep: Any) -> Iterator[None]:
+    """Where memory runs out, name the flags of this very script that take less of it."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        ways = []
+        if hasattr(config, "batch_size"):
+            ways.append(f"lower --batch-size ({config.batch_size})")
+        if hasattr(config, "micro_batches"):
+            ways.append(f"raise --micro-batches ({config.micro_batches})")
+        if getattr(config, "bfloat16", None) is False:
+            ways.append("compute in --bfloat16")
+        if sweep.wanted:
+            ways.append("take --lanes map")
+        elif _devices() > 1:
+            ways.append(f"spread it over devices with --mesh fsdp={_devices()}")
+        raise UserError(
+            f"out of memory: {', '.join([*ways, 'or make the model smaller'])}"
+        ) from None
+
+
+def _devices() -> int:
+    import jax
+
+    return jax.device_count()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -140,15 +179,36 @@ def main(
         chosen, options, sweep = parse(config, build, argv, script.name)
         # Before build, which may compute: JAX learns of other processes only before it begins.
         processes.join(options.coordinator, options.processes, options.process)
-        if sweep.wanted:
-            sys.exit(_sweep(config, build, chosen, sweep, options, script))
-        run = train(built(build, chosen), script=script, **_given(options))
-        code = _report(run, script, processes.first())
+        with _memory_advice(chosen, sweep):
+            if sweep.wanted:
+                sys.exit(_sweep(config, build, chosen, sweep, options, script, given))
+            run = train(built(build, chosen), script=script, **_given(options))
+        code = _report(run, script, given, processes.first())
     sys.exit(code)
 
 
+def _again(script: Path, given: list[str], *more: str) -> str:
+    """The command that a shell takes for the one that was typed, with its ``given`` flags but for the
+    run's name and whether to resume it, and with ``more``."""
+    kept, name = [], False
+    for word in given:
+        if name or word == "--resume" or word.startswith("--name="):
+            name = False
+        elif word == "--name":
+            name = True
+        else:
+            kept.append(word)
+    return shlex.join(["python", str(script), *kept, *more])
+
+
 def _sweep(
-    config: type, build: Callable, chosen: Any, sweep: Any, options: Any, script: Path
+    config: type,
+    build: Callable,
+    chosen: Any,
+    sweep: Any,
+    options: Any,
+    script: Path,
+    given: list[str],
 ) -> int:
     """Run a sweep and print its table; returns the exit code."""
     from dl.report.sweeps import print_report
@@ -167,10 +227,13 @@ def _sweep(
 
     place = run_sweep(build, chosen, sweep, options, convert, script)
     if not (place / "result.json").exists():
+        print(f"go on with: {_again(script, given, '--name', place.name, '--resume')}")
         return 130
     print_report(place)
     print(f"sweep folder: {place} (a run folder each under lanes/)")
-    print(f"next: dl sweep report {place}    dl replay {place}/lanes/LANE")
+    lane = min(str(path) for path in (place / "lanes").iterdir())
+    print("next:", shlex.join(["dl", "sweep", "report", str(place)]))
+    print("next:", shlex.join(["dl", "replay", lane]))
     return 0
 
 
@@ -178,16 +241,12 @@ def _given(options: Any) -> dict[str, Any]:
     return {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
 
 
-def _report(run: Any, script: Path, first: bool) -> int:
+def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
     """Say how a run ended, and what can be done next, in its ``first`` process; returns the exit code."""
-    name = run.folder.name
     if not first:
         return 0 if run.folder.finished() else 128 + getattr(signal, run.ended)
     if not run.folder.finished():
-        given = [a for a in sys.argv[1:] if a not in ("--resume",)]
-        if "--name" not in given:
-            given += ["--name", name]
-        print(f"go on with: python {script} {shlex.join([*given, '--resume'])}")
+        print(f"go on with: {_again(script, given, '--name', run.folder.name, '--resume')}")
         return 128 + getattr(signal, run.ended)
     run.plot()
     result = run.result
@@ -200,10 +259,12 @@ def _report(run: Any, script: Path, first: bool) -> int:
         f"selected {chosen}; {result['wall_seconds']:.0f} s, of which {result['compile_seconds']:.0f} s "
         f"compiling; {result['examples_per_second']:,.0f} examples/s"
     )
-    print(f"run folder: {run.folder.path} (curves.png, metrics.jsonl, result.json)")
-    print(
-        f"next: dl replay {run.folder.path}    python {script} --seeds 3    python {script} --help"
-    )
+    print(f"run folder: {run.folder.path} (metrics.jsonl, result.json)")
+    # A line each, so that one can be copied whole.
+    print("next:", shlex.join(["dl", "replay", str(run.folder.path)]))
+    print("next:", shlex.join(["dl", "report", str(run.folder.path)]))
+    if not {word.partition("=")[0] for word in given} & ALONE:
+        print("next:", _again(script, given, "--seeds", "3"))
     return 0
 
 
@@ -214,11 +275,8 @@ def _flags_after_dashes(words: list[str]) -> Iterator[None]:
         yield
     except SystemExit as left:
         if left.code == 2 and len(words) > 2 and words[0] in ("plan", "verify"):
-            print(
-                f"the script's own flags follow after --: dl {words[0]} {words[1]} -- "
-                f"{shlex.join(words[2:])}",
-                file=sys.stderr,
-            )
+            meant = shlex.join(["dl", *words[:2], "--", *words[2:]])
+            print(f"the script's own flags follow after --: {meant}", file=sys.stderr)
         raise
 
 

@@ -5,6 +5,7 @@ environment variables JAX and XLA themselves read, so every default here can be 
 outside and shows up in a run's lock file. Nothing in this module imports JAX by itself.
 """
 
+import io
 import os
 import sys
 import time
@@ -164,6 +165,38 @@ def start_distributed(
         if host in ("localhost", "127.0.0.1", "[::1]"):
             options["coordinator_bind_address"] = coordinator  # no other machine needs to reach it
     jax.distributed.initialize(**options)
+
+
+def no_backend() -> str:
+    """Why JAX cannot open a device here, in a line that says what to do; empty where it can.
+
+    This opens the backend, so call it after :func:`start_distributed`.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        # JAX has no words for a CUDA that is asked for where there is no card: a bare assertion fails.
+        told = str(error) or "it finds no NVIDIA GPU that this process may see"
+        told = " ".join(told.partition(" (set JAX_PLATFORMS")[0].partition(" (you may")[0].split())
+        told = told[:300].rstrip(".")
+        asked = jax.config.jax_platforms
+        if asked:
+            return (
+                f"JAX_PLATFORMS={asked} cannot be used here: {told}. Unset it, and JAX takes what "
+                "there is, or set it to cpu"
+            )
+        return f"JAX finds no device: {told}. Set JAX_PLATFORMS=cpu to compute on the CPU"
+    return ""
+
+
+def lenient_output() -> None:
+    """Have the screen show '?' where its encoding lacks a character, in place of an error: under LC_ALL=C,
+    and in a Windows console or a pipe there, a ± would end the run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
 
 
 def peak_memory() -> int | None:

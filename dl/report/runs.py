@@ -55,7 +55,7 @@ def write_page(runs: Sequence[RunRecord], inside: Inside, file: Path) -> Path:
     ]
     several = len(settings) > 1
     title = f"{len(settings)} settings compared" if several else _title_of_one(settings[0])
-    file.write_text(page(title, _lead(settings), sections), "utf-8", "surrogateescape")
+    file.write_text(page(title, _lead(settings), sections), encoding="utf-8")
     return file
 
 

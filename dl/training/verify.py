@@ -25,7 +25,7 @@ def verify_script(script: Path, flags: list[str], *, kills: int = 3, seed: int =
       Whether the entire state (at every checkpoint) and every logged scalar agree, bit for bit.
     """
     load_script(script)  # tells what is no experiment before a process is spent on it
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="dl-verify-") as place:
         runs = Path(place)
         console.print(f"running {script} whole")
