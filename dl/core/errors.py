@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,3 +43,32 @@ def need(package: str, *, extra: str, why: str) -> Any:
         raise UserError(
             f"{why} needs {top}{broken}: pip install 'dl[{extra}]' (or pip install {top})"
         ) from None
+
+
+def bounded(
+    name: str,
+    value: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    whole: bool = False,
+) -> None:
+    """Raise UserError where the number ``value`` lies outside its bounds, or is not ``whole`` and should be.
+
+    None, which stands for an option left out, and arrays pass: a sweep traces its values.
+    """
+    if not isinstance(value, numbers.Real):
+        return
+    low = value >= at_least if at_least is not None else above is None or value > above
+    high = value <= at_most if at_most is not None else below is None or value < below
+    if low and high and (not whole or isinstance(value, numbers.Integral)):
+        return
+    words = [f"{at_least:g} or more"] if at_least is not None else []
+    words += [f"above {above:g}"] if above is not None else []
+    words += [f"at most {at_most:g}"] if at_most is not None else []
+    words += [f"below {below:g}"] if below is not None else []
+    kinds = ["a whole number"] if whole else []
+    said = ", ".join([*kinds, *([" and ".join(words)] if words else [])])
+    raise UserError(f"{name} must be {said}, not {value}")

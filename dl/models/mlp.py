@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dl.core.errors import bounded
 from dl.models.layers import Activation, Dense, Dropout
 
 
@@ -52,6 +53,7 @@ def max_norm(limit: float | jax.Array):
     Put it last in ``optax.chain``; it acts on matrices alone (Srivastava et al. 2014, section 5.1:
     max-norm 2 to 4 with dropout on MNIST).
     """
+    bounded("the largest norm", limit, above=0)
 
     def update(updates, state, params):
         def project(u, p):

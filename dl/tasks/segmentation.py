@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from dl.core.errors import bounded
 from dl.core.metrics import Mean, mean
 from dl.core.task import Task
 from dl.tasks.classification import unit_range
@@ -40,6 +41,9 @@ def segmentation(
     pictures of the mean over classes; ``boundary_precision`` and ``boundary_recall``
     (:func:`boundary_matches`).
     """
+    bounded("classes", classes, at_least=2, whole=True)
+    bounded("dice", dice, at_least=0)
+    bounded("tolerance", tolerance, at_least=0, whole=True)
 
     def score(logits, batch, train):
         logits, rows = logits.astype(jnp.float32), batch.get("mask")
@@ -134,6 +138,8 @@ def sliding_window(
     Returns:
       ``[height, width, outputs]`` float32.
     """
+    bounded("window", window, at_least=1, whole=True)
+    bounded("overlap", overlap, at_least=0, below=1)
     height, width = image.shape[:2]
     lacking = [max(window - side, 0) for side in (height, width)]
     # Mirrored as often as it takes: a picture may be much smaller than the window.

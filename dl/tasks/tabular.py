@@ -7,6 +7,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from dl.core.errors import bounded
 from dl.core.metrics import mean
 from dl.core.task import Task
 from dl.tasks.regression import regression
@@ -40,6 +41,7 @@ def tabular_classification(
     Metrics: ``loss`` in nats (weighted and smoothed in training alone), ``accuracy`` and ``brier``, the
     squared error of the probabilities summed over classes.
     """
+    bounded("label_smoothing", label_smoothing, at_least=0, below=1)
 
     def score(logits, batch, train):
         logits = logits.astype(jnp.float32)
@@ -113,6 +115,7 @@ def reliability(
     Args:
       probability: ``[rows]`` that the outcome is 1; outcome: ``[rows]`` 0 or 1.
     """
+    bounded("bins", bins, at_least=1, whole=True)
     place = np.clip((np.asarray(probability) * bins).astype(int), 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
@@ -128,6 +131,7 @@ def binary_scores(label: np.ndarray, probability: np.ndarray, bins: int = 10) ->
     Args:
       label: ``[rows]`` 0 or 1; probability: ``[rows]`` of label 1, of all rows together.
     """
+    bounded("bins", bins, at_least=1, whole=True)
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     said, came, count = reliability(probability, label, bins)
