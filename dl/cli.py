@@ -22,7 +22,18 @@ from dl.core.errors import UserError, unknown
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 ALONE = {"--mesh", "--deterministic-topology", "--coordinator"}  # flags that a sweep refuses
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *CLOSED)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK = (*FULL, *CLOSED)
+REMEDIES = {
+    **dict.fromkeys(CLOSED, "Make it accessible, or choose another folder"),
+    **dict.fromkeys(FULL, "Free some space, or choose another folder"),
+    errno.ENOENT: "Make it, or name one that is there",
+    errno.EISDIR: "Name a file, not a folder",
+    errno.ENOTDIR: "Name a folder, not a file",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ELOOP: "Its links go in a circle: name where it really lies",
+    errno.EIO: "The disk cannot be read or written there",
+}
 
 
 @contextlib.contextmanager
@@ -47,12 +58,10 @@ def plain_errors() -> Iterator[None]:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os._exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.errno not in DISK:
+        if error.errno not in REMEDIES or (error.filename is None and error.errno not in DISK):
             raise
-        remedy = "Make it accessible" if error.errno in CLOSED else "Free some space"
-        _fail(
-            f"{error.strerror}: {error.filename or 'the run folder'}. {remedy}, or choose another folder"
-        )
+        place = error.filename or "the run folder"
+        _fail(f"{error.strerror}: {place}. {REMEDIES[error.errno]} [DL_TRACEBACK=1 shows where]")
     except Exception as error:
         if out_of_memory(error):
             _fail("out of memory: end other programs, or take a machine with more")
@@ -282,8 +291,6 @@ def _flags_after_dashes(words: list[str]) -> Iterator[None]:
 
 def dl() -> None:
     """The ``dl`` command."""
-    from dl.commands import COMMANDS
-
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     words = sys.argv[1:end] or ["--help"]
     if words == ["--version"]:
@@ -292,6 +299,8 @@ def dl() -> None:
         print(f"dl {__version__}")
         return
     with plain_errors(), _flags_after_dashes(words):
+        from dl.commands import COMMANDS
+
         if words[0] not in COMMANDS and not words[0].startswith("-"):
             raise unknown("command", words[0], COMMANDS)
         tyro.extras.subcommand_cli_from_dict(

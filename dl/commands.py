@@ -12,7 +12,7 @@ import tyro
 from rich.progress import track
 
 from dl.cli import parse
-from dl.core.errors import UserError, need, unknown
+from dl.core.errors import UserError, bounded, need, unknown
 from dl.platform import STARTED
 
 
@@ -98,6 +98,7 @@ def verify(
     """
     from dl.training.verify import verify_script
 
+    bounded("--kills", kills, at_least=0)
     if not verify_script(experiment, _extra(), kills=kills, seed=seed):
         sys.exit(1)
 
@@ -177,7 +178,13 @@ def report(
     from dl.report.runs import default_file, write_page
     from dl.training.run import open_run
 
+    bounded("--inspect", inspect, at_least=0)
+    if not runs:
+        raise UserError("give the folder of a run, or one that holds runs: dl report runs/")
     found = find_runs(runs)
+    file = output or default_file(runs)
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f"the page cannot be {file}: name a file in a folder that is there")
     inside: dict[Path, Inspection | str] = {}
     for setting in track(grouped(found)[:inspect], "looking into runs", disable=inspect < 1):
         path = setting.runs[0].path
@@ -187,7 +194,7 @@ def report(
         except UserError as error:
             inside[path] = f"Not rebuilt: {error}"
             print(f"{path.name} is shown without its layers: {error}", file=sys.stderr)
-    print(f"written: {write_page(found, inside, output or default_file(runs))}")
+    print(f"written: {write_page(found, inside, file)}")
 
 
 def reproduce(

@@ -144,6 +144,8 @@ def start_distributed(
     process = _number(process, "JAX_PROCESS_ID")
     given = (coordinator, processes, process)
     explicit = coordinator is not None and None not in given
+    if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
+        raise ValueError(f"the coordinator is host:port, not {coordinator!r}")
     if not (explicit or _in_a_cluster()):
         if any(value is not None for value in given):
             raise ValueError(
@@ -217,7 +219,12 @@ def peak_memory() -> int | None:
 
 def _number(given: int | None, variable: str) -> int | None:
     text = os.environ.get(variable)
-    return given if given is not None or text is None else int(text)
+    if given is not None or text is None:
+        return given
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{variable} is {text!r}, which is no whole number") from None
 
 
 def _in_a_cluster() -> bool:

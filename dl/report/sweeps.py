@@ -14,7 +14,7 @@ from rich.table import Table
 from dl.core.errors import UserError
 from dl.report.page import Section, gallery, note, page, plain_table, svg, table
 from dl.report.plots import PALETTE, curve_figure, lines
-from dl.report.records import ENDED_WELL, REPEATS, find_runs, grouped, mean_sd
+from dl.report.records import ENDED_WELL, REPEATS, entry, find_runs, grouped, mean_sd, read_object
 
 
 def read_lanes(folder: Path) -> list[dict[str, Any]]:
@@ -22,11 +22,12 @@ def read_lanes(folder: Path) -> list[dict[str, Any]]:
     file = folder / "sweep.json"
     if not file.exists():
         raise UserError(f"{file} is missing: is {folder} the folder of a sweep?")
-    overrides = json.loads(file.read_text(encoding="utf-8"))["spec"]["overrides"]
+    spec = entry(file, read_object(file), "spec", {})
+    overrides = entry(file, spec, "overrides", [])
     lanes = []
     for own, path in zip(overrides, sorted((folder / "lanes").iterdir()), strict=False):
         result = path / "result.json"
-        found = json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
+        found = read_object(result) or None
         lanes.append({"name": path.name, "path": path, "fields": own, "result": found})
     return lanes
 

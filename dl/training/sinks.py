@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Protocol
 
-from dl.core.errors import need
+from dl.core.errors import UserError, need
 
 
 class Sink(Protocol):
@@ -32,9 +32,15 @@ class WandB:
 
     def __init__(self, folder: Path, project: str, config: Any):
         wandb = need("wandb", extra="wandb", why="Weights & Biases")
-        self._run = wandb.init(
-            project=project, id=folder.name, name=folder.name, config=config, resume="allow"
-        )
+        try:
+            self._run = wandb.init(
+                project=project, id=folder.name, name=folder.name, config=config, resume="allow"
+            )
+        except Exception as error:  # no key, no network, no such project: classes of its own
+            raise UserError(
+                f"Weights & Biases cannot begin ({' '.join(str(error).split())[:200]}): log in with "
+                "`wandb login`, set WANDB_MODE=offline, or leave --wandb out"
+            ) from error
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         self._run.log(metrics, step=step)
