@@ -13,6 +13,7 @@ import warnings
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 STARTED = time.perf_counter()  # the moment that a start's seconds are counted from
 
@@ -183,7 +184,8 @@ def no_backend() -> str:
         told = str(error) or "it finds no NVIDIA GPU that this process may see"
         told = " ".join(told.partition(" (set JAX_PLATFORMS")[0].partition(" (you may")[0].split())
         told = told[:300].rstrip(".")
-        asked = jax.config.jax_platforms
+        settings: Any = jax.config
+        asked = settings.jax_platforms
         if asked:
             return (
                 f"JAX_PLATFORMS={asked} cannot be used here: {told}. Unset it, and JAX takes what "

@@ -61,8 +61,9 @@ def bounded(
     """
     if not isinstance(value, numbers.Real):
         return
-    low = value >= at_least if at_least is not None else above is None or value > above
-    high = value <= at_most if at_most is not None else below is None or value < below
+    number: Any = value  # compared as it is: a fraction stays one
+    low = number >= at_least if at_least is not None else above is None or number > above
+    high = number <= at_most if at_most is not None else below is None or number < below
     if low and high and (not whole or isinstance(value, numbers.Integral)):
         return
     words = [f"{at_least:g} or more"] if at_least is not None else []
