@@ -106,6 +106,16 @@ def _devices() -> int:
     return jax.device_count()
 
 
+def _check_locale(words: list[str]) -> None:
+    """Raise UserError where a word, or the folder it is used in, has characters that the locale has no name
+    for: Python lets them through in pieces, and the compiler and the checkpoints' library do not."""
+    for word in (*words, str(Path.cwd())):
+        if not word.isascii() and word.encode("utf-8", "replace").decode() != word:
+            raise UserError(
+                f"{word!a} cannot be read in this locale: set PYTHONUTF8=1 (or LC_ALL=C.UTF-8) and begin again"
+            )
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """Ctrl-C as Python has it, but never lost: what is raised while the collector calls JAX back, or in a
     destructor, Python drops; so there it comes again a moment later."""
@@ -173,6 +183,7 @@ def main(
     """
     given = sys.argv[1:] if argv is None else argv
     with plain_errors():
+        _check_locale([sys.argv[0], *given])
         if given and given[0] in commands:
             prog = f"{Path(sys.argv[0]).name} {given[0]}"
             required = (tyro.conf.PositionalRequiredArgs,)
@@ -301,6 +312,7 @@ def dl() -> None:
     with plain_errors(), _flags_after_dashes(words):
         from dl.commands import COMMANDS
 
+        _check_locale(sys.argv)
         if words[0] not in COMMANDS and not words[0].startswith("-"):
             raise unknown("command", words[0], COMMANDS)
         tyro.extras.subcommand_cli_from_dict(
