@@ -95,9 +95,8 @@ def _memory_advice(config: Any, sweep: Any) -> Iterator[None]:
             ways.append("take --lanes map")
         elif _devices() > 1:
             ways.append(f"spread it over devices with --mesh fsdp={_devices()}")
-        raise UserError(
-            f"out of memory: {', '.join([*ways, 'or make the model smaller'])}"
-        ) from None
+        told = [*ways, "or make the model smaller" if ways else "make the model smaller"]
+        raise UserError(f"out of memory: {', '.join(told)}") from None
 
 
 def _devices() -> int:
@@ -160,7 +159,7 @@ def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> t
     parts = [field("config", config), field("run", Options), field("sweep", Sweep)]
     both = dataclasses.make_dataclass("Arguments", parts)
     doc = sys.modules[build.__module__].__doc__ or ""
-    args: Any = tyro.cli(both, args=argv, prog=prog, description=doc.strip())
+    args: Any = tyro.cli(both, args=argv, prog=shlex.quote(prog), description=doc.strip())
     return args.config, args.run, args.sweep
 
 
@@ -185,7 +184,7 @@ def main(
     with plain_errors():
         _check_locale([sys.argv[0], *given])
         if given and given[0] in commands:
-            prog = f"{Path(sys.argv[0]).name} {given[0]}"
+            prog = shlex.join([Path(sys.argv[0]).name, given[0]])
             required = (tyro.conf.PositionalRequiredArgs,)
             tyro.cli(commands[given[0]], args=given[1:], prog=prog, config=required)
             return

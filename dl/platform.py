@@ -7,6 +7,7 @@ outside and shows up in a run's lock file. Nothing in this module imports JAX by
 
 import io
 import os
+import socket
 import sys
 import time
 import warnings
@@ -164,7 +165,9 @@ def start_distributed(
         names = ("coordinator_address", "num_processes", "process_id")
         options |= dict(zip(names, given, strict=True))
         options["cluster_detection_method"] = "deactivate"
-        host = str(coordinator).rsplit(":", 1)[0]
+        host, _, port = str(coordinator).rpartition(":")
+        if process == 0 and _answers(host.strip("[]"), int(port)):
+            raise ValueError(f"another program has the port of {coordinator} already")
         if host in ("localhost", "127.0.0.1", "[::1]"):
             options["coordinator_bind_address"] = coordinator  # no other machine needs to reach it
     jax.distributed.initialize(**options)
@@ -227,6 +230,15 @@ def _number(given: int | None, variable: str) -> int | None:
         return int(text)
     except ValueError:
         raise ValueError(f"{variable} is {text!r}, which is no whole number") from None
+
+
+def _answers(host: str, port: int) -> bool:
+    """Whether some program listens there already: JAX's coordinator, asked to, can end the process."""
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _in_a_cluster() -> bool:

@@ -81,6 +81,9 @@ def export(
         large for one program; a platform that jax does not know.
     """
     need("flatbuffers", extra="interop", why="writing a program, and reading it,")
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name the file to write")
     task, variables = run.experiment.task, run.state.eval_variables
     if inputs is None:
         if task.inputs is None:
@@ -117,7 +120,6 @@ def export(
         program = lowered(given)
     else:
         given = free
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".stablehlo").write_bytes(program.mlir_module_serialized)
     path.write_bytes(program.serialize())

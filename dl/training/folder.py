@@ -141,6 +141,12 @@ class RunFolder:
         if not self.writes:
             yield
             return
+        odd = sorted(set(str(self.path.absolute())) & set("[*?"))
+        if odd:  # Orbax would look for its own files by this name as by a pattern, and find none
+            raise UserError(
+                f"no checkpoint can be written in {self.path.absolute()}, for the {odd[0]} in its name: "
+                "choose another --name or --runs, or start from another folder"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

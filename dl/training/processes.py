@@ -38,11 +38,6 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
                 "JAX computed something before this run could join its other processes: start scripts "
                 "through dl.main, or call dl.platform.start_distributed before anything else"
             ) from None
-        if "Failed to start RPC server" in str(error):
-            raise UserError(
-                "this process cannot listen where the coordinator shall: another program has that port, "
-                "or the host is not this machine. Give all processes another --coordinator host:port"
-            ) from None
         raise UserError(
             f"the other processes of this run did not come ({_line(error)}): start all of them, each "
             "with the same --coordinator and --processes and its own --process"

@@ -30,7 +30,7 @@ def test_need_names_package_extra_and_reason(monkeypatch):
 def test_need_tells_a_broken_package_from_a_missing_one(monkeypatch, tmp_path):
     (tmp_path / "half_there.py").write_text("import nothing_of_that_name", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UserError, match="cannot be imported .*nothing_of_that_name"):
+    with pytest.raises(UserError, match=r"cannot be imported .*nothing_of_that_name"):
         need("half_there", extra="any", why="this")
 
 
@@ -84,7 +84,7 @@ def test_bounded_lets_through(bounds, values):
 @pytest.mark.parametrize(("bounds", "values"), OUTSIDE, ids=str)
 def test_bounded_refuses(bounds, values):
     for value in values:
-        with pytest.raises(UserError, match="^x must be "):
+        with pytest.raises(UserError, match=r"^x must be "):
             bounded("x", value, **bounds)
 
 
