@@ -12,7 +12,7 @@ import tyro
 from rich.progress import track
 
 from dl.cli import parse
-from dl.core.errors import UserError, bounded, need, unknown
+from dl.core.errors import UserError, unknown
 from dl.platform import STARTED
 
 
@@ -98,7 +98,6 @@ def verify(
     """
     from dl.training.verify import verify_script
 
-    bounded("--kills", kills, at_least=0)
     if not verify_script(experiment, _extra(), kills=kills, seed=seed):
         sys.exit(1)
 
@@ -149,7 +148,6 @@ def export(
     from dl import interop
     from dl.training.run import open_run
 
-    need("flatbuffers", extra="interop", why="writing a program, and reading it,")
     done = interop.export(open_run(run), to or run / "predict.jaxexport", platforms=platforms)
     kinds = ", ".join(done.platforms)
     print(f"written: {done.path} ({done.path.stat().st_size / 1e6:.2f} MB) for {kinds}")
@@ -178,7 +176,6 @@ def report(
     from dl.report.runs import default_file, write_page
     from dl.training.run import open_run
 
-    bounded("--inspect", inspect, at_least=0)
     if not runs:
         raise UserError("give the folder of a run, or one that holds runs: dl report runs/")
     found = find_runs(runs)

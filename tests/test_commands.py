@@ -293,10 +293,6 @@ PATHS = {
     ),
     "a page that is a folder": (["report", "RUN", "--output", "."], "the page cannot be ."),
     "a program that is a folder": (["export", "RUN", "--to", ".", "--platforms", "cpu"], "."),
-    "a count below zero": (
-        ["report", "RUN", "--inspect", "-1"],
-        "--inspect must be 0 or more, not -1",
-    ),
     "fewer kills than none": (["verify", str(TINY), "--kills", "-1"], "--kills must be 0 or more"),
     "a file for a folder": (["watch", str(TINY)], "is not the folder of a run"),
 }

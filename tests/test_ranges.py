@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dl.core.errors import UserError
-from dl.data import augment, batches, buckets, joining, joint, splits, tables, text, tokens, windows
+from dl.data import augment, batches, buckets, joining, joint, splits, text, tokens
 from dl.models.attention import Attention
 from dl.models.cnn import CNN
 from dl.models.mlp import MLP, max_norm
@@ -30,9 +30,6 @@ from dl.tasks.variational import gaussian, variational
 NAN = float("nan")
 ROWS = {"image": np.zeros((10, 4, 4, 1), np.uint8), "label": np.zeros(10, np.int32)}
 TEXT = np.arange(100) % 7
-PARTS = splits.Splits(
-    *({"values": np.zeros((rows, 1), np.float32)} for rows in (50, 20, 20)), splits.Info(*6 * [""])
-)
 MODEL, KEY = MLP((2,)), jax.random.key(0)
 LOGITS = jnp.zeros((1, 5))
 WORDS = ["a b c", "a b"]
@@ -80,13 +77,10 @@ DOORS = {
     "strided length": (lambda x: tokens.strided(TEXT, x), COUNT, (1, 200)),
     "track length": (lambda x: tokens.tracks(TEXT, x, 2), COUNT, (1, 20)),
     "track batch": (lambda x: tokens.tracks(TEXT, 2, x), COUNT, (1, 20)),
-    "look_back": (lambda x: windows.forecasting(PARTS, x, 3, 4), COUNT, (1, 10)),
-    "horizon": (lambda x: windows.forecasting(PARTS, 3, x, 4), COUNT, (1, 10)),
     "held rows": (lambda x: splits.hold_out(10, x, 0), (-1, 10, -0.5, NAN), (0, 9, 0.5)),
     "folds": (lambda x: splits.folds(np.zeros(10), x), (1, 0, -2, 2.5, 11), (2, 10)),
     "words": (lambda x: text.words(WORDS, size=x), (0, -1, 7), (None, 8)),
     "subwords": (lambda x: text.train_subwords(WORDS, "bpe", x), (0, -1, 7), ()),
-    "classes": (lambda x: tables.class_weights(np.arange(3), x), COUNT, (3,)),
     "padding": (augment.random_crop, (-1, 0.5), (0, 2)),
     "flip": (augment.random_flip, SHARE, (0, 1)),
     "cutout": (augment.cutout, (0, -1, NAN), (1, 3)),
@@ -158,12 +152,6 @@ def test_what_a_sweep_traces_comes_in(door):
         return x
 
     jax.jit(program)(0.5)
-
-
-def test_a_fold_is_one_of_those_there_are():
-    for fold in (-1, 5, 1.5):
-        with pytest.raises(UserError, match="fold must be a whole number, 0 or more and at most 4"):
-            tables.cross_validation(None, None, fold)
 
 
 class Small(nn.Module):

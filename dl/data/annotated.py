@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
-from dl.core.errors import UserError, bounded
+from dl.core.errors import UserError
 from dl.data.images import decode_images
 from dl.data.sources import File, damaged, members
 from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, take
@@ -51,8 +51,6 @@ def pad_boxes(
 
 def resize(columns: Columns, height: int, width: int) -> Columns:
     """Images (area-averaged), masks (nearest) and boxes brought to ``height`` x ``width`` on the host."""
-    bounded("height", height, at_least=1, whole=True)
-    bounded("width", width, at_least=1, whole=True)
     from PIL import Image
 
     old_height, old_width = columns["image"].shape[1:3]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dl.core.errors import UserError, bounded
+from dl.core.errors import UserError
 from dl.data.sources import File, damaged, members, progress, read, sha256, write_whole
 from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, take
 from dl.platform import cache_folder
@@ -53,8 +53,6 @@ def read_picture(name: str, height: int, width: int | None = None) -> np.ndarray
     Args:
       name: a file, or one of the pictures that scikit-learn ships, china.jpg and flower.jpg.
     """
-    bounded("height", height, at_least=4, whole=True)
-    bounded("width", width, at_least=1, whole=True)
     from PIL import Image, ImageOps
     from sklearn.datasets import load_sample_images
 
@@ -69,8 +67,6 @@ def read_picture(name: str, height: int, width: int | None = None) -> np.ndarray
 def overlapping(image: np.ndarray, side: int, stride: int) -> np.ndarray:
     """The squares of a picture ``[height, width, channels]``, each ``stride`` pixels from the next:
     ``[n, side, side, channels]``."""
-    bounded("side", side, at_least=1, at_most=min(image.shape[:2]), whole=True)
-    bounded("stride", stride, at_least=1, whole=True)
     windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), axis=(0, 1))
     windows = windows[::stride, ::stride]
     return np.moveaxis(windows.reshape(-1, *windows.shape[2:]), 1, -1)

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 
-from dl.core.errors import UserError, bounded
+from dl.core.errors import UserError
 from dl.data.sources import File, damaged, read
 from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, rows_of, take
 
@@ -80,7 +80,6 @@ def smoothed(values: np.ndarray, group: np.ndarray, decay: float) -> np.ndarray:
     Args:
       values: ``[rows, variables]``; group: ``[rows]``, each group (an engine, say) in one piece.
     """
-    bounded("decay", decay, at_least=0, below=1)
     from scipy.signal import lfilter
 
     result = np.empty(values.shape, np.float32)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dl.core.errors import UserError, bounded, unknown
+from dl.core.errors import UserError, unknown
 from dl.data.batches import check_arrays, eval_rows, keep_mask_free, stream_rows
 
 Row = dict[str, Any]
@@ -263,10 +263,6 @@ class StreamEvalBatches:
 
 def _check_stream(batches) -> None:
     index, count = batches.shard
-    bounded("batch size", batches.batch_size, whole=True)
-    bounded("threads", batches.threads, at_least=1, whole=True)
-    bounded("processes", batches.processes, at_least=0, whole=True)
-    bounded("prefetch", batches.prefetch, at_least=0, whole=True)
     if batches.batch_size < 1 or batches.size < 1:
         raise UserError(f"{batches.size} rows in batches of {batches.batch_size} cannot be read")
     if not 0 <= index < count or batches.batch_size % count:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from dl.core.errors import UserError, bounded, unknown
+from dl.core.errors import UserError, unknown
 from dl.data.sources import read
 from dl.data.splits import Columns, Info, Splits, folds, hold_out, take
 
@@ -275,7 +275,6 @@ def cross_validation(
 ) -> Splits:
     """``fold`` of ``count`` stratified folds as test, the rest train but for ``validation`` rows
     (by default a share of ``1 / count``), classes in proportion. Regression folds are plain."""
-    bounded("fold", fold, at_least=0, at_most=count - 1, whole=True)
     strata = table.label if table.classes else np.zeros(len(table.label), np.int32)
     test = folds(strata, count, seed) == fold
     rest, held_out = np.flatnonzero(~test), 1 / count if validation is None else validation
@@ -325,6 +324,5 @@ def numerical_features(
 
 def class_weights(label: np.ndarray, classes: int) -> np.ndarray:
     """Weights ``[classes]`` float32 that give every class the same total, 1 on average."""
-    bounded("classes", classes, at_least=1, whole=True)
     counts = np.bincount(label, minlength=classes)
     return (len(label) / (classes * np.maximum(counts, 1))).astype(np.float32)

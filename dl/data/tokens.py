@@ -19,6 +19,8 @@ from dl.data.windows import Field, TrainWindows, train_windows
 def crops(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrainWindows:
     """Random crops for a causal language model: ``inputs`` and ``targets``, both int32
     ``[batch, length]``, targets one place on. An epoch has every starting place once."""
+    bounded("length", length, at_least=1, whole=True)
+    bounded("batch size", batch_size, at_least=1, whole=True)
     fields = (Field("inputs", "token", 0, length), Field("targets", "token", 1, length))
     arrays = {"token": np.asarray(tokens, np.int32)}
     return _shufflable(train_windows(arrays, fields, batch_size, seed))
@@ -37,6 +39,8 @@ def packed_crops(
 ) -> TrainWindows:
     """:func:`crops` of packed documents, with ``document [batch, length]`` of each input, so that
     attention can stop at a document's edge (see :func:`pack`)."""
+    bounded("length", length, at_least=1, whole=True)
+    bounded("batch size", batch_size, at_least=1, whole=True)
     arrays = {"token": np.asarray(tokens, np.int32), "document": np.asarray(documents, np.int32)}
     fields = (
         Field("inputs", "token", 0, length),

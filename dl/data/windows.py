@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from dl.core.errors import UserError, bounded
+from dl.core.errors import UserError
 from dl.core.task import Batch
 from dl.data.batches import (
     Arrays,
@@ -119,8 +119,6 @@ class EvalWindows(_Windows):
 
 def _check(arrays: Arrays, labels: Arrays, starts, fields) -> tuple[Any, int]:
     """The starts as int32 (or None) and the number of windows; raises where one would not fit."""
-    for field in fields:
-        bounded(f"the length of {field.name!r}", field.length, at_least=1, whole=True)
     reach = {field: field.offset + field.length for field in fields}
     room = min(len(arrays[field.column]) - reach[field] for field in fields) + 1
     if starts is None:
@@ -150,7 +148,6 @@ def train_windows(
     """Endless shuffled windows of in-memory sequences."""
     labels = labels or {}
     starts, count = _check(arrays, labels, starts, fields)
-    bounded("batch size", batch_size, whole=True)
     if not 1 <= batch_size <= count:
         raise UserError(f"batch size {batch_size} is impossible with {count} windows")
     seed = stream_seed(seed)
@@ -169,7 +166,6 @@ def eval_windows(
     labels = labels or {}
     keep_mask_free({*labels, *(field.name for field in fields)})
     starts, count = _check(arrays, labels, starts, fields)
-    bounded("batch size", batch_size, whole=True)
     if batch_size < 1:
         raise UserError(f"batch size {batch_size} is impossible: choose 1 or more")
     return EvalWindows(arrays, labels, starts, min(batch_size, count), count, tuple(fields))
@@ -194,8 +190,6 @@ def forecasting(
     protocols have it, a validation or test window's future lies wholly in its part while its past
     may reach back into the one before; every window counts, none is dropped.
     """
-    bounded("look_back", look_back, at_least=1, whole=True)
-    bounded("horizon", horizon, at_least=1, whole=True)
     parts = [part["values"] for part in (splits.train, splits.validation, splits.test)]
     values = np.concatenate(parts).astype(np.float32)
     fields = _forecast_fields(look_back, horizon)
@@ -229,8 +223,6 @@ def panel_forecasting(
     ``past [batch, look_back]``, ``future [batch, horizon]`` and ``series [batch]``, its row in the
     data set. The validation windows are None where the splits have no validation part.
     """
-    bounded("look_back", look_back, at_least=1, whole=True)
-    bounded("horizon", horizon, at_least=1, whole=True)
     known, length = splits.train["values"], splits.train["length"]
     held = splits.validation["values"] if splits.validation else np.zeros((len(known), 0))
     if length.min() < look_back + horizon:
@@ -278,7 +270,6 @@ def unit_windows(
       cap: largest remaining life a label may say (125 in Heimes 2008), None for no limit.
       last_only: only each unit's last window, as the test protocol has it.
     """
-    bounded("window", window, at_least=1, whole=True)
     pieces, starts, life, units, offset = [], [], [], [], 0
     for unit in np.unique(columns["unit"]):
         rows = np.flatnonzero(columns["unit"] == unit)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dl.core.errors import bounded, need
+from dl.core.errors import UserError, bounded
 from dl.core.metrics import Mean, mean
 from dl.core.task import Task
 from dl.models.audio import frame_mask
@@ -160,5 +160,8 @@ def spell(tokens: Sequence[int], names: Sequence[str]) -> str:
 
 def word_error(truth: Sequence[str], said: Sequence[str]) -> float:
     """Word error rate over all strings together, by jiwer."""
-    jiwer = need("jiwer", extra="speech", why="word error")
+    try:
+        import jiwer
+    except ImportError:
+        raise UserError("word error needs jiwer: pip install 'dl[speech]'") from None
     return float(jiwer.wer(list(truth), list(said)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dl.core.errors import need
+from dl.core.errors import UserError
 
 
 def average_precision(
@@ -23,8 +23,13 @@ def average_precision(
         none, of the whole set; at most 100 a picture count.
       boxes: the true ones, ``[pictures, objects, 4]``, and label ``[pictures, objects]``, -1 for none.
     """
-    COCO = need("pycocotools.coco", extra="detection", why="average precision").COCO
-    COCOeval = need("pycocotools.cocoeval", extra="detection", why="average precision").COCOeval
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError:
+        raise UserError(
+            "average precision needs pycocotools: pip install 'dl[detection]'"
+        ) from None
 
     def rows(boxes, label, **columns):
         picture, place = np.nonzero(np.asarray(label) >= 0)

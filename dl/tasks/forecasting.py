@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from dl.core.errors import bounded
 from dl.core.metrics import mean
 from dl.core.task import Task
 from dl.tasks.supervised import absolute, squared, supervised
@@ -116,8 +115,6 @@ def pinball(prediction: jax.Array, target: jax.Array, level: ArrayLike) -> jax.A
 def seasonal_naive(history: ArrayLike, horizon: int, period: int, axis: int = -1) -> jax.Array:
     """The last ``period`` values of ``history`` over and over: ``[..., time]`` to ``[..., horizon]``, or
     so along another ``axis``."""
-    bounded("horizon", horizon, at_least=1, whole=True)
-    bounded("period", period, at_least=1, whole=True)
     places = jnp.arange(horizon) % period - period
     return jnp.take(jnp.asarray(history), places, axis=axis)
 
@@ -136,7 +133,6 @@ def naive_error(history: ArrayLike, period: int, length: ArrayLike | None = None
 
     ``length [...]``: how many values of each series are real; what follows may hold anything.
     """
-    bounded("period", period, at_least=1, whole=True)
     history = jnp.asarray(history)
     errors = jnp.abs(history[..., period:] - history[..., :-period])
     if length is None:

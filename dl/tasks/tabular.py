@@ -115,7 +115,6 @@ def reliability(
     Args:
       probability: ``[rows]`` that the outcome is 1; outcome: ``[rows]`` 0 or 1.
     """
-    bounded("bins", bins, at_least=1, whole=True)
     place = np.clip((np.asarray(probability) * bins).astype(int), 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
@@ -131,7 +130,6 @@ def binary_scores(label: np.ndarray, probability: np.ndarray, bins: int = 10) ->
     Args:
       label: ``[rows]`` 0 or 1; probability: ``[rows]`` of label 1, of all rows together.
     """
-    bounded("bins", bins, at_least=1, whole=True)
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     said, came, count = reliability(probability, label, bins)

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, need
 from dl.core.experiment import Experiment
 
 
@@ -44,6 +44,10 @@ class Options:
 
     def __post_init__(self):
         object.__setattr__(self, "runs", Path(self.runs))  # a string will do, in a notebook
+        if self.tensorboard:
+            need("tensorboardX", extra="tensorboard", why="TensorBoard")
+        if self.wandb is not None:
+            need("wandb", extra="wandb", why="Weights & Biases")
 
     def cadence(self, steps: int) -> dict[str, int]:
         """The steps between events, defaults filled in for a run of ``steps``."""

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from dl import platform
-from dl.core.errors import UserError, need, unknown
+from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.population import liftable
 from dl.core.state import TrainState
@@ -125,10 +125,6 @@ def train(experiment: Experiment, script: str | Path | None = None, **options: A
         if name not in fields:
             raise unknown("option", name, fields)
     chosen = Options(**options)
-    if chosen.tensorboard:
-        need("tensorboardX", extra="tensorboard", why="TensorBoard")
-    if chosen.wandb is not None:
-        need("wandb", extra="wandb", why="Weights & Biases")
     processes.join(chosen.coordinator, chosen.processes, chosen.process)
     check(experiment)
     path = Path(script) if script else script_of(experiment.config)
