@@ -9,11 +9,12 @@ import pytest
 from dl.core.errors import UserError
 from dl.data import augment, batches, buckets, joining, joint, splits, text, tokens
 from dl.models.attention import Attention
+from dl.models.audio import spec_augment
 from dl.models.cnn import CNN
 from dl.models.mlp import MLP, max_norm
 from dl.models.rnn import RNN
 from dl.models.transformer import Transformer
-from dl.models.unet import UNet
+from dl.models.unet import Symmetrized, UNet
 from dl.tasks import sampling
 from dl.tasks.adversarial import adversarial, players
 from dl.tasks.autoencoding import gaussian_noise, masking_noise
@@ -24,6 +25,7 @@ from dl.tasks.masked_language_modeling import masked_language_modeling
 from dl.tasks.segmentation import segmentation, sliding_window
 from dl.tasks.sequence_classification import sequence_classification
 from dl.tasks.sequence_to_sequence import sequence_to_sequence
+from dl.tasks.speech import speech_classification
 from dl.tasks.tabular import tabular_classification
 from dl.tasks.variational import gaussian, variational
 
@@ -99,6 +101,17 @@ DOORS = {
     "most": (lambda x: joining.join_recordings(x, 100), COUNT, (1,)),
     "label smoothing": (lambda x: classification(MODEL, label_smoothing=x), LESS, (0, 0.9)),
     "of tables": (lambda x: tabular_classification(MODEL, label_smoothing=x), LESS, (0, 0.9)),
+    "of speech": (lambda x: speech_classification(MODEL, len, label_smoothing=x), LESS, (0, 0.9)),
+    "band": (
+        lambda x: spec_augment(KEY, jnp.zeros((1, 9, 4)), jnp.array([9]), band_width=x),
+        SIZE,
+        (0, 8),
+    ),
+    "symmetries": (
+        lambda x: began(Symmetrized(UNet(2, (4,)), x), 1, 8, 8, 1),
+        (*COUNT, 9),
+        (1, 8),
+    ),
     "word dropout": (lambda x: sequence_classification(MODEL, word_dropout=x), LESS, (0, 0.9)),
     "hidden share": (lambda x: masked_language_modeling(MODEL, 20, rate=x), (0, *SHARE), (0.15, 1)),
     "written": (lambda x: sequence_to_sequence(MODEL, x), COUNT, (1,)),

@@ -87,6 +87,7 @@ class Symmetrized(nn.Module):
     count: int = 8
 
     def __call__(self, x, *, train: bool = False):
+        bounded("the number of symmetries", self.count, at_least=1, at_most=8, whole=True)
         if train or self.count == 1:
             return self.network(x, train=train)
         total = jnp.zeros(())
