@@ -35,8 +35,10 @@ def addressed(notebook: dict, name: str, repository: str, branch: str) -> dict:
 
 def main(folder: Path, repository: str, branch: str = "main") -> None:
     for path in sorted(folder.glob("*.ipynb")):
-        notebook = addressed(json.loads(path.read_text()), path.name, repository, branch)
-        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+        notebook = addressed(
+            json.loads(path.read_text(encoding="utf-8")), path.name, repository, branch
+        )
+        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"{path.name}: {repository}, {branch}")
 
 

@@ -17,17 +17,31 @@ from typing import Any
 
 import tyro
 
+from dl import platform
 from dl.core.errors import UserError, unknown
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 TAKE_FLAGS = ("plan", "verify")  # commands after whose -- a script's own flags follow
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *CLOSED)
+ALONE = {"--mesh", "--deterministic-topology", "--coordinator"}  # flags that a sweep refuses
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK = (*FULL, *CLOSED)
+REMEDIES = {
+    **dict.fromkeys(CLOSED, "Make it accessible, or choose another folder"),
+    **dict.fromkeys(FULL, "Free some space, or choose another folder"),
+    errno.ENOENT: "Make it, or name one that is there",
+    errno.EISDIR: "Name a file, not a folder",
+    errno.ENOTDIR: "Name a folder, not a file",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ELOOP: "Its links go in a circle: name where it really lies",
+    errno.EIO: "The disk cannot be read or written there",
+}
 
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
     """A user's mistake ends the process with one line on stderr and exit code 2, no traceback (but
     where ``$DL_TRACEBACK`` asks for one)."""
+    platform.lenient_output()
     if os.environ.get("DL_TRACEBACK"):
         yield
         return
@@ -45,18 +59,61 @@ def plain_errors() -> Iterator[None]:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os._exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.errno not in DISK:
+        if error.errno not in REMEDIES or (error.filename is None and error.errno not in DISK):
             raise
-        remedy = "Make it accessible" if error.errno in CLOSED else "Free some space"
-        _fail(
-            f"{error.strerror}: {error.filename or 'the run folder'}. {remedy}, or choose another folder"
-        )
+        place = error.filename or "the run folder"
+        _fail(f"{error.strerror}: {place}. {REMEDIES[error.errno]} [DL_TRACEBACK=1 shows where]")
     except Exception as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if out_of_memory(error):
+            _fail("out of memory: end other programs, or take a machine with more")
+        lacking = platform.no_backend() if type(error) in (RuntimeError, AssertionError) else ""
+        if not lacking:
             raise
-        _fail(
-            "out of memory: lower the batch size, cut it up with micro_batches, or shrink the model"
-        )
+        _fail(lacking)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it is NumPy's, or XLA's, for memory that the host or the device does not have."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+@contextlib.contextmanager
+def _memory_advice(config: Any, sweep: Any) -> Iterator[None]:
+    """Where memory runs out, name the flags of this very script that take less of it."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        ways = []
+        if hasattr(config, "batch_size"):
+            ways.append(f"lower --batch-size ({config.batch_size})")
+        if hasattr(config, "micro_batches"):
+            ways.append(f"raise --micro-batches ({config.micro_batches})")
+        if getattr(config, "bfloat16", None) is False:
+            ways.append("compute in --bfloat16")
+        if sweep.wanted:
+            ways.append("take --lanes map")
+        elif _devices() > 1:
+            ways.append(f"spread it over devices with --mesh fsdp={_devices()}")
+        told = [*ways, "or make the model smaller" if ways else "make the model smaller"]
+        raise UserError(f"out of memory: {', '.join(told)}") from None
+
+
+def _devices() -> int:
+    import jax
+
+    return jax.device_count()
+
+
+def _check_locale(words: list[str]) -> None:
+    """Raise UserError where a word, or the folder it is used in, has characters that the locale has no name
+    for: Python lets them through in pieces, and the compiler and the checkpoints' library do not."""
+    for word in (*words, str(Path.cwd())):
+        if not word.isascii() and word.encode("utf-8", "replace").decode() != word:
+            raise UserError(
+                f"{word!a} cannot be read in this locale: set PYTHONUTF8=1 (or LC_ALL=C.UTF-8) and begin again"
+            )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -103,7 +160,7 @@ def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> t
     parts = [field("config", config), field("run", Options), field("sweep", Sweep)]
     both = dataclasses.make_dataclass("Arguments", parts)
     doc = sys.modules[build.__module__].__doc__ or ""
-    args: Any = tyro.cli(both, args=argv, prog=prog, description=doc.strip())
+    args: Any = tyro.cli(both, args=argv, prog=shlex.quote(prog), description=doc.strip())
     return args.config, args.run, args.sweep
 
 
@@ -126,8 +183,9 @@ def main(
     """
     given = sys.argv[1:] if argv is None else argv
     with plain_errors():
+        _check_locale([sys.argv[0], *given])
         if given and given[0] in commands:
-            prog = f"{Path(sys.argv[0]).name} {given[0]}"
+            prog = shlex.join([Path(sys.argv[0]).name, given[0]])
             required = (tyro.conf.PositionalRequiredArgs,)
             tyro.cli(commands[given[0]], args=given[1:], prog=prog, config=required)
             return
@@ -141,16 +199,37 @@ def main(
         chosen, options, sweep = parse(config, build, argv, script.name)
         # Before build, which may compute: JAX learns of other processes only before it begins.
         processes.join(options.coordinator, options.processes, options.process)
-        if sweep.wanted:
-            sys.exit(_sweep(config, build, chosen, sweep, options, script))
-        sweep.check_unwanted()
-        run = train(built(build, chosen), script=script, **_given(options))
-        code = _report(run, script, processes.first())
+        with _memory_advice(chosen, sweep):
+            if sweep.wanted:
+                sys.exit(_sweep(config, build, chosen, sweep, options, script, given))
+            sweep.check_unwanted()
+            run = train(built(build, chosen), script=script, **_given(options))
+        code = _report(run, script, given, processes.first())
     sys.exit(code)
 
 
+def _again(script: Path, given: list[str], *more: str) -> str:
+    """The command that a shell takes for the one that was typed, with its ``given`` flags but for the
+    run's name and whether to resume it, and with ``more``."""
+    kept, name = [], False
+    for word in given:
+        if name or word == "--resume" or word.startswith("--name="):
+            name = False
+        elif word == "--name":
+            name = True
+        else:
+            kept.append(word)
+    return shlex.join(["python", str(script), *kept, *more])
+
+
 def _sweep(
-    config: type, build: Callable, chosen: Any, sweep: Any, options: Any, script: Path
+    config: type,
+    build: Callable,
+    chosen: Any,
+    sweep: Any,
+    options: Any,
+    script: Path,
+    given: list[str],
 ) -> int:
     """Run a sweep and print its table; returns the exit code."""
     from dl.report.sweeps import print_report
@@ -159,10 +238,13 @@ def _sweep(
     convert = swept_values(config, build, script)
     place = run_sweep(build, chosen, sweep, options, convert, script)
     if not (place / "result.json").exists():
+        print(f"go on with: {_again(script, given, '--name', place.name, '--resume')}")
         return 130
     print_report(place)
     print(f"sweep folder: {place} (a run folder each under lanes/)")
-    print(f"next: dl sweep report {place}    dl replay {place}/lanes/LANE")
+    lane = min(str(path) for path in (place / "lanes").iterdir())
+    print("next:", shlex.join(["dl", "sweep", "report", str(place)]))
+    print("next:", shlex.join(["dl", "replay", lane]))
     return 0
 
 
@@ -181,16 +263,12 @@ def _given(options: Any) -> dict[str, Any]:
     return {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
 
 
-def _report(run: Any, script: Path, first: bool) -> int:
+def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
     """Say how a run ended, and what can be done next, in its ``first`` process; returns the exit code."""
-    name = run.folder.name
     if not first:
         return 0 if run.folder.finished() else 128 + getattr(signal, run.ended)
     if not run.folder.finished():
-        given = [a for a in sys.argv[1:] if a not in ("--resume",)]
-        if "--name" not in given:
-            given += ["--name", name]
-        print(f"go on with: python {script} {shlex.join([*given, '--resume'])}")
+        print(f"go on with: {_again(script, given, '--name', run.folder.name, '--resume')}")
         return 128 + getattr(signal, run.ended)
     run.plot()
     result = run.result
@@ -204,10 +282,12 @@ def _report(run: Any, script: Path, first: bool) -> int:
         f"selected {chosen}; {result['wall_seconds']:.0f} s, of which {result['compile_seconds']:.0f} s "
         f"compiling; {result['examples_per_second']:,.0f} examples/s"
     )
-    print(f"run folder: {run.folder.path} (curves.png, metrics.jsonl, result.json)")
-    print(
-        f"next: dl replay {run.folder.path}    python {script} --seeds 3    python {script} --help"
-    )
+    print(f"run folder: {run.folder.path} (metrics.jsonl, result.json)")
+    # A line each, so that one can be copied whole.
+    print("next:", shlex.join(["dl", "replay", str(run.folder.path)]))
+    print("next:", shlex.join(["dl", "report", str(run.folder.path)]))
+    if not {word.partition("=")[0] for word in given} & ALONE:
+        print("next:", _again(script, given, "--seeds", "3"))
     return 0
 
 
@@ -218,18 +298,13 @@ def _flags_after_dashes(words: list[str]) -> Iterator[None]:
         yield
     except SystemExit as left:
         if left.code == 2 and len(words) > 2 and words[0] in TAKE_FLAGS:
-            print(
-                f"the script's own flags follow after --: dl {words[0]} {words[1]} -- "
-                f"{shlex.join(words[2:])}",
-                file=sys.stderr,
-            )
+            meant = shlex.join(["dl", *words[:2], "--", *words[2:]])
+            print(f"the script's own flags follow after --: {meant}", file=sys.stderr)
         raise
 
 
 def dl() -> None:
     """The ``dl`` command."""
-    from dl.commands import COMMANDS
-
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     words = sys.argv[1:end] or ["--help"]
     if words == ["--version"]:
@@ -238,6 +313,9 @@ def dl() -> None:
         print(f"dl {__version__}")
         return
     with plain_errors(), _flags_after_dashes(words):
+        from dl.commands import COMMANDS
+
+        _check_locale(sys.argv)
         if words[0] not in COMMANDS and not words[0].startswith("-"):
             raise unknown("command", words[0], COMMANDS)
         if end + 1 < len(sys.argv) and words[0] in COMMANDS and words[0] not in TAKE_FLAGS:

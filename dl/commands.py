@@ -26,7 +26,7 @@ def list_experiments(folder: tyro.conf.Positional[Path] = Path("experiments")) -
     if not scripts:
         raise UserError(f"no experiment scripts in {folder}/: give the folder that holds them")
     for path in scripts:
-        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+        doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
         print(f"{path.stem:<28} {doc.splitlines()[0] if doc else ''}")
 
 
@@ -203,7 +203,12 @@ def report(
 
     if inspect < 0:
         raise UserError(f"--inspect {inspect}: give the number of settings to look into, or 0")
+    if not runs:
+        raise UserError("give the folder of a run, or one that holds runs: dl report runs/")
     found = find_runs(runs)
+    file = output or default_file(runs)
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f"the page cannot be {file}: name a file in a folder that is there")
     inside: dict[Path, Inspection | str] = {}
     for setting in track(grouped(found)[:inspect], "looking into runs", disable=inspect < 1):
         path = setting.runs[0].path
@@ -213,7 +218,7 @@ def report(
         except UserError as error:
             inside[path] = f"Not rebuilt: {error}"
             print(f"{path.name} is shown without its layers: {error}", file=sys.stderr)
-    print(f"written: {write_page(found, inside, output or default_file(runs))}")
+    print(f"written: {write_page(found, inside, file)}")
 
 
 def reproduce(

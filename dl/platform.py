@@ -5,13 +5,16 @@ environment variables JAX and XLA themselves read, so every default here can be 
 outside and shows up in a run's lock file. Nothing in this module imports JAX by itself.
 """
 
+import io
 import os
+import socket
 import sys
 import time
 import warnings
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 STARTED = time.perf_counter()  # the moment that a start's seconds are counted from
 
@@ -143,6 +146,8 @@ def start_distributed(
     process = _number(process, "JAX_PROCESS_ID")
     given = (coordinator, processes, process)
     explicit = coordinator is not None and None not in given
+    if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
+        raise ValueError(f"the coordinator is host:port, not {coordinator!r}")
     if not (explicit or _in_a_cluster()):
         if any(value is not None for value in given):
             raise ValueError(
@@ -160,10 +165,45 @@ def start_distributed(
         names = ("coordinator_address", "num_processes", "process_id")
         options |= dict(zip(names, given, strict=True))
         options["cluster_detection_method"] = "deactivate"
-        host = str(coordinator).rsplit(":", 1)[0]
+        host, _, port = str(coordinator).rpartition(":")
+        if process == 0 and _answers(host.strip("[]"), int(port)):
+            raise ValueError(f"another program has the port of {coordinator} already")
         if host in ("localhost", "127.0.0.1", "[::1]"):
             options["coordinator_bind_address"] = coordinator  # no other machine needs to reach it
     jax.distributed.initialize(**options)
+
+
+def no_backend() -> str:
+    """Why JAX cannot open a device here, in a line that says what to do; empty where it can.
+
+    This opens the backend, so call it after :func:`start_distributed`.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        # JAX has no words for a CUDA that is asked for where there is no card: a bare assertion fails.
+        told = str(error) or "it finds no NVIDIA GPU that this process may see"
+        told = " ".join(told.partition(" (set JAX_PLATFORMS")[0].partition(" (you may")[0].split())
+        told = told[:300].rstrip(".")
+        settings: Any = jax.config
+        asked = settings.jax_platforms
+        if asked:
+            return (
+                f"JAX_PLATFORMS={asked} cannot be used here: {told}. Unset it, and JAX takes what "
+                "there is, or set it to cpu"
+            )
+        return f"JAX finds no device: {told}. Set JAX_PLATFORMS=cpu to compute on the CPU"
+    return ""
+
+
+def lenient_output() -> None:
+    """Have the screen show '?' where its encoding lacks a character, in place of an error: under LC_ALL=C,
+    and in a Windows console or a pipe there, a ± would end the run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
 
 
 def peak_memory() -> int | None:
@@ -184,7 +224,21 @@ def peak_memory() -> int | None:
 
 def _number(given: int | None, variable: str) -> int | None:
     text = os.environ.get(variable)
-    return given if given is not None or text is None else int(text)
+    if given is not None or text is None:
+        return given
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{variable} is {text!r}, which is no whole number") from None
+
+
+def _answers(host: str, port: int) -> bool:
+    """Whether some program listens there already: JAX's coordinator, asked to, can end the process."""
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _in_a_cluster() -> bool:

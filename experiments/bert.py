@@ -14,6 +14,7 @@ from typing import Literal
 
 import dl
 from dl import interop
+from dl.core.errors import need
 from dl.data import load
 from dl.data.batches import eval_batches
 from dl.data.buckets import bucket_batches, trim
@@ -84,6 +85,7 @@ def learned(folder: str):
 
 
 def build(config: Config) -> dl.Experiment:
+    need("tokenizers", extra="text", why="cutting text into subwords")
     tokenizer, train, validation, test = prepare(
         config.data_dir, config.vocabulary, config.positions, config.weights
     )

@@ -16,7 +16,7 @@ from dl.data.character_text import load_characters
 from dl.data.tokens import strided, tracks
 from dl.models.rnn import RNN, RecurrentLanguageModel, gru, lstm, simple_rnn
 from dl.tasks.language_modeling import language_modeling
-from dl.tasks.sampling import generate
+from dl.tasks.sampling import check_sampling, generate
 
 CELLS = {"rnn": simple_rnn, "lstm": lstm, "gru": gru}
 
@@ -45,6 +45,7 @@ class Config(dl.Recipe):
 
 
 def build(config: Config) -> dl.Experiment:
+    check_sampling(config.temperature)  # used after a tenth of the steps only
     vocabulary, train, held = load_characters("tinyshakespeare", config.data_dir)
     body = RNN(config.features, CELLS[config.cell], config.layers, dropout=config.dropout)
     model = RecurrentLanguageModel(len(vocabulary), body, config.embedding, dropout=config.dropout)

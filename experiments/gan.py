@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 import dl
+from dl.core.errors import bounded
 from dl.core.state import digest
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
@@ -88,6 +89,7 @@ def real(data: str, data_dir: str | None, epochs: int, name: str, count: int):
 
 
 def build(config: Config) -> dl.Experiment:
+    bounded("--samples", config.samples, at_least=1)
     splits = load(config.data, config.data_dir)
     images, shape = splits.only("image"), splits.train["image"].shape[1:]
     wgan = config.objective == "wasserstein"

@@ -27,7 +27,7 @@ from dl.models.language import LanguageModel
 from dl.models.layers import LayerNorm, RMSNorm
 from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling
-from dl.tasks.sampling import generate, stream
+from dl.tasks.sampling import check_sampling, generate, stream
 from dl.tasks.transfer import started
 
 
@@ -77,6 +77,7 @@ def network(config: Config, vocabulary: int):
 
 
 def build(config: Config) -> dl.Experiment:
+    check_sampling(config.temperature, None, config.top_p)  # used after a tenth of the steps only
     vocabulary, train, held = load_characters("tinyshakespeare", config.data_dir, config.weights)
     model, given = network(config, len(vocabulary))
     task = language_modeling(model)
@@ -112,7 +113,10 @@ def write(run: Path, prompt: str = "\n", length: int | None = None) -> None:
     config = trained.experiment.config
     vocabulary = load_characters("tinyshakespeare", config.data_dir, config.weights)[0]
     model, start = network(config, len(vocabulary))[0], vocabulary.encode(prompt)[None]
-    length = length or max(1, config.context - start.shape[1])
+    if not prompt:
+        raise dl.UserError("--prompt is empty: give it a character or more")
+    if length is None:
+        length = max(1, config.context - start.shape[1])
     options: dict[str, Any] = {"temperature": config.temperature, "top_p": config.top_p}
     variables, key = trained.state.eval_variables, jax.random.key(secrets.randbits(32))
     print(prompt, end="")

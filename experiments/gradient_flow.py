@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dl
+from dl.core.errors import bounded
 from dl.core.random import purpose_key
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
@@ -77,6 +78,8 @@ def sequence(x):
 
 
 def build(config: Config) -> dl.Experiment:
+    bounded("--length", config.length, at_least=2)  # a mark in either half
+    bounded("--examples", config.examples, at_least=1)
     if config.model == "mlp":
         splits = load("digits")
         train, validation = splits.train, splits.validation

@@ -10,6 +10,7 @@ import functools
 import jax
 
 import dl
+from dl.core.errors import need
 from dl.data import annotated, augment, joint, load
 from dl.data.batches import eval_batches, train_batches
 from dl.models.detector import FCOS
@@ -62,6 +63,7 @@ def prepare(data_dir, height, width):
 
 
 def build(config: Config) -> dl.Experiment:
+    need("pycocotools.cocoeval", extra="detection", why="average precision")
     classes, parts = prepare(config.data_dir, config.height, config.width)
     sets = {name: eval_batches(parts[name], 8) for name in ("validation", "test")}
     backbone = ResNetFeatures(config.stages, width=config.backbone_width)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 import dl
+from dl.core.errors import bounded
 from dl.data import augment, load, series, windows
 from dl.data.windows import Field
 from dl.models.regressors import ConvRegressor, LSTMRegressor
@@ -72,6 +73,7 @@ def prepare(data_dir, window, cap, smoothing, refit):
 
 
 def build(config: Config) -> dl.Experiment:
+    bounded("--cap", config.cap, above=0)
     parts = prepare(config.data_dir, config.window, config.cap, config.smoothing, config.refit)
     fields = (Field("window", "sensors", 0, config.window),)
     arrays, starts, labels = parts["train"]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dl
+from dl.core.errors import bounded
 from dl.data import augment, joint, load
 from dl.data.batches import eval_batches, train_batches
 from dl.models.unet import Symmetrized, UNet
@@ -62,6 +63,7 @@ def thresholds(data_dir):
 
 
 def build(config: Config) -> dl.Experiment:
+    bounded("--membrane-weight", config.membrane_weight, at_least=0)
     splits = load("isbi_membrane", config.data_dir)
     weights = jnp.stack([jnp.float32(config.membrane_weight), jnp.float32(1.0)])
     model = UNet(2, config.widths, config.dropout, config.patch)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 import dl
+from dl.core.errors import bounded, need
 from dl.data import load
 from dl.data.audio import read_wav
 from dl.data.batches import eval_batches, train_batches
@@ -68,6 +69,8 @@ def prepare(data_dir, most, samples):
 
 
 def build(config: Config) -> dl.Experiment:
+    bounded("--beam", config.beam, at_least=1)  # first used when all is trained
+    need("jiwer", extra="speech", why="word error")
     recordings, *strings = prepare(config.data_dir, config.most, config.samples)
     parts = dict(zip(("validation", "test"), strings, strict=True))
     sets = {name: eval_batches(part, 50) for name, part in parts.items()}

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 import dl
+from dl.core.errors import bounded
 from dl.data import load
 from dl.data.audio import leave_speaker_out
 from dl.data.batches import eval_batches, train_batches
@@ -60,6 +61,7 @@ def prepare(data_dir, leave_out, samples):
 
 
 def build(config: Config) -> dl.Experiment:
+    bounded("--samples", config.samples, at_least=1)
     parts = prepare(config.data_dir, config.leave_out, config.samples)
     sets = {name: eval_batches(parts[name], 100) for name in ("validation", "test")}
     encoder = speech_encoder(config.encoder, config.width, config.dropout)

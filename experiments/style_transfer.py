@@ -18,6 +18,7 @@ import numpy as np
 
 import dl
 from dl import interop
+from dl.core.errors import bounded
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
 from dl.data.images import overlapping, read_picture
@@ -90,6 +91,7 @@ def prepared(content: str, style: str, size: int, *features):
 
 
 def build(config: Config) -> dl.Experiment:
+    bounded("--style-weight", config.style_weight, at_least=0)
     c = config
     features = (c.weights, c.features, c.data_dir, c.feature_epochs, c.widths)
     content, style, maps, count = prepared(c.content, c.style, c.size, *features)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 import dl
+from dl.core.errors import need
 from dl.data import load
 from dl.data.batches import eval_batches
 from dl.data.buckets import bucket_batches, trim
@@ -76,6 +77,8 @@ def longest(batch):
 
 
 def build(config: Config) -> dl.Experiment:
+    need("tokenizers", extra="text", why="cutting text into subwords")
+    need("sacrebleu", extra="text", why="BLEU")
     tokenizer, columns, german = prepare(config.data_dir, config.vocabulary)
     encoder = Transformer(
         config.width,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dl
+from dl.core.errors import bounded
 from dl.core.metrics import compute, merge
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
@@ -54,6 +55,8 @@ class Config(dl.Recipe):
 
 
 def build(config: Config) -> dl.Experiment:
+    for name in ("samples", "rows"):  # first used when all is trained
+        bounded(f"--{name}", getattr(config, name), at_least=1)
     splits = load(config.data, config.data_dir)
     images, shape = splits.only("image"), splits.train["image"].shape[1:]
     model = VAE(

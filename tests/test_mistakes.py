@@ -444,7 +444,7 @@ def test_out_of_memory_while_running(exits, capfd, tmp_path):
         return dataclasses.replace(tiny_build(config), measure=measure)
 
     code, err, _ = answer(capfd, run_tiny, build, ["--runs", str(tmp_path)])
-    one_line(code, err, "out of memory: lower the batch size")
+    one_line(code, err, "out of memory: lower --batch-size (50), or make the model smaller")
 
 
 def test_ctrl_c_before_the_first_step(exits, capfd, tmp_path):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dl.core.errors import UserError, unknown
+from dl.core.errors import UserError, bounded, unknown
 
 ScheduleName = Literal["constant", "linear", "cosine", "exponential", "rsqrt", "wsd"]
 OptimizerName = Literal[
@@ -198,6 +198,7 @@ def max_norm(limit: float | jax.Array) -> optax.GradientTransformation:
     Put it last in ``optax.chain``; it acts on matrices alone (Srivastava et al. 2014, section 5.1:
     max-norm 2 to 4 with dropout on MNIST).
     """
+    bounded("the largest norm", limit, above=0)
 
     def update(updates, state, params=None):
         def project(u, p, own):

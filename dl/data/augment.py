@@ -14,6 +14,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from dl.core.errors import bounded
 from dl.core.random import example_keys
 from dl.core.task import Batch
 
@@ -44,6 +45,7 @@ def random_crop(padding: int, mode: Literal["reflect", "constant"] = "reflect") 
 
     ``reflect`` fills with the mirrored edge, ``constant`` with 0 (He et al. 2016 for CIFAR).
     """
+    bounded("padding", padding, at_least=0, whole=True)
 
     def transform(key, batch):
         image = batch["image"]
@@ -64,6 +66,7 @@ def random_crop(padding: int, mode: Literal["reflect", "constant"] = "reflect") 
 
 def random_flip(probability=0.5) -> Transform:
     """Mirror left and right."""
+    bounded("probability", probability, at_least=0, at_most=1)
 
     def transform(key, batch):
         image = batch["image"]
@@ -76,6 +79,7 @@ def random_flip(probability=0.5) -> Transform:
 def cutout(size: int, fill=0.0) -> Transform:
     """Blank a ``size`` x ``size`` square around a uniform place; it may hang over the edge (DeVries
     & Taylor 2017, "Improved regularization of CNNs with cutout")."""
+    bounded("size", size, at_least=1)
 
     def transform(key, batch):
         image = batch["image"]
@@ -115,6 +119,8 @@ def mixup(alpha, classes: int) -> Transform:
     """Blend each image and its label with its partner's by a share from Beta(alpha, alpha) (Zhang et
     al. 2018, "mixup: beyond empirical risk minimization"). Row i's partner is row n - 1 - i: rows are
     in random order already. ``label`` becomes probabilities, ``image`` float32."""
+    bounded("alpha", alpha, above=0)
+    bounded("classes", classes, at_least=1, whole=True)
 
     def transform(key, batch):
         image = batch["image"].astype(jnp.float32)
@@ -132,6 +138,8 @@ def cutmix(alpha, classes: int) -> Transform:
     """Paste a rectangle of the partner's image, its area a share from Beta(alpha, alpha), and mix the
     labels by the area really pasted (Yun et al. 2019, "CutMix"). Partners as in :func:`mixup`;
     ``label`` becomes probabilities."""
+    bounded("alpha", alpha, above=0)
+    bounded("classes", classes, at_least=1, whole=True)
 
     def transform(key, batch):
         image = batch["image"]
@@ -150,6 +158,12 @@ def cutmix(alpha, classes: int) -> Transform:
 def color_jitter(brightness=0.0, contrast=0.0, saturation=0.0) -> Transform:
     """Scale brightness, contrast and saturation, in that order, each by a factor uniform in
     ``1 - strength ... 1 + strength``. Pixels are clipped to 0..255 and the dtype is kept."""
+    for name, strength in (
+        ("brightness", brightness),
+        ("contrast", contrast),
+        ("saturation", saturation),
+    ):
+        bounded(name, strength, at_least=0, at_most=1)
 
     def transform(key, batch):
         image = batch["image"]
@@ -190,6 +204,7 @@ def normalize(
 
 def chance(transform: Transform, probability) -> Transform:
     """``transform`` for a share of the examples, the others left as they are."""
+    bounded("probability", probability, at_least=0, at_most=1)
 
     def sometimes(key, batch):
         changed = transform(jax.random.fold_in(key, 0), batch)
@@ -209,6 +224,8 @@ def chance(transform: Transform, probability) -> Transform:
 def jitter(noise, offset, name: str = "window") -> Transform:
     """Windows ``batch[name] [batch, time, variables]`` with normal noise of that standard deviation on
     every value, and one ``offset`` for each variable, as no two instruments agree."""
+    bounded("noise", noise, at_least=0)
+    bounded("offset", offset, at_least=0)
 
     def transform(key, batch):
         x = batch[name]

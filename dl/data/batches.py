@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.random import permute
 from dl.core.task import Batch
 
@@ -155,6 +155,7 @@ class EvalBatches:
 def train_batches(arrays: Arrays, batch_size: int, seed: Any = 0) -> TrainBatches:
     """Endless shuffled batches of in-memory ``arrays``, gathered on the device."""
     size = check_arrays(arrays)
+    bounded("batch size", batch_size, whole=True)
     if not 1 <= batch_size <= size:
         raise UserError(
             f"batch size {batch_size} is impossible with {size} training examples: choose 1 to {size}"
@@ -166,6 +167,7 @@ def eval_batches(arrays: Arrays, batch_size: int) -> EvalBatches:
     """One ordered pass over in-memory ``arrays``, padded and masked."""
     size = check_arrays(arrays)
     keep_mask_free(arrays)
+    bounded("batch size", batch_size, whole=True)
     if batch_size < 1:
         raise UserError(f"batch size {batch_size} is impossible: choose 1 or more")
     return EvalBatches(arrays, min(batch_size, size))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.random import mix, permute
 from dl.core.step import Trim
 from dl.core.task import Batch
@@ -99,8 +99,10 @@ def bucket_batches(
       lengths: what to sort by, ``[n]``: the longer of source and target for pairs.
       pool: batches shuffled together; more mix better, fewer pad less.
     """
+    bounded("pool", pool, at_least=1, whole=True)
     size = check_arrays(arrays)
     keep_mask_free(arrays)
+    bounded("batch size", batch_size, whole=True)
     if not 2 <= batch_size <= size:
         raise UserError(
             f"batch size {batch_size} is impossible with {size} bucketed examples: choose 2 to {size}"
@@ -133,6 +135,8 @@ def trim(
       sizes: ascending lengths; the columns' full length is added as the last.
       longest: the length the batch needs, such as ``lambda b: b['tokens_length'].max()``.
     """
+    for size in sizes:
+        bounded("each of the sizes", size, at_least=1, whole=True)
 
     def by_size(function):
         def call(batch: Batch):

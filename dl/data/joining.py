@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from dl.core.errors import bounded
 from dl.core.random import example_keys
 from dl.data.augment import Transform
 
@@ -18,6 +19,9 @@ def join_recordings(most: int, samples: int, *, pause=800) -> Transform:
     string has ended. A fixed set of strings, to evaluate on, is this applied once, with a fixed key,
     to all its recordings.
     """
+    bounded("most", most, at_least=1, whole=True)
+    bounded("samples", samples, at_least=1, whole=True)
+    bounded("pause", pause, at_least=0)
 
     def transform(key, batch):
         waveform, length, label = (batch[name] for name in ("waveform", "length", "label"))

@@ -9,12 +9,15 @@ right, bottom in pixels) with ``label [batch, objects]``, -1 where there is no o
 import jax
 import jax.numpy as jnp
 
+from dl.core.errors import bounded
 from dl.core.random import example_keys
 from dl.data.augment import Transform, coin, integers, uniform
 
 
 def random_flips(horizontal=0.5, vertical=0.0) -> Transform:
     """Mirror left-right and top-bottom, each with its probability."""
+    bounded("horizontal", horizontal, at_least=0, at_most=1)
+    bounded("vertical", vertical, at_least=0, at_most=1)
 
     def transform(key, batch):
         count, height, width = batch["image"].shape[:3]
@@ -64,6 +67,8 @@ def random_quarter_turns() -> Transform:
 
 def random_tile(height: int, width: int) -> Transform:
     """Cut ``height`` x ``width`` pixels from a uniform place of image and mask."""
+    bounded("height", height, at_least=1, whole=True)
+    bounded("width", width, at_least=1, whole=True)
 
     def transform(key, batch):
         count, tall, wide = batch["image"].shape[:3]
@@ -87,6 +92,8 @@ def random_tile(height: int, width: int) -> Transform:
 def elastic(deviation, grid: int = 3) -> Transform:
     """Warp image and mask by a smooth random field (Ronneberger et al. 2015, "U-Net": a 3x3 ``grid``
     of normal displacements of ``deviation`` pixels, bicubically interpolated; edges mirrored)."""
+    bounded("deviation", deviation, at_least=0)
+    bounded("grid", grid, at_least=1, whole=True)
 
     def transform(key, batch):
         count, height, width = batch["image"].shape[:3]
@@ -154,6 +161,10 @@ def random_scale(
       stretch: width and height may differ by a factor log-uniform in ``1 / (1 + stretch) ... 1 +
         stretch``.
     """
+    bounded("low", low, above=0)
+    bounded("high", high, at_least=low if isinstance(low, int | float) else None, above=0)
+    bounded("stretch", stretch, at_least=0)
+    bounded("visible", visible, at_least=0, at_most=1)
 
     def transform(key, batch):
         image = batch["image"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.random import mix, permute
 from dl.data.sources import File
 
@@ -117,6 +117,7 @@ def hold_out(
 
 def rows_of(count: int | float, size: int) -> int:
     """``count`` rows, or that share of ``size``; raises where none would be left to train on."""
+    bounded("the rows held out", count, at_least=0)
     rows = round(count * size) if isinstance(count, float) and count < 1 else int(count)
     if not 0 <= rows < size:
         raise UserError(
@@ -127,6 +128,7 @@ def rows_of(count: int | float, size: int) -> int:
 
 def folds(labels: np.ndarray, count: int = 5, seed: int = 0) -> np.ndarray:
     """The fold ``0 ... count - 1`` of every row, each with the classes in proportion: ``[rows]``."""
+    bounded("the number of folds", count, at_least=2, at_most=len(labels), whole=True)
     fold = np.empty(len(labels), np.int32)
     order = shuffled(len(labels), seed, purpose=1)
     offset = 0  # goes on from class to class, so that the folds' sizes differ by one at most

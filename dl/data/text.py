@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from dl.core.errors import UserError, unknown
+from dl.core.errors import UserError, bounded, need, unknown
 from dl.data.sources import write_whole
 from dl.data.splits import Columns
 
@@ -93,6 +93,8 @@ def characters(text: str | np.ndarray) -> Vocabulary:
 
 def words(texts: Iterable[str], *, min_count: int = 1, size: int | None = None) -> Vocabulary:
     """The special symbols, then the words between spaces, most frequent first."""
+    bounded("min_count", min_count, at_least=0)
+    bounded("the vocabulary's size", size, at_least=len(SPECIALS) + 1, whole=True)
     counts = collections.Counter(word for text in texts for word in text.split())
     ranked = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
     return Vocabulary((*SPECIALS, *ranked)[:size], "word")
@@ -113,6 +115,8 @@ def train_subwords(
     """
     if kind not in ("bpe", "wordpiece"):
         raise unknown("tokenizer", kind, ("bpe", "wordpiece"))
+    bounded("the vocabulary's size", size, at_least=len(SPECIALS) + 1, whole=True)
+    bounded("min_frequency", min_frequency, at_least=0, whole=True)
     saved = _trained(kind, tuple(map(str, texts)), size, lowercase, min_frequency)
     return _tokenizers().Tokenizer.from_str(saved)
 
@@ -284,10 +288,4 @@ def pad(
 
 
 def _tokenizers():
-    try:
-        import tokenizers
-    except ImportError:
-        raise UserError(
-            "subword tokenizers need the text extra: pip install 'dl[text]' (or pip install tokenizers)"
-        ) from None
-    return tokenizers
+    return need("tokenizers", extra="text", why="cutting text into subwords")

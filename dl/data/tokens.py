@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.random import mix
 from dl.core.task import Batch
 from dl.data.batches import digest_arrays, stream_seed
@@ -19,6 +19,8 @@ from dl.data.windows import Field, TrainWindows, train_windows
 def crops(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrainWindows:
     """Random crops for a causal language model: ``inputs`` and ``targets``, both int32
     ``[batch, length]``, targets one place on. An epoch has every starting place once."""
+    bounded("length", length, at_least=1, whole=True)
+    bounded("batch size", batch_size, at_least=1, whole=True)
     fields = (Field("inputs", "token", 0, length), Field("targets", "token", 1, length))
     arrays = {"token": np.asarray(tokens, np.int32)}
     return _shufflable(train_windows(arrays, fields, batch_size, seed))
@@ -37,6 +39,8 @@ def packed_crops(
 ) -> TrainWindows:
     """:func:`crops` of packed documents, with ``document [batch, length]`` of each input, so that
     attention can stop at a document's edge (see :func:`pack`)."""
+    bounded("length", length, at_least=1, whole=True)
+    bounded("batch size", batch_size, at_least=1, whole=True)
     arrays = {"token": np.asarray(tokens, np.int32), "document": np.asarray(documents, np.int32)}
     fields = (
         Field("inputs", "token", 0, length),
@@ -63,8 +67,9 @@ def strided(tokens: Any, length: int, stride: int | None = None) -> Columns:
       ``inputs``, ``targets`` int32 and ``weight`` float32, all ``[windows, length]``, for
       :func:`dl.data.batches.eval_batches`; weight is 0 on padding and on context.
     """
+    bounded("length", length, at_least=1, whole=True)
     tokens = np.asarray(tokens, np.int32)
-    stride = stride or length
+    stride = length if stride is None else stride
     if not 1 <= stride <= length:
         raise UserError(f"stride {stride} must be from 1 to the length {length}")
     if len(tokens) < 2:
@@ -138,7 +143,9 @@ class TrackBatches:
 def tracks(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrackBatches:
     """:class:`TrackBatches` of ``tokens``, ``length`` tokens a step."""
     tokens = np.asarray(tokens, np.int32)
-    if batch_size < 1 or length < 1 or (len(tokens) - 1) // (batch_size * length) < 1:
+    bounded("length", length, at_least=1, whole=True)
+    bounded("batch size", batch_size, at_least=1, whole=True)
+    if (len(tokens) - 1) // (batch_size * length) < 1:
         raise UserError(
             f"{len(tokens)} tokens are too few for {batch_size} tracks of {length} a step"
         )

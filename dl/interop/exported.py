@@ -9,7 +9,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from dl.core.errors import UserError, unknown
+from dl.core.errors import UserError, need, unknown
 from dl.core.experiment import Experiment
 from dl.core.state import TrainState
 
@@ -80,6 +80,10 @@ def export(
       UserError: a task whose predictions are not made of its data, and no ``inputs``; a model too
         large for one program; a platform that jax does not know.
     """
+    need("flatbuffers", extra="interop", why="writing a program, and reading it,")
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name the file to write")
     task, variables = run.experiment.task, run.state.eval_variables
     if inputs is None:
         if task.inputs is None:
@@ -116,16 +120,9 @@ def export(
         program = lowered(given)
     else:
         given = free
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".stablehlo").write_bytes(program.mlir_module_serialized)
-    try:
-        path.write_bytes(program.serialize())
-    except ImportError:
-        raise UserError(
-            "jax needs flatbuffers to write a program, and to read it: pip install 'dl[interop]' (or "
-            "pip install flatbuffers)"
-        ) from None
+    path.write_bytes(program.serialize())
     return Exported(path, given, program.platforms, fixed)
 
 

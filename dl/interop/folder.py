@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, need
 from dl.core.task import Variables
 from dl.interop import bert, gpt2, llama, resnet, vit
 from dl.interop.families import Config, Family, labels
@@ -307,12 +307,6 @@ def _write(path: Path, value: Any) -> None:
 
 
 def _safetensors():
-    try:
-        import safetensors
-        import safetensors.numpy
-    except ImportError:
-        raise UserError(
-            "weights in Hugging Face's layout need the interop extra: pip install 'dl[interop]' (or pip "
-            "install safetensors)"
-        ) from None
-    return safetensors
+    library = need("safetensors", extra="interop", why="reading or writing weights")
+    need("safetensors.numpy", extra="interop", why="reading or writing weights")
+    return library

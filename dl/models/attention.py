@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.models.layers import Dense
 
 
@@ -219,7 +219,10 @@ class Attention(nn.Module):
           cache: ``(key, value, used)`` as in :class:`Cache`; ``layer`` is this layer's place there.
         """
         batch, time, width = x.shape
-        kv_heads, dim = self.kv_heads or self.heads, width // self.heads
+        bounded("heads", self.heads, at_least=1, whole=True)
+        bounded("kv_heads", self.kv_heads, at_least=1, whole=True)
+        kv_heads = self.heads if self.kv_heads is None else self.kv_heads
+        dim = width // self.heads
         if width % self.heads or (self.rope and dim % 2):
             raise UserError(f"width {width} cannot be cut into {self.heads} heads of even size")
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dl.core.errors import bounded
 from dl.core.random import example_keys
 
 
@@ -114,6 +115,11 @@ def spec_augment(
         uniformly from 0 on.
       share: largest share of an example's frames that one stretch may take.
     """
+    bounded("bands", bands, at_least=0, whole=True)
+    bounded("band_width", band_width, at_least=0)
+    bounded("stretches", stretches, at_least=0, whole=True)
+    bounded("stretch_width", stretch_width, at_least=0)
+    bounded("share", share, at_least=0, at_most=1)
 
     def holes(key, count, size, length, width):
         """1 where ``count`` random intervals inside ``[0, length)`` leave off, ``[size]``."""

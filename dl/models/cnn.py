@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dl.core.errors import UserError, bounded
 from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dropout
 
@@ -32,6 +33,11 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
+        if not self.widths:
+            raise UserError("give a width or more: the channels of each stage")
+        for width in self.widths:
+            bounded("each width", width, at_least=1, whole=True)
+        bounded("depth", self.depth, at_least=1, whole=True)
         for stage, width in enumerate(self.widths):
             if stage > 0:
                 x = max_pool(x, (2, 2), strides=(2, 2))

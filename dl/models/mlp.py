@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
+from dl.core.errors import UserError, bounded
 from dl.models.layers import Activation, Dense, Dropout
 
 
@@ -33,6 +34,10 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
+        if not self.features:
+            raise UserError("an MLP needs a width or more: its outputs")
+        for width in self.features:
+            bounded("each width", width, at_least=1, whole=True)
         x = Dropout(self.input_dropout)(x.reshape(x.shape[0], -1), train=train)
         for width in self.features[:-1]:
             x = Dense(width, kernel_init=self.kernel_init)(x)

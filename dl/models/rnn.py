@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.models.layers import Dense, Dropout
 
 
@@ -190,6 +190,8 @@ class RNN(nn.Module):
           mask: ``[batch, time]``, 1 on real steps. Others leave the state as it is and output 0.
           carry: state to begin from, as :meth:`initial_carry` gives it and as it is returned.
         """
+        bounded("features", self.features, at_least=1, whole=True)
+        bounded("layers", self.layers, at_least=1, whole=True)
         if carry is None:
             carry = self.initial_carry(x.shape[0])
         x = x.swapaxes(0, 1)
@@ -240,7 +242,8 @@ class RecurrentLanguageModel(nn.Module):
 
     @nn.compact
     def __call__(self, tokens, *, carry=None, train: bool = False):
-        width = self.embedding or self.body.features
+        bounded("embedding", self.embedding, at_least=1, whole=True)
+        width = self.body.features if self.embedding is None else self.embedding
         embed = nn.Embed(self.vocabulary, width, name="embedding")
         x = Dropout(self.dropout)(embed(tokens), train=train)
         x, carry = self.body(x, None, carry, train=train)

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.models.attention import Attention, Cache, Rope
 from dl.models.layers import Activation, Dense, Dropout, LayerNorm
 
@@ -143,6 +143,7 @@ class Transformer(_Architecture):
           cache: of the tokens before, from :meth:`initial_cache` or an earlier call; the memory is
             kept in it too, so that only the first call needs one.
         """
+        bounded("layers", self.layers, at_least=1, whole=True)
         if self.cross and memory is None and (cache is None or cache.memory is None):
             raise UserError("a Transformer with cross=True needs a memory")
         stored: tuple = ()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dl.core.errors import UserError, bounded
 from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dense, Dropout
 
@@ -32,6 +33,11 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
+        if not self.widths:
+            raise UserError("give a width or more: the channels of each stage")
+        for width in self.widths:
+            bounded("each width", width, at_least=1, whole=True)
+        bounded("patch", self.patch, at_least=1, whole=True)
         step = self.patch * 2 ** (len(self.widths) - 1)
         if x.shape[1] % step or x.shape[2] % step:
             raise ValueError(f"picture sides must be multiples of {step}, not {x.shape[1:3]}")
@@ -81,6 +87,7 @@ class Symmetrized(nn.Module):
     count: int = 8
 
     def __call__(self, x, *, train: bool = False):
+        bounded("the number of symmetries", self.count, at_least=1, at_most=8, whole=True)
         if train or self.count == 1:
             return self.network(x, train=train)
         total = jnp.zeros(())

@@ -30,7 +30,8 @@ class Section(NamedTuple):
 
 def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     """A whole page. ``lead`` is a sentence (text) under the title; sections are reached from a list of
-    links on top."""
+    links on top. All of it is ASCII, others as character references, so that it reads the same
+    however it is written, sent on or opened."""
     names = [re.sub(r"\W+", "-", s.title.lower()).strip("-") for s in sections]
     links = "".join(
         f'<a href="#{name}">{escape(s.title)}</a>' for name, s in zip(names, sections, strict=True)
@@ -39,7 +40,7 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
         f'<section id="{name}"><h2>{escape(s.title)}</h2>{s.body}</section>'
         for name, s in zip(names, sections, strict=True)
     )
-    return (
+    whole = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
@@ -47,6 +48,7 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
         f'<body><header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p></header>'
         f"<nav>{links}</nav><main>{parts}</main><script>{SCRIPT}</script></body></html>\n"
     )
+    return whole.encode("ascii", "xmlcharrefreplace").decode()
 
 
 def table(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], *, sortable: bool = False) -> str:
@@ -198,7 +200,7 @@ th.n,td.n{text-align:right}
 td.wrap{white-space:normal;overflow-wrap:anywhere}
 tbody tr:hover{background:var(--raised)}
 th button{all:unset;cursor:pointer}th button:focus-visible{outline:2px solid var(--accent)}
-th[aria-sort=ascending] button::after{content:" ↑"}th[aria-sort=descending] button::after{content:" ↓"}
+th[aria-sort=ascending] button::after{content:" \\2191"}th[aria-sort=descending] button::after{content:" \\2193"}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,10.5rem),1fr));gap:.7rem;
 margin:0 0 1rem}
 .facts div{background:var(--raised);border-radius:.5rem;padding:.65rem .85rem;min-width:0}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from dl.report.records import Scalars, Setting, read_scalars
 
@@ -43,6 +44,16 @@ def curve_figure(found: Lines) -> Any:
         axes = figure.add_subplot(rows, columns, panel)
         curve_panel(axes, name, found)
         axes.legend(fontsize="small")
+    return figure
+
+
+def shown(figure: Any, file: Path) -> Any:
+    """``figure``, saved as the PNG ``file``, which a notebook shows where this is a cell's last value
+    (whatever matplotlib draws on otherwise); elsewhere the file's path is printed."""
+    figure.savefig(file, dpi=120)
+    figure._repr_png_ = file.read_bytes
+    if not Console().is_jupyter:
+        print(f"curves: {file}" if file.stem == "curves" else f"figure: {file}")
     return figure
 
 
@@ -120,7 +131,7 @@ def save_view(path: Path, view: Any) -> Path:
     """Write what an experiment's ``views`` drew: text, a figure, or a batch of pictures."""
     if isinstance(view, str):
         path = path.with_suffix(".txt")
-        path.write_text(view + "\n")
+        path.write_text(view + "\n", encoding="utf-8")
     elif hasattr(view, "savefig"):
         path = path.with_suffix(".png")
         view.savefig(path, dpi=120)

@@ -26,7 +26,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """
     if not path.exists():
         return
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
@@ -63,12 +63,28 @@ def read_scalars(metrics: Path) -> Scalars:
     return {m: {s: np.array(p) for s, p in sets.items()} for m, sets in points.items()}
 
 
-def _json(path: Path) -> Any:
-    """What the file holds; an empty dict where there is none."""
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that the file holds; an empty one where there is no file.
+
+    Raises:
+      UserError: it holds something else.
+    """
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not isinstance(found, dict):
+            raise ValueError(f"a {type(found).__name__} in place of an object")
+    except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}): restore it from a copy") from None
+    return found
+
+
+def entry(path: Path, values: dict[str, Any], name: str, default: Any) -> Any:
+    """``values[name]`` of the file at ``path``, or ``default``, whose type it must have; raises UserError
+    where it has not."""
+    found = values.get(name, default)
+    if not isinstance(found, type(default)):
+        raise UserError(f"{path}: {name!r} cannot be {found!r:.40}: restore it from a copy")
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,15 +154,18 @@ def read_run(path: Path) -> RunRecord:
     """The run in the folder ``path``."""
     if not (path / "config.json").exists():
         raise UserError(f"{path} is not the folder of a run: it has no config.json")
-    config, lock = _json(path / "config.json"), _json(path / "run.lock.json")
-    script = lock.get("script")
+    files = [path / name for name in ("config.json", "run.lock.json", "result.json")]
+    config, lock, result = (read_object(file) for file in files)
+    for name, default in (("metrics", {}), ("selected", {}), ("ended", "")) if result else ():
+        entry(files[2], result, name, default)
+    script = lock.get("script") and entry(files[1], lock, "script", "")
     return RunRecord(
         path=path,
         config=dict(_flat(config["config"])) if isinstance(config.get("config"), dict) else {},
-        steps=config.get("steps", 0),
+        steps=entry(files[0], config, "steps", 0),
         script=Path(script) if script else None,
-        environment=lock.get("environment", {}),
-        result=_json(path / "result.json"),
+        environment=entry(files[1], lock, "environment", {}),
+        result=result,
     )
 
 

@@ -55,7 +55,7 @@ def write_page(runs: Sequence[RunRecord], inside: Inside, file: Path) -> Path:
     ]
     several = len(settings) > 1
     title = f"{len(settings)} settings compared" if several else _title_of_one(settings[0])
-    file.write_text(page(title, _lead(settings), sections))
+    file.write_text(page(title, _lead(settings), sections), encoding="utf-8")
     return file
 
 
@@ -204,7 +204,7 @@ def _pictures(settings: Sequence[Setting]) -> str:
                 inner = (
                     picture(file, words)
                     if file.suffix == ".png"
-                    else f"<pre>{escape(file.read_text().strip())}</pre>"
+                    else f"<pre>{escape(file.read_text(encoding='utf-8').strip())}</pre>"
                 )
                 figures.append(captioned(inner, words))
         parts.append(

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from dl.report.records import (
     ENDED_WELL,
     REPEATS,
     counted,
+    entry,
     find_runs,
     grouped,
     mean_sd,
     numbers,
+    read_object,
 )
 
 
@@ -29,13 +32,14 @@ def read_lanes(folder: Path) -> list[dict[str, Any]]:
     file = folder / "sweep.json"
     if not file.exists():
         raise UserError(f"{file} is missing: is {folder} the folder of a sweep?")
-    overrides = json.loads(file.read_text())["spec"]["overrides"]
+    spec = entry(file, read_object(file), "spec", {})
+    overrides = entry(file, spec, "overrides", [])
     lanes = []
     for own, path in zip(overrides, sorted((folder / "lanes").iterdir()), strict=False):
         result = path / "result.json"
-        found = json.loads(result.read_text()) if result.exists() else None
+        found = read_object(result) or None
         if found:
-            found["metrics"] = numbers(found["metrics"])
+            found["metrics"] = numbers(entry(result, found, "metrics", {}))
         lanes.append({"name": path.name, "path": path, "fields": own, "result": found})
     return lanes
 
@@ -96,7 +100,7 @@ def print_report(folder: Path, rows: int = 20) -> None:
     fields, metrics = _columns(found)
     title: str | None = "best by validation first, mean ± sd over seeds"
     names = [*fields, *metrics, "lanes"]
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if len(names) * 18 > console.width:  # many metrics: a line each, and a column a setting
         across = max(1, (console.width - 34) // 20)
         rows = min(rows, 3 * across)
@@ -114,7 +118,8 @@ def print_report(folder: Path, rows: int = 20) -> None:
             table.add_row(*_cells(group, fields, metrics))
         console.print(table)
     if len(found) > rows:
-        console.print(f"and {len(found) - rows} more settings: dl sweep report {folder}")
+        more = shlex.join(["dl", "sweep", "report", str(folder)])
+        console.print(f"and {len(found) - rows} more settings: {more}", soft_wrap=True)
 
 
 def html_table(found: list[dict[str, Any]], rows: int = 20) -> str:
@@ -145,8 +150,9 @@ def write_report(folder: Path) -> list[Path]:
         Section("Learning curves", learning_curves(runs)),
     ]
     lanes = sum(len(group["lanes"]) for group in found)
-    lead = f"{lanes} lanes of {len(found)} settings. One lane: dl report {folder}/lanes/LANE"
-    file.write_text(page(folder.name, lead, sections))
+    one = shlex.join(["dl", "report", str(found[0]["lanes"][0]["path"])])
+    lead = f"{lanes} lanes of {len(found)} settings. One lane, such as the first: {one}"
+    file.write_text(page(folder.name, lead, sections), encoding="utf-8")
     return [picture, drawn, file]
 
 

@@ -79,7 +79,7 @@ def watch_run(path: Path, once: bool = False, only: Sequence[str] = (), every: f
       UserError: no run there, or no such metric.
     """
     run, metrics = read_run(path), path / "metrics.jsonl"
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
 
     def look() -> Group:
         scalars = read_scalars(metrics)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dl.core.errors import bounded
 from dl.core.metrics import mean
 from dl.core.random import content_keys, example_keys, purpose_key
 from dl.core.task import Task, in_precision_of
@@ -62,6 +63,7 @@ def adversarial(
     Metrics: ``loss``, the sum of both; ``discriminator`` (with the penalty) and ``generator``; ``real``
     and ``fake``, mean scores. None of them says how good the pictures are.
     """
+    bounded("gradient_penalty", gradient_penalty, at_least=0)
     penalized = isinstance(gradient_penalty, jax.Array) or gradient_penalty != 0
 
     def labels(batch):
@@ -144,6 +146,7 @@ def players(
 ) -> optax.GradientTransformation:
     """One optimiser of both: the discriminator moves at every step, the generator (parameters and
     optimiser state) at every ``critic_steps``-th (5 in Gulrajani et al. 2017)."""
+    bounded("critic_steps", critic_steps, at_least=1, whole=True)
     if critic_steps > 1:
         generator = optax.conditionally_mask(
             generator, lambda step, *_: step % critic_steps == critic_steps - 1

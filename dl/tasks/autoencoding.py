@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from dl.core.errors import bounded
 from dl.core.metrics import mean
 from dl.core.random import content_keys, example_keys, purpose_key
 from dl.core.task import Task, in_precision_of, mean_of_values
@@ -21,11 +22,13 @@ def unit_interval(image: jax.Array) -> jax.Array:
 
 def gaussian_noise(sd: float | jax.Array) -> Noise:
     """Normal noise of standard deviation ``sd`` added to every value."""
+    bounded("the noise's standard deviation", sd, at_least=0)
     return lambda key, x: x + sd * jax.random.normal(key, x.shape, x.dtype)
 
 
 def masking_noise(rate: float | jax.Array) -> Noise:
     """Each value set to 0 with probability ``rate`` (Vincent et al. 2008)."""
+    bounded("rate", rate, at_least=0, at_most=1)
     return lambda key, x: jnp.where(jax.random.uniform(key, x.shape) < rate, 0.0, x).astype(x.dtype)
 
 

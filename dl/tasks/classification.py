@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.metrics import hits, mean
 from dl.core.task import Batch, Task, mean_of_probabilities
 from dl.tasks.supervised import supervised
@@ -38,6 +38,7 @@ def classification(
 
     Metrics: ``loss`` in nats (smoothed when training, plain when evaluating) and ``accuracy``.
     """
+    bounded("label_smoothing", label_smoothing, at_least=0, below=1)
 
     def score(logits, batch, train):
         labels, mask = batch["label"], batch.get("mask")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.metrics import Mean, mean
 from dl.core.task import Task
 from dl.models.audio import frame_mask
@@ -116,6 +116,7 @@ def prefix_beam_decode(
     Returns:
       ``(tokens, log probability)``, the likeliest first.
     """
+    bounded("beam", beam, at_least=1, whole=True)
     add = np.logaddexp
     lowest = -math.inf
     # Of each string: the probability of its alignments that end in a blank, and of those that do not.
@@ -144,6 +145,7 @@ def decode(logits: np.ndarray, frames: np.ndarray, beam: int = 1) -> list[list[i
 
     Logits ``[batch, time, 1 + tokens]`` of which the first ``frames [batch]`` are real.
     """
+    bounded("beam", beam, at_least=1, whole=True)
     if beam == 1:
         said = np.asarray(greedy_decode(jnp.asarray(logits), jnp.asarray(frames)))
         return [row[row >= 0].tolist() for row in said]

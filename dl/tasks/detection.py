@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from dl.core.errors import bounded
 from dl.core.metrics import Mean, mean
 from dl.core.task import Task
 from dl.models.detector import Places
@@ -51,6 +52,10 @@ def detection(
     that they add up exactly however the set is cut. What counts in the end is mean average precision,
     :func:`dl.tasks.detection_scores.average_precision` of all predictions together.
     """
+    bounded("box_weight", box_weight, at_least=0)
+    bounded("most", most, at_least=1, whole=True)
+    bounded("candidates", candidates, at_least=1, whole=True)
+    bounded("overlap", overlap, at_least=0, at_most=1)
 
     def score(places: Places, batch, train):
         places = Places(*(x.astype(jnp.float32) for x in places))

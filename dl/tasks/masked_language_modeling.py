@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dl.core.errors import bounded
 from dl.core.random import content_keys, example_keys, purpose_key
 from dl.core.task import Task
 from dl.tasks.supervised import training
@@ -35,6 +36,8 @@ def masked_language_modeling(
 
     Metrics: ``loss`` in nats a chosen token, ``accuracy``.
     """
+    bounded("rate", rate, above=0, at_most=1)
+    bounded("vocabulary", vocabulary, at_least=first + 1, whole=True)
 
     def corrupt(keys, tokens):
         def one(key, row):

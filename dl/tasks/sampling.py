@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.random import purpose_key
 
 Step = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
@@ -35,7 +35,11 @@ def sample_token(
       top_k: draw only from that many likeliest tokens (Fan et al. 2018).
       top_p: draw only from the fewest likeliest tokens that hold this probability together (Holtzman
         et al. 2020, nucleus sampling).
+
+    Raises:
+      UserError: a temperature below 0, a ``top_k`` below 1, a ``top_p`` outside (0, 1].
     """
+    check_sampling(temperature, top_k, top_p)
     logits = logits.astype(jnp.float32)
     best = jnp.argmax(logits, axis=-1)
     scaled = logits / jnp.maximum(temperature, 1e-6)
@@ -51,6 +55,18 @@ def sample_token(
         scaled = jnp.where(scaled < lowest, HIDDEN, scaled)
     drawn = jax.random.categorical(key, scaled, axis=-1)
     return jnp.where(temperature > 0, drawn, best).astype(jnp.int32)
+
+
+def check_sampling(
+    temperature: float | jax.Array = 1.0,
+    top_k: int | None = None,
+    top_p: float | jax.Array | None = None,
+) -> None:
+    """Raise UserError for options that :func:`sample_token` cannot draw by; for a script to ask before
+    it trains."""
+    bounded("temperature", temperature, at_least=0)
+    bounded("top_k", top_k, at_least=1, whole=True)
+    bounded("top_p", top_p, above=0, at_most=1)
 
 
 class Writing(NamedTuple):
@@ -144,6 +160,9 @@ def stream(
     soon as it is there. The tokens do not depend on ``chunk``."""
     if prompt.ndim != 2 or prompt.shape[1] < 1:
         raise UserError(f"a prompt is [batch, time] with a token or more; got {prompt.shape}")
+    check_sampling(temperature, top_k, top_p)
+    bounded("length", length, at_least=1, whole=True)
+    bounded("chunk", chunk, at_least=1, whole=True)
     variables = {name: value for name, value in variables.items() if name != "carry"}
     key = purpose_key(key, "sample")
     writing = _read(model, variables, prompt, prompt.shape[1] + length)
@@ -232,6 +251,8 @@ def beam_search(
     Returns:
       Tokens int32 ``[batch, length]``, ``stop`` included and then ``pad``; and their scores ``[batch]``.
     """
+    bounded("beams", beams, at_least=1, whole=True)
+    bounded("length", length, at_least=1, whole=True)
     batch, vocabulary = logits.shape
     rows = jnp.arange(batch)[:, None]
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.metrics import Mean, best_class, hits, mean
 from dl.core.task import Task, mean_of_probabilities
 from dl.tasks.classification import unit_range
@@ -42,6 +42,9 @@ def segmentation(
     or predicted; ``boundary_precision`` and ``boundary_recall`` (:func:`boundary_matches`). A picture
     that is -1 everywhere counts in none of them, nor in the loss.
     """
+    bounded("classes", classes, at_least=2, whole=True)
+    bounded("dice", dice, at_least=0)
+    bounded("tolerance", tolerance, at_least=0, whole=True)
 
     def score(logits, batch, train):
         logits, rows = logits.astype(jnp.float32), batch.get("mask")
@@ -158,6 +161,8 @@ def sliding_window(
     Returns:
       ``[height, width, outputs]`` float32.
     """
+    bounded("window", window, at_least=1, whole=True)
+    bounded("overlap", overlap, at_least=0, below=1)
     height, width = image.shape[:2]
     lacking = [max(window - side, 0) for side in (height, width)]
     # Mirrored as often as it takes: a picture may be much smaller than the window.

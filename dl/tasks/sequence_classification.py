@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dl.core.errors import bounded
 from dl.core.random import example_keys
 from dl.core.task import Task
 from dl.tasks.classification import classification
@@ -24,6 +25,7 @@ def sequence_classification(
         do without any one word (Iyyer et al. 2015, "Deep unordered composition"), and what an unknown
         word means. Tokens below ``first`` are special and stay.
     """
+    bounded("word_dropout", word_dropout, at_least=0, below=1)
 
     def drop_words(key, batch):
         tokens = batch["tokens"]

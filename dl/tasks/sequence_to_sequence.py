@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from dl.core.errors import bounded
 from dl.core.task import Task
 from dl.models.language import EncoderDecoder
 from dl.tasks.sampling import beam_search
@@ -34,6 +35,10 @@ def sequence_to_sequence(
 
     Metrics: ``loss`` in nats a token (smoothed when training), ``accuracy``.
     """
+    bounded("label_smoothing", label_smoothing, at_least=0, below=1)
+    bounded("length", length, at_least=1, whole=True)
+    bounded("beams", beams, at_least=1, whole=True)
+    bounded("length_penalty", length_penalty, at_least=0)
 
     def init(key, batch):
         return dict(model.init(key, batch["source"], batch["target"][:, :-1]))

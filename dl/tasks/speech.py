@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from dl.core.errors import bounded
 from dl.core.metrics import hits, mean
 from dl.core.task import Task
 from dl.tasks.supervised import supervised
@@ -32,6 +33,7 @@ def speech_classification(
 
     Metrics: ``loss`` in nats and ``accuracy``.
     """
+    bounded("label_smoothing", label_smoothing, at_least=0, below=1)
 
     def score(logits, batch, train):
         logits, mask = logits.astype(jnp.float32), batch.get("mask")

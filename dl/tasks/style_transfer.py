@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.metrics import Metrics, mean
 from dl.core.task import Batch, Task, Variables
 from dl.tasks.autoencoding import unit_interval
@@ -110,6 +110,7 @@ def style_transfer(
 
     Metrics: ``loss``, ``content``, ``style``. ``predict`` ignores its input and gives the pictures.
     """
+    bounded("smoothness", smoothness, at_least=0)
 
     def init(key, batch):
         content, style = prepare(batch["content"]), prepare(batch["style"])
@@ -149,6 +150,7 @@ def style_network(
 
     The rest as in :func:`style_transfer`; ``predict`` takes pictures.
     """
+    bounded("smoothness", smoothness, at_least=0)
 
     def init(key, batch):
         grams = [gram(m) for m in features(prepare(jnp.asarray(style))[None])]

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.metrics import hits, mean
 from dl.core.task import Task, mean_of_probabilities
 from dl.tasks.regression import regression
@@ -41,6 +41,7 @@ def tabular_classification(
     Metrics: ``loss`` in nats (weighted and smoothed in training alone), ``accuracy`` and ``brier``, the
     squared error of the probabilities summed over classes.
     """
+    bounded("label_smoothing", label_smoothing, at_least=0, below=1)
 
     def score(logits, batch, train):
         logits = logits.astype(jnp.float32)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dl.core.errors import bounded
 from dl.core.metrics import mean
 from dl.core.random import content_keys, example_keys, purpose_key
 from dl.core.task import Task, in_precision_of
@@ -26,6 +27,7 @@ def bernoulli(logits: jax.Array, x: jax.Array) -> jax.Array:
 
 def gaussian(sd: float | jax.Array) -> Likelihood:
     """Log-density of ``x [batch, ...]`` around the decoder's means, standard deviation ``sd``."""
+    bounded("the standard deviation", sd, above=0)
 
     def likelihood(means, x):
         z = (x - means.astype(jnp.float32)) / sd
@@ -47,6 +49,7 @@ def importance_nll(model: VAE, likelihood: Likelihood, variables, x, keys, sampl
 
     The weights are summed as they come, in one pass, so memory does not grow with ``samples``.
     """
+    bounded("samples", samples, at_least=1, whole=True)
     posterior: Any = model.apply(variables, in_precision_of(variables, x), method="encode")
     mu, log_sd = (part.astype(jnp.float32) for part in posterior)
 
@@ -93,6 +96,9 @@ def variational(
     Metrics: ``loss`` (with beta when training, plain when evaluating), ``reconstruction`` and ``kl``,
     all in nats an example; ``nll`` where ``importance`` says so.
     """
+    bounded("beta", beta, at_least=0)
+    bounded("particles", particles, at_least=1, whole=True)
+    bounded("importance", importance, at_least=0, whole=True)
 
     def run(method, variables, x, options) -> tuple[Any, dict]:
         """Outputs, and the variables with what training changed in them."""

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dl import platform
+
 
 class Console:
     """The screen of one run; ``show=False`` keeps it silent but for warnings, and a process that is not
@@ -24,6 +26,7 @@ class Console:
 
     def __init__(self, show: bool = True, first: bool = True):
         self.show, self.first = show and first, first
+        platform.lenient_output()
         self.rich = rich.console.Console(highlight=False, soft_wrap=True)
         self._bar: Progress | NotebookBar | None = None
         self._task = TaskID(0)

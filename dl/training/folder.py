@@ -46,7 +46,7 @@ def to_json(value: Any) -> Any:
 def write_json(path: Path, value: Any) -> None:
     """Replace the file at ``path`` in one atomic move."""
     part = path.with_name(path.name + ".part")
-    with part.open("w") as file:
+    with part.open("w", encoding="utf-8") as file:
         json.dump(to_json(value), file, indent=2)
         file.write("\n")
         file.flush()
@@ -67,7 +67,7 @@ class Document(dict):
 
 def read_json(path: Path) -> Document:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("no object")
     except FileNotFoundError:
@@ -111,7 +111,7 @@ class RunFolder:
         """Add one line to ``metrics`` or ``digests``."""
         if not self.writes:
             return
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(to_json(record)) + "\n")
 
     def sync(self) -> None:
@@ -132,7 +132,7 @@ class RunFolder:
                 continue
             kept = [r for r in self.records(path) if r["step"] <= step and r.get("event") != "test"]
             part = path.with_name(path.name + ".part")
-            part.write_text("".join(json.dumps(r) + "\n" for r in kept))
+            part.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
             part.replace(path)
 
     @contextlib.contextmanager
@@ -141,11 +141,17 @@ class RunFolder:
         if not self.writes:
             yield
             return
+        odd = sorted(set(str(self.path.absolute())) & set("[*?"))
+        if odd:  # Orbax would look for its own files by this name as by a pattern, and find none
+            raise UserError(
+                f"no checkpoint can be written in {self.path.absolute()}, for the {odd[0]} in its name: "
+                "choose another --name or --runs, or start from another folder"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot make the run folder {self.path} ({error.strerror})") from None
-        with (self.path / ".writer").open("w") as file:
+        with (self.path / ".writer").open("w", encoding="utf-8") as file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -252,7 +252,8 @@ def revision(folder: Path) -> str | None:
         return subprocess.run(
             ["git", "-C", str(folder), *args],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=10,
             check=True,
         ).stdout.strip()
@@ -265,7 +266,7 @@ def revision(folder: Path) -> str | None:
 
 def _cpu_model() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     except OSError:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dl.core.errors import UserError, unknown
+from dl.core.errors import UserError, need, unknown
 from dl.core.experiment import Experiment
 
 
@@ -45,6 +45,10 @@ class Options:
 
     def __post_init__(self):
         object.__setattr__(self, "runs", Path(self.runs))  # a string will do, in a notebook
+        if self.tensorboard:
+            need("tensorboardX", extra="tensorboard", why="TensorBoard")
+        if self.wandb is not None:
+            need("wandb", extra="wandb", why="Weights & Biases")
 
     def refuse_processes(self, what: str) -> None:
         """Raise UserError where flags of a run of several processes are given to ``what`` is but one."""

@@ -129,7 +129,7 @@ def plan_experiment(
             table.add_row(f"seconds to {what}", f"{seconds:.2f}")
         table.add_row("seconds from start to first step", f"{sum(times.values()):.2f}")
     source.close()
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
 
 
 def _bytes(count: float) -> str:

@@ -22,7 +22,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     """Join the other processes of this run, where the arguments or the environment name some.
 
     Raises:
-      UserError: they are incomplete, came too late, or the others cannot be reached.
+      UserError: they are incomplete, came too late, or the others cannot be reached; or JAX has no
+        device to compute on.
     """
     try:
         platform.start_distributed(coordinator, processes, process)
@@ -41,6 +42,9 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             f"the other processes of this run did not come ({_line(error)}): start all of them, each "
             "with the same --coordinator and --processes and its own --process"
         ) from None
+    lacking = platform.no_backend()
+    if lacking:
+        raise UserError(lacking)
 
 
 def first() -> bool:

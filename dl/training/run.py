@@ -99,12 +99,11 @@ class Run:
         return jax.tree.map(np.asarray, self.experiment.data[0])
 
     def plot(self):
-        """Learning curves as a matplotlib figure, also saved as ``curves.png``."""
-        from dl.report.plots import curves
+        """Learning curves as a matplotlib figure, saved as ``curves.png``: a notebook shows it, and
+        elsewhere the file's path is printed."""
+        from dl.report.plots import curves, shown
 
-        figure = curves([self.folder.path])
-        figure.savefig(self.folder.path / "curves.png", dpi=120)
-        return figure
+        return shown(curves([self.folder.path]), self.folder.path / "curves.png")
 
     def summary(self) -> Summary:
         """The layers with their output shapes, parameters and FLOPs, as a table when shown."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Protocol
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, need
 
 
 class Sink(Protocol):
@@ -16,13 +16,8 @@ class TensorBoard:
     """Event files in ``<run>/tensorboard``; needs the extra ``tensorboard``."""
 
     def __init__(self, folder: Path):
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise UserError(
-                "TensorBoard needs tensorboardX: pip install 'dl[tensorboard]'"
-            ) from None
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        library = need("tensorboardX", extra="tensorboard", why="TensorBoard")
+        self._writer = library.SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
@@ -36,13 +31,16 @@ class WandB:
     """A Weights & Biases run of the same name, resumed with it; needs the extra ``wandb``."""
 
     def __init__(self, folder: Path, project: str, config: Any):
+        wandb = need("wandb", extra="wandb", why="Weights & Biases")
         try:
-            import wandb
-        except ImportError:
-            raise UserError("Weights & Biases needs wandb: pip install 'dl[wandb]'") from None
-        self._run = wandb.init(
-            project=project, id=folder.name, name=folder.name, config=config, resume="allow"
-        )
+            self._run = wandb.init(
+                project=project, id=folder.name, name=folder.name, config=config, resume="allow"
+            )
+        except Exception as error:  # no key, no network, no such project: classes of its own
+            raise UserError(
+                f"Weights & Biases cannot begin ({' '.join(str(error).split())[:200]}): log in with "
+                "`wandb login`, set WANDB_MODE=offline, or leave --wandb out"
+            ) from error
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         self._run.log(metrics, step=step)

@@ -13,6 +13,7 @@ from dl.core.errors import NonFiniteError, UserError, unknown
 from dl.core.experiment import Experiment
 from dl.core.population import Mode, initial, shape_source
 from dl.platform import host_memory
+from dl.report.plots import shown
 from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
 from dl.training.console import Console
 from dl.training.feed import feed
@@ -124,8 +125,9 @@ class SweepRun:
         return settings(read_lanes(self.folder))
 
     def plot(self):
-        """The selected value against each field, seeds as points and bands, as a matplotlib figure."""
-        return figures(self.settings)
+        """The selected value against each field, seeds as points and bands, as a matplotlib figure,
+        saved as ``report.png``: a notebook shows it, and elsewhere the file's path is printed."""
+        return shown(figures(self.settings), self.folder / "report.png")
 
     def report(self) -> Path:
         """Write the page that `dl sweep report` writes; returns its file."""
@@ -240,7 +242,7 @@ def _carry_out(
         for number, group in enumerate(groups):
             left = [lane for lane in group.lanes if not lane.folder.finished()]
             if left and not _run_group(group, number, sweep, options, place, console):
-                console.say("stopped; all is saved. Go on with the same command and --resume")
+                console.say(f"stopped; all is saved in {place}")
                 return place
         write_json(place / "result.json", {"lanes": len(lanes), "finished": True})
     return place

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.training.compare import first_difference, leaves
 from dl.training.folder import RunFolder, read_json
 from dl.training.scripts import load_script
@@ -24,8 +24,9 @@ def verify_script(script: Path, flags: list[str], *, kills: int = 3, seed: int =
     Returns:
       Whether the entire state (at every checkpoint) and every logged scalar agree, bit for bit.
     """
+    bounded("--kills", kills, at_least=0, whole=True)
     load_script(script)  # tells what is no experiment before a process is spent on it
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="dl-verify-") as place:
         runs = Path(place)
         console.print(f"running {script} whole")
@@ -73,7 +74,7 @@ def _run(script: Path, flags: list[str], runs: Path, name: str, kill: str | None
     options = ["--runs", str(runs), "--name", name, "--resume", "--no-progress"]
     done = subprocess.run(
         [sys.executable, str(script), *flags, *options],
-        env=environment, capture_output=True, text=True, check=False,
+        env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False,
     )  # fmt: skip
     if done.returncode not in (0, -9 if kill else 0):
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]

@@ -48,7 +48,7 @@ def cnn() -> dl.Experiment:
 
 def resident(field: str) -> int:
     """Bytes of this process in memory: now (VmRSS), or at most (VmHWM)."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return 1024 * int(re.search(rf"{field}:\s+(\d+)", status)[1])
 
 
@@ -64,7 +64,7 @@ def measure(experiment: dl.Experiment) -> tuple[int, int]:
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what compiling took and glibc has kept
     before = resident("VmRSS") - tree_bytes((state.variables, state.opt_state, batches))
-    Path("/proc/self/clear_refs").write_text("5")  # the most so far begins anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the most so far begins anew
     for _ in range(STEPS):
         state, totals, _ = jax.block_until_ready(program(state, totals, batches, 1))
     return resident("VmHWM") - before, int(cost["arguments"] + cost["temporary"])

@@ -287,7 +287,7 @@ def test_a_foreign_source_of_files_is_digested_by_their_content(tmp_path):
 
 
 def _anonymous_kib() -> int:
-    with open("/proc/self/status") as status:
+    with open("/proc/self/status", encoding="utf-8") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
 
 

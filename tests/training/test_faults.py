@@ -236,7 +236,7 @@ def listening(pid: int) -> list[str]:
     found = []
     for table in ("tcp", "tcp6", "udp", "udp6"):
         file = Path(f"/proc/{pid}/net/{table}")
-        for line in file.read_text().splitlines()[1:] if file.exists() else ():
+        for line in file.read_text(encoding="utf-8").splitlines()[1:] if file.exists() else ():
             words = line.split()
             waits = words[3] == "0A" if table.startswith("tcp") else True
             if waits and f"socket:[{words[9]}]" in inodes:

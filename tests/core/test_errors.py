@@ -1,0 +1,105 @@
+"""What is missing and what is out of range, each in one line that says what to do."""
+
+import ast
+import re
+import sys
+import tomllib
+from fractions import Fraction
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dl.core.errors import UserError, bounded, need
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_need_gives_the_module():
+    assert need("json.decoder", extra="any", why="this").JSONDecoder
+
+
+def test_need_names_package_extra_and_reason(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jiwer", None)  # as where it is not installed
+    with pytest.raises(UserError, match="word error needs jiwer: pip install 'dl\\[speech\\]'"):
+        need("jiwer", extra="speech", why="word error")
+
+
+def test_need_tells_a_broken_package_from_a_missing_one(monkeypatch, tmp_path):
+    (tmp_path / "half_there.py").write_text("import nothing_of_that_name", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"cannot be imported .*nothing_of_that_name"):
+        need("half_there", extra="any", why="this")
+
+
+def needed():
+    """``(package, extra)`` of every call of ``need`` in the library and its scripts."""
+    for path in [*(ROOT / "dl").rglob("*.py"), *(ROOT / "experiments").glob("*.py")]:
+        for call in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "need":
+                extra = next(word.value for word in call.keywords if word.arg == "extra")
+                yield call.args[0].value.partition(".")[0], extra.value
+
+
+def test_every_package_asked_for_is_in_the_extra_named():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    found = set(needed())
+    assert len(found) >= 8
+    for package, extra in found:
+        assert package in project["optional-dependencies"][extra]
+
+
+def test_every_extra_that_is_spoken_of_is_there():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "colab").glob("*.ipynb")]
+    texts += [*(ROOT / "dl").rglob("*.py"), *(ROOT / "experiments").glob("*.py")]
+    for path in texts:
+        for names in re.findall(r"\bdl\[([a-z,]+)\]", path.read_text("utf-8")):
+            assert set(names.split(",")) <= extras["optional-dependencies"].keys(), path
+
+
+INSIDE = [
+    ({"at_least": 0}, (0, 1, 1e9, np.float32(0.5), Fraction(1, 3))),
+    ({"above": 0, "at_most": 1}, (1, 0.5, np.float64(1e-9))),
+    ({"at_least": 0, "below": 1}, (0, 0.999)),
+    ({"at_least": 1, "whole": True}, (1, np.int64(7), 10**20)),
+    ({"at_least": 1}, (None, "text", jnp.float32(-1.0))),  # what is no number of Python's passes
+]
+OUTSIDE = [
+    ({"at_least": 0}, (-1, -1e-9, float("nan"), np.float32("nan"), -float("inf"))),
+    ({"above": 0, "at_most": 1}, (0, 1.0000001, float("nan"))),
+    ({"at_least": 0, "below": 1}, (1, np.float64(1), -0.1)),
+    ({"at_least": 1, "whole": True}, (0, 1.5, 2.0, np.float32(3))),
+]
+
+
+@pytest.mark.parametrize(("bounds", "values"), INSIDE, ids=str)
+def test_bounded_lets_through(bounds, values):
+    for value in values:
+        bounded("x", value, **bounds)
+
+
+@pytest.mark.parametrize(("bounds", "values"), OUTSIDE, ids=str)
+def test_bounded_refuses(bounds, values):
+    for value in values:
+        with pytest.raises(UserError, match=r"^x must be "):
+            bounded("x", value, **bounds)
+
+
+def test_bounded_says_the_bounds():
+    with pytest.raises(UserError) as error:
+        bounded("top_p", 1.5, above=0, at_most=1)
+    assert str(error.value) == "top_p must be above 0 and at most 1, not 1.5"
+    with pytest.raises(UserError) as error:
+        bounded("beams", 0, at_least=1, whole=True)
+    assert str(error.value) == "beams must be a whole number, 1 or more, not 0"
+
+
+def test_what_a_sweep_traces_passes():
+    def program(x):
+        bounded("x", x, at_least=0)
+        return x
+
+    assert jax.jit(program)(-1.0) == -1
