@@ -293,7 +293,10 @@ PATHS = {
     ),
     "a page that is a folder": (["report", "RUN", "--output", "."], "the page cannot be ."),
     "a program that is a folder": (["export", "RUN", "--to", ".", "--platforms", "cpu"], "."),
-    "fewer kills than none": (["verify", str(TINY), "--kills", "-1"], "--kills must be 0 or more"),
+    "fewer kills than none": (
+        ["verify", str(TINY), "--kills", "-1"],
+        "--kills must be a whole number, 0 or more",
+    ),
     "a file for a folder": (["watch", str(TINY)], "is not the folder of a run"),
 }
 

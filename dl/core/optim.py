@@ -59,6 +59,7 @@ def schedule(
     if name not in get_args(ScheduleName):
         raise unknown("schedule", name, get_args(ScheduleName))
     _not_negative(peak)
+    bounded("warmup", warmup, at_least=0, whole=True)
     warmup = min(warmup, max(steps - 1, 0))
     rest = max(steps - warmup, 1)
     if name == "constant":
@@ -247,6 +248,10 @@ def optimizer(
     if name not in makers:
         raise unknown("optimizer", name, makers)
     _not_negative(learning_rate)
+    bounded("weight_decay", weight_decay, at_least=0)
+    bounded("clip, the largest norm of the gradient,", clip, above=0)
+    for decay_rate, value in {"momentum": momentum, "b1": b1, "b2": b2}.items():
+        bounded(decay_rate, value, at_least=0, below=1)
     parts = [makers[name]()]
     l2 = name in ("sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam")
     # A traced or non-zero decay is applied; a plain zero leaves the chain as short as Optax's own.

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.experiment import Batches, Experiment
 from dl.core.optim import OptimizerName, ScheduleName, optimizer, schedule, usual_rate
 from dl.core.task import Task, mixed_precision
@@ -62,6 +62,10 @@ class Recipe:
         """
         if (steps is None) == (epochs is None):
             raise UserError("give the experiment either steps or epochs")
+        bounded("--steps", steps, at_least=1, whole=True)
+        bounded("--epochs", epochs, above=0)
+        bounded("--warmup-percent", self.warmup_percent, at_least=0, at_most=100, whole=True)
+        bounded("--final-rate", self.final_rate, at_least=0, at_most=1)
         if epochs is not None:
             steps = int(epochs * data.size / data.batch_size)
         steps = max(1, steps or 0)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dl.core.errors import bounded
 from dl.core.metrics import Metrics, merge
 from dl.core.random import purpose_key
 from dl.core.state import TrainState
@@ -112,6 +113,8 @@ def train_step(
       micro_batches: pieces the batch is cut into to save memory (see :func:`accumulate`).
       place: a transformation of the step of one model, before members of an ensemble are taken together.
     """
+    bounded("ema, the decay of averaged variables,", ema, at_least=0, below=1)
+    bounded("micro_batches", micro_batches, at_least=1, whole=True)
     if task.members is not None:
         each = train_step(
             task.members.task,
