@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import typing
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -45,6 +46,16 @@ def plain_errors() -> Iterator[None]:
     if os.environ.get("DL_TRACEBACK"):
         yield
         return
+    elsewhere = warnings.showwarning
+
+    def one_line(message, category, filename, *where, **more):
+        """What a reader of data skipped, filled or guessed, without the line of code that says so."""
+        if category is UserWarning and "site-packages" not in filename:
+            print(f"note: {message}", file=sys.stderr)
+        else:
+            elsewhere(message, category, filename, *where, **more)
+
+    warnings.showwarning = one_line
     at_first = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if at_first and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _interrupt)
@@ -70,6 +81,8 @@ def plain_errors() -> Iterator[None]:
         if not lacking:
             raise
         _fail(lacking)
+    finally:
+        warnings.showwarning = elsewhere
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -5,9 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
+
+from dl.cli import plain_errors
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "scripts" / "tiny.py"
@@ -139,3 +142,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert "--resume" in said
     assert "Traceback" not in errors
     assert list((tmp_path / "runs" / "x" / "checkpoints").glob("[0-9]*"))
+
+
+def test_what_data_were_skipped_is_said_in_one_line(capsys):
+    with plain_errors():
+        warnings.warn("pictures: 3 files are left out", stacklevel=1)
+    assert capsys.readouterr().err == "note: pictures: 3 files are left out\n"
