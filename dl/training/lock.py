@@ -141,8 +141,8 @@ def changes(
 
 def settings(experiment: Experiment) -> dict[str, Any]:
     """What an experiment can be seen to be set to, by name: its plain fields, those of its training batches,
-    and the numbers and texts that the functions of its optimiser, task and augmentation hold. It is all that is known of
-    an experiment that no config describes."""
+    and the numbers and texts that the functions of its optimiser, task and augmentation hold. It is all
+    that is known of an experiment that no config describes."""
     plain = ("seed", "select", "patience", "ema", "micro_batches")
     found = {name: getattr(experiment, name) for name in plain}
     aside = ("threads", "processes", "prefetch")  # of streams: they change no batch
