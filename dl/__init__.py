@@ -41,7 +41,7 @@ _PUBLIC = {
 _MODULES = {"core", "data", "interop", "models", "parallel", "report", "tasks", "training"}
 
 __all__ = sorted(_PUBLIC)
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from dl.cli import main

@@ -1,0 +1,30 @@
+# One command for each habit. `just --list` shows them.
+
+# Everything that a fresh machine must pass
+ci:
+    .ci/run
+
+# All tests, on two processes
+test *args:
+    python -m pytest -n 2 --dist loadscope {{args}}
+
+# Lint, types, and the tests that take less than ten seconds each
+fast *args: lint types
+    python -m pytest -n 2 --dist loadscope -m 'not slow' {{args}}
+
+# Lint and format
+lint:
+    ruff check dl experiments tests colab/badges.py
+    ruff format --check dl experiments tests colab/badges.py
+
+# Types
+types:
+    mypy
+
+# The pages and the README, run as they stand
+docs:
+    python -m pytest tests/test_readme.py tests/test_docs.py tests/colab
+
+# A benchmark by name, such as mlp or loop
+bench name *args:
+    python tests/benchmarks/{{name}}.py {{args}}
