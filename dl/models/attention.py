@@ -7,6 +7,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.linen.dtypes import promote_dtype
 
 from dl.core.errors import UserError, bounded
@@ -185,8 +186,10 @@ class _Projection(nn.Module):
         bias = None
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
-            idle = slice(*self.idle)
-            bias = bias.at[idle].set(jax.lax.stop_gradient(bias[idle]))
+            place = np.arange(self.features)
+            idle = (self.idle[0] <= place) & (place < self.idle[1])
+            if idle.any():
+                bias = jnp.where(idle, jax.lax.stop_gradient(bias), bias)
         rows, kernel, bias = promote_dtype(rows, kernel, bias)
         rows = rows @ kernel
         rows = rows if bias is None else rows + bias
