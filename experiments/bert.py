@@ -117,7 +117,7 @@ def build(config: Config) -> dl.Experiment:
     task = started(task, given)
     if config.start is not None:
         task = transferred(task, encoder=learned(config.start))
-    if config.members > 1:
+    if config.members != 1:
         task = dl.ensemble(task, config.members)
 
     return config.experiment(

@@ -100,7 +100,7 @@ def build(config: Config) -> dl.Experiment:
         spread=float(labels["rul"].std(dtype=np.float64)),
         scores={"nasa": nasa_score},
     )
-    if config.members > 1:
+    if config.members != 1:
         task = dl.ensemble(task, config.members)
     predict = jax.jit(task.predict)
 

@@ -70,7 +70,7 @@ def build(config: Config) -> dl.Experiment:
     task = segmentation(
         Symmetrized(model, config.symmetries), 2, class_weights=weights, dice=config.dice
     )
-    if config.members > 1:
+    if config.members != 1:
         task = dl.ensemble(task, config.members, one_by_one=jax.default_backend() == "cpu")
     tiles = jax.jit(
         lambda variables, image: sliding_window(

@@ -81,6 +81,12 @@ PREDICTIONS = {
         "column 'image' holds float64 from 0 to 1, but is prepared as pixels 0..255: give the pixels",
     ),
     "pixels scaled to -1..1": (lambda x: x / 127.5 - 1, "prepared as pixels 0..255"),
+    "pixels standardised": (
+        lambda x: (x - x.mean()) / x.std(),
+        "is prepared as pixels 0..255: give the pixels",
+    ),
+    "pixels of 16 bits": (lambda x: x.astype(np.uint16) * 257, "'image' holds uint16 from 0 to 6"),
+    "truth values": (lambda x: x > 127, "column 'image' holds bool"),
     "one picture": (lambda x: x[0], "and this is [8, 8, 1]: give a batch of one, x[None]"),
     "no channels": (lambda x: x[..., 0], "as [batch, 8, 8, 1], and this is [5, 8, 8]"),
     "texts": (lambda x: x.astype(str), "predict takes numbers, and 'image' is <U3"),
