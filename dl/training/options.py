@@ -45,6 +45,9 @@ class Options:
 
     def __post_init__(self):
         object.__setattr__(self, "runs", Path(self.runs))  # a string will do, in a notebook
+
+    def find_packages(self) -> None:
+        """Raise UserError where a package is missing that a run would only ask for once it is under way."""
         if self.tensorboard:
             need("tensorboardX", extra="tensorboard", why="TensorBoard")
         if self.wandb is not None:

@@ -142,6 +142,7 @@ def train(experiment: Experiment, script: str | Path | None = None, **options: A
       UserError: a mistake in the options, data or folder. NonFiniteError: the loss was not finite.
     """
     chosen = chosen_options(options)
+    chosen.find_packages()
     processes.join(chosen.coordinator, chosen.processes, chosen.process)
     check(experiment)
     path = Path(script) if script else script_of(experiment.config)
