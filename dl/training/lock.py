@@ -141,16 +141,16 @@ def changes(
 
 def settings(experiment: Experiment) -> dict[str, Any]:
     """What an experiment can be seen to be set to, by name: its plain fields, those of its training batches,
-    and the numbers and texts that the functions of its optimiser and task hold. It is all that is known of
-    an experiment that no config describes."""
+    and the numbers and texts that the functions of its optimiser, task and augmentation hold. It is all
+    that is known of an experiment that no config describes."""
     plain = ("seed", "select", "patience", "ema", "micro_batches")
     found = {name: getattr(experiment, name) for name in plain}
     aside = ("threads", "processes", "prefetch")  # of streams: they change no batch
     for name, value in vars(experiment.data).items():
         if _is_plain(value) and name not in aside:
             found[f"data.{name}"] = value
-    for name, whole in (("optimizer", experiment.optimizer), ("task", experiment.task)):
-        found |= dict(_held(whole, name, {}))
+    for name in ("optimizer", "task", "augment", "trim"):
+        found |= dict(_held(getattr(experiment, name), name, {}))
     return {name: v.item() if isinstance(v, np.generic) else v for name, v in found.items()}
 
 

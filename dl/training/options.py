@@ -70,8 +70,8 @@ class Options:
         )
         given = {n: d if getattr(self, n) is None else getattr(self, n) for n, d in default.items()}
         for name, value in given.items():
-            if value < 1:
-                raise UserError(f"{name} must be 1 or more, not {value}")
+            if not (isinstance(value, int) and value >= 1):
+                raise UserError(f"{name} must be 1 or more, not {value} (steps are whole numbers)")
         return given
 
 

@@ -88,7 +88,12 @@ class Run:
             batch axis.
         """
         task, variables = self.experiment.task, self.state.eval_variables
-        inputs = np.asarray(inputs) if isinstance(inputs, list) else inputs
+        try:
+            inputs = np.asarray(inputs) if isinstance(inputs, list) else inputs
+        except ValueError:
+            raise UserError(
+                "predict takes a batch, and the examples in this list differ in shape: bring them to one"
+            ) from None
         check_inputs(task, variables, inputs, self._example)
         with explained("predicting", inputs if isinstance(inputs, dict) else {"inputs": inputs}):
             return self._predict(variables, inputs)
