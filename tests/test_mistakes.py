@@ -233,6 +233,9 @@ EXPERIMENTS = {
         "such as dl.optimizer('adam', 1e-3), not str",
     ),
     "an optimizer not called": (fields(optimizer=optax.adam), "not adam itself"),
+    "no seed": (fields(seed=None), "seed must be from 0 to 2**32 - 1, not None"),
+    "half a seed": (fields(seed=1.5), "seed must be from 0 to 2**32 - 1, not 1.5"),
+    "NumPy's seed below zero": (fields(seed=np.int64(-3)), "seed must be from 0 to 2**32 - 1, not"),
     "half a step": (fields(steps=20.5), "steps must be 1 or more (a whole number), not 20.5"),
     "a metric that is not there": (
         fields(select="validation/acuracy"),

@@ -91,8 +91,8 @@ def _not_negative(learning_rate) -> None:
         raise UserError(f"the learning rate must be 0 or more, not {learning_rate}")
 
 
-# What Flax calls parameters that have one axis in every layer.
-_VECTORS = ("bias", "scale")
+# What parameters are called that have one axis in every layer: by Flax, and by other names of norms.
+_VECTORS = ("bias", "scale", "beta", "gamma")
 
 
 def stacked_axes(params) -> optax.Params:

@@ -144,8 +144,8 @@ def ensemble(task: Task, members: int, *, one_by_one: bool = False) -> Task:
     Raises:
       UserError: there is no member, or the task's outputs have no mean.
     """
-    if members < 1:
-        raise UserError(f"an ensemble needs 1 member or more, not {members}")
+    if not isinstance(members, int) or members < 1:
+        raise UserError(f"an ensemble needs 1 member or more, not {members!r}")
     if task.average is None:
         raise UserError(
             "this task cannot be an ensemble: what it predicts (tokens, boxes, counts, ...) has no mean. "

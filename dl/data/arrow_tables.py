@@ -23,7 +23,8 @@ def frame_columns(source: Any, name: str):
 
     try:
         if type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "columns"):
-            return pa.Table.from_pandas(source, preserve_index=False).replace_schema_metadata()
+            table = pa.Table.from_pandas(_with_times(source), preserve_index=False)
+            return table.replace_schema_metadata()
         if isinstance(source, pa.Table):
             return source
         if (
@@ -35,6 +36,16 @@ def frame_columns(source: Any, name: str):
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise UserError(f"{name} is no table of plain columns: {first_line(error)}") from None
     raise UserError(f"{type(source).__name__} is no table: give a path or a frame")
+
+
+def _with_times(frame: Any) -> Any:
+    """A pandas frame with its columns of periods (months, quarters) as times, when each begins."""
+    periods = [place for place, kind in enumerate(frame.dtypes) if str(kind).startswith("period[")]
+    if periods:
+        frame = frame.copy(deep=False)
+        for place in periods:
+            frame.isetitem(place, frame.iloc[:, place].dt.to_timestamp())
+    return frame
 
 
 def file_columns(data: bytes, name: str):

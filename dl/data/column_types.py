@@ -7,7 +7,17 @@ from typing import Literal
 import numpy as np
 
 from dl.core.errors import UserError, unknown
-from dl.data.frames import WORDS_MISSING, Frame, coded_words, numbers, times, to_numbers, words
+from dl.data.frames import (
+    WORDS_MISSING,
+    Frame,
+    coded_words,
+    is_number,
+    numbers,
+    times,
+    to_numbers,
+    words,
+    zones,
+)
 
 _BAD_SHARE = 0.1  # a column with up to this share of cells that are no numbers is numbers, mistyped
 _EXACT = 2.0**53  # whole numbers beyond this merge in float64
@@ -93,9 +103,15 @@ def typed_label(frame: Frame, heading: str, task: str | None) -> tuple[np.ndarra
     absent = {None} | ({"NA", "None"} if frame.missing is None else set())
     gone = np.array([cell in absent for cell in spelled], bool)
     _refuse_missing(frame, heading, gone, classes=True)
-    if not 2 <= len(classes) <= max(2, frame.rows // 2):
+    if len(classes) < 2:
         raise UserError(
-            f"{frame.name}: target {heading!r} has {len(classes)} values, too few or too many"
+            f"{where} has one value only, {classes[0]!r}: there is nothing to tell apart, so name another "
+            "target or add rows of another class"
+        )
+    if len(classes) > max(2, frame.rows // 2):
+        raise UserError(
+            f"{where} has {len(classes)} different values in {frame.rows} rows, too many for classes: name "
+            "another target"
         )
     code = {value: place for place, value in enumerate(classes)}
     return np.array([code[str(cell)] for cell in spelled], np.int32), classes  # none is missing
@@ -130,13 +146,14 @@ def _numeric(frame: Frame, heading: str) -> _Found:
         missing = np.isnat(passed)
         values = np.where(missing, np.nan, passed.astype(np.int64) / 1e9)
         return _Found(values, missing, np.zeros(len(values), bool), ["in seconds"])
+    if types.is_time(column.type):
+        ticks = column.cast(pa.time64("ns")).cast(pa.int64())
+        values = ticks.cast(pa.float64(), safe=False).to_numpy() / 1e9
+        missing = np.isnan(values)
+        return _Found(values, missing, np.zeros(len(values), bool), ["in seconds since midnight"])
     if types.is_date(column.type) or types.is_timestamp(column.type):
         return _moments(frame, heading)
-    if frame.lines is None and not (
-        types.is_integer(column.type)
-        or types.is_floating(column.type)
-        or types.is_decimal(column.type)
-    ):
+    if frame.lines is None and not is_number(column.type):
         none = np.zeros(frame.rows, bool)  # text and booleans of a typed table are words
         return _Found(np.full(frame.rows, np.nan), none, ~none, [])
     found = numbers(frame, heading)
@@ -147,7 +164,8 @@ def _numeric(frame: Frame, heading: str) -> _Found:
     if marks := {mark: count for mark, count in found.marks.items() if mark}:
         shown = ", ".join(f"{mark!r} {count}" for mark, count in sorted(marks.items()))
         notes.append(f"taken as missing: {shown}")
-    _check_digits(frame, heading, found.values)
+    fix = "declare the column categorical, ignore it, or write smaller numbers"
+    check_digits(frame, heading, found.values, fix)
     return _Found(*found[:3], notes + _doubts(frame, heading, found.values))
 
 
@@ -161,6 +179,8 @@ def _moments(frame: Frame, heading: str) -> _Found:
             f"{frame.name}, column {heading!r} holds times ({cell}) that may be "
             f"{' or '.join(found.choices[:2])}: say dates={found.choices[0]!r} or the other"
         )
+    if frame.lines is not None and not found.bad.any():
+        zones(frame, heading)
     days, seconds = (found.values.astype(f"datetime64[{unit}]") for unit in "Ds")
     if (days[there] == found.values[there]).all():
         values, unit = days.astype(np.float64), "days"
@@ -171,10 +191,10 @@ def _moments(frame: Frame, heading: str) -> _Found:
     return _Found(np.where(there, values, np.nan), found.missing, found.bad, notes)
 
 
-def _check_digits(frame: Frame, heading: str, values: np.ndarray) -> None:
-    """Raises where numbers differ in the file and not in float64, or are too large to be scaled."""
+def check_digits(frame: Frame, heading: str, values: np.ndarray, fix: str) -> None:
+    """Raises where numbers differ in the file and not in float64, or are too large to be scaled; ``fix``
+    says what to do then."""
     where = f"{frame.name}, column {heading!r}"
-    fix = "declare the column categorical, ignore it, or write smaller numbers"
     large = np.flatnonzero(np.abs(values) >= _EXACT)
     if len(large) == 0:
         return
@@ -215,7 +235,7 @@ def _no_cells(frame: Frame, heading: str) -> str:
     import pyarrow as pa
 
     kind, types = frame.columns.column(heading).type, pa.types
-    if types.is_nested(kind) or "binary" in str(kind):
+    if types.is_nested(kind) or "binary" in str(kind) or isinstance(kind, pa.BaseExtensionType):
         return f"its cells are {kind}"
     return ""
 
@@ -223,6 +243,11 @@ def _no_cells(frame: Frame, heading: str) -> str:
 def _refuse_bad(frame: Frame, heading: str, found: _Found, otherwise: str) -> None:
     """Raises where nearly all cells are numbers, but for a few."""
     bad = np.flatnonzero(found.bad)
+    if len(bad) and frame.lines is None and is_number(frame.columns.column(heading).type):
+        raise UserError(
+            f"{frame.name}, column {heading!r} holds infinity in {len(bad)} cells ({frame.show(heading, bad)}): "
+            "make them missing, or leave the column out"
+        )
     if 0 < len(bad) <= _BAD_SHARE * found.present:
         kind = "times" if any("times" in note for note in found.notes) else "numbers"
         raise UserError(

@@ -330,6 +330,11 @@ def short(cell: Any) -> str:
     return text if len(text) <= 40 else text[:36] + "...'"
 
 
+def plain(cell: str) -> str:
+    """A cell as tables of text show it: on one line, not too long, and without quotes where it can be."""
+    return cell if cell.isprintable() and len(cell) <= 40 else short(cell)
+
+
 def first_line(error: BaseException) -> str:
     """What a library's error says, on one line."""
     text = ": ".join(map(str, error.args))

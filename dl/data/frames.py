@@ -33,6 +33,7 @@ WORDS_MISSING = frozenset(
     ("", "?", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "NaT")
 )
 _DATES = ("%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+_ZONE = re.compile(r"\d[T ]\d\d(?::?\d\d){0,2}(?:\.\d+)? ?(Z|[+-]\d\d(?::?\d\d)?)$")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S")
 
 
@@ -229,7 +230,7 @@ def numbers(frame: Frame, heading: str) -> Numbers:
     column, types = frame.columns.column(heading), pa.types
     if types.is_null(column.type):
         column = column.cast(pa.float64())
-    if _is_number(column.type):
+    if is_number(column.type):
         if types.is_float16(column.type):
             column = column.cast(pa.float32())
         values = column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
@@ -315,6 +316,28 @@ def times(frame: Frame, heading: str) -> Times:
     return result([_iso(cell) if re.match(r"\d{4}-\d\d", cell) else nowhere for cell in present])
 
 
+def zones(frame: Frame, heading: str) -> list[str]:
+    """The different time zones that the cells of a column of times say: ``Z``, ``+02:00``, ..., or none.
+
+    Raises:
+      UserError: some cells say their zone and some do not.
+    """
+    index, different = coded_words(frame, heading)
+    absent = _absent(frame, different)
+    found: dict[str, int] = {}  # a zone, and the first row that says it
+    for place, cell in enumerate(different):
+        if not absent[place]:
+            match = _ZONE.search(cell)
+            found.setdefault(match[1] if match else "", int(np.argmax(index == place)))
+    if "" in found and len(found) > 1:
+        has = min(row for zone, row in found.items() if zone)
+        raise UserError(
+            f"{frame.name}, column {heading!r}: {frame.place(has)} says its time zone and "
+            f"{frame.place(found[''])} does not: write all times in one zone"
+        )
+    return sorted(zone for zone in found if zone)
+
+
 def _iso(cell: str) -> np.datetime64:
     """One cell that may be ISO 8601, NaT where it is not, so that the bad one of a column is named."""
     import pyarrow as pa
@@ -356,7 +379,8 @@ def _as_text(column):
         raise UserError(f"cells of type {column.type} cannot be read as text ({error})") from None
 
 
-def _is_number(kind) -> bool:
+def is_number(kind) -> bool:
+    """Whether a pyarrow type is one of numbers."""
     import pyarrow as pa
 
     types = pa.types

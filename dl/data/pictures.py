@@ -75,10 +75,15 @@ def read_classes(file: PictureFile, name: str | None = None) -> np.ndarray:
     turned: they lie as those of ``read_pixels(..., upright=False)``.
 
     Raises:
-      UserError: as :func:`read_pixels`, and where a pixel has several channels.
+      UserError: as :func:`read_pixels`, and where a pixel has several channels or the file is a JPEG,
+        which does not keep numbers as they are.
     """
     name = _called(file, name)
     picture = _decoded(file, name, upright=False)
+    if picture.format in ("JPEG", "MPO"):
+        raise UserError(
+            f"{name} is a JPEG, which blurs numbers into their neighbours: save the label image as PNG"
+        )
     if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):
         raise UserError(
             f"{name} is a picture of mode {picture.mode}, not a label image: save the classes as grey "

@@ -27,8 +27,8 @@ def standardize(
     and count for neither.
 
     Raises:
-      UserError: a variable has no value in (a group of) the training part, a value is infinite, or a
-        later part has a group that the training part lacks.
+      UserError: a variable has no value in (a group of) the training part, a value is infinite or too
+        large to be squared, or a later part has a group that the training part lacks.
     """
     values = np.asarray(splits.train[column], np.float64)
     group = np.asarray(splits.train[by]) if by else np.zeros(len(values), np.int32)
@@ -49,8 +49,14 @@ def standardize(
             raise UserError(f"{column!r} has no value{names} in the training part{where}: drop it")
         # Differences from a value that occurs, so that a constant's deviation is 0 and not rounding.
         first = np.take_along_axis(part, np.isnan(part).argmin(0)[None], 0)
-        apart = part - first
-        mean[place], deviation[place] = first[0] + np.nanmean(apart, 0), np.nanstd(apart, 0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            apart = part - first
+            mean[place], deviation[place] = first[0] + np.nanmean(apart, 0), np.nanstd(apart, 0)
+        if not np.isfinite(deviation[place]).all():
+            raise UserError(
+                f"{column!r} reaches {np.nanmax(np.abs(part)):g} in the training part{where}, of which even "
+                "float64 holds no square: divide it by a power of ten first"
+            )
     deviation = np.where(deviation > 0, deviation, 1.0)
 
     def scaled(columns: Columns) -> Columns:

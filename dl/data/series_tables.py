@@ -1,7 +1,6 @@
 """Time series out of tables: the time column, and whether its times are in order and regular."""
 
 import dataclasses
-import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError, unknown
-from dl.data.frames import Frame, numbers, read_frame, times, words
+from dl.data.column_types import check_digits
+from dl.data.frames import Frame, numbers, read_frame, times, zones
 
 _TIME_HEADINGS = ("time", "date", "datetime", "timestamp", "ds")
-_ZONE = re.compile(r"\d[T ]\d\d(?::?\d\d){0,2}(?:\.\d+)? ?(Z|[+-]\d\d(?::?\d\d)?)$")
 _COMPACT = "%Y%m%d"  # 20240131, which is a whole number too
 _LOOSE = 0.05  # share of a step by which fractional times may be rounded
 
@@ -48,8 +47,11 @@ def read_csv_series(
       UserError: names the line of a cell that is no number or no time, of a missing one, of a row out
         of order, a repeated time, the first gap, or times of which only some say their zone.
     """
-    if type(getattr(source, "index", None)).__name__ == "DatetimeIndex":
-        source = source.rename_axis(source.index.name or "time").reset_index()  # pandas
+    index = type(getattr(source, "index", None)).__name__  # of a pandas frame
+    if index == "PeriodIndex":
+        source = source.to_timestamp()
+    if index in ("DatetimeIndex", "PeriodIndex"):
+        source = source.rename_axis(source.index.name or "time").reset_index()
     frame = read_frame(source, name=name, **reading)
     found = _time_heading(frame, time)
     when, notes = _times(frame, found)
@@ -57,7 +59,8 @@ def read_csv_series(
         notes = (f"times are column {found!r}", *notes)
     variables = [heading for heading in frame.headings if heading != found]
     if not variables:
-        raise UserError(f"{frame.name} has no column beside the times, {found!r}")
+        also = "".join(f"; {note}" for note in frame.notes if "index" in note)
+        raise UserError(f"{frame.name} has no column beside the times, {found!r}{also}")
     values = np.stack([_variable(frame, heading, keep_missing) for heading in variables], 1)
     order = np.argsort(when, kind="stable")
     if sort and (np.diff(order) != 1).any():
@@ -115,7 +118,7 @@ def _times(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...]]:
                 return _exact(frame, heading, number.values), ()
             return days.values.astype("datetime64[s]"), (f"times are read as {_COMPACT}",)
     read_as = times(frame, heading)
-    form = "a time" if frame.dates is None else frame.dates
+    form = frame.dates or "a time: say how it is written, as dates='%d.%m.%Y'"
     refuse(read_as.bad, "cannot read {!r} as " + form)
     refuse(read_as.missing, absent)
     if len(read_as.choices) > 1:
@@ -127,16 +130,9 @@ def _times(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     if read_as.format and frame.dates is None:
         notes = (f"times are read as {read_as.format}",)
-    zones = [match[1] if (match := _ZONE.search(cell)) else "" for cell in words(frame, heading)]
-    if len(set(zones)) > 1:
-        other = next(row for row, zone in enumerate(zones) if zone != zones[0])
-        if "" in zones:
-            has, lacks = (0, other) if zones[0] else (other, 0)
-            raise UserError(
-                f"{frame.name}, column {heading!r}: {frame.place(has)} says its time zone and "
-                f"{frame.place(lacks)} does not: write all times in one zone"
-            )
-        notes += (f"times of the zones {', '.join(sorted(set(zones)))} were brought to UTC",)
+    said = zones(frame, heading)
+    if len(said) > 1:
+        notes += (f"times of the zones {', '.join(said)} were brought to UTC",)
     when = read_as.values
     whole = when.astype("datetime64[s]")
     return (whole if (whole == when).all() else when), notes
@@ -169,6 +165,7 @@ def _variable(frame: Frame, heading: str, keep_missing: bool) -> np.ndarray:
                 "see fit, or take them as NaN by keep_missing=True"
             )
         raise UserError(f"{frame.name}, {frame.place(row)}, column {heading!r}: {what}")
+    check_digits(frame, heading, found.values, "leave the column out, or write smaller numbers")
     return found.values
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dl.core.errors import UserError, unknown
 from dl.data.column_types import Column, typed_column, typed_label
+from dl.data.csv_text import plain
 from dl.data.frames import Frame, read_frame
 from dl.data.splits import Columns, Info, Splits, folds, hold_out, take
 
@@ -67,6 +68,9 @@ def read_table(
       task: None infers it: words, or 20 or fewer different whole numbers, are classes.
     """
     frame = read_frame(source, **reading)
+    # The headings of a frame may be numbers; those of a Frame are text.
+    target = "" if target is None else str(target)
+    categorical, ignore = list(map(str, categorical)), list(map(str, ignore))
     if not target:
         raise UserError(
             f"target must name the column to predict: one of {', '.join(frame.headings)}"
@@ -128,7 +132,7 @@ def summary(table: Table) -> str:
             place += 1
             note = f"{np.nanmin(values):.10g} ... {np.nanmax(values):.10g}"
         elif column.kind == "categorical":
-            shown = ", ".join(column.categories[:4])
+            shown = ", ".join(map(plain, column.categories[:4]))
             note = (
                 f"{len(column.categories)}: {shown}{', ...' if len(column.categories) > 4 else ''}"
             )

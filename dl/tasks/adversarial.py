@@ -18,6 +18,7 @@ from dl.core.random import content_keys, example_keys, purpose_key
 from dl.core.task import Task, in_precision_of
 from dl.models.gan import GAN
 from dl.tasks.classification import unit_range
+from dl.tasks.values import pixels
 
 
 class Objective(NamedTuple):
@@ -135,7 +136,11 @@ def adversarial(
         noise, label = noise if isinstance(noise, tuple) else (noise, None)
         return run("generate", variables, noise, label, False)[0]
 
-    return Task(init, apply, score, predict)
+    def check(variables, batch, columns):
+        if prepare is unit_range:
+            pixels(inputs, columns[inputs])
+
+    return Task(init, apply, score, predict, check=check)
 
 
 def players(

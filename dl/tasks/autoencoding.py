@@ -11,6 +11,7 @@ from dl.core.random import content_keys, example_keys, purpose_key
 from dl.core.task import Task, in_precision_of, mean_of_values
 from dl.models.autoencoder import Autoencoder
 from dl.tasks.supervised import training
+from dl.tasks.values import pixels
 
 Noise = Callable[[jax.Array, jax.Array], jax.Array]  # (key, one example) -> the example, spoilt
 
@@ -95,4 +96,10 @@ def autoencoding(
         """Reconstructions ``[batch, *shape]``, in the prepared input's units; no noise is added."""
         return run(variables, prepare(x))
 
-    return Task(init, apply, score, predict, lambda batch: batch[inputs], average=mean_of_values)
+    def check(variables, batch, columns):
+        if prepare is unit_interval:
+            pixels(inputs, columns[inputs])
+
+    return Task(
+        init, apply, score, predict, lambda batch: batch[inputs], check, average=mean_of_values
+    )

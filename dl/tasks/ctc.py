@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from dl.core.errors import UserError, bounded
-from dl.core.metrics import Mean, mean
+from dl.core.metrics import Mean, best_class, mean
 from dl.core.task import Task
 from dl.models.audio import frame_mask
 from dl.tasks.supervised import supervised
@@ -66,12 +66,14 @@ def ctc(
 
 
 def greedy_decode(logits: jax.Array, frames: jax.Array) -> jax.Array:
-    """The tokens of the likeliest class of every frame, repeats and blanks taken out.
+    """The tokens of the likeliest class of every frame, repeats and blanks taken out. A frame with a NaN
+    among its logits says nothing, as a blank.
 
     Logits ``[batch, time, 1 + tokens]`` and frames ``[batch]`` to int32 ``[batch, time]``, tokens
     first, then -1.
     """
-    best = jnp.where(frame_mask(frames, logits.shape[1]) > 0, jnp.argmax(logits, -1), 0)
+    said = best_class(logits) % logits.shape[-1]
+    best = jnp.where(frame_mask(frames, logits.shape[1]) > 0, said, 0)
     before = jnp.pad(best, ((0, 0), (1, 0)))[:, :-1]
     kept = (best != 0) & (best != before)
     # Each kept token goes to its rank among the kept; the others to a place cut off again.
@@ -110,7 +112,8 @@ def prefix_beam_decode(
     """The likeliest token strings of one recording, all their alignments summed (Hannun et al. 2014).
 
     Args:
-      log_probability: ``[time, 1 + tokens]`` of real frames, as from ``jax.nn.log_softmax``.
+      log_probability: ``[time, 1 + tokens]`` of real frames, as from ``jax.nn.log_softmax``; a frame with
+        a NaN says nothing, and is left out.
       beam: strings kept after each frame.
 
     Returns:
@@ -121,7 +124,8 @@ def prefix_beam_decode(
     lowest = -math.inf
     # Of each string: the probability of its alignments that end in a blank, and of those that do not.
     beams: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, lowest)}
-    for frame in np.asarray(log_probability, np.float64):
+    every = np.asarray(log_probability, np.float64)
+    for frame in every[~np.isnan(every).any(-1)]:
         grown: dict[tuple[int, ...], tuple[float, float]] = defaultdict(lambda: (lowest, lowest))
         for string, (blank, token) in beams.items():
             either = add(blank, token)

@@ -6,16 +6,18 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from dl.core.errors import bounded
+from dl.core.errors import UserError, bounded
 from dl.core.metrics import Mean, mean
 from dl.core.task import Task
 from dl.models.detector import Places
 from dl.tasks.boxes import area, focal_loss, giou, suppress_by_class
 from dl.tasks.classification import unit_range
 from dl.tasks.supervised import supervised
+from dl.tasks.values import pixels, within
 
 
 class Detections(NamedTuple):
@@ -88,7 +90,26 @@ def detection(
         height, width = images.shape[1:3]
         return detections(places, height, width, most=most, candidates=candidates, overlap=overlap)
 
-    return supervised(model, inputs, score, arguments=lambda x: (prepare(x),), finish=finish)
+    def check(places: Places, batch, columns):
+        within("label", columns["label"], places.logits.shape[-1], lowest=-1)
+        boxes = columns["boxes"][columns["label"] >= 0]
+        odd = ~np.isfinite(boxes).all(-1) | (boxes[:, 2:] <= boxes[:, :2]).any(-1)
+        if odd.any():
+            raise UserError(
+                f"{odd.sum()} boxes hold no pixel, the first is {boxes[odd][0].tolist()}: give left, top, "
+                "right and bottom in pixels, left < right and top < bottom"
+            )
+        if boxes.size and boxes.max() <= 1:
+            raise UserError(
+                "the boxes lie in 0..1: give them in pixels, left and right times the pictures' width, "
+                "top and bottom times their height"
+            )
+        if prepare is unit_range:
+            pixels(inputs, columns[inputs])
+
+    return supervised(
+        model, inputs, score, arguments=lambda x: (prepare(x),), finish=finish, check=check
+    )
 
 
 def assign(boxes, label, centre, stride, strides: Sequence[int], radius: float = 1.5):

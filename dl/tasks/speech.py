@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from dl.core.errors import bounded
 from dl.core.metrics import hits, mean
-from dl.core.task import Task
+from dl.core.task import Task, mean_of_probabilities
 from dl.tasks.supervised import supervised
 from dl.tasks.values import within
 
@@ -48,4 +48,6 @@ def speech_classification(
     def check(logits, batch, columns):
         within("label", columns["label"], logits.shape[-1])
 
-    return supervised(model, inputs, score, arguments=arguments, check=check)
+    return supervised(
+        model, inputs, score, arguments=arguments, check=check, average=mean_of_probabilities
+    )

@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dl.core.errors import UserError, bounded
 from dl.core.metrics import Metrics, mean
 from dl.core.task import Batch, Task, Variables
 from dl.tasks.autoencoding import unit_interval
 from dl.tasks.supervised import training
+from dl.tasks.values import pixels
 
 Features = Callable[[jax.Array], Sequence[jax.Array]]
 Weights = Sequence[float | jax.Array]
@@ -128,7 +130,12 @@ def style_transfer(
         """The pictures, ``[batch, height, width, channels]`` in 0..1."""
         return jnp.clip(variables["params"]["picture"], 0.0, 1.0)
 
-    return Task(init, apply, _score, predict)
+    def check(variables, batch, columns):
+        if prepare is unit_interval:
+            pixels("content", columns["content"])
+            pixels("style", columns["style"])
+
+    return Task(init, apply, _score, predict, check=check)
 
 
 def style_network(
@@ -175,4 +182,9 @@ def style_network(
         """Pictures in the style, ``[batch, height, width, channels]`` in 0..1."""
         return run(variables, prepare(x))
 
-    return Task(init, apply, _score, predict, lambda batch: batch[inputs])
+    def check(variables, batch, columns):
+        if prepare is unit_interval:
+            pixels("style", np.asarray(style))
+            pixels(inputs, columns[inputs])
+
+    return Task(init, apply, _score, predict, lambda batch: batch[inputs], check)

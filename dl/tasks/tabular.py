@@ -101,6 +101,7 @@ def fit_temperature(logits: ArrayLike, label: np.ndarray) -> float:
 
     logits, rows = np.asarray(logits, np.float64), np.arange(len(label))
     same_shape("the rows of logits", logits[:, 0], "label", label)
+    within("label", np.asarray(label), logits.shape[1])
     if not rows.size or not np.isfinite(logits).all():
         return float("nan")
 
@@ -174,12 +175,13 @@ def scores(label: np.ndarray, said: np.ndarray) -> dict[str, float]:
     :func:`binary_scores`; numbers ``[rows]`` give ``mse``. NaN without rows; a row of NaN is never right.
 
     Raises:
-      UserError: not as many labels as predictions.
+      UserError: not as many labels as predictions, or a label beyond the classes.
     """
     label, said = np.asarray(label), np.asarray(said, np.float64)
     same_shape("label", label, "the rows of predictions", said if said.ndim == 1 else said[:, 0])
     if said.ndim == 1:
         return {"mse": float(np.mean((said - label) ** 2)) if label.size else float("nan")}
+    within("label", label, said.shape[1])
     binary = binary_scores(label, said[:, 1]) if said.shape[1] == 2 else {}
     right = (said.argmax(1) == label) & ~np.isnan(said).any(1)
     return {"accuracy": float(right.mean()) if label.size else float("nan"), **binary}

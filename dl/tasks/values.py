@@ -7,7 +7,8 @@ from dl.core.errors import UserError
 
 
 def within(name: str, column: np.ndarray, count: int, *, lowest: int = 0) -> None:
-    """Raise UserError where an integer ``column`` leaves ``lowest ... count - 1``.
+    """Raise UserError where a ``column`` of class numbers leaves ``lowest ... count - 1``, or holds NaN or a
+    fraction.
 
     A compiled program does not: a label beyond the classes counts for nothing, a token beyond the
     vocabulary becomes NaN.
@@ -15,21 +16,29 @@ def within(name: str, column: np.ndarray, count: int, *, lowest: int = 0) -> Non
     if not np.issubdtype(column.dtype, np.number) or not column.size:
         return
     low, high = column.min(), column.max()
-    if low < lowest or high >= count:
+    if not (low >= lowest and high < count):  # NaN is in no range
         also = f" (or {lowest} for none)" if lowest < 0 else ""
         raise UserError(
             f"column {name!r} holds {low} to {high}, but the model tells 0 to {count - 1} apart{also}: "
             "give the model as many classes as there are, and number them from 0"
         )
-
-
-def pixels(name: str, column: np.ndarray) -> None:
-    """Raise UserError where a float ``column`` is in 0..1 or -1..1, though pixels 0..255 are wanted; zeros
-    alone are black in 0..1 too."""
-    if np.issubdtype(column.dtype, np.floating) and column.any() and column.max() <= 1.0:
+    if column.dtype.kind == "f" and (column != np.trunc(column)).any():
         raise UserError(
-            f"column {name!r} holds {column.dtype} from {column.min():.3g} to {column.max():.3g}, but is "
-            "prepared as pixels 0..255: give the pixels as they are, or pass prepare=lambda x: x"
+            f"column {name!r} holds {column[column != np.trunc(column)][0]:g}, and a class is a whole number"
+        )
+
+
+def pixels(name: str, column: np.ndarray, fix: str = "pass prepare=lambda x: x") -> None:
+    """Raise UserError where a ``column`` is plainly no pixels 0..255, which it is prepared as: truth values,
+    numbers all in 0..1, below 0 (standardised, say) or beyond 255 (16 bits). Zeros alone are black in any
+    range."""
+    if column.dtype.kind not in "biuf" or not column.size or not column.any():
+        return
+    low, high = column.min(), column.max()
+    if low < 0 or high > 255 or high <= 1:
+        raise UserError(
+            f"column {name!r} holds {column.dtype} from {low:.3g} to {high:.3g}, but is prepared as pixels "
+            f"0..255: give the pixels as they are, or {fix}"
         )
 
 

@@ -13,6 +13,7 @@ from dl.core.task import Task, in_precision_of
 from dl.models.vae import VAE
 from dl.tasks.autoencoding import unit_interval
 from dl.tasks.supervised import training
+from dl.tasks.values import pixels
 
 Likelihood = Callable[[jax.Array, jax.Array], jax.Array]  # (parameters, x) -> [batch] nats
 
@@ -156,4 +157,8 @@ def variational(
         """The decoder's output for the mean code of each of ``x``: ``[batch, *shape]``."""
         return model.apply(variables, in_precision_of(variables, prepare(x)))
 
-    return Task(init, apply, score, predict, lambda batch: batch[inputs])
+    def check(variables, batch, columns):
+        if prepare is unit_interval:
+            pixels(inputs, columns[inputs])
+
+    return Task(init, apply, score, predict, lambda batch: batch[inputs], check)

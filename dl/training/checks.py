@@ -76,6 +76,10 @@ def check_inputs(task: Task, variables: Any, inputs: Any, batch: dict[str, Any])
     # Which columns the inputs are, the task tells: it is asked for them of a batch that holds their names.
     named: Any = {name: name for name in batch}
     names: Any = task.inputs(named)
+    if isinstance(inputs, Mapping) and not isinstance(names, dict):
+        raise UserError(
+            f"predict takes {names!r} alone, as an array, and this is a dict of columns"
+        )
     given = inputs if isinstance(names, dict) and isinstance(inputs, Mapping) else {"": inputs}
     columns = names if isinstance(names, dict) else {"": names}
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(inputs)):
@@ -96,11 +100,17 @@ def check_inputs(task: Task, variables: Any, inputs: Any, batch: dict[str, Any])
 
 
 def _batched(name: str, given: np.ndarray, trained: Any) -> None:
-    """Raise UserError where a column holds no numbers, or has not as many axes as in training."""
-    if given.dtype.kind in "OSU":
+    """Raise UserError where a column holds no numbers, or NaN that it has not in training, or has not as many
+    axes as there."""
+    if given.dtype.kind in "OSUMmcV":
         raise UserError(f"predict takes numbers, and {name!r} is {given.dtype}{list(given.shape)}")
     row = list(trained.shape[1:])
     if given.ndim == trained.ndim:
+        odd = ~np.isfinite(given) if given.dtype.kind == "f" else np.zeros(())
+        if odd.any() and np.isfinite(trained.astype(np.float32)).all():
+            raise UserError(
+                f"{name!r} holds {odd.sum()} values that are missing or infinite, and none was in training"
+            )
         return
     wanted = f"[batch{''.join(f', {n}' for n in row)}]"
     hint = ": give a batch of one, x[None]" if list(given.shape) == row else ""
@@ -116,8 +126,9 @@ def _fields(experiment: Experiment) -> None:
     e = experiment
     if not isinstance(e.steps, int | np.integer) or e.steps < 1:
         raise UserError(f"steps must be 1 or more (a whole number), not {e.steps!r}")
-    if isinstance(e.seed, int) and not 0 <= e.seed < 2**32:
-        raise UserError(f"seed must be from 0 to 2**32 - 1, not {e.seed}")
+    whole = isinstance(e.seed, int | np.integer) and not isinstance(e.seed, bool)
+    if not isinstance(e.seed, jax.Array) and not (whole and 0 <= e.seed < 2**32):
+        raise UserError(f"seed must be from 0 to 2**32 - 1, not {e.seed!r}")
     if not isinstance(e.task, Task):
         raise UserError(
             f"task must be a dl.Task, such as classification(model), not {_kind(e.task)}"

@@ -45,6 +45,9 @@ class Options:
 
     def __post_init__(self):
         object.__setattr__(self, "runs", Path(self.runs))  # a string will do, in a notebook
+
+    def find_packages(self) -> None:
+        """Raise UserError where a package is missing that a run would only ask for once it is under way."""
         if self.tensorboard:
             need("tensorboardX", extra="tensorboard", why="TensorBoard")
         if self.wandb is not None:
@@ -67,8 +70,8 @@ class Options:
         )
         given = {n: d if getattr(self, n) is None else getattr(self, n) for n, d in default.items()}
         for name, value in given.items():
-            if value < 1:
-                raise UserError(f"{name} must be 1 or more, not {value}")
+            if not (isinstance(value, int) and value >= 1):
+                raise UserError(f"{name} must be 1 or more, not {value} (steps are whole numbers)")
         return given
 
 

@@ -37,7 +37,12 @@ def open_run(
             raise UserError(f"{folder} was not started by a script: pass build= and config=")
         kind, build = load_script(script)
         config = from_json(kind, stored["config"])
-    experiment = built(build, config)
+    try:
+        experiment = built(build, config)
+    except (AttributeError, TypeError) as error:
+        if config is not None:
+            raise
+        raise UserError(f"build needs a config ({error}): pass config= beside build=") from error
     if config is not None and stored["config"] is not None:
         described = {**stored, "config": describe(experiment, Options())["config"]}
     described["steps"] = experiment.steps

@@ -88,7 +88,12 @@ class Run:
             batch axis.
         """
         task, variables = self.experiment.task, self.state.eval_variables
-        inputs = np.asarray(inputs) if isinstance(inputs, list) else inputs
+        try:
+            inputs = np.asarray(inputs) if isinstance(inputs, list) else inputs
+        except ValueError:
+            raise UserError(
+                "predict takes a batch, and the examples in this list differ in shape: bring them to one"
+            ) from None
         check_inputs(task, variables, inputs, self._example)
         with explained("predicting", inputs if isinstance(inputs, dict) else {"inputs": inputs}):
             return self._predict(variables, inputs)
@@ -142,6 +147,7 @@ def train(experiment: Experiment, script: str | Path | None = None, **options: A
       UserError: a mistake in the options, data or folder. NonFiniteError: the loss was not finite.
     """
     chosen = chosen_options(options)
+    chosen.find_packages()
     processes.join(chosen.coordinator, chosen.processes, chosen.process)
     check(experiment)
     path = Path(script) if script else script_of(experiment.config)

@@ -168,7 +168,7 @@ def sweep(
     for name, values in (over or {}).items():
         if name not in known:
             raise unknown("field to sweep,", name, known)
-        axes.append((name, [_plain(kinds[name], value) for value in _several(name, values)]))
+        axes.append((name, [_plain(name, kinds[name], value) for value in _several(name, values)]))
     say = Console().warn
     overrides = combine(axes, [{}], getattr(config, "seed", 0), seeds, say)
     return SweepRun(_carry_out(build, config, wish, overrides, chosen, script_of(config)))
@@ -181,10 +181,18 @@ def _several(name: str, values: Any) -> list[Any]:
     return list(values)
 
 
-def _plain(hint: Any, value: Any) -> Any:
+def _plain(name: str, hint: Any, value: Any) -> Any:
     """``value`` as a config would hold it: NumPy's numbers as Python's, and whole ones as floats where the
-    field is one."""
+    field is one.
+
+    Raises:
+      UserError: a text or a truth value for a field of numbers, or NaN.
+    """
     value = value.item() if isinstance(value, np.generic) else value
+    if hint in (int, float) and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise UserError(f"{name} is swept over numbers, and {value!r} is none")
+    if isinstance(value, float) and value != value:
+        raise UserError(f"{name}: nan is no value to try")
     return float(value) if hint is float and type(value) is int else value
 
 
@@ -193,6 +201,9 @@ def _names(config: Any, wish: Sweep) -> list[str]:
     known = [f.name for f in dataclasses.fields(config)]
     if wish.seeds > 1 and "seed" not in known:
         raise UserError("a sweep over seeds needs a field called seed in the Config")
+    seed = getattr(config, "seed", 0)
+    if (wish.seeds > 1 or wish.trials) and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise UserError(f"seeds and draws begin at the config's seed, a whole number, not {seed!r}")
     wish.check()
     return known
 

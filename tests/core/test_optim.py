@@ -98,6 +98,13 @@ def test_stacked_axes_are_told_by_biases_and_scales():
     found = stacked_axes(members)
     assert set(jax.tree.leaves(found["layers"])) == {2}
     assert set(jax.tree.leaves(found["norm"])) == {1}
+    # Norms by other names, as published networks have them.
+    block = {
+        "norm": {"gamma": jnp.ones((3, 4)), "beta": jnp.ones((3, 4))},
+        "w": jnp.ones((3, 4, 4)),
+    }
+    assert set(jax.tree.leaves(stacked_axes({"layers": block, "head": jnp.ones((4, 2))}))) == {0, 1}
+    assert jax.tree.leaves(decay_matrices(block)) == [False, False, True]  # beta, gamma, w
     # Alike in all lengths, and yet no stack.
     square = {"a": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}, "b": {"scale": jnp.ones(4)}}
     assert set(jax.tree.leaves(stacked_axes(square))) == {0}

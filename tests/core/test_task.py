@@ -262,6 +262,12 @@ def test_an_ensemble_checks_its_data_as_one_member_would():
         many.check(variables, BATCH, columns)
 
 
+@pytest.mark.parametrize("members", [2.5, "2", None])
+def test_members_are_a_whole_number(members):
+    with pytest.raises(UserError, match="an ensemble needs 1 member or more, not "):
+        ensemble(classification(MLP((3,))), members)
+
+
 def test_an_ensemble_of_nobody_is_refused():
     with pytest.raises(UserError, match="1 member or more, not 0"):
         ensemble(classification(MLP((3,))), 0)

@@ -254,6 +254,12 @@ def test_label_images_keep_their_numbers(mode):
     assert read_classes(data).dtype == numbers.dtype
 
 
+def test_a_jpeg_is_no_label_image():
+    grey = Image.fromarray(noise(16, 16) % 4)
+    with pytest.raises(UserError, match=r"labels is a JPEG, which blurs numbers .*as PNG"):
+        read_classes(file_of(grey, "JPEG"), "labels")
+
+
 def test_a_picture_of_colours_is_no_label_image():
     with pytest.raises(UserError, match="a picture of mode RGB, not a label image"):
         read_classes(WHOLE["PNG"])

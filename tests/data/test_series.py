@@ -149,6 +149,7 @@ def test_scaling_by_hand_at_any_level_with_missing_values(seed, rows, level, hol
         ([[np.nan, 1], [np.nan, 2]], [[1, 1]], "no value of variable 0 in the training part"),
         ([[1, np.inf], [2, 1]], [[1, 1]], "holds infinity"),
         ([[0, 1], [1, 2]], [[1, 1e300]], "beyond float32"),
+        ([[0, 1e300], [1, -1e300]], [[1, 1]], "reaches 1e.300 .* divide it by a power of ten"),
         (np.zeros((0, 2)), [[1, 1]], "no rows to standardise"),
     ],
 )

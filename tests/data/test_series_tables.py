@@ -29,6 +29,16 @@ def test_a_frame_reads_as_its_csv_file_does(tmp_path):
         np.testing.assert_array_equal(values, frame[["a", "b"]])
 
 
+def test_a_frame_of_periods_is_one_of_the_times_they_begin_at():
+    frame = pd.DataFrame({"a": range(12)}, index=pd.period_range("2024-01", periods=12, freq="M"))
+    _, times, values = read_csv_series(frame)
+    np.testing.assert_array_equal(times, np.arange("2024-01", "2025-01", dtype="datetime64[M]"))
+    np.testing.assert_array_equal(values[:, 0], range(12))
+    numbered = pd.DataFrame({"a": range(3)}, index=[2000, 2001, 2002])
+    with pytest.raises(UserError, match=r"beside the times, 'a'; the frame's index is left out"):
+        read_csv_series(numbered)
+
+
 def _text(times, values=None):
     values = range(len(times)) if values is None else values
     return "\n".join(
@@ -75,13 +85,16 @@ def test_regular_times_are_read(times, first, last):
         (["2020-01-01", "", "2020-01-03"], None, "line 3, column 'date': no time stands there"),
         (["2020-01-01", "NaT", "2020-01-03"], None, "line 3, column 'date': no time stands there"),
         ([1, "", 3], None, "line 3, column 'date': no time stands there"),
-        (["2020-01-01", "soon"], None, "line 3, column 'date': cannot read 'soon' as a time"),
+        (["2020-01-01", "soon"], None, "line 3, column 'date': cannot read 'soon' as a time: .*dates='%d"),
         (["2020-01-01T00:00Z", "2020-01-01T01:00"], None, "line 2 says its time zone and line 3 does not"),
         (["01/02/2020", "02/02/2020"], None, "may be read as .*: say which, as dates="),
         (["2020-01-01", "2020-01-02"], [1, ""], r"line 3, column 'a': no value stands there .None; 1 such"),
         (["2020-01-01", "2020-01-02"], ["NA", 1], "line 2, column 'a': no value stands there .'NA'"),
         (["2020-01-01", "2020-01-02"], ["inf", 1], "line 2, column 'a': cannot read 'inf'"),
         (["2020-01-01", "2020-01-02"], ["1_5", 1], "line 2, column 'a': cannot read '1_5'"),
+        (["2020-01-01", "2020-01-02"], [2**53, 2**53 + 1],
+         "column 'a' holds 2 whole numbers beyond 2.*53 .*, of which float64 keeps 1 apart: leave"),
+        (["2020-01-01", "2020-01-02"], ["1e200", 1], "column 'a' holds numbers beyond 1e150"),
     ],
 )  # fmt: skip
 def test_what_is_no_regular_series_is_one_line(times, values, says):

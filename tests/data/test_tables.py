@@ -1,7 +1,9 @@
 """Columns get the right types, and what is wrong in a file is named by line and column."""
 
+import datetime
 import hashlib
 import io
+import math
 import os
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import warnings
 
 import jax
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -410,6 +413,69 @@ def test_a_target_of_no_value_or_type_is_named():
     assert tables.read_table(text, "y", missing=()).classes == ("NA", "no", "yes")
     with pytest.raises(UserError, match=r"is not all numbers \(line 2: 'yes'"):
         tables.read_table(text, "y", task="regression")
+
+
+def test_a_target_of_one_class_or_of_too_many_says_what_to_do():
+    with pytest.raises(UserError, match=r"one value only, 'cat': .* name another target"):
+        tables.read_table(b"a,y\n" + b"1,cat\n2,cat\n" * 5, "y")
+    rows = "".join(f"{i % 3},{chr(97 + i)}x\n" for i in range(20))
+    with pytest.raises(UserError, match="20 different values in 20 rows, too many for classes"):
+        tables.read_table(f"a,y\n{rows}".encode(), "y")
+
+
+def test_infinity_in_a_column_of_floats_is_no_category():
+    for share in (2, 10, 40):
+        cells = [math.inf if i % share == 0 else float(i) for i in range(40)]
+        frame = {"a": cells, "b": list(range(40)), "y": [i % 2 for i in range(40)]}
+        with pytest.raises(UserError, match=r"column 'a' holds infinity in \d+ cells \(row 1: inf"):
+            tables.read_table(frame, "y")
+
+
+def test_headings_may_be_numbers():
+    frame = pd.DataFrame({0: range(20), 1: [1, 2] * 10, 2: [0, 1] * 10})
+    table = tables.read_table(frame, 2, categorical=[1], ignore=[])
+    assert [(c.name, c.kind) for c in table.columns] == [("0", "numerical"), ("1", "categorical")]
+
+
+def test_times_of_day_and_periods_are_numbers_and_intervals_none():
+    count = 12
+    frame = pd.DataFrame(
+        {
+            "clock": [datetime.time(i, 30) for i in range(count)],
+            "month": pd.period_range("1970-01", periods=count, freq="M"),
+            "span": pd.interval_range(0, count),
+            "y": [0, 1] * 6,
+        }
+    )
+    frame.loc[3, "clock"] = None
+    table = tables.read_table(frame, "y")
+    assert [c.kind for c in table.columns] == ["numerical", "numerical", "ignored"]
+    clock = np.arange(count) * 3600.0 + 1800.0
+    clock[3] = np.nan
+    np.testing.assert_array_equal(table.numerical[:, 0], clock)
+    days = [(datetime.date(1970, i + 1, 1) - datetime.date(1970, 1, 1)).days for i in range(count)]
+    np.testing.assert_array_equal(table.numerical[:, 1], days)
+    assert "interval" in table.columns[2].reason
+
+
+def test_times_of_which_some_say_their_zone_are_refused():
+    zone = "".join(
+        f"2024-01-{i + 1:02d}T00:00:00{'+02:00' * (i == 7)},{i % 2}\n" for i in range(20)
+    )
+    with pytest.raises(UserError, match="line 9 says its time zone and line 2 does not"):
+        tables.read_table(f"a,y\n{zone}".encode(), "y")
+    zoned = zone.replace("+02:00", "").replace("00,", "00+02:00,")
+    table = tables.read_table(f"a,y\n{zoned}".encode(), "y")
+    assert table.numerical[0, 0] == 1704060000  # 2023-12-31T22:00:00Z
+
+
+def test_a_summary_has_one_line_a_column_whatever_its_cells():
+    odd = "of\ntwo", "long " * 99
+    rows = "".join(f'"{odd[i % 3 > 0]}",{i},{i % 2}\n' for i in range(12))
+    shown = tables.summary(tables.read_table(f"a,b,y\n{rows}".encode(), "y"))
+    assert len(shown.splitlines()) == 4
+    assert max(map(len, shown.splitlines())) < 120
+    assert r"'of\ntwo'" in shown
 
 
 # SHA-256 of the columns, categories, codes, labels and float32 values as csv.reader and float() had

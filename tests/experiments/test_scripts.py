@@ -172,6 +172,15 @@ def test_its_layers_hold_all_its_parameters(case):
         jax.eval_shape(experiment.task.predict, variables, experiment.task.inputs(batch))
 
 
+def test_an_ensemble_of_nobody_is_refused(case):
+    _, build, config, _ = case
+    if not hasattr(config, "members"):
+        pytest.skip("has no members")
+    for count in (0, -1):
+        with pytest.raises(dl.UserError, match=f"needs 1 member or more, not {count}"):
+            build(dataclasses.replace(config, members=count))
+
+
 def test_takes_every_option_of_its_recipe(case):
     _, build, config, _ = case
     if not isinstance(config, dl.Recipe):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dl.models.layers import Dense, Dropout, LayerNorm, RMSNorm, keep_mask
+from dl.models.layers import Dense, Dropout, LayerNorm, RMSNorm, keep_mask, symmetric_uniform
 
 SHAPES = [(3, 5), (2, 3, 5), (2, 3, 4, 5)]
 
@@ -14,6 +14,13 @@ SHAPES = [(3, 5), (2, 3, 5), (2, 3, 4, 5)]
 def vjp(function, *arguments):
     out, pull = jax.vjp(function, *arguments)
     return out, pull(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+
+
+def test_uniform_starts_lie_on_both_sides_of_zero():
+    drawn = np.asarray(symmetric_uniform(0.25)(jax.random.key(0), (10_000,)))
+    assert -0.25 <= drawn.min() < -0.249
+    assert 0.249 < drawn.max() < 0.25
+    assert abs(drawn.mean()) < 4 * 0.25 / np.sqrt(3 * len(drawn))  # four standard errors
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dl.core.metrics import compute, merge
+from dl.core.task import ensemble
 from dl.models.audio import speech_features
 from dl.models.speech import BiLSTMEncoder, SpeechClassifier, SpeechRecognizer
 from dl.tasks.ctc import (
@@ -100,6 +101,14 @@ def test_decoding_of_many_reads_real_frames_alone():
     assert decode(logits, frames, beam=8) == [prefix_beam_decode(row, 8)[0][0] for row in sure]
 
 
+@pytest.mark.parametrize("beam", [1, 4])
+def test_a_frame_of_nan_says_nothing(beam):
+    logits = np.array(jax.nn.one_hot(jnp.array([[1, 1, 2, 0, 2]]), 3) * 50)
+    logits[0, 2, 1] = np.nan  # the first of two 2s with a blank between
+    assert decode(logits, np.array([5]), beam) == [[0, 1]]
+    assert decode(np.full((2, 4, 3), np.nan), np.array([4, 2]), beam) == [[], []]
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1000))
 def test_a_wide_beam_finds_the_likeliest_string(seed):
@@ -163,3 +172,10 @@ def test_speech_classification_learns_one_batch():
     for i in range(40):
         params, state = step(params, state, jax.random.fold_in(KEY, i))
     assert compute(task.evaluate({"params": params}, batch))["accuracy"] == 1.0
+    # Its logits have a mean: members say the mean of their probabilities.
+    twice = jax.tree.map(lambda x: jnp.stack([x, 2.0 * x]), {"params": params})
+    given = {name: batch[name] for name in ("waveform", "length")}
+    each = [task.predict(jax.tree.map(lambda x, i=i: x[i], twice), given) for i in (0, 1)]
+    mean = np.mean([jax.nn.softmax(logits) for logits in each], 0)
+    said = ensemble(task, 2).predict(twice, given)
+    np.testing.assert_allclose(jax.nn.softmax(said), mean, rtol=1e-4, atol=1e-6)

@@ -352,6 +352,9 @@ def test_scores_of_no_rows_and_of_rows_that_do_not_fit():
         tabular.binary_scores(np.array([0, 1]), np.array([-2.0, 3.0]))
     with pytest.raises(UserError, match="'label' holds 0 to 2"):
         tabular.binary_scores(np.array([0, 2]), np.array([0.1, 0.2]))
+    for score in (tabular.scores, lambda label, said: tabular.fit_temperature(said, label)):
+        with pytest.raises(UserError, match="'label' holds 0 to 3, but the model tells 0 to 2"):
+            score(np.array([0, 3]), np.full((2, 3), 1 / 3))
 
 
 SORTED = classification(Told(), inputs="x", prepare=lambda x: x)

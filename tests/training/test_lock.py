@@ -12,6 +12,7 @@ import dl
 from dl.commands import export
 from dl.commands import report as report_command
 from dl.core.experiment import built
+from dl.data import augment
 from dl.data.batches import eval_batches, train_batches
 from dl.models.cnn import CNN
 from dl.tasks.classification import classification
@@ -94,6 +95,10 @@ OTHERS = {
     "another optimizer": ({"optimizer": optax.adam(1e-3, b2=0.9)}, "optimizer"),
     "patience": ({"patience": 2, "select": "-validation/loss"}, "patience: None then, 2 now"),
     "an average": ({"ema": 0.9}, "ema: None then, 0.9 now"),
+    "augmentation": (
+        {"augment": (augment.random_crop(padding=1),)},
+        "augment.0: None then, random_crop",
+    ),
     "micro-batches": ({"micro_batches": 2}, "micro_batches: 1 then, 2 now"),
 }
 
@@ -237,6 +242,8 @@ def test_a_run_without_a_config_needs_its_build(tmp_path):
     run = dl.train(made, script, runs=tmp_path / "runs", name="a", **OPTIONS)
     with pytest.raises(dl.UserError, match="give open_run build= and config="):
         dl.open_run(run.folder.path)
+    with pytest.raises(dl.UserError, match=r"build needs a config .*: pass config= beside build="):
+        dl.open_run(run.folder.path, lambda config: dataclasses.replace(made, steps=config.steps))
     again = dl.open_run(run.folder.path, lambda config: made, None)
     image = columns()["image"]
     np.testing.assert_array_equal(again.predict(image), run.predict(image))

@@ -81,6 +81,25 @@ PREDICTIONS = {
         "column 'image' holds float64 from 0 to 1, but is prepared as pixels 0..255: give the pixels",
     ),
     "pixels scaled to -1..1": (lambda x: x / 127.5 - 1, "prepared as pixels 0..255"),
+    "pixels standardised": (
+        lambda x: (x - x.mean()) / x.std(),
+        "is prepared as pixels 0..255: give the pixels",
+    ),
+    "pixels of 16 bits": (lambda x: x.astype(np.uint16) * 257, "'image' holds uint16 from 0 to 6"),
+    "truth values": (lambda x: x > 127, "column 'image' holds bool"),
+    "NaN": (
+        lambda x: np.where(x > 128, np.nan, x.astype(np.float32)),
+        "values that are missing or infinite, and none was in training",
+    ),
+    "complex numbers": (lambda x: x * 1j, "predict takes numbers, and 'image' is complex128"),
+    "a dict": (
+        lambda x: {"image": x},
+        "predict takes 'image' alone, as an array, and this is a dict",
+    ),
+    "a list of two sizes": (
+        lambda x: [x[0], x[1, :5]],
+        "the examples in this list differ in shape",
+    ),
     "one picture": (lambda x: x[0], "and this is [8, 8, 1]: give a batch of one, x[None]"),
     "no channels": (lambda x: x[..., 0], "as [batch, 8, 8, 1], and this is [5, 8, 8]"),
     "texts": (lambda x: x.astype(str), "predict takes numbers, and 'image' is <U3"),
@@ -199,6 +218,7 @@ def test_measure_and_views_are_part_of_the_run(tmp_path):
         ({}, {"resume": True, "steps_per": 3}, "unknown option 'steps_per'"),
         ({"learning_rate": 1.0}, {"resume": True}, "no unfinished run of this configuration"),
         ({}, {"eval_every": -1}, "eval_every must be 1 or more"),
+        ({}, {"log_every": 1.5}, r"log_every must be 1 or more, not 1\.5"),
     ],
 )
 def test_mistakes_get_one_clear_line(run, changes, options, message):

@@ -26,7 +26,7 @@ from dl.training.replay import replay_run
 from dl.training.run import Options
 from dl.training.scripts import load_script
 from dl.training.selection import Selection
-from dl.training.sweep import Sweep, run_sweep
+from dl.training.sweep import Sweep, planned, run_sweep
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "tiny.py"
 CONFIG, BUILD = load_script(SCRIPT)
@@ -149,6 +149,14 @@ def test_one_seed_run_twice_is_no_spread_of_seeds():
         ({"learning_rate": "1,2"}, {}, "swept over a list of values"),
         ({"learning_rate": 0.1}, {}, "swept over a list of values"),
         ({"learning_rate": []}, {}, "swept over no values"),
+        ({"learning_rate": ["0.1"]}, {}, "learning_rate is swept over numbers, and '0.1' is none"),
+        (
+            {"learning_rate": [0.1, True]},
+            {},
+            "learning_rate is swept over numbers, and True is none",
+        ),
+        ({"learning_rate": [np.float32("nan")]}, {}, "learning_rate: nan is no value to try"),
+        ({"seed": [0, None]}, {}, "seed is swept over numbers, and None is none"),
         ({"seed": [1, 2]}, {"seeds": 2}, "seed is swept, and --seeds 2 would vary it too"),
         ({}, {"seeds": 0}, "--seeds 0: give 1 or more"),
         ({}, {"seeds": 2, "trials": 3}, "unknown option 'trials'"),
@@ -161,6 +169,15 @@ def test_mistakes_in_a_sweep_from_python_get_one_line(tmp_path, over, options, m
     with pytest.raises(dl.UserError, match=message):
         dl.sweep(BUILD, CONFIG(), over, runs=tmp_path / "runs", **options)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("trials", [0, 3])
+def test_seeds_and_draws_begin_at_a_number(trials):
+    config = dataclasses.replace(CONFIG(), seed=None)
+    over = ("learning_rate=1e-3:1e-2",) if trials else ()
+    wish = Sweep(seeds=1 if trials else 2, sweep=over, trials=trials)
+    with pytest.raises(dl.UserError, match="begin at the config's seed, a whole number, not None"):
+        planned(config, wish, lambda name, text: float(text), print)
 
 
 def test_equal_values_from_python_are_one_lane(tmp_path, capfd):
