@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from dl.core.errors import UserError
+from dl.core.optim import max_norm
 from dl.data import augment, batches, buckets, joining, joint, splits, text, tokens
 from dl.models.attention import Attention
 from dl.models.audio import spec_augment
 from dl.models.cnn import CNN
-from dl.models.mlp import MLP, max_norm
+from dl.models.mlp import MLP
 from dl.models.rnn import RNN
 from dl.models.transformer import Transformer
 from dl.models.unet import Symmetrized, UNet

@@ -30,7 +30,9 @@ def test_the_example_runs(tmp_path):
         [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[-1]) > 0.95
+    accuracy, curves = done.stdout.splitlines()[-2:]
+    assert float(accuracy) > 0.95
+    assert (tmp_path / curves).is_file()
 
 
 def test_every_flag_and_command_named_exists():
