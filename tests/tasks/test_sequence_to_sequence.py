@@ -34,7 +34,7 @@ def pairs(key, batch=64, longest=5):
 @functools.cache
 def trained():
     task = sequence_to_sequence(MODEL, 8, label_smoothing=0.05)
-    return learn(task, optax.adam(3e-3), lambda step: pairs(jax.random.key(step)), 250)[0].variables
+    return learn(task, optax.adam(3e-3), lambda step: pairs(jax.random.key(step)), 400)[0].variables
 
 
 @pytest.mark.parametrize("beams", [1, 3])
