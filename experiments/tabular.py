@@ -83,6 +83,10 @@ def prepare(data, data_dir, csv, target, fold, *reading):
         raise dl.UserError(
             f"target, {', '.join(READING)} are for a csv of your own: leave them out"
         )
+    if csv and data != Config.data:
+        raise dl.UserError(
+            f"csv is a table of your own, and data {data} another: give one of the two"
+        )
     if csv is None and data == "adult":
         if fold:
             raise dl.UserError("adult has an official split: leave fold out")

@@ -142,6 +142,8 @@ def summary(table: Table) -> str:
         check = f" ({column.note})" if column.note else ""
         lines.append(f"{column.name:<{width}}  {column.kind:<11}  {note}{missing}{check}")
     kind = f"{len(table.classes)} classes" if table.classes else "number"
+    if not table.classes and np.ptp(table.label) == 0:
+        kind = "number (one value only: there is nothing to learn)"
     lines.append(f"{table.target:<{width}}  {'target':<11}  {kind}")
     if table.notes:
         lines.append(f"guessed: {'; '.join(table.notes)}")

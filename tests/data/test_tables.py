@@ -423,6 +423,12 @@ def test_a_target_of_one_class_or_of_too_many_says_what_to_do():
         tables.read_table(f"a,y\n{rows}".encode(), "y")
 
 
+def test_a_target_that_never_changes_is_shown_to_be_one():
+    constant, changing = (f"a,y\n1,1.5\n2,1.5\n3,{last}\n".encode() for last in (1.5, 2.5))
+    assert "one value only" in tables.summary(tables.read_table(constant, "y", task="regression"))
+    assert "one value" not in tables.summary(tables.read_table(changing, "y", task="regression"))
+
+
 def test_infinity_in_a_column_of_floats_is_no_category():
     for share in (2, 10, 40):
         cells = [math.inf if i % share == 0 else float(i) for i in range(40)]

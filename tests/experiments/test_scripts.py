@@ -181,6 +181,12 @@ def test_an_ensemble_of_nobody_is_refused(case):
             build(dataclasses.replace(config, members=count))
 
 
+def test_a_table_of_ones_own_beside_a_named_one_is_refused():
+    kind, build = load_script(FOLDER / "tabular.py")
+    with pytest.raises(dl.UserError, match="data pima another: give one of the two"):
+        build(kind(csv=str(Path(__file__).parent / "loans.csv"), target="y", data="pima"))
+
+
 def test_takes_every_option_of_its_recipe(case):
     _, build, config, _ = case
     if not isinstance(config, dl.Recipe):

@@ -15,6 +15,11 @@ def test_a_perfect_translation_has_100_and_a_wrong_one_0():
     assert corpus_bleu(["nichts", "davon"], truth) < 1e-3
 
 
+@pytest.mark.parametrize("references", [[], ["", " "]])
+def test_of_no_word_there_is_no_score(references):
+    assert math.isnan(corpus_bleu(["a b"] * len(references), references))
+
+
 def test_counts_by_hand():
     # Of 6 words 5 fit; pairs 4 of 5, triples 3 of 4, fours 2 of 3; equal lengths.
     expected = 100 * math.exp(sum(math.log(p) for p in (5 / 6, 4 / 5, 3 / 4, 2 / 3)) / 4)

@@ -32,6 +32,12 @@ VARIABLES = TASK.init(KEY, BATCH)
 EVALUATE = jax.jit(TASK.evaluate)
 
 
+def test_a_void_region_has_no_boundary():
+    label = jnp.array([[[0, 0, -1, -1, 1], [0, 1, -1, -1, 1]]])
+    right_and_down = [[False, True, False, False, False], [True, False, False, False, False]]
+    np.testing.assert_array_equal(s.boundary(label)[0], right_and_down)
+
+
 def test_iou_is_that_of_all_pixels_together():
     guess = np.asarray(TASK.predict(VARIABLES, BATCH["image"]).argmax(-1))
     truth = BATCH["segments"]

@@ -186,6 +186,14 @@ def test_draws_cover_their_range_evenly():
     found = lanes("width=3:7", "rate=0:1", trials=4000)
     counts = [sum(lane["width"] == w for lane in found) for w in range(3, 8)]
     assert sum((c - 800) ** 2 / 800 for c in counts) < 4 + 5 * math.sqrt(8)
+    # On a logarithm, too: 1 to 3 with half a step on either side are shares of log(7), by hand.
+    few = lanes("width=1:3:log", "rate=0:1", trials=4000)
+    shares = [
+        math.log(high / low) / math.log(7) for low, high in ((0.5, 1.5), (1.5, 2.5), (2.5, 3.5))
+    ]
+    for value, share in zip((1, 2, 3), shares, strict=True):
+        count = sum(lane["width"] == value for lane in few)
+        assert abs(count - 4000 * share) < 5 * math.sqrt(4000 * share * (1 - share))
     wide = [lane["width"] for lane in lanes("width=1:1000:log", "rate=0:1", trials=3000)]
     low = sum(w < 32 for w in wide) / len(wide)  # half of the decades below the geometric middle
     assert abs(low - 0.5) < 0.1
