@@ -73,7 +73,7 @@ DOORS = {
     "eval_batches": (lambda x: batches.eval_batches(ROWS, x), COUNT, (1, 11)),
     "bucket_batches": (lambda x: buckets.bucket_batches(ROWS, range(10), x), (*COUNT, 1), (2, 10)),
     "pool": (lambda x: buckets.bucket_batches(ROWS, range(10), 2, pool=x), COUNT, (1, 99)),
-    "trimmed": (lambda x: buckets.trimmed(None, ["a"], (x,), len), COUNT, ()),
+    "trim": (lambda x: buckets.trim(["a"], (x,), len), COUNT, (1, 99)),
     "crop length": (lambda x: tokens.crops(TEXT, x, 2), COUNT, (1, 98)),
     "crop batch": (lambda x: tokens.crops(TEXT, 3, x), COUNT, (1, 5)),
     "stride": (lambda x: tokens.strided(TEXT, 8, x), (0, -1, 9), (None, 1, 8)),

@@ -70,3 +70,11 @@ def file_columns(data: bytes, name: str):
             f"{name} is a spreadsheet or a zip archive: save the table as csv or Parquet"
         )
     return None
+
+
+def is_number(kind) -> bool:
+    """Whether a pyarrow type is one of numbers."""
+    import pyarrow as pa
+
+    types = pa.types
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)

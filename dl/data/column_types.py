@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 
 from dl.core.errors import UserError, unknown
+from dl.data.arrow_tables import is_number
 from dl.data.frames import (
     WORDS_MISSING,
     Frame,
     coded_words,
-    is_number,
     numbers,
     times,
     to_numbers,
@@ -297,12 +297,12 @@ def _spelled(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...], l
     absent = WORDS_MISSING if frame.missing is None else frame.missing
     found = sorted(set(different) - {None, *absent})
     values = to_numbers(found, frame.decimal, frame.thousands)
-    is_number = np.isfinite(values)
+    finite = np.isfinite(values)
     plain = (
         not any(re.match(r"[+-]?0\d", cell) for cell in found)
-        and not (np.abs(values[is_number]) >= _EXACT).any()
+        and not (np.abs(values[finite]) >= _EXACT).any()
     )
-    ordered = plain and bool(is_number.all())
+    ordered = plain and bool(finite.all())
     # Beside words a number may be a name of its own (version 1.10 is not 1.1), but 1.0 is 1.
     whole = re.compile(rf"[+-]?\d+{re.escape(frame.decimal)}0+|[+-]?\d+", re.ASCII)
     name: dict[str | None, str] = {cell: cell for cell in found}

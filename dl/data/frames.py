@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.arrow_tables import file_columns, frame_columns, has_index
+from dl.data.arrow_tables import file_columns, frame_columns, has_index, is_number
 from dl.data.csv_text import (
     NUMBERS_MISSING,
     decoded,
@@ -377,14 +377,6 @@ def _as_text(column):
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"cells of type {column.type} cannot be read as text ({error})") from None
-
-
-def is_number(kind) -> bool:
-    """Whether a pyarrow type is one of numbers."""
-    import pyarrow as pa
-
-    types = pa.types
-    return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
 
 
 def _check(frame: Frame) -> None:
