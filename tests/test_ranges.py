@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from dl.core.errors import UserError
+from dl.core.optim import max_norm
 from dl.data import augment, batches, buckets, joining, joint, splits, text, tokens
 from dl.models.attention import Attention
 from dl.models.audio import spec_augment
 from dl.models.cnn import CNN
-from dl.models.mlp import MLP, max_norm
+from dl.models.mlp import MLP
 from dl.models.rnn import RNN
 from dl.models.transformer import Transformer
 from dl.models.unet import Symmetrized, UNet
@@ -72,7 +73,7 @@ DOORS = {
     "eval_batches": (lambda x: batches.eval_batches(ROWS, x), COUNT, (1, 11)),
     "bucket_batches": (lambda x: buckets.bucket_batches(ROWS, range(10), x), (*COUNT, 1), (2, 10)),
     "pool": (lambda x: buckets.bucket_batches(ROWS, range(10), 2, pool=x), COUNT, (1, 99)),
-    "trimmed": (lambda x: buckets.trimmed(None, ["a"], (x,), len), COUNT, ()),
+    "trim": (lambda x: buckets.trim(["a"], (x,), len), COUNT, (1, 9)),
     "crop length": (lambda x: tokens.crops(TEXT, x, 2), COUNT, (1, 98)),
     "crop batch": (lambda x: tokens.crops(TEXT, 3, x), COUNT, (1, 5)),
     "stride": (lambda x: tokens.strided(TEXT, 8, x), (0, -1, 9), (None, 1, 8)),
