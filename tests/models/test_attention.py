@@ -129,3 +129,20 @@ def test_rotary_scores_depend_on_distance_alone():
 def test_uneven_groups_are_named():
     with pytest.raises(UserError, match="4 heads cannot share 3"):
         attention(*inputs(1, 2, 2, 4, 3, 4))
+
+
+@pytest.mark.parametrize("rope", [None, 100.0])
+@pytest.mark.parametrize("cross", [False, True])
+def test_biases_of_keys_keep_still_where_the_softmax_takes_them_out(cross, rope):
+    # 4 heads of queries, 2 of keys and values, each of 2: by hand, keys' biases are the features
+    # 8 to 12 of the joint projection, and 0 to 4 of a memory's.
+    x, memory = (jax.random.normal(jax.random.key(i), (2, 5, 8)) for i in (0, 1))
+    layer, given = module.Attention(4, 2, rope=None if cross else rope), (x, memory)[: 1 + cross]
+    params = jax.tree.map(lambda p: p + 0.1, layer.init(jax.random.key(2), *given))
+    slopes = jax.grad(lambda p: jnp.sin(layer.apply(p, *given)[0]).sum())(params)["params"]
+    bias = np.asarray(slopes["key_value" if cross else "qkv"]["bias"])
+    keys = np.arange(len(bias)) < 4 if cross else (np.arange(len(bias)) // 4 == 2)
+    if rope and not cross:
+        assert (bias != 0).all()
+    else:
+        np.testing.assert_array_equal(bias != 0, ~keys)
