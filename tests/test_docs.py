@@ -6,8 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import matplotlib
+import numpy as np
+import optax
 import pytest
+
+import dl
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -47,9 +52,23 @@ def test_a_model_a_task_and_a_data_set_of_ones_own(tmp_path):
     assert "Highway" in page
 
 
-def test_every_file_and_name_of_the_pages_exists():
-    import dl
+def test_the_task_without_help_learns_its_line_alone_and_in_company():
+    (code,) = (block for block in blocks("extending.md") if block.startswith("# line.py"))
+    space = {}
+    exec(code, space)
+    x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    batch = {"x": x, "y": x @ np.array([1.0, -2.0, 0.5], np.float32)}
+    for task in (space["line"](), dl.ensemble(space["line"](), 2)):
+        optimizer = optax.sgd(0.1)
+        state = dl.init_state(task, optimizer, batch)
+        step = jax.jit(dl.train_step(task, optimizer))
+        for _ in range(100):
+            state, _ = step(state, batch)
+        said = task.predict(state.variables, task.inputs(batch))
+        np.testing.assert_allclose(said, batch["y"], atol=1e-2)
 
+
+def test_every_file_and_name_of_the_pages_exists():
     for page in DOCS.glob("*.md"):
         text = page.read_text()
         for path in re.findall(r"`((?:dl|experiments|tests)/[\w/]+(?:\.py)?/?)`", text):

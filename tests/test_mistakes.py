@@ -251,6 +251,10 @@ EXPERIMENTS = {
         fields(micro_batches=3),
         "a batch of 50 cannot be cut into 3 micro-batches: choose a divisor of 50",
     ),
+    "an augmentation by itself": (
+        fields(augment=lambda key, batch: batch),
+        "augment must be a tuple of functions (key, batch) -> batch",
+    ),
     "a decay beyond one": (fields(ema=10.0), "must be in [0, 1), not 10.0"),
     "a task for an experiment": (
         lambda e: e.task,

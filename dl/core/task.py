@@ -146,11 +146,14 @@ def ensemble(task: Task, members: int, *, one_by_one: bool = False) -> Task:
     """
     if not isinstance(members, int) or members < 1:
         raise UserError(f"an ensemble needs 1 member or more, not {members!r}")
+    if task.members is not None:
+        raise UserError("this task is an ensemble already: give the members of both in one number")
     if task.average is None:
         raise UserError(
-            "this task cannot be an ensemble: what it predicts (tokens, boxes, counts, ...) has no mean. "
-            "Train the members as runs of their own (--seeds), or say what their outputs mean together: "
-            "dataclasses.replace(task, average=...)"
+            "this task cannot be an ensemble, as it does not say what its members' outputs mean together; "
+            "tokens, boxes and counts have no mean. Train the members as runs of their own (--seeds), or, "
+            "of values or of logits, dataclasses.replace(task, average=mean_of_values) or "
+            "mean_of_probabilities, both from dl.core.task"
         )
     average = task.average
     each = Members(task, members, one_by_one)

@@ -162,6 +162,11 @@ def _fields(experiment: Experiment) -> None:
         raise UserError(f"patience must be 1 or more evaluations, not {e.patience}")
     if isinstance(e.ema, int | float) and not 0 <= e.ema < 1:
         raise UserError(f"ema, the decay of averaged parameters, must be in [0, 1), not {e.ema}")
+    if not isinstance(e.augment, tuple | list) or not all(map(callable, e.augment)):
+        raise UserError(
+            f"augment must be a tuple of functions (key, batch) -> batch, such as "
+            f"(random_crop(padding=1),), not {_kind(e.augment)}"
+        )
     pieces, rows = e.micro_batches, e.data.batch_size
     if not isinstance(pieces, int) or pieces < 1 or rows % pieces:
         raise UserError(

@@ -182,7 +182,7 @@ NO_MEAN = {
 
 @pytest.mark.parametrize("name", NO_MEAN)
 def test_what_has_no_mean_is_refused_in_one_line(name):
-    with pytest.raises(UserError, match=r"has no mean\. Train the members as runs") as told:
+    with pytest.raises(UserError, match=r"have no mean\. Train the members as runs") as told:
         ensemble(NO_MEAN[name](), 3)
     assert "\n" not in str(told.value)
 
@@ -219,7 +219,15 @@ TRANSFORMATIONS = {
 
 
 @pytest.mark.parametrize("field", REPLACED)
-@pytest.mark.parametrize("order", [*itertools.product(TRANSFORMATIONS, repeat=2), ("ensemble",)])
+@pytest.mark.parametrize(
+    "order",
+    [
+        *((name,) for name in TRANSFORMATIONS),
+        *itertools.permutations(("mixed_precision", "ensemble")),
+        *itertools.permutations(("mixed_precision", "one by one")),
+        ("mixed_precision", "mixed_precision"),
+    ],
+)
 def test_a_replaced_field_stays_through_every_composition(field, order):
     value, look = REPLACED[field]
     task = dataclasses.replace(classification(MLP((3,))), **{field: value})
@@ -266,6 +274,11 @@ def test_an_ensemble_checks_its_data_as_one_member_would():
 def test_members_are_a_whole_number(members):
     with pytest.raises(UserError, match="an ensemble needs 1 member or more, not "):
         ensemble(classification(MLP((3,))), members)
+
+
+def test_an_ensemble_of_ensembles_is_refused():
+    with pytest.raises(UserError, match="an ensemble already"):
+        ensemble(ensemble(classification(MLP((3,))), 2), 2)
 
 
 def test_an_ensemble_of_nobody_is_refused():
