@@ -5,11 +5,18 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import dl  # noqa: F401  (before JAX opens a backend, so that the compiler settings hold)
 
 REPOSITORY = Path(__file__).parents[1]
+
+# The same examples in every run, so that a change is judged by what it changed. Others are tried with
+# --hypothesis-profile=explore.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("explore", derandomize=False)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
