@@ -15,8 +15,9 @@ import jax
 
 from dl.core.experiment import Batches, Experiment, built
 from dl.core.metrics import Metrics
+from dl.core.random import purpose_key
 from dl.core.state import TrainState, init_state
-from dl.core.step import Step, eval_step, train_step, zeros
+from dl.core.step import Step, augment_batch, eval_step, train_step, zeros
 from dl.core.task import Batch
 
 Values = dict[str, Any]  # config fields that are traced, by name
@@ -58,6 +59,12 @@ def step_of(experiment: Experiment, place: Callable[[Step], Step] = lambda step:
         micro_batches=experiment.micro_batches,
         place=place,
     )
+
+
+def first_batch(experiment: Experiment) -> Batch:
+    """The first training batch as the model sees it, augmented."""
+    key = purpose_key(jax.random.key(0), "report")
+    return jax.jit(lambda batch: augment_batch(experiment.augment, key, batch))(experiment.data[0])
 
 
 def evaluation_of(experiment: Experiment, values: Values) -> Callable[[TrainState, Batch], Metrics]:

@@ -33,15 +33,17 @@ def gradient(task: Task) -> Gradient:
 
 
 def augmented(gradient: Gradient, transforms: Sequence[Augment]) -> Gradient:
-    """The gradient on batches passed through ``transforms``, each a pure ``(key, batch) -> batch``, in
-    order."""
+    """The gradient on batches passed through ``transforms`` (:func:`augment_batch`)."""
+    return lambda variables, batch, key: gradient(
+        variables, augment_batch(transforms, key, batch), key
+    )
 
-    def compute(variables, batch, key):
-        for place, transform in enumerate(transforms):
-            batch = transform(purpose_key(key, "augment", place), batch)
-        return gradient(variables, batch, key)
 
-    return compute
+def augment_batch(transforms: Sequence[Augment], key: jax.Array, batch: Batch) -> Batch:
+    """``batch`` passed through ``transforms``, each a pure ``(key, batch) -> batch``, in order."""
+    for place, transform in enumerate(transforms):
+        batch = transform(purpose_key(key, "augment", place), batch)
+    return batch
 
 
 def accumulate(gradient: Gradient, count: int) -> Gradient:

@@ -8,6 +8,7 @@ import numpy as np
 
 from dl.core.experiment import Batches, Experiment
 from dl.core.metrics import compute, merge
+from dl.core.population import first_batch
 from dl.core.state import TrainState
 from dl.core.task import Task, Variables
 from dl.report.layers import Flow, Summary, flows, summary
@@ -33,7 +34,7 @@ class Inspection(NamedTuple):
 def inspect(experiment: Experiment, state: TrainState) -> Inspection:
     """Look into a run: gradients and activations on the first training batch, predictions on the sets
     kept for testing (where there are none, on those for validation), by the selected ``state``."""
-    task, batch = experiment.task, experiment.data[0]
+    task, batch = experiment.task, first_batch(experiment)
     sets = experiment.tests or experiment.evals
     tables = {name: confusion(task, state.eval_variables, sets[name]) for name in sets}
     rest = {name: value for name, value in state.variables.items() if name != "params"}

@@ -6,10 +6,8 @@ import jax.numpy as jnp
 from dl.core.errors import NonFiniteError
 from dl.core.experiment import Experiment
 from dl.core.metrics import compute
-from dl.core.population import Values, rebuild
-from dl.core.random import purpose_key
+from dl.core.population import Values, rebuild, step_of
 from dl.core.state import TrainState, path_name
-from dl.core.step import gradient
 
 
 def non_finite(
@@ -22,8 +20,7 @@ def non_finite(
     step = int(state.step)
     lane = rebuild(experiment, values)
     batch = lane.data[step]
-    key = purpose_key(state.key, "loss", state.step)
-    grads, aux = jax.jit(gradient(lane.task))(state.variables, batch, key)
+    grads, aux = jax.jit(step_of(lane).gradients)(state, batch)  # augmented as the step's own
 
     def bad(tree):
         leaves = jax.tree_util.tree_leaves_with_path(tree)

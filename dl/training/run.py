@@ -12,7 +12,7 @@ import numpy as np
 from dl import platform
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment
-from dl.core.population import liftable
+from dl.core.population import first_batch, liftable
 from dl.core.state import TrainState
 from dl.parallel.mesh import mesh_name
 from dl.parallel.sharding import Layout
@@ -112,7 +112,7 @@ class Run:
 
     def summary(self) -> Summary:
         """The layers with their output shapes, parameters and FLOPs, as a table when shown."""
-        return summary(self.experiment.task, self.experiment.data[0])
+        return summary(self.experiment.task, first_batch(self.experiment))
 
     def _repr_html_(self) -> str:
         ended = self.ended if self.folder.finished() else f"stopped at step {int(self.state.step)}"

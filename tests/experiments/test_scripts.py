@@ -11,7 +11,7 @@ import pytest
 
 import dl
 from dl.core.experiment import built
-from dl.core.population import liftable
+from dl.core.population import first_batch, liftable
 from dl.data import load
 from dl.report.layers import summary
 from dl.training import faults
@@ -164,7 +164,7 @@ def test_its_layers_hold_all_its_parameters(case):
     experiment = built(build, config)
     batch = experiment.data[0]
     variables = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
-    found = summary(experiment.task, batch)
+    found = summary(experiment.task, first_batch(experiment))
     leaves = jax.tree.leaves(variables["params"])
     assert found.parameters == sum(math.prod(leaf.shape) for leaf in leaves)
     assert config.__class__.__module__.endswith("style_transfer") or found.flops > 0
