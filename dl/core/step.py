@@ -70,7 +70,7 @@ def accumulate(gradient: Gradient, count: int) -> Gradient:
         zeros = jax.tree.map(jnp.zeros_like, variables["params"])
         rest = {name: value for name, value in variables.items() if name != "params"}
         (total, updates), metrics = jax.lax.scan(body, (zeros, rest), (jnp.arange(count), micro))
-        metrics = jax.tree.map(lambda x: x.sum(0), metrics)
+        metrics = together(metrics)
         weight = jnp.maximum(metrics["loss"].weight, 1e-8)
         return jax.tree.map(lambda t: t / weight, total), Aux(metrics, updates)
 
@@ -141,12 +141,15 @@ def train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         params = optax.apply_updates(params, updates)
         variables = {**state.variables, **aux.updates, "params": params}
+        average = state.ema
+        if ema is not None:
+            average = moving_average(average, variables, state.step, ema)
         return dataclasses.replace(
             state,
             step=state.step + 1,
             variables=variables,
             opt_state=opt_state,
-            ema=None if ema is None else moving_average(state.ema, variables, state.step, ema),
+            ema=average,
         )
 
     return place(Step(gradients, update))
