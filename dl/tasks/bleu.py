@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, need
 
 
 def corpus_bleu(translations: Sequence[str], references: Sequence[str]) -> float:
@@ -20,12 +20,7 @@ def corpus_bleu(translations: Sequence[str], references: Sequence[str]) -> float
             f"there are {len(translations)} translations and {len(references)} references: give one "
             "reference for each"
         )
-    try:
-        import sacrebleu
-    except ImportError:
-        raise UserError(
-            "BLEU needs the text extra: pip install 'dl[text]' (or pip install sacrebleu)"
-        ) from None
+    sacrebleu = need("sacrebleu", extra="text", why="BLEU")
     if not any(reference.strip() for reference in references):
         return float("nan")
     return float(sacrebleu.corpus_bleu(translations, [references]).score)

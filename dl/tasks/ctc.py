@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dl.core.errors import UserError, bounded
+from dl.core.errors import UserError, bounded, need
 from dl.core.metrics import Mean, best_class, mean
 from dl.core.task import Task
 from dl.models.audio import frame_mask
@@ -174,9 +174,6 @@ def word_error(truth: Sequence[str], said: Sequence[str]) -> float:
         raise UserError(
             f"there are {len(truth)} true strings and {len(said)} recognised ones: give one for each"
         )
-    try:
-        import jiwer
-    except ImportError:
-        raise UserError("word error needs jiwer: pip install 'dl[speech]'") from None
+    jiwer = need("jiwer", extra="speech", why="word error")
     # Without a true word jiwer gives the number of inserted ones, which is no rate.
     return float(jiwer.wer(truth, said)) if any(map(str.strip, truth)) else float("nan")

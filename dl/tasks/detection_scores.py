@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, need
 from dl.tasks.values import same_shape, within
 
 
@@ -41,13 +41,8 @@ def average_precision(
         np.where(np.isnan(found[1]), -np.inf, found[1]),
         found[2],
     )
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError:
-        raise UserError(
-            "average precision needs pycocotools: pip install 'dl[detection]'"
-        ) from None
+    COCO = need("pycocotools.coco", extra="detection", why="average precision").COCO
+    COCOeval = need("pycocotools.cocoeval", extra="detection", why="average precision").COCOeval
 
     def rows(boxes, label, **columns):
         picture, place = np.nonzero(label >= 0)
