@@ -32,6 +32,7 @@ from dl.data.sources import read
 WORDS_MISSING = frozenset(
     ("", "?", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "NaT")
 )
+_NAT = np.datetime64("NaT", "us")  # with its unit: NumPy is to drop the one without
 _DATES = ("%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
 _ZONE = re.compile(r"\d[T ]\d\d(?::?\d\d){0,2}(?:\.\d+)? ?(Z|[+-]\d\d(?::?\d\d)?)$")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S")
@@ -286,7 +287,7 @@ def times(frame: Frame, heading: str) -> Times:
     index, unique = coded_words(frame, heading)
     absent = _absent(frame, unique)
     present = unique[~absent]
-    values = np.full(len(unique), np.datetime64("NaT"), "datetime64[us]")
+    values = np.full(len(unique), _NAT)
 
     def result(found, read=""):
         values[~absent] = found
@@ -312,8 +313,7 @@ def times(frame: Frame, heading: str) -> Times:
         found = result(fits[0][1], fits[0][0])
         others = [read_as for read_as, found_so in fits if (found_so != fits[0][1]).any()]
         return found._replace(choices=(fits[0][0], *others))
-    nowhere = np.datetime64("NaT")
-    return result([_iso(cell) if re.match(r"\d{4}-\d\d", cell) else nowhere for cell in present])
+    return result([_iso(cell) if re.match(r"\d{4}-\d\d", cell) else _NAT for cell in present])
 
 
 def zones(frame: Frame, heading: str) -> list[str]:
@@ -348,12 +348,12 @@ def _iso(cell: str) -> np.datetime64:
             return pc.cast(pa.array([cell]), kind).to_numpy(zero_copy_only=False)[0]
         except pa.ArrowInvalid:
             continue
-    return np.datetime64("NaT")
+    return _NAT
 
 
 def _strptime(cells, read_as: str, whole: bool = False) -> np.ndarray | None:
     """datetime64[us] of each cell, NaT where it does not fit; None there where ``whole``."""
-    values = np.full(len(cells), np.datetime64("NaT"), "datetime64[us]")
+    values = np.full(len(cells), _NAT)
     for place, cell in enumerate(cells):
         try:
             moment = datetime.strptime(cell, read_as)
