@@ -25,16 +25,16 @@ _PUBLIC = {
     "UserError": "dl.core.errors",
     "accumulate": "dl.core.step",
     "digest": "dl.core.state",
-    "ensemble": "dl.core.task",
+    "ensemble": "dl.core.transforms",
     "eval_step": "dl.core.step",
     "init_state": "dl.core.state",
-    "main": "dl.cli",
-    "mixed_precision": "dl.core.task",
+    "main": "dl.cli.script",
+    "mixed_precision": "dl.core.transforms",
     "open_run": "dl.training.reopening",
     "optimizer": "dl.core.optim",
     "scan_steps": "dl.core.step",
     "schedule": "dl.core.optim",
-    "sweep": "dl.training.sweep",
+    "sweep": "dl.sweeps.sweep",
     "train": "dl.training.run",
     "train_step": "dl.core.step",
 }
@@ -44,17 +44,18 @@ __all__ = sorted(_PUBLIC)
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from dl.cli import main
+    from dl.cli.script import main
     from dl.core.errors import NonFiniteError, UserError
     from dl.core.experiment import Batches, Experiment
     from dl.core.optim import OptimizerName, ScheduleName, optimizer, schedule
     from dl.core.recipe import Recipe
     from dl.core.state import TrainState, digest, init_state
     from dl.core.step import accumulate, eval_step, scan_steps, train_step
-    from dl.core.task import Task, ensemble, mixed_precision
+    from dl.core.task import Task
+    from dl.core.transforms import ensemble, mixed_precision
+    from dl.sweeps.sweep import sweep
     from dl.training.reopening import open_run
     from dl.training.run import Run, train
-    from dl.training.sweep import sweep
 
 
 def __getattr__(name: str) -> Any:

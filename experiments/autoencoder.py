@@ -13,9 +13,9 @@ import numpy as np
 import dl
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
+from dl.figures.codes import code_map, strips
 from dl.models.autoencoder import Autoencoder
 from dl.models.mlp import MLP
-from dl.report.codes import code_map, strips
 from dl.tasks.autoencoding import autoencoding, gaussian_noise, psnr, spoilt, unit_interval
 
 

@@ -15,15 +15,15 @@ from typing import Literal
 import dl
 from dl import interop
 from dl.core.errors import need
+from dl.core.transforms import initialized_from
 from dl.data import load
 from dl.data.batches import eval_batches
-from dl.data.buckets import bucket_batches, trim
-from dl.data.text import encode_all, load_subwords, pad, specials, train_subwords
+from dl.data.batches.buckets import bucket_batches, trim
+from dl.data.tokenizers import encode_all, load_subwords, pad, specials, train_subwords
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.transformer import Transformer
 from dl.tasks.masked_language_modeling import masked_language_modeling
 from dl.tasks.sequence_classification import sequence_classification
-from dl.tasks.transfer import started, transferred
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,9 +114,9 @@ def build(config: Config) -> dl.Experiment:
             unknown=special.unknown,
             first=special.first,
         )
-    task = started(task, given)
+    task = initialized_from(task, given)
     if config.start is not None:
-        task = transferred(task, encoder=learned(config.start))
+        task = initialized_from(task, encoder=learned(config.start))
     if config.members != 1:
         task = dl.ensemble(task, config.members)
 

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 import dl
 from dl.data.batches import eval_batches
-from dl.data.character_text import load_characters
-from dl.data.tokens import strided, tracks
+from dl.data.batches.tokens import strided, tracks
+from dl.data.sets.characters import load_characters
+from dl.models.generation import check_sampling, generate
 from dl.models.rnn import RNN, RecurrentLanguageModel, gru, lstm, simple_rnn
 from dl.tasks.language_modeling import language_modeling
-from dl.tasks.sampling import check_sampling, generate
 
 CELLS = {"rnn": simple_rnn, "lstm": lstm, "gru": gru}
 

@@ -13,13 +13,16 @@ import jax
 import numpy as np
 
 import dl
-from dl.data import load, series, windows
+from dl.baselines.linear_forecast import compared
+from dl.data import load
+from dl.data.batches import windows
+from dl.data.sets import series
+from dl.figures import pictures
 from dl.models import forecasters as models
-from dl.report import pictures
-from dl.tasks.baselines import compared
-from dl.tasks.forecasting import forecasting, instance_scale, naive_error, point_scores
+from dl.scores.forecasting import naive_error, point_scores
+from dl.tasks.forecasting import forecasting, instance_scale
 from dl.tasks.supervised import absolute, squared
-from dl.training.predictions import predict_all
+from dl.training.prediction import predict_all
 
 PERIOD = 24  # hours
 

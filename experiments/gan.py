@@ -21,11 +21,11 @@ from dl.data.splits import shuffled
 from dl.models.cnn import CNN
 from dl.models.gan import GAN, Discriminator, Generator
 from dl.models.layers import Dropout
+from dl.scores.frechet import class_coverage, frechet_distance
 from dl.tasks.adversarial import adversarial, hinge, non_saturating, players, wasserstein
 from dl.tasks.classification import classification, unit_range
-from dl.tasks.frechet import class_coverage, frechet_distance
-from dl.training.fitted import fitted
-from dl.training.predictions import in_pieces
+from dl.training.cached import train_cached
+from dl.training.prediction import in_pieces
 
 OBJECTIVES = {"non_saturating": non_saturating, "hinge": hinge, "wasserstein": wasserstein}
 
@@ -69,7 +69,7 @@ def judge(data: str, data_dir: str | None, epochs: int):
     train = train_batches(load(data, data_dir).train, 128)
     model = CNN(int(train.arrays["label"].max()) + 1, (16, 32, 64))
     recipe = dl.Recipe(learning_rate=3e-3, warmup_percent=10, clip=None)
-    variables = fitted(recipe.experiment(classification(model), train, epochs=epochs))
+    variables = train_cached(recipe.experiment(classification(model), train, epochs=epochs))
 
     @jax.jit
     def look(pictures):

@@ -12,15 +12,16 @@ import jax
 import numpy as np
 
 import dl
-from dl.data import augment, load
+from dl.data import load
 from dl.data.batches import eval_batches, train_batches
 from dl.data.splits import hold_out, take
+from dl.data.transforms import images as augment
 from dl.models.cnn import CNN
 from dl.models.gan import GAN, Discriminator, Generator
 from dl.tasks.adversarial import adversarial, hinge, players
 from dl.tasks.classification import classification
-from dl.training.fitted import fitted
-from dl.training.predictions import in_pieces
+from dl.training.cached import train_cached
+from dl.training.prediction import in_pieces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ def training_set(plain: Config):
     seen = few
     if plain.unlabelled:
         first = classifier(dataclasses.replace(plain, seed=plain.choice), few, classes)
-        guess = functools.partial(jax.jit(first.task.predict), fitted(first))
+        guess = functools.partial(jax.jit(first.task.predict), train_cached(first))
         image = splits.train["image"]
         labels = in_pieces(guess, image, pieces=20).argmax(-1).astype(np.int32)
         labels[rows] = few["label"]
@@ -90,7 +91,7 @@ def training_set(plain: Config):
     task = adversarial(model, hinge, label="label")
     data = train_batches(seen, min(64, len(seen["label"])), plain.choice)
     gan = dl.Experiment(task, data, players(rate, rate), plain.gan_steps, plain.choice, ema=0.999)
-    variables, draw = fitted(gan), jax.jit(task.predict)
+    variables, draw = train_cached(gan), jax.jit(task.predict)
     noise = model.noise(jax.random.key(plain.choice), plain.generated)
     wanted = np.arange(plain.generated, dtype=np.int32) % len(classes)
     image = in_pieces(lambda *inputs: draw(variables, inputs), noise, wanted)

@@ -20,15 +20,15 @@ import numpy as np
 
 import dl
 from dl import interop
+from dl.core.transforms import initialized_from
 from dl.data.batches import eval_batches
-from dl.data.character_text import load_characters
-from dl.data.tokens import crops, strided
+from dl.data.batches.tokens import crops, strided
+from dl.data.sets.characters import load_characters
+from dl.models.generation import check_sampling, generate, stream
 from dl.models.language import LanguageModel
 from dl.models.layers import LayerNorm, RMSNorm
 from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling
-from dl.tasks.sampling import check_sampling, generate, stream
-from dl.tasks.transfer import started
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def build(config: Config) -> dl.Experiment:
     model, given = network(config, len(vocabulary))
     task = language_modeling(model)
     if given is not None:
-        task = started(task, given)
+        task = initialized_from(task, given)
 
     def sample(variables):  # one token at a time, from a key-value cache
         prompts = jnp.tile(vocabulary.encode("\n"), (4, 1))

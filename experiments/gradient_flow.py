@@ -19,10 +19,10 @@ from dl.core.errors import bounded
 from dl.core.random import purpose_key
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
+from dl.figures.gradients import gradient_figure, kernel_norms
 from dl.models.layers import Dense
 from dl.models.mlp import MLP
 from dl.models.rnn import RNN, gru, lstm, simple_rnn
-from dl.report.gradients import gradient_figure, kernel_norms
 from dl.tasks.classification import classification
 from dl.tasks.regression import regression
 

@@ -8,11 +8,12 @@ import dataclasses
 
 import dl
 from dl import interop
-from dl.data import augment, load
+from dl.core.transforms import initialized_from
+from dl.data import load
 from dl.data.batches import eval_batches, train_batches
+from dl.data.transforms import images as augment
 from dl.models.cnn import CNN
 from dl.tasks.classification import classification
-from dl.tasks.transfer import started
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ def build(config: Config) -> dl.Experiment:
         model, given = interop.load(config.weights, classes=classes, dropout=config.dropout)
         prepare = interop.image_preparation(config.weights)
         task = classification(model, prepare=prepare, label_smoothing=config.label_smoothing)
-        task = started(task, given)
+        task = initialized_from(task, given)
     return config.experiment(
         task,
         train_batches(splits.train, config.batch_size, config.seed),

@@ -11,14 +11,17 @@ import jax
 
 import dl
 from dl.core.errors import need
-from dl.data import annotated, augment, joint, load
+from dl.data import load
 from dl.data.batches import eval_batches, train_batches
+from dl.data.sets import annotated
+from dl.data.transforms import images as augment
+from dl.data.transforms import images_with_labels as joint
+from dl.figures import pictures
 from dl.models.detector import FCOS
 from dl.models.resnet import ResNetFeatures
-from dl.report import pictures
+from dl.scores.detection import average_precision
 from dl.tasks.detection import detection
-from dl.tasks.detection_scores import average_precision
-from dl.training.predictions import predict_all
+from dl.training.prediction import predict_all
 
 STRIDES = (8, 16, 32)
 

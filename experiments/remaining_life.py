@@ -13,12 +13,15 @@ import numpy as np
 
 import dl
 from dl.core.errors import bounded
-from dl.data import augment, load, series, windows
-from dl.data.windows import Field
+from dl.data import load
+from dl.data.batches import windows
+from dl.data.batches.windows import Field
+from dl.data.sets import series
+from dl.data.transforms import images as augment
+from dl.figures import pictures
 from dl.models.regressors import ConvRegressor, LSTMRegressor
-from dl.report import pictures
 from dl.tasks.regression import nasa_score, regression
-from dl.training.predictions import predict_all
+from dl.training.prediction import predict_all
 
 
 @dataclasses.dataclass(frozen=True)

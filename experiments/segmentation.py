@@ -12,12 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import dl
+from dl.baselines.threshold import best_threshold
 from dl.core.errors import bounded
-from dl.data import augment, joint, load
+from dl.data import load
 from dl.data.batches import eval_batches, train_batches
+from dl.data.transforms import images as augment
+from dl.data.transforms import images_with_labels as joint
+from dl.figures import pictures
 from dl.models.unet import Symmetrized, UNet
-from dl.report import pictures
-from dl.tasks.segmentation import best_threshold, binary_iou, segmentation, sliding_window
+from dl.scores.segmentation import binary_iou
+from dl.tasks.segmentation import segmentation, sliding_window
 
 
 @dataclasses.dataclass(frozen=True)

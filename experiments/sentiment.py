@@ -12,8 +12,8 @@ from typing import Any, Literal
 import dl
 from dl.data import load
 from dl.data.batches import eval_batches
-from dl.data.buckets import bucket_batches, trim
-from dl.data.text import encode_all, pad, words
+from dl.data.batches.buckets import bucket_batches, trim
+from dl.data.tokenizers import encode_all, pad, words
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.rnn import RNN
 from dl.models.text import TextCNN, TextRNN

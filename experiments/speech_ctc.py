@@ -16,13 +16,14 @@ import numpy as np
 import dl
 from dl.core.errors import bounded, need
 from dl.data import load
-from dl.data.audio import read_wav
 from dl.data.batches import eval_batches, train_batches
-from dl.data.joining import join_recordings
-from dl.models.audio import speech_features
+from dl.data.sets.recordings import read_wav
+from dl.data.transforms.recordings import join_recordings
+from dl.models.spectrograms import speech_features
 from dl.models.speech import SpeechRecognizer, speech_encoder
-from dl.tasks.ctc import ctc, decode, spell, word_error
-from dl.training.predictions import predict_all
+from dl.scores.speech import word_error
+from dl.tasks.ctc import ctc, decode, spell
+from dl.training.prediction import predict_all
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RATE, WORD = 8000, 8000  # samples a second; samples of one recording that are used

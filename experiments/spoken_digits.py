@@ -14,12 +14,12 @@ import numpy as np
 import dl
 from dl.core.errors import bounded
 from dl.data import load
-from dl.data.audio import leave_speaker_out
 from dl.data.batches import eval_batches, train_batches
-from dl.models.audio import speech_features
+from dl.data.sets.recordings import leave_speaker_out
+from dl.models.spectrograms import speech_features
 from dl.models.speech import SpeechClassifier, speech_encoder
 from dl.tasks.speech import speech_classification
-from dl.training.predictions import predict_all
+from dl.training.prediction import predict_all
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,13 +21,13 @@ from dl import interop
 from dl.core.errors import bounded
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
-from dl.data.images import overlapping, read_picture
+from dl.data.sets.images import overlapping, read_picture
+from dl.figures.codes import strips
 from dl.models.cnn import CNN
 from dl.models.style import StyleNetwork
-from dl.report.codes import strips
 from dl.tasks.classification import classification
 from dl.tasks.style_transfer import maps_of, style_network, style_transfer
-from dl.training.fitted import fitted
+from dl.training.cached import train_cached
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def network(
     model = CNN(int(train.arrays["label"].max()) + 1, widths)
     recipe = dl.Recipe(learning_rate=3e-3, warmup_percent=10, clip=None)
     learn = recipe.experiment(classification(model), train, epochs=epochs)
-    return maps_of(model, fitted(learn), nn.BatchNorm)
+    return maps_of(model, train_cached(learn), nn.BatchNorm)
 
 
 @functools.cache

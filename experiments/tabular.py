@@ -13,21 +13,14 @@ import numpy as np
 from scipy.special import softmax
 
 import dl
+from dl.baselines.trees import boosted_trees, tree_predictions
 from dl.data import load, load_table, tables
 from dl.data.batches import eval_batches, train_batches
+from dl.figures import pictures
 from dl.models.tabular import tabular_network
-from dl.report import pictures
-from dl.tasks.tabular import (
-    COLUMNS,
-    fit_temperature,
-    reliability,
-    scores,
-    tabular_classification,
-    tabular_regression,
-    unweighted,
-)
-from dl.tasks.trees import boosted_trees, tree_predictions
-from dl.training.predictions import predict_all
+from dl.scores.tabular import fit_temperature, reliability, scores
+from dl.tasks.tabular import COLUMNS, tabular_classification, tabular_regression, unweighted
+from dl.training.prediction import predict_all
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,14 +14,14 @@ import dl
 from dl.core.errors import need
 from dl.data import load
 from dl.data.batches import eval_batches
-from dl.data.buckets import bucket_batches, trim
-from dl.data.text import BOS, EOS, encode_all, pad, train_subwords
+from dl.data.batches.buckets import bucket_batches, trim
+from dl.data.tokenizers import BOS, EOS, encode_all, pad, train_subwords
+from dl.figures import pictures
 from dl.models.language import EncoderDecoder
 from dl.models.transformer import Transformer
-from dl.report import pictures
-from dl.tasks.bleu import corpus_bleu
+from dl.scores.bleu import corpus_bleu
 from dl.tasks.sequence_to_sequence import sequence_to_sequence
-from dl.training.predictions import predict_all
+from dl.training.prediction import predict_all
 
 
 @dataclasses.dataclass(frozen=True)

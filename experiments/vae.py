@@ -20,9 +20,9 @@ from dl.core.metrics import compute, merge
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
 from dl.data.splits import shuffled
+from dl.figures.codes import code_map, strips
 from dl.models.mlp import MLP
 from dl.models.vae import VAE, interpolate
-from dl.report.codes import code_map, strips
 from dl.tasks.variational import bernoulli, gaussian, variational
 
 

@@ -46,7 +46,7 @@ def test_a_model_a_task_and_a_data_set_of_ones_own(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert float(re.search(r"test accuracy: ([\d.]+)", done.stdout)[1]) > 0.9
-    report = ["-c", "from dl.cli import dl; dl()", "report", "runs/wines"]
+    report = ["-c", "from dl.cli.main import main; main()", "report", "runs/wines"]
     subprocess.run([sys.executable, *report], cwd=tmp_path, env=os.environ, check=True)
     page = (tmp_path / "runs" / "wines" / "report.html").read_text()
     assert "Highway" in page

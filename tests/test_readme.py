@@ -36,9 +36,9 @@ def test_the_example_runs(tmp_path):
 
 
 def test_every_flag_and_command_named_exists():
-    from dl.cli import parse
-    from dl.commands import COMMANDS
-    from dl.training.scripts import load_script
+    from dl.cli.arguments import parse
+    from dl.cli.commands import COMMANDS
+    from dl.runs.scripts import load_script
 
     for name in re.findall(r"`dl (\w+)", README):
         assert name in COMMANDS
@@ -63,8 +63,8 @@ def test_files_named_exist():
 
 
 def test_the_commands_for_several_processes_parse():
-    from dl.cli import parse
-    from dl.training.scripts import load_script
+    from dl.cli.arguments import parse
+    from dl.runs.scripts import load_script
 
     commands = re.findall(
         r"python (experiments/\w+\.py)( [^\n\"]*--(?:mesh|coordinator)[^\n\"]*)", README

@@ -54,9 +54,9 @@ class Experiment:
         is better, ``'-validation/loss'``; None takes the last state.
       patience: stop after this many evaluations without a better ``select``.
       augment: pure ``(key, batch) -> batch``, which training batches pass through on the device, in order
-        (:mod:`dl.data.augment`); evaluation and prediction see plain data.
+        (:mod:`dl.data.transforms.images`); evaluation and prediction see plain data.
       trim: how batches are cut down to what they hold before they are computed
-        (:func:`dl.data.buckets.trim`), or None.
+        (:func:`dl.data.batches.buckets.trim`), or None.
       ema: decay of the variables' moving average, which is what is evaluated then, or None.
       micro_batches: pieces each batch is cut into to save memory.
       measure: ``(variables, name of the set) -> {metric: value}``, for what no mean over examples

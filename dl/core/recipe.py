@@ -6,7 +6,8 @@ from typing import Any
 from dl.core.errors import UserError, bounded
 from dl.core.experiment import Batches, Experiment
 from dl.core.optim import OptimizerName, ScheduleName, optimizer, schedule, usual_rate
-from dl.core.task import Task, mixed_precision
+from dl.core.task import Task
+from dl.core.transforms import mixed_precision
 
 
 @dataclasses.dataclass(frozen=True)

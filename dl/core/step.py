@@ -110,7 +110,7 @@ def train_step(
       task: what to learn. Each member of an ensemble takes a step of its own.
       optimizer: any Optax transformation; clipping and decay belong in it.
       augment: transforms ``(key, batch) -> batch`` of training batches, on the device, in order.
-      trim: how a batch is cut down before it is computed (:func:`dl.data.buckets.trim`).
+      trim: how a batch is cut down before it is computed (:func:`dl.data.batches.buckets.trim`).
       ema: decay of the variables' moving average (the state must have been made with one).
       micro_batches: pieces the batch is cut into to save memory (see :func:`accumulate`).
       place: a transformation of the step of one model, before members of an ensemble are taken together.

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dl.core.errors import UserError
 from dl.core.metrics import Metrics
 from dl.core.random import purpose_key
 
@@ -106,86 +105,6 @@ class Task:
         return self.score(outputs, batch, False)
 
 
-def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
-    """``task`` with parameters kept in float32 and cast to ``compute`` for every use.
-
-    Flax layers follow the dtype of their parameters and inputs, so no model changes; tasks hand their
-    model its inputs by :func:`in_precision_of`, and leave targets (boxes, times, prices) alone.
-    Gradients come back through the cast in float32; statistics, losses, metrics and predictions are float32
-    (Micikevicius et al. 2018, "Mixed precision training"; bfloat16 needs no loss scaling).
-    """
-
-    def lowered(variables):
-        return {**variables, "params": _cast(variables["params"], compute)}
-
-    members = task.members
-    return dataclasses.replace(
-        task,
-        apply=lambda variables, batch, key: task.apply(lowered(variables), batch, key),
-        predict=lambda variables, inputs: _cast(
-            task.predict(lowered(variables), inputs), jnp.float32
-        ),
-        members=members and members._replace(task=mixed_precision(members.task, compute)),
-    )
-
-
-def ensemble(task: Task, members: int, *, one_by_one: bool = False) -> Task:
-    """``members`` of ``task`` trained side by side on the same batches (Lakshminarayanan et al. 2017,
-    "Simple and scalable predictive uncertainty estimation using deep ensembles").
-
-    Variables are the members' stacked, ``[members, ...]``. Each member is a run of its own: it differs
-    from the others by its key (its start, its dropout, its augmentation), takes its own step, optimiser
-    and clipping included, and moves exactly as it would alone. Training's metrics are the mean of
-    theirs. Evaluation scores, and ``predict`` gives, what they say together (``task.average``).
-
-    Args:
-      one_by_one: members take turns, which on CPU suits convolutions; else all compute at once.
-
-    Raises:
-      UserError: there is no member, or the task's outputs have no mean.
-    """
-    if not isinstance(members, int) or members < 1:
-        raise UserError(f"an ensemble needs 1 member or more, not {members!r}")
-    if task.members is not None:
-        raise UserError("this task is an ensemble already: give the members of both in one number")
-    if task.average is None:
-        raise UserError(
-            "this task cannot be an ensemble, as it does not say what its members' outputs mean together; "
-            "tokens, boxes and counts have no mean. Train the members as runs of their own (--seeds), or, "
-            "of values or of logits, dataclasses.replace(task, average=mean_of_values) or "
-            "mean_of_probabilities, both from dl.core.task"
-        )
-    average = task.average
-    each = Members(task, members, one_by_one)
-
-    def init(key, batch):
-        return each.map(lambda member: task.init(member_key(key, member), batch))
-
-    def apply(variables, batch, key):
-        def one(member, own):
-            return task.apply(own, batch, None if key is None else member_key(key, member))
-
-        outputs, updates = each.map(one, variables)
-        return average(outputs), updates
-
-    def predict(variables, inputs):
-        return average(each.map(lambda _, own: task.predict(own, inputs), variables))
-
-    def check(variables, batch, columns):
-        assert task.check is not None
-        first = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), variables)
-        task.check(first, batch, columns)
-
-    return dataclasses.replace(
-        task,
-        init=init,
-        apply=apply,
-        predict=predict,
-        check=task.check and check,
-        members=each,
-    )
-
-
 def member_key(key: jax.Array, member: jax.Array | int) -> jax.Array:
     """The key of one member of an ensemble, from the ensemble's."""
     return purpose_key(key, "member", member)
@@ -194,45 +113,6 @@ def member_key(key: jax.Array, member: jax.Array | int) -> jax.Array:
 def together(metrics: Metrics) -> Metrics:
     """Metrics of several models or sets, leaves ``[several, ...]``, as one."""
     return jax.tree.map(lambda x: x.sum(0), metrics)
-
-
-def mean_of_values(several: Any) -> Any:
-    """The mean over the first axis of every leaf, for :attr:`Task.average`.
-
-    Raises:
-      UserError: a leaf of whole numbers or truth values, which have no mean.
-    """
-
-    def mean(leaf):
-        _averageable(leaf)
-        return leaf.astype(jnp.float32).mean(0)
-
-    return jax.tree.map(mean, several)
-
-
-def mean_of_probabilities(several: Any) -> Any:
-    """The logits of the mean probability, for :attr:`Task.average` of logits ``[models, ..., classes]``.
-
-    Their softmax is the mean of the models' (a mean of logits would be their geometric mean instead).
-
-    Raises:
-      UserError: a leaf of whole numbers or truth values, which are no logits.
-    """
-
-    def mean(leaf):
-        _averageable(leaf)
-        log = jax.nn.log_softmax(leaf.astype(jnp.float32))
-        return jax.nn.logsumexp(log, axis=0) - jnp.log(leaf.shape[0])
-
-    return jax.tree.map(mean, several)
-
-
-def _averageable(leaf: jax.Array) -> None:
-    if not jnp.issubdtype(leaf.dtype, jnp.floating):
-        raise UserError(
-            f"an ensemble cannot average {leaf.dtype}: class numbers, tokens and counts have no mean. "
-            "Average what they are decided from (probabilities, values), and decide after"
-        )
 
 
 def in_precision_of(variables: Variables, inputs: Any) -> Any:

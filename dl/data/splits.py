@@ -9,7 +9,7 @@ import numpy as np
 
 from dl.core.errors import UserError, bounded
 from dl.core.random import mix, permute
-from dl.data.sources import File
+from dl.data.readers.files import File
 
 Columns = dict[str, np.ndarray]  # every column [rows, ...]
 

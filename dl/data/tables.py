@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from dl.core.errors import UserError, unknown
-from dl.data.column_types import Column, typed_column, typed_label
-from dl.data.csv_text import plain
-from dl.data.frames import Frame, read_frame
+from dl.data.readers.column_types import Column, typed_column, typed_label
+from dl.data.readers.csv_text import plain
+from dl.data.readers.frames import Frame, read_frame
 from dl.data.splits import Columns, Info, Splits, folds, hold_out, take
 
 
@@ -59,7 +59,7 @@ def read_table(
     "None" are words. :func:`summary` shows what was taken for what.
 
     Args:
-      source, **reading: a path or frame and how to read it, as in :func:`dl.data.frames.read_frame`:
+      source, **reading: a path or frame and how to read it, as in :func:`dl.data.readers.frames.read_frame`:
         ``separator``, ``decimal``, ``thousands``, ``missing``, ``quote``, ``encoding``, ``header``,
         ``dates``.
       target: heading of the label.

@@ -59,7 +59,7 @@ def load(
     Returns:
       ``model.apply(variables, ...)`` gives the logits that ``transformers`` would. Where
       ``architecture`` or ``classes`` ask for a last layer that the folder lacks or has for another
-      number of classes, the variables are without it: :func:`dl.tasks.transfer.started` begins a task
+      number of classes, the variables are without it: :func:`dl.core.transforms.started` begins a task
       from what is there and initialises the rest afresh.
 
     Raises:

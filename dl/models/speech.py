@@ -11,10 +11,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dl.models.attention import Attention
-from dl.models.audio import frame_mask, spec_augment
 from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dense, Dropout, LayerNorm
 from dl.models.rnn import RNN, lstm
+from dl.models.spectrograms import frame_mask, spec_augment
 
 
 def _halved(frames):
@@ -174,7 +174,7 @@ class SpeechClassifier(nn.Module):
     """One label a recording: the encoder's output, averaged over real frames. ``[batch, classes]`` logits.
 
     Attributes:
-      band_width, stretch_width: of :func:`dl.models.audio.spec_augment` in training.
+      band_width, stretch_width: of :func:`dl.models.spectrograms.spec_augment` in training.
     """
 
     encoder: nn.Module

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dl.core.experiment import Batches, Experiment
+from dl.core.lanes import first_batch
 from dl.core.metrics import compute, merge
-from dl.core.population import first_batch
 from dl.core.state import TrainState
 from dl.core.task import Task, Variables
 from dl.report.layers import Flow, Summary, flows, summary

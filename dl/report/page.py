@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dl.report.plots import PALETTE
+from dl.figures.curves import PALETTE
 
 Cell = Any  # text or a number; Html is taken as it is
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from dl.figures.curves import CROWD, curve_panel, lines, metric_names
 from dl.report.inspection import Inspection
 from dl.report.layers import HEAD, engineering
 from dl.report.page import (
@@ -25,8 +26,7 @@ from dl.report.page import (
     svg,
     table,
 )
-from dl.report.plots import CROWD, curve_panel, lines, metric_names
-from dl.report.records import RunRecord, Setting, differences, grouped, show
+from dl.runs.records import RunRecord, Setting, differences, grouped, show
 
 DRAWN = 10  # settings with curves of their own, as many as there are colours
 SHOWN = 12  # pictures of one run

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dl.core.errors import UserError
+from dl.figures.curves import PALETTE, curve_figure, lines
 from dl.report.page import Section, gallery, note, page, plain_table, svg, table
-from dl.report.plots import PALETTE, curve_figure, lines
-from dl.report.records import (
+from dl.runs.records import (
     ENDED_WELL,
     REPEATS,
     counted,

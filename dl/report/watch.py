@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from dl.core.errors import UserError
-from dl.report.records import Scalars, read_run, read_scalars
+from dl.runs.records import Scalars, read_run, read_scalars
 
 COLOURS = ("blue", "dark_orange", "green", "magenta", "cyan", "yellow")
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # of a Braille character

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dl.core.column_checks import pixels
 from dl.core.errors import bounded
 from dl.core.metrics import mean
 from dl.core.random import content_keys, example_keys, purpose_key
 from dl.core.task import Task, in_precision_of
 from dl.models.gan import GAN
 from dl.tasks.classification import unit_range
-from dl.tasks.values import pixels
 
 
 class Objective(NamedTuple):

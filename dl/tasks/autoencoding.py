@@ -5,13 +5,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from dl.core.column_checks import pixels
 from dl.core.errors import bounded
 from dl.core.metrics import mean
 from dl.core.random import content_keys, example_keys, purpose_key
-from dl.core.task import Task, in_precision_of, mean_of_values
+from dl.core.task import Task, in_precision_of
+from dl.core.transforms import mean_of_values
 from dl.models.autoencoder import Autoencoder
 from dl.tasks.supervised import training
-from dl.tasks.values import pixels
 
 Noise = Callable[[jax.Array, jax.Array], jax.Array]  # (key, one example) -> the example, spoilt
 

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dl.core.column_checks import pixels, within
 from dl.core.errors import UserError, bounded
 from dl.core.metrics import hits, mean
-from dl.core.task import Batch, Task, mean_of_probabilities
+from dl.core.task import Batch, Task
+from dl.core.transforms import mean_of_probabilities
 from dl.tasks.supervised import supervised
-from dl.tasks.values import pixels, within
 
 
 def unit_range(image: jax.Array) -> jax.Array:

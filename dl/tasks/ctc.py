@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dl.core.errors import UserError, bounded, need
+from dl.core.column_checks import within
+from dl.core.errors import bounded
 from dl.core.metrics import Mean, best_class, mean
 from dl.core.task import Task
-from dl.models.audio import frame_mask
+from dl.models.spectrograms import frame_mask
 from dl.tasks.supervised import supervised
-from dl.tasks.values import within
 
 
 def ctc(
@@ -31,7 +31,7 @@ def ctc(
 
     Args:
       model: ``*arguments(x)`` to ``([batch, time, 1 + tokens] logits, [batch] frames)``, such as
-        :class:`dl.models.speech.SpeechRecognizer` and :func:`dl.models.audio.speech_features`.
+        :class:`dl.models.speech.SpeechRecognizer` and :func:`dl.models.spectrograms.speech_features`.
 
     ``predict`` gives the model's ``(logits, frames)``; :func:`greedy_decode` and
     :func:`prefix_beam_decode` read them.
@@ -160,20 +160,3 @@ def decode(logits: np.ndarray, frames: np.ndarray, beam: int = 1) -> list[list[i
 def spell(tokens: Sequence[int], names: Sequence[str]) -> str:
     """Tokens (-1 is padding) as words with spaces between them."""
     return " ".join(names[token] for token in tokens if token >= 0)
-
-
-def word_error(truth: Sequence[str], said: Sequence[str]) -> float:
-    """Word error rate over all strings together, by jiwer: substituted, deleted and inserted words over
-    the words of ``truth``. NaN where ``truth`` holds no word.
-
-    Raises:
-      UserError: not as many strings on either side, or jiwer is not installed.
-    """
-    truth, said = list(truth), list(said)
-    if len(truth) != len(said):
-        raise UserError(
-            f"there are {len(truth)} true strings and {len(said)} recognised ones: give one for each"
-        )
-    jiwer = need("jiwer", extra="speech", why="word error")
-    # Without a true word jiwer gives the number of inserted ones, which is no rate.
-    return float(jiwer.wer(truth, said)) if any(map(str.strip, truth)) else float("nan")

@@ -10,14 +10,14 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from dl.core.column_checks import pixels, within
 from dl.core.errors import UserError, bounded
 from dl.core.metrics import Mean, mean
 from dl.core.task import Task
 from dl.models.detector import Places
-from dl.tasks.boxes import area, focal_loss, giou, suppress_by_class
+from dl.scores.boxes import area, focal_loss, giou, suppress_by_class
 from dl.tasks.classification import unit_range
 from dl.tasks.supervised import supervised
-from dl.tasks.values import pixels, within
 
 
 class Detections(NamedTuple):
@@ -52,7 +52,7 @@ def detection(
     ``predict`` gives :class:`Detections`. Metrics: ``loss``, and its parts ``class_loss``, ``box_loss`` and
     ``centerness_loss``: all sums over places, divided by pictures plus places that hold an object, so
     that they add up exactly however the set is cut. What counts in the end is mean average precision,
-    :func:`dl.tasks.detection_scores.average_precision` of all predictions together.
+    :func:`dl.scores.detection.average_precision` of all predictions together.
     """
     bounded("box_weight", box_weight, at_least=0)
     bounded("most", most, at_least=1, whole=True)

@@ -6,12 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dl.core.column_checks import within
 from dl.core.errors import UserError
 from dl.core.metrics import Metrics
-from dl.core.task import Batch, Task, mean_of_probabilities
+from dl.core.task import Batch, Task
+from dl.core.transforms import mean_of_probabilities
 from dl.tasks.supervised import training
 from dl.tasks.tokens import token_metrics, token_weight
-from dl.tasks.values import within
 
 
 def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
@@ -24,13 +25,13 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
       carried: train by truncated back-propagation through time: each row goes on from the recurrent
         state its forerunner ended in. The state is the variable collection ``'carry'``, so a
         checkpoint holds it; it starts anew where ``batch['reset'] [batch]`` is 1 (see
-        :func:`dl.data.tokens.tracks`). Micro-batches are not possible then.
+        :func:`dl.data.batches.tokens.tracks`). Micro-batches are not possible then.
 
     Optional columns: ``weight [batch, time]`` of each target; ``document [batch, time]``, numbers of
     packed documents, which then do not attend to each other; ``mask [batch]``.
 
     Evaluation starts every row from an empty text, so it depends on no batching; give context by
-    windows that overlap (:func:`dl.data.tokens.strided`).
+    windows that overlap (:func:`dl.data.batches.tokens.strided`).
 
     Metrics: ``loss`` in nats a token, ``accuracy``.
     """

@@ -4,12 +4,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dl.core.column_checks import within
 from dl.core.errors import bounded
 from dl.core.random import content_keys, example_keys, purpose_key
 from dl.core.task import Task
 from dl.tasks.supervised import training
 from dl.tasks.tokens import token_metrics
-from dl.tasks.values import within
 
 
 def masked_language_modeling(

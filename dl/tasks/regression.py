@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 
 from dl.core.errors import UserError
 from dl.core.metrics import mean
-from dl.core.task import Task, mean_of_values
+from dl.core.task import Task
+from dl.core.transforms import mean_of_values
 from dl.tasks.supervised import absolute, squared, supervised
 
 Error = Callable[[jax.Array, jax.Array], jax.Array]

@@ -9,12 +9,14 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from dl.core.errors import UserError, bounded
+from dl.core.column_checks import pixels, within
+from dl.core.errors import bounded
 from dl.core.metrics import Mean, best_class, hits, mean
-from dl.core.task import Task, mean_of_probabilities
+from dl.core.task import Task
+from dl.core.transforms import mean_of_probabilities
+from dl.scores.segmentation import boundary_matches
 from dl.tasks.classification import unit_range
 from dl.tasks.supervised import supervised
-from dl.tasks.values import pixels, same_shape, within
 
 
 def segmentation(
@@ -100,49 +102,6 @@ def dice_loss(probability: jax.Array, truth: jax.Array) -> jax.Array:
     return 1.0 - ((2.0 * both + 1.0) / (sizes + 1.0)).mean(-1)
 
 
-def boundary(label: jax.Array) -> jax.Array:
-    """Pixels of ``label [batch, height, width]`` whose right or lower neighbour differs: bool.
-
-    What lies next to a pixel of -1 is not known to differ, so a void region has no boundary.
-    """
-
-    def differ(a, b):
-        return (a != b) & (a >= 0) & (b >= 0)
-
-    right = differ(label[:, :, 1:], label[:, :, :-1])
-    down = differ(label[:, 1:], label[:, :-1])
-    return jnp.pad(right, ((0, 0), (0, 0), (0, 1))) | jnp.pad(down, ((0, 0), (0, 1), (0, 0)))
-
-
-def boundary_matches(
-    guess: jax.Array, truth: jax.Array, tolerance: int, mask: ArrayLike = True
-) -> tuple[Mean, Mean]:
-    """Boundary precision and recall (Csurka et al. 2013, "What is a good evaluation measure for semantic
-    segmentation?"): the share of boundary pixels of ``guess`` that lie within ``tolerance`` pixels
-    (in a square) of one of ``truth``, and the other way round. Class maps ``[batch, height, width]``, -1
-    where void (in both). Means of nothing where ``guess``, or ``truth``, has no boundary.
-    """
-
-    def near(edges):
-        side = 2 * tolerance + 1
-        grown = nn.max_pool(edges.astype(jnp.float32)[..., None], (side, side), padding="SAME")
-        return grown[..., 0] > 0
-
-    said, true = boundary(guess) & mask, boundary(truth) & mask
-    return mean(near(true), said), mean(near(said), true)
-
-
-def f_score(precision: float, recall: float) -> float:
-    """Harmonic mean of the two; NaN where both are.
-
-    Where one alone is NaN (nothing was predicted, or nothing is true) the other is 0, and so is this.
-    """
-    if np.isnan(precision) and np.isnan(recall):
-        return float("nan")
-    precision, recall = np.nan_to_num([precision, recall])
-    return float(2.0 * precision * recall / max(precision + recall, 1e-12))
-
-
 def sliding_window(
     predict: Callable[[jax.Array], jax.Array],
     image: jax.Array,
@@ -194,39 +153,3 @@ def sliding_window(
     zeros = jnp.zeros((tall, wide, outputs)), jnp.zeros((tall, wide, 1))
     (total, weights), _ = jax.lax.scan(tile, zeros, jnp.asarray(places))
     return (total / weights)[:height, :width]
-
-
-def best_threshold(image: np.ndarray, label: np.ndarray) -> tuple[float, float]:
-    """The baseline any network must beat: class 1 where a pixel is brighter than one threshold.
-
-    Returns the threshold with the highest mean IoU of the two classes on training pictures ``image``
-    and ``label`` (alike in shape, -1 where a pixel counts for nothing), and that IoU.
-
-    Raises:
-      UserError: the two differ in shape, or no pixel counts.
-    """
-    image, label = np.asarray(image), np.asarray(label)
-    same_shape("image", image, "label", label)
-    if label.dtype != bool:  # of bool nothing can be void
-        image, label = image[label >= 0], label[label >= 0] > 0
-    if not label.size:
-        raise UserError(
-            "no pixel has a label of 0 or more: there is nothing to choose a threshold by"
-        )
-    levels = np.quantile(image, np.linspace(0.01, 0.99, 99))
-    scores = [np.nanmean(binary_iou(image > level, label)) for level in levels]
-    best = int(np.argmax(scores))
-    return float(levels[best]), float(scores[best])
-
-
-def binary_iou(guess: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Intersection over union of class 0 and of class 1, of two boolean arrays of one shape; NaN for a
-    class that is in neither."""
-    guess, truth = np.asarray(guess, bool), np.asarray(truth, bool)
-    same_shape("guess", guess, "truth", truth)
-
-    def ratio(a, b):
-        either = (a | b).sum()
-        return float((a & b).sum() / either) if either else float("nan")
-
-    return ratio(~guess, ~truth), ratio(guess, truth)

@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 
+from dl.core.column_checks import within
 from dl.core.errors import bounded
 from dl.core.task import Task
+from dl.models.generation import beam_search
 from dl.models.language import EncoderDecoder
-from dl.tasks.sampling import beam_search
 from dl.tasks.supervised import training
 from dl.tasks.tokens import token_metrics, token_weight
-from dl.tasks.values import within
 
 
 def sequence_to_sequence(
@@ -31,7 +31,7 @@ def sequence_to_sequence(
     Args:
       length: most tokens that ``predict`` writes, ``stop`` included.
       label_smoothing: in training alone (Szegedy et al. 2016; 0.1 in Vaswani et al. 2017).
-      beams: of ``predict``; 1 is greedy. length_penalty: see :func:`dl.tasks.sampling.beam_search`.
+      beams: of ``predict``; 1 is greedy. length_penalty: see :func:`dl.models.generation.beam_search`.
 
     Metrics: ``loss`` in nats a token (smoothed when training), ``accuracy``.
     """

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from dl.core.column_checks import within
 from dl.core.errors import bounded
 from dl.core.metrics import hits, mean
-from dl.core.task import Task, mean_of_probabilities
+from dl.core.task import Task
+from dl.core.transforms import mean_of_probabilities
 from dl.tasks.supervised import supervised
-from dl.tasks.values import within
 
 
 def speech_classification(
@@ -27,7 +28,7 @@ def speech_classification(
 
     Args:
       model: ``*arguments(x)`` to logits ``[batch, classes]``, such as
-        :class:`dl.models.speech.SpeechClassifier` and :func:`dl.models.audio.speech_features`; ``x`` is
+        :class:`dl.models.speech.SpeechClassifier` and :func:`dl.models.spectrograms.speech_features`; ``x`` is
         ``{'waveform': [batch, samples], 'length': [batch]}``, also for ``predict``.
       label_smoothing: share of the target spread evenly over all classes, in training.
 

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dl.core.column_checks import pixels
 from dl.core.errors import UserError, bounded
 from dl.core.metrics import Metrics, mean
 from dl.core.task import Batch, Task, Variables
 from dl.tasks.autoencoding import unit_interval
 from dl.tasks.supervised import training
-from dl.tasks.values import pixels
 
 Features = Callable[[jax.Array], Sequence[jax.Array]]
 Weights = Sequence[float | jax.Array]

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dl.core.column_checks import pixels
 from dl.core.errors import bounded
 from dl.core.metrics import mean
 from dl.core.random import content_keys, example_keys, purpose_key
@@ -13,7 +14,6 @@ from dl.core.task import Task, in_precision_of
 from dl.models.vae import VAE
 from dl.tasks.autoencoding import unit_interval
 from dl.tasks.supervised import training
-from dl.tasks.values import pixels
 
 Likelihood = Callable[[jax.Array, jax.Array], jax.Array]  # (parameters, x) -> [batch] nats
 

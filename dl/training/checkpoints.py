@@ -14,8 +14,9 @@ from jax.sharding import NamedSharding
 
 from dl.core.errors import UserError
 from dl.core.state import array_digest, combine, path_name, plain
+from dl.parallel import processes
 from dl.parallel.sharding import on_host
-from dl.training import faults, processes
+from dl.training import faults
 
 THREADS_PAY = 2**23  # bytes to digest from which starting threads is worth its time
 CENTURY = 100 * 365 * 24 * 3600  # seconds
@@ -78,7 +79,7 @@ class Checkpoints:
             "create_directories_asynchronously": False,
         }
         if jax.process_count() > 1:
-            processes.decided(lambda: self.folder.mkdir(parents=True, exist_ok=True))
+            processes.on_first_process(lambda: self.folder.mkdir(parents=True, exist_ok=True))
             # Named one by one they wait for each other without the devices, which are training.
             everyone = set(range(jax.process_count()))
             together = ocp.options.MultiprocessingOptions(active_processes=everyone)
@@ -150,7 +151,9 @@ class Checkpoints:
 
         A damaged one is named in one line and the next older one taken.
         """
-        wanted = [step] if step is not None else processes.decided(lambda: self.steps()[::-1])
+        wanted = (
+            [step] if step is not None else processes.on_first_process(lambda: self.steps()[::-1])
+        )
         problems = []
         for candidate in wanted:
             try:

@@ -18,8 +18,8 @@ import optax
 
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Batches, Experiment
+from dl.core.lanes import step_of
 from dl.core.metrics import Mean
-from dl.core.population import step_of
 from dl.core.state import init_state, path_name
 from dl.core.task import Task
 from dl.platform import host_memory

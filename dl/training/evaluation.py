@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from dl.core.experiment import Batches, Experiment
+from dl.core.lanes import Mode, Traced
 from dl.core.metrics import Metrics, compute
-from dl.core.population import Mode, Values
 from dl.core.state import TrainState
+from dl.parallel import processes
 from dl.parallel.sharding import Layout, on_host
-from dl.training import processes
-from dl.training.feed import feed
-from dl.training.programs import EvalProgram
+from dl.training.compiled import EvalProgram
+from dl.training.prefetch import prefetch
 
 SUMMED = 64  # batches whose sums stay in float32: over thousands the rounding would show
 
@@ -29,7 +29,7 @@ class Evaluation:
     def __init__(
         self,
         experiment: Experiment,
-        values: Values | None = None,
+        values: Traced | None = None,
         mode: Mode | None = None,
         layout: Layout | None = None,
     ):
@@ -57,7 +57,7 @@ class Evaluation:
                 if self.experiment.measure is not None:
                     variables = local(pick(state, place, self.mode).eval_variables)
                     measure = functools.partial(self.experiment.measure, variables, name)
-                    metrics |= processes.decided(measure)
+                    metrics |= processes.on_first_process(measure)
                 found[place] |= {f"{name}/{key}": value for key, value in metrics.items()}
         return found or [{}]
 
@@ -69,7 +69,7 @@ class Evaluation:
 
     def _totals(self, state, name, batches, between) -> Metrics:
         streamed = hasattr(batches, "iterate")
-        source = self._resident.get(name) or feed(batches, layout=self.layout)
+        source = self._resident.get(name) or prefetch(batches, layout=self.layout)
         if not streamed:
             self._resident[name] = source
         if name not in self._programs:

@@ -14,23 +14,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from dl.core.experiment import Experiment
+from dl.core.lanes import Mode, rebuild
 from dl.core.metrics import compute
-from dl.core.population import Mode, rebuild
 from dl.core.state import TrainState, plain
 from dl.parallel.sharding import lane_layout
+from dl.runs.folder import RunFolder, write_json
 from dl.training import faults
 from dl.training.checkpoints import Checkpoints, digests, flatten, state_digest
+from dl.training.compiled import TrainProgram, empty_metrics, initial_state, lane_values
 from dl.training.console import Console
-from dl.training.dispatch import Dispatcher
 from dl.training.evaluation import Evaluation, pick
-from dl.training.feed import feed
-from dl.training.folder import RunFolder, write_json
-from dl.training.grid import rungs
+from dl.training.halving import rungs
 from dl.training.loop import Cadence, draw_views, write_event
 from dl.training.postmortem import non_finite
-from dl.training.programs import TrainProgram, empty_metrics, initial_state, lane_values
+from dl.training.prefetch import prefetch
 from dl.training.selection import Selection
 from dl.training.signals import Signals
+from dl.training.stepping import StepRunner
 
 AT_ONCE = 16  # lanes whose checkpoints are written together
 
@@ -193,7 +193,7 @@ class Lanes:
         totals = empty_metrics(self.experiment, self.values, self.mode)
         tree = {"state": state, "totals": totals, "best": jax.tree.map(jnp.copy, state)}
         step, tree = self._restore(tree)
-        source = feed(self.experiment.data, step, self.layout)
+        source = prefetch(self.experiment.data, step, self.layout)
         try:
             batches = source.at(step)[0]
             program = TrainProgram(self.experiment, tree["state"], batches, self.values, self.mode)
@@ -218,7 +218,7 @@ class Lanes:
             self.flush()
             self.console.update(at)
 
-        dispatcher = Dispatcher(program, source, signals.asked, sent, self._settle)
+        dispatcher = StepRunner(program, source, signals.asked, sent, self._settle)
         self._mark = time.perf_counter()
         while step < cadence.steps and self.active.any():
             target, active = cadence.next(step), self.active

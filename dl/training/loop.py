@@ -9,22 +9,22 @@ import time
 from typing import Any
 
 from dl.core.experiment import Experiment
+from dl.core.lanes import Traced
 from dl.core.metrics import compute
-from dl.core.population import Values
 from dl.core.state import TrainState
 from dl.parallel.sharding import Layout
+from dl.runs.folder import RunFolder
 from dl.training import faults
 from dl.training.checkpoints import Checkpoints, state_digest
+from dl.training.compiled import Beginning, TrainProgram
 from dl.training.console import Console, format_metrics
-from dl.training.dispatch import Dispatcher
 from dl.training.evaluation import Evaluation, local
-from dl.training.feed import feed
-from dl.training.folder import RunFolder
 from dl.training.postmortem import non_finite
-from dl.training.programs import Beginning, TrainProgram
+from dl.training.prefetch import prefetch
 from dl.training.selection import Selection
 from dl.training.signals import Signals
-from dl.training.sinks import Sink
+from dl.training.stepping import StepRunner
+from dl.training.trackers import Sink
 
 
 class Cadence:
@@ -57,7 +57,7 @@ class Loop:
         checkpoints: Checkpoints,
         console: Console,
         cadence: Cadence,
-        values: Values,
+        values: Traced,
         layout: Layout | None = None,
     ):
         self.experiment, self.folder, self.checkpoints = experiment, folder, checkpoints
@@ -138,7 +138,7 @@ class Loop:
         self._saved = step or None
         if self.selection.exhausted(experiment.patience):  # killed after its end, while testing
             return begin.state(), "early"
-        source = feed(experiment.data, step, self.layout)
+        source = prefetch(experiment.data, step, self.layout)
         try:
             batches = source.at(step)[0]
             program = TrainProgram(
@@ -150,7 +150,7 @@ class Loop:
             self.console.start(step, cadence.steps)
             self._mark = time.perf_counter()
             with Signals() as signals:
-                dispatcher = Dispatcher(program, source, signals.asked, self._sent, self._settle)
+                dispatcher = StepRunner(program, source, signals.asked, self._sent, self._settle)
                 while step < cadence.steps:
                     target = cadence.next(step)
                     step, state, totals = dispatcher.to(step, target, state, totals)
@@ -216,7 +216,7 @@ def draw_views(experiment: Experiment, folder: RunFolder, step: int, state: Trai
     """The experiment's own pictures, into ``views/<name>-<step>``."""
     if experiment.views is None:
         return
-    from dl.report.plots import save_view
+    from dl.figures.curves import save_view
 
     variables = local(state.eval_variables)
     if not folder.writes:

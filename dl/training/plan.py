@@ -1,7 +1,6 @@
 """What an experiment will cost, read from its compiled program before a step is taken."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from dl.core.experiment import Experiment
-from dl.core.population import liftable
+from dl.core.lanes import traceable_fields
 from dl.parallel.mesh import mesh_name
+from dl.runs.options import Options
 from dl.training.checks import check
-from dl.training.feed import check_divisible, feed
-from dl.training.options import Options
-from dl.training.programs import TrainProgram, beginning, layout_of
+from dl.training.compiled import TrainProgram, beginning, layout_of
+from dl.training.prefetch import check_divisible, prefetch
 
 
 def tree_bytes(tree: Any) -> int:
@@ -45,20 +44,6 @@ def step_cost(program: TrainProgram) -> dict[str, float]:
     }
 
 
-def plan_sweep(
-    build: Callable[[Any], Experiment],
-    config: Any,
-    sweep: Any,
-    options: Options,
-    convert: Callable[[str, str], Any],
-) -> None:
-    """Print what each compiled program of a sweep will cost (see :func:`dl.training.sweep.run_sweep`)."""
-    from dl.training import sweep as sweeps
-
-    for group, settings in sweeps.foreseen(build, config, sweep, options, convert):
-        plan_experiment(group.experiment, options=options, lanes=len(group.lanes), told=settings)
-
-
 def plan_experiment(
     experiment: Experiment,
     spent: dict[str, float] | None = None,
@@ -86,10 +71,10 @@ def plan_experiment(
     layout = layout_of(options.mesh, experiment, options.deterministic_topology)
     if layout is not None:
         check_divisible(experiment.data, layout)
-    values = liftable(experiment)
+    values = traceable_fields(experiment)
     took("find what can be traced")
     begin = beginning(experiment, values, layout=layout)
-    source = feed(experiment.data, 0, layout)
+    source = prefetch(experiment.data, 0, layout)
     batches, _ = source.at(0)
     program = TrainProgram(experiment, begin.shapes, batches, values, layout=layout)
     took("trace the programs of state and step")

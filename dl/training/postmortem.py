@@ -5,13 +5,13 @@ import jax.numpy as jnp
 
 from dl.core.errors import NonFiniteError
 from dl.core.experiment import Experiment
+from dl.core.lanes import Traced, rebuild, step_of
 from dl.core.metrics import compute
-from dl.core.population import Values, rebuild, step_of
 from dl.core.state import TrainState, path_name
 
 
 def non_finite(
-    experiment: Experiment, state: TrainState, values: Values, saved: list[int]
+    experiment: Experiment, state: TrainState, values: Traced, saved: list[int]
 ) -> NonFiniteError:
     """The post-mortem of a step whose loss was not finite, redone from the state before it.
 

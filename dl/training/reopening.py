@@ -5,12 +5,12 @@ from typing import Any
 
 from dl.core.errors import UserError
 from dl.core.experiment import built
-from dl.training import lock
+from dl.runs import lock
+from dl.runs.folder import RunFolder, read_json
+from dl.runs.options import Options, describe
+from dl.runs.scripts import from_json, load_script
 from dl.training.console import Console
-from dl.training.folder import RunFolder, read_json
-from dl.training.options import Options, describe
 from dl.training.run import Run, reopen
-from dl.training.scripts import from_json, load_script
 
 FORCE = "open it all the same with force (open_run(..., force=True), dl export --force)"
 

@@ -12,19 +12,15 @@ import numpy as np
 from dl import platform
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment
-from dl.core.population import first_batch, liftable
+from dl.core.lanes import first_batch, traceable_fields
 from dl.core.state import TrainState
+from dl.parallel import processes
 from dl.parallel.mesh import mesh_name
 from dl.parallel.sharding import Layout
 from dl.report.layers import Summary, summary
 from dl.report.page import plain_table
-from dl.report.records import numbers
-from dl.training import lock, processes
-from dl.training.checkpoints import Checkpoints
-from dl.training.checks import check, check_inputs, explained
-from dl.training.console import Console, format_metrics
-from dl.training.feed import check_divisible
-from dl.training.folder import (
+from dl.runs import lock
+from dl.runs.folder import (
     RunFolder,
     furthest_unfinished,
     new_name,
@@ -32,18 +28,23 @@ from dl.training.folder import (
     to_json,
     write_json,
 )
-from dl.training.loop import Cadence, Loop
-from dl.training.options import Options, chosen_options, describe
-from dl.training.programs import (
+from dl.runs.options import Options, chosen_options, describe
+from dl.runs.records import numbers
+from dl.runs.scripts import script_of
+from dl.training.checkpoints import Checkpoints
+from dl.training.checks import check, check_inputs, explained
+from dl.training.compiled import (
     Beginning,
     beginning,
     empty_metrics,
     initial_state,
     layout_of,
 )
-from dl.training.scripts import script_of
+from dl.training.console import Console, format_metrics
+from dl.training.loop import Cadence, Loop
+from dl.training.prefetch import check_divisible
 from dl.training.selection import Selection
-from dl.training.sinks import Sink, TensorBoard, WandB
+from dl.training.trackers import Sink, TensorBoard, WandB
 
 
 class Run:
@@ -106,7 +107,7 @@ class Run:
     def plot(self):
         """Learning curves as a matplotlib figure, saved as ``curves.png``: a notebook shows it, and
         elsewhere the file's path is printed."""
-        from dl.report.plots import curves, shown
+        from dl.figures.curves import curves, shown
 
         return shown(curves([self.folder.path]), self.folder.path / "curves.png")
 
@@ -157,7 +158,7 @@ def train(experiment: Experiment, script: str | Path | None = None, **options: A
     layout = layout_of(chosen.mesh, experiment, chosen.deterministic_topology)
     if layout is not None:
         check_divisible(experiment.data, layout)
-    place, go_on = processes.decided(lambda: _choose_folder(chosen, experiment, stem))
+    place, go_on = processes.on_first_process(lambda: _choose_folder(chosen, experiment, stem))
     folder = RunFolder(place, writes=processes.first())
     try:
         with folder.held():
@@ -214,11 +215,11 @@ def _train(
 ) -> Run:
     console = Console(options.progress, processes.first())
     begun = time.perf_counter()
-    if processes.decided(
+    if processes.on_first_process(
         lambda: _lock(folder, experiment, options, script, go_on, console, layout)
     ):
         return reopen(folder, experiment, console.warn, layout)
-    values = liftable(experiment)
+    values = traceable_fields(experiment)
     begin = beginning(experiment, values, layout=layout)
     totals = empty_metrics(experiment, values, layout=layout)
     checkpoints = Checkpoints(folder.checkpoints)
@@ -234,7 +235,7 @@ def _train(
             begin = Beginning(int(meta["step"]), state, lambda: state)
             loop.elapsed_before = meta["elapsed"]
         loop.selection = Selection(
-            **processes.decided(
+            **processes.on_first_process(
                 lambda: dataclasses.asdict(_selection(folder, experiment, cadence, begin.step))
             )
         )
@@ -328,7 +329,7 @@ def _finish(loop: Loop, state: TrainState, ended: str) -> TrainState:
             experiment, loop.checkpoints, state, chosen.step, loop.console.warn, loop.layout
         )
     at = int(state.step)
-    metrics = dict(processes.decided(lambda: _evaluation_at(folder, at)))
+    metrics = dict(processes.on_first_process(lambda: _evaluation_at(folder, at)))
     if experiment.tests:
         (tested,) = loop.evaluation(state, experiment.tests)
         loop.record("test", last, tested, time={"elapsed": loop.elapsed()})
@@ -347,7 +348,7 @@ def _finish(loop: Loop, state: TrainState, ended: str) -> TrainState:
         "input_wait_seconds": round(loop.wait_seconds, 3),
         "peak_memory_bytes": platform.peak_memory(),
     }
-    processes.decided(lambda: write_json(folder.result, result))
+    processes.on_first_process(lambda: write_json(folder.result, result))
     return state
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from dl.training import processes
+from dl.parallel import processes
 
 
 class Signals:

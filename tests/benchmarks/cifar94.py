@@ -23,13 +23,13 @@ from flax import struct
 
 import dl
 from dl.core.random import mix
-from dl.data import augment
-from dl.data.batches import TrainBatches, eval_batches, train_batches
+from dl.data.batches.resident import TrainBatches, eval_batches, train_batches
+from dl.data.transforms import images as augment
 from dl.models.convolution import Conv, max_pool
 from dl.tasks.classification import classification
+from dl.training.compiled import TrainProgram, initial_state
 from dl.training.evaluation import Evaluation
-from dl.training.feed import feed
-from dl.training.programs import TrainProgram, initial_state
+from dl.training.prefetch import prefetch
 
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 MOMENTUM, RATE, DECAY = 0.85, 11.5, 0.0153  # rate and decay for 1,024 decoupled examples
@@ -208,7 +208,7 @@ def fit(experiment: dl.Experiment) -> tuple[float, float, float]:
     begun = time.perf_counter()
     state, source, evaluation = (
         initial_state(experiment),
-        feed(experiment.data),
+        prefetch(experiment.data),
         Evaluation(experiment),
     )
     program = TrainProgram(experiment, state, source.batches)

@@ -24,8 +24,8 @@ from dl.data.batches import train_batches
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling
-from dl.training.feed import feed
-from dl.training.programs import TrainProgram, initial_state, layout_of
+from dl.training.compiled import TrainProgram, initial_state, layout_of
+from dl.training.prefetch import prefetch
 
 # layers, width, heads, vocabulary (rounded up to a multiple of 128), context
 SIZES = {
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     layout = layout_of(given.mesh, described)
     state = initial_state(described, layout=layout)
     parameters = sum(x.size for x in jax.tree.leaves(state.variables["params"])) - context * width
-    source = feed(described.data, 0, layout)
+    source = prefetch(described.data, 0, layout)
     batches = source.at(0)[0]
     program = TrainProgram(described, state, batches, layout=layout)
     compiled = program.wait()

@@ -19,14 +19,14 @@ from dl.data import load
 from dl.data.batches import train_batches
 from dl.models.cnn import CNN
 from dl.models.mlp import MLP
+from dl.runs.folder import RunFolder
 from dl.tasks.classification import classification
 from dl.training.checkpoints import Checkpoints
+from dl.training.compiled import TrainProgram, empty_metrics, initial_state
 from dl.training.console import Console
-from dl.training.dispatch import Dispatcher
-from dl.training.feed import feed
-from dl.training.folder import RunFolder
 from dl.training.loop import Cadence, Loop
-from dl.training.programs import TrainProgram, empty_metrics, initial_state
+from dl.training.prefetch import prefetch
+from dl.training.stepping import StepRunner
 
 
 def by_hand(task, optimizer, data, steps):
@@ -52,7 +52,7 @@ def by_hand(task, optimizer, data, steps):
 def by_loop(task, optimizer, data, steps):
     """Seconds a step of the library's loop with its log lines, compiling and the last save left out."""
     experiment = dl.Experiment(task=task, data=data, optimizer=optimizer, steps=steps)
-    source = feed(data)
+    source = prefetch(data)
     program = TrainProgram(experiment, initial_state(experiment), source.at(0)[0])
 
     def once():
@@ -69,7 +69,7 @@ def by_loop(task, optimizer, data, steps):
                 loop.flush()
                 loop.console.update(at)
 
-            dispatcher = Dispatcher(program, source, lambda: False, sent, lambda *_: None)
+            dispatcher = StepRunner(program, source, lambda: False, sent, lambda *_: None)
             begun = time.perf_counter()
             while step < steps:
                 step, state, totals = dispatcher.to(step, cadence.next(step), state, totals)

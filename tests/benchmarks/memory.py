@@ -13,15 +13,15 @@ import optax
 
 import dl
 from dl.data.batches import train_batches
-from dl.data.tokens import crops
+from dl.data.batches.tokens import crops
 from dl.models.cnn import CNN
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
 from dl.tasks.classification import classification
 from dl.tasks.language_modeling import language_modeling
-from dl.training.feed import feed
+from dl.training.compiled import TrainProgram, beginning
 from dl.training.plan import step_cost, tree_bytes
-from dl.training.programs import TrainProgram, beginning
+from dl.training.prefetch import prefetch
 
 STEPS = 5
 
@@ -55,7 +55,7 @@ def resident(field: str) -> int:
 def measure(experiment: dl.Experiment) -> tuple[int, int]:
     """(bytes that training added to the process at most, bytes that the step's program asks for)."""
     begin = beginning(experiment)
-    source = feed(experiment.data)
+    source = prefetch(experiment.data)
     batches, _ = source.at(0)
     program = TrainProgram(experiment, begin.shapes, batches)
     program.wait()

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 import dl
-from dl.data.tokens import crops
+from dl.data.batches.tokens import crops
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling
-from dl.training.feed import feed
+from dl.training.compiled import TrainProgram, initial_state, layout_of
 from dl.training.plan import step_cost
-from dl.training.programs import TrainProgram, initial_state, layout_of
+from dl.training.prefetch import prefetch
 
 WIDTH, LAYERS, HEADS, VOCABULARY, BATCH, TIME = 256, 4, 8, 1024, 16, 64
 MESHES = ("data=8", "fsdp=8", "data=2,fsdp=4", "tensor=8", "data=2,tensor=4")
@@ -60,7 +60,7 @@ if __name__ == "__main__":
     for mesh in MESHES:
         layout = layout_of(mesh, one)
         state = initial_state(one, layout=layout)
-        batches = feed(one.data, layout=layout).at(0)[0]
+        batches = prefetch(one.data, layout=layout).at(0)[0]
         program = TrainProgram(one, state, batches, layout=layout)
         found = collectives(program.compiled.as_text())
         told = "  ".join(f"{kind} {size / mib:.2f}" for kind, size in found.items() if size)

@@ -63,8 +63,8 @@ def launch(script, *flags):
 def python_loop(script):
     """Seconds of one more run in a process that has done one already."""
     from dl.core.experiment import built
+    from dl.runs.scripts import load_script
     from dl.training.run import train
-    from dl.training.scripts import load_script
 
     config, build = load_script(script)
     for seed in (0, 1):

@@ -9,7 +9,7 @@ import pytest
 
 import dl
 from dl.core.experiment import built
-from dl.core.population import liftable
+from dl.core.lanes import traceable_fields
 from dl.data.batches import train_batches
 from dl.models.mlp import MLP
 from dl.tasks.classification import classification
@@ -76,7 +76,7 @@ def test_bfloat16_computes_so_and_keeps_the_parameters():
 
 
 def test_its_numbers_can_be_lanes_of_one_program():
-    lifted = liftable(built(build, Config()))
+    lifted = traceable_fields(built(build, Config()))
     assert {"seed", "learning_rate", "final_rate", "weight_decay", "b2", "clip"} <= set(lifted)
 
 

@@ -15,7 +15,8 @@ from dl.core.errors import UserError
 from dl.core.metrics import compute
 from dl.core.optim import OptimizerName
 from dl.core.state import TrainState
-from dl.core.task import ensemble, mean_of_values, member_key, mixed_precision
+from dl.core.task import member_key
+from dl.core.transforms import ensemble, mean_of_values, mixed_precision
 from dl.models.gan import GAN
 from dl.models.language import EncoderDecoder
 from dl.models.mlp import MLP

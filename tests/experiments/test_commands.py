@@ -8,7 +8,7 @@ from test_scripts import CADENCE, FOLDER, TINY
 
 import dl
 from dl.core.experiment import built
-from dl.training.scripts import load_script
+from dl.runs.scripts import load_script
 
 
 def trained(name, data_dir, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from dl.training.scripts import load_script
+from dl.runs.scripts import load_script
 
 Config, build = load_script(Path(__file__).parents[2] / "experiments" / "gradient_flow.py")
 

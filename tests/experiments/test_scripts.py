@@ -11,16 +11,16 @@ import pytest
 
 import dl
 from dl.core.experiment import built
-from dl.core.population import first_batch, liftable
+from dl.core.lanes import first_batch, traceable_fields
 from dl.data import load
 from dl.report.layers import summary
+from dl.runs.compare import first_difference
+from dl.runs.folder import RunFolder
+from dl.runs.scripts import load_script
+from dl.sweeps.sweep import Sweep, run_sweep
 from dl.training import faults
 from dl.training.checks import check
-from dl.training.compare import first_difference
-from dl.training.folder import RunFolder
 from dl.training.run import Options
-from dl.training.scripts import load_script
-from dl.training.sweep import Sweep, run_sweep
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 
@@ -151,7 +151,7 @@ def test_resumes_exactly_and_sweeps_to_the_bit(case, tmp_path, monkeypatch):
     resumed = dl.train(experiment, path, runs=tmp_path, name="killed", resume=True, **CADENCE)
     assert first_difference(whole.folder, resumed.folder) is None
 
-    if "seed" in liftable(experiment):
+    if "seed" in traceable_fields(experiment):
         options = Options(name="sweep", runs=tmp_path, **CADENCE)
         place = run_sweep(build, config, Sweep(seeds=2, lanes="map"), options, lambda n, t: t, path)
         lane = sorted((place / "lanes").iterdir())[0]

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 import dl
-import dl.data.character_text
+import dl.data.sets.characters
 from dl.core.experiment import built
 from dl.data.splits import Info, Splits
-from dl.data.text import train_subwords
+from dl.data.tokenizers import train_subwords
 from dl.interop import exact_gelu, image_preparation, save
 from dl.models.language import LanguageModel
 from dl.models.resnet import BasicBlock, ResNet
 from dl.models.transformer import Transformer
 from dl.models.vit import ViT
-from dl.training.programs import initial_state
-from dl.training.scripts import load_script
+from dl.runs.scripts import load_script
+from dl.training.compiled import initial_state
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
 SENTENCES = ["a fine film , warm and wise", "a dull film , cold and long", "warm wise and fine"] * 4
@@ -107,7 +107,7 @@ def texts(monkeypatch):
     sentences = Splits(columns, columns, columns, info)
     characters = {"text": np.array(list("\n".join(SENTENCES)))}
     whole = Splits(characters, characters, {}, info)
-    monkeypatch.setattr(dl.data.character_text, "load", lambda *_: whole)
+    monkeypatch.setattr(dl.data.sets.characters, "load", lambda *_: whole)
     return sentences
 
 

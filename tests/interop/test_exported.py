@@ -17,8 +17,8 @@ from dl.data.batches import train_batches
 from dl.interop import export
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
+from dl.runs.scripts import load_script
 from dl.tasks.language_modeling import language_modeling
-from dl.training.scripts import load_script
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "scripts" / "tiny.py"
@@ -38,7 +38,13 @@ def run_alone(code, cwd):
 def test_an_exported_run_predicts_the_same_without_dl(tmp_path):
     config, build = load_script(TINY)
     run = dl.train(built(build, config(steps=20)), TINY, runs=tmp_path, name="a", progress=False)
-    command = [sys.executable, "-c", "from dl.cli import dl; dl()", "export", tmp_path / "a"]
+    command = [
+        sys.executable,
+        "-c",
+        "from dl.cli.main import main; main()",
+        "export",
+        tmp_path / "a",
+    ]
     done = subprocess.run(
         [*command, "--to", "p.jaxexport"], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import dl
-from dl.commands import report
-from dl.report.records import find_runs, grouped, read_records
+from dl.cli.commands import report
 from dl.report.sweeps import write_report
-from dl.training.scripts import load_script
-from dl.training.sweep import SweepRun
+from dl.runs.records import find_runs, grouped, read_records
+from dl.runs.scripts import load_script
+from dl.sweeps.sweep import SweepRun
 
 TINY = Path(__file__).parents[1] / "scripts" / "tiny.py"
 SECTIONS = (

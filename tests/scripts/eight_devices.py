@@ -14,13 +14,13 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import dl
 from dl.core.experiment import built
 from dl.parallel.sharding import lane_layout
+from dl.proofs.replay import replay_run
+from dl.runs.folder import read_json
+from dl.runs.scripts import load_script
 from dl.training import faults
-from dl.training.feed import feed
-from dl.training.folder import read_json
+from dl.training.compiled import TrainProgram, initial_state, layout_of
 from dl.training.plan import step_cost
-from dl.training.programs import TrainProgram, initial_state, layout_of
-from dl.training.replay import replay_run
-from dl.training.scripts import load_script
+from dl.training.prefetch import prefetch
 
 RUNS = Path(sys.argv[1])
 OPTIONS = {"runs": RUNS, "log_every": 4, "eval_every": 6, "save_every": 6, "progress": False}
@@ -68,7 +68,7 @@ def memory():
     for mesh in ("data=8", "fsdp=8"):
         layout = layout_of(mesh, wide)
         state = initial_state(wide, layout=layout)
-        batches = feed(wide.data, layout=layout).at(0)[0]
+        batches = prefetch(wide.data, layout=layout).at(0)[0]
         program = TrainProgram(wide, state, batches, layout=layout)
         found[mesh] = step_cost(program)["arguments"]
     return found

@@ -7,7 +7,7 @@ import numpy as np
 
 import dl
 from dl.data.batches import eval_batches
-from dl.data.tokens import crops, strided
+from dl.data.batches.tokens import crops, strided
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling

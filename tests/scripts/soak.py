@@ -17,7 +17,7 @@ import orbax.checkpoint  # noqa: F401
 from tiny import Config, build
 
 import dl
-import dl.report.plots
+import dl.figures.curves
 import dl.training.run
 
 

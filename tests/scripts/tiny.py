@@ -10,7 +10,7 @@ import flax.linen as nn
 import dl
 from dl.data import load
 from dl.data.batches import eval_batches, train_batches
-from dl.data.streams import ArraySource, StreamBatches, StreamEvalBatches
+from dl.data.batches.streams import ArraySource, StreamBatches, StreamEvalBatches
 from dl.models.layers import Dropout
 from dl.tasks.classification import classification
 

@@ -9,7 +9,7 @@ import numpy as np
 from tiny import Net
 
 import dl
-from dl.data.streams import ArraySource, StreamBatches
+from dl.data.batches.streams import ArraySource, StreamBatches
 from dl.tasks.classification import classification
 
 

@@ -12,8 +12,8 @@ import dl
 from dl.core import metrics as M
 from dl.models.gan import GAN, Discriminator, Generator
 from dl.models.layers import Dense
+from dl.scores.frechet import frechet_distance
 from dl.tasks.adversarial import adversarial, hinge, non_saturating, players, wasserstein
-from dl.tasks.frechet import frechet_distance
 
 
 class Plane(nn.Module):

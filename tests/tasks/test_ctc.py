@@ -11,18 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dl.core.metrics import compute, merge
-from dl.core.task import ensemble
-from dl.models.audio import speech_features
+from dl.core.transforms import ensemble
+from dl.models.spectrograms import speech_features
 from dl.models.speech import BiLSTMEncoder, SpeechClassifier, SpeechRecognizer
-from dl.tasks.ctc import (
-    ctc,
-    decode,
-    edit_distance,
-    greedy_decode,
-    prefix_beam_decode,
-    spell,
-    word_error,
-)
+from dl.scores.speech import word_error
+from dl.tasks.ctc import ctc, decode, edit_distance, greedy_decode, prefix_beam_decode, spell
 from dl.tasks.speech import speech_classification
 
 RNG = np.random.default_rng(0)

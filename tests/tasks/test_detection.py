@@ -11,8 +11,8 @@ from dl.core.errors import UserError
 from dl.core.metrics import compute, merge
 from dl.models.detector import FCOS, Places, grid
 from dl.models.resnet import ResNetFeatures
+from dl.scores.detection import average_precision
 from dl.tasks.detection import assign, centerness, detection, detections
-from dl.tasks.detection_scores import average_precision
 
 STRIDES = (8, 16, 32)
 CENTRE = np.concatenate([grid(64 // s, 64 // s, s) for s in STRIDES])

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dl.baselines.linear_forecast import compared, fit_linear
 from dl.core.errors import UserError
 from dl.core.metrics import compute, merge
-from dl.data import windows
+from dl.data.batches import windows
 from dl.data.splits import Info, Splits
 from dl.models.forecasters import NLinear, TimeLinear
+from dl.scores import forecasting as worth
 from dl.tasks import forecasting as f
-from dl.tasks.baselines import compared, fit_linear
 
 INFO = Info("waves", *5 * [""])
 KEY = jax.random.key(0)
@@ -97,18 +98,18 @@ def test_median_pinball_is_the_absolute_error():
 
 
 def test_seasonal_naive_repeats_the_last_period():
-    assert f.seasonal_naive(jnp.arange(10), 7, 3).tolist() == [7, 8, 9, 7, 8, 9, 7]
+    assert worth.seasonal_naive(jnp.arange(10), 7, 3).tolist() == [7, 8, 9, 7, 8, 9, 7]
     columns = jnp.stack([jnp.arange(10)] * 2, 1)[None]
-    assert f.seasonal_naive(columns, 4, 3, axis=1)[0, :, 1].tolist() == [7, 8, 9, 7]
+    assert worth.seasonal_naive(columns, 4, 3, axis=1)[0, :, 1].tolist() == [7, 8, 9, 7]
 
 
 def test_m4_scores_by_hand():
     history = jnp.array([1.0, 2.0, 3.0, 5.0, 7.0])
     future, forecast = jnp.array([4.0, 6.0]), jnp.array([6.0, 6.0])
     naive = (2 + 3 + 4) / 3  # |3-1|, |5-2|, |7-3|
-    assert f.naive_error(history, 2) == pytest.approx(naive)
-    assert f.smape(forecast, future) == pytest.approx(200 * (2 / 10 + 0) / 2)
-    assert f.mase(forecast, future, naive) == pytest.approx(1.0 / naive)
+    assert worth.naive_error(history, 2) == pytest.approx(naive)
+    assert worth.smape(forecast, future) == pytest.approx(200 * (2 / 10 + 0) / 2)
+    assert worth.mase(forecast, future, naive) == pytest.approx(1.0 / naive)
 
 
 @settings(max_examples=30, deadline=None)
@@ -116,24 +117,26 @@ def test_m4_scores_by_hand():
 def test_naive_error_ignores_what_follows_the_length(length, period):
     values = np.random.default_rng(length).normal(size=60).astype(np.float32)
     padded = np.where(np.arange(60) < length, values, np.nan)
-    got = f.naive_error(jnp.asarray(padded), period, jnp.asarray(length))
-    assert float(got) == pytest.approx(float(f.naive_error(values[:length], period)), rel=1e-5)
+    got = worth.naive_error(jnp.asarray(padded), period, jnp.asarray(length))
+    assert float(got) == pytest.approx(float(worth.naive_error(values[:length], period)), rel=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0.1, 1e3))
 def test_smape_and_mase_do_not_depend_on_the_unit(unit):
     a, b = np.abs(BATCH["past"][0, :8, 0]) + 0.1, np.abs(BATCH["future"][0, :, 0]) + 0.1
-    assert f.smape(unit * a, unit * b) == pytest.approx(float(f.smape(a, b)), rel=1e-4)
-    assert f.mase(unit * a, unit * b, unit) == pytest.approx(float(f.mase(a, b, 1.0)), rel=1e-4)
+    assert worth.smape(unit * a, unit * b) == pytest.approx(float(worth.smape(a, b)), rel=1e-4)
+    assert worth.mase(unit * a, unit * b, unit) == pytest.approx(
+        float(worth.mase(a, b, 1.0)), rel=1e-4
+    )
 
 
 def test_point_scores_are_the_means_over_values_or_over_series():
     forecast, future = np.asarray(BATCH["past"][:, :8]), np.asarray(BATCH["future"])
-    scores = f.point_scores(forecast, future)
+    scores = worth.point_scores(forecast, future)
     assert scores["mse"] == pytest.approx(np.square(forecast - future).mean(), rel=1e-5)
-    each = f.mase(forecast[..., 0], future[..., 0], np.arange(1.0, 7.0))
-    scores = f.point_scores(forecast[..., 0], future[..., 0], np.arange(1.0, 7.0))
+    each = worth.mase(forecast[..., 0], future[..., 0], np.arange(1.0, 7.0))
+    scores = worth.point_scores(forecast[..., 0], future[..., 0], np.arange(1.0, 7.0))
     assert scores["mase"] == pytest.approx(float(each.mean()))
     assert set(scores) == {"smape", "mase"}
 
@@ -202,13 +205,13 @@ def test_every_score_is_that_of_a_computation_by_hand(panel, period):
     past, length, future, forecast = panel
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        naive = f.naive_error(past, period, length)
+        naive = worth.naive_error(past, period, length)
         found = {
-            "smape": f.smape(forecast, future),
-            "mase": f.mase(forecast, future, naive),
-            **f.point_scores(forecast[..., None], future[..., None]),
+            "smape": worth.smape(forecast, future),
+            "mase": worth.mase(forecast, future, naive),
+            **worth.point_scores(forecast[..., None], future[..., None]),
         }
-        means = f.point_scores(forecast, future, naive)
+        means = worth.point_scores(forecast, future, naive)
     rows = range(len(past))
     each = {
         "naive": [_naive_by_hand(past[i, : length[i]].tolist(), period) for i in rows],
@@ -234,7 +237,7 @@ def test_every_score_is_that_of_a_computation_by_hand(panel, period):
 @given(panels(), st.integers(1, 15), st.integers(1, 9))
 def test_seasonal_naive_takes_the_value_whole_periods_before(panel, period, horizon):
     past = panel[0]
-    found = f.seasonal_naive(past, horizon, period)
+    found = worth.seasonal_naive(past, horizon, period)
     assert found.dtype == np.float64
     for row, series in zip(found, past, strict=True):
         for step, value in enumerate(row):
@@ -244,25 +247,25 @@ def test_seasonal_naive_takes_the_value_whole_periods_before(panel, period, hori
             assert value == (series[back] if back >= 0 else np.nan) or (
                 math.isnan(value) and (back < 0 or math.isnan(series[back]))
             )
-    moved = f.seasonal_naive(past.T, horizon, period, axis=0)
+    moved = worth.seasonal_naive(past.T, horizon, period, axis=0)
     np.testing.assert_array_equal(moved.T, found)
 
 
 def test_what_has_no_score_is_nan_and_left_out_of_the_mean():
     ones, line = np.ones(3), np.array([1.0, 2.0, 3.0])
-    assert math.isnan(f.mase(ones, line, f.naive_error(np.ones(50), 24)))
-    assert math.isnan(f.naive_error(np.arange(10.0), 24))
-    short = f.naive_error(np.pad(np.arange(10.0), (0, 40)), 24, np.array(10))
+    assert math.isnan(worth.mase(ones, line, worth.naive_error(np.ones(50), 24)))
+    assert math.isnan(worth.naive_error(np.arange(10.0), 24))
+    short = worth.naive_error(np.pad(np.arange(10.0), (0, 40)), 24, np.array(10))
     assert math.isnan(short)
-    assert math.isnan(f.mase(ones, line, short))
+    assert math.isnan(worth.mase(ones, line, short))
     scales = np.r_[0.0, np.nan, np.ones(98)]
-    scores = f.point_scores(np.ones((100, 3)), np.full((100, 3), 2.0), scales)
+    scores = worth.point_scores(np.ones((100, 3)), np.full((100, 3), 2.0), scales)
     assert scores == {"smape": pytest.approx(200 / 3), "mase": 1.0}
     t = np.arange(100.0)
-    naive = f.naive_error(1e9 + t % 24 * 0.5 + t * 0.01, 24)
+    naive = worth.naive_error(1e9 + t % 24 * 0.5 + t * 0.01, 24)
     assert naive == pytest.approx(0.24, rel=1e-6)
-    assert math.isnan(f.mase(ones, line, 1e-320))  # no number that float64 has
-    nothing = f.point_scores(np.ones((2, 3)), np.full((2, 3), np.nan), np.ones(2))
+    assert math.isnan(worth.mase(ones, line, 1e-320))  # no number that float64 has
+    nothing = worth.point_scores(np.ones((2, 3)), np.full((2, 3), np.nan), np.ones(2))
     assert all(math.isnan(value) for value in nothing.values())
 
 
@@ -272,29 +275,29 @@ def test_a_forecast_that_failed_is_not_left_out(failed):
     forecast, future = np.ones((4, 3)), np.full((4, 3), 2.0)
     forecast[2, 1] = failed
     for scores in (
-        f.point_scores(forecast, future, np.ones(4)),
-        f.point_scores(forecast[..., None], future[..., None]),
+        worth.point_scores(forecast, future, np.ones(4)),
+        worth.point_scores(forecast[..., None], future[..., None]),
     ):
         assert all(math.isnan(value) for value in scores.values())
     future[2, 1] = np.nan  # there is nothing to forecast there
-    scores = f.point_scores(forecast, future, np.ones(4))
+    scores = worth.point_scores(forecast, future, np.ones(4))
     assert scores == {"smape": pytest.approx(200 / 3), "mase": 1.0}
 
 
 @pytest.mark.parametrize(
     ("score", "says"),
     [
-        (lambda: f.mase(np.ones(3), np.ones(1), 1.0), "both need the same shape"),
-        (lambda: f.smape(np.ones((2, 3)), np.ones(3)), "both need the same shape"),
-        (lambda: f.point_scores(np.ones((2, 3, 1)), np.ones((2, 1, 1))), "both need the same shape"),
-        (lambda: f.mase(np.ones((2, 3)), np.ones((2, 3)), 1.0), "give one a series"),
-        (lambda: f.mase(np.ones(3), np.ones(3), -1.0), "never negative"),
-        (lambda: f.smape(np.ones(3), np.r_[1, 2, np.inf]), "hold infinity"),
-        (lambda: f.naive_error(np.r_[1, 2, np.inf], 1), "holds infinity"),
-        (lambda: f.naive_error(np.ones(5), 0), "period of 0 steps is impossible"),
-        (lambda: f.seasonal_naive(np.ones(5), 3, -1), "period of -1 steps is impossible"),
-        (lambda: f.naive_error(np.ones((2, 5)), 1, np.array([3])), "give one a series"),
-        (lambda: f.naive_error(np.ones((2, 5)), 1, np.array([3, 6])), "lengths from 3 to 6"),
+        (lambda: worth.mase(np.ones(3), np.ones(1), 1.0), "both need the same shape"),
+        (lambda: worth.smape(np.ones((2, 3)), np.ones(3)), "both need the same shape"),
+        (lambda: worth.point_scores(np.ones((2, 3, 1)), np.ones((2, 1, 1))), "both need the same shape"),
+        (lambda: worth.mase(np.ones((2, 3)), np.ones((2, 3)), 1.0), "give one a series"),
+        (lambda: worth.mase(np.ones(3), np.ones(3), -1.0), "never negative"),
+        (lambda: worth.smape(np.ones(3), np.r_[1, 2, np.inf]), "hold infinity"),
+        (lambda: worth.naive_error(np.r_[1, 2, np.inf], 1), "holds infinity"),
+        (lambda: worth.naive_error(np.ones(5), 0), "period of 0 steps is impossible"),
+        (lambda: worth.seasonal_naive(np.ones(5), 3, -1), "period of -1 steps is impossible"),
+        (lambda: worth.naive_error(np.ones((2, 5)), 1, np.array([3])), "give one a series"),
+        (lambda: worth.naive_error(np.ones((2, 5)), 1, np.array([3, 6])), "lengths from 3 to 6"),
         (lambda: fit_linear([]), "no windows to fit"),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ from learning import learn
 import dl
 from dl.core import metrics as M
 from dl.data.batches import eval_batches
-from dl.data.tokens import strided, tracks
+from dl.data.batches.tokens import strided, tracks
 from dl.models.language import LanguageModel
 from dl.models.rnn import RNN, RecurrentLanguageModel, gru
 from dl.models.transformer import Transformer

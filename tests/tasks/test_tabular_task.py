@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dl.core.metrics import compute, merge
 from dl.models.tabular import TabularMLP
+from dl.scores import tabular as worth
 from dl.tasks import tabular as t
 
 RNG = np.random.default_rng(0)
@@ -69,19 +70,22 @@ def test_temperature_finds_the_one_the_logits_were_made_with(temperature, seed):
     true = rng.normal(size=(20000, 2)) * 2
     chance = np.exp(true[:, 1]) / np.exp(true).sum(1)
     label = (rng.random(20000) < chance).astype(int)
-    assert t.fit_temperature(true * temperature, label) == pytest.approx(temperature, rel=0.1)
+    assert worth.fit_temperature(true * temperature, label) == pytest.approx(temperature, rel=0.1)
 
 
 def test_calibrated_probabilities_have_no_calibration_error():
     rng = np.random.default_rng(0)
     p = rng.random(200_000)
     label = (rng.random(200_000) < p).astype(int)
-    honest, bold = t.binary_scores(label, p), t.binary_scores(label, (p > 0.5) * 0.98 + 0.01)
+    honest, bold = (
+        worth.binary_scores(label, p),
+        worth.binary_scores(label, (p > 0.5) * 0.98 + 0.01),
+    )
     assert honest["ece"] < 0.01 < 0.2 < bold["ece"]
 
 
 def test_reliability_counts_every_row_once():
-    said, came, count = t.reliability(np.array([0.0, 0.05, 1.0]), np.array([0, 1, 1]), 4)
+    said, came, count = worth.reliability(np.array([0.0, 0.05, 1.0]), np.array([0, 1, 1]), 4)
     assert count.tolist() == [2, 0, 0, 1]
     np.testing.assert_allclose(came[[0, 3]], [0.5, 1.0])
     np.testing.assert_allclose(said[[0, 3]], [0.025, 1.0])

@@ -14,11 +14,11 @@ import pytest
 
 import dl
 from dl.core.state import digest
-from dl.data.streams import open_arrays
+from dl.data.batches.streams import open_arrays
+from dl.runs.compare import first_difference
+from dl.runs.folder import RunFolder, furthest_unfinished, write_json
+from dl.runs.scripts import load_script
 from dl.training.checkpoints import Checkpoints
-from dl.training.compare import first_difference
-from dl.training.folder import RunFolder, furthest_unfinished, write_json
-from dl.training.scripts import load_script
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = SCRIPTS / "tiny.py"

@@ -10,10 +10,10 @@ import pytest
 
 import dl
 from dl.core.experiment import built
+from dl.runs.compare import first_difference
+from dl.runs.folder import RunFolder
+from dl.runs.scripts import load_script
 from dl.training import checkpoints, faults
-from dl.training.compare import first_difference
-from dl.training.folder import RunFolder
-from dl.training.scripts import load_script
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 OPTIONS = {"log_every": 4, "eval_every": 10, "save_every": 10, "progress": False}
@@ -118,7 +118,13 @@ def test_a_damaged_checkpoint_is_found_and_the_one_before_it_used(
 @pytest.mark.parametrize(("script", "agrees"), [("tiny.py", True), ("forgetful.py", False)])
 def test_dl_verify_kills_real_processes_and_tells(script, agrees, tmp_path):
     environment = {**os.environ, "DL_TEST_FORGET": "opt_state"}
-    command = [sys.executable, "-c", "from dl.cli import dl; dl()", "verify", SCRIPTS / script]
+    command = [
+        sys.executable,
+        "-c",
+        "from dl.cli.main import main; main()",
+        "verify",
+        SCRIPTS / script,
+    ]
     flags = ["--kills", "1", "--", "--steps", "20"]
     done = subprocess.run(
         [*command, *flags],

@@ -15,11 +15,11 @@ import dl
 from dl.core.experiment import built
 from dl.core.state import init_state
 from dl.data.batches import eval_batches, train_batches
+from dl.proofs.replay import replay_run
+from dl.runs.scripts import load_script
 from dl.tasks.regression import regression
 from dl.training.checks import check_inputs
 from dl.training.evaluation import Evaluation
-from dl.training.replay import replay_run
-from dl.training.scripts import load_script
 from dl.training.selection import Selection
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "tiny.py"

@@ -1,0 +1,5 @@
+"""``python -m dl`` is the ``dl`` command."""
+
+from dl.cli.main import main
+
+main()

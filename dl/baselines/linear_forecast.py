@@ -1,0 +1,112 @@
+"""Forecasts that any network has to be compared with; the naive one is in :mod:`dl.tasks.forecasting`."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.core.experiment import Batches
+from dl.scores.forecasting import seasonal_naive
+
+
+class LinearForecast:
+    """The linear map from past to future with the least squared error, in closed form.
+
+    Every variable is one example, and each window's own mean is taken off and put back, so the map
+    knows shapes and no levels (Toner & Darlow 2024, "An analysis of linear time series forecasting
+    models": what DLinear, NLinear and RLinear approach by gradient descent).
+
+    Attributes:
+      weight: float64 ``[look_back, horizon]``.
+    """
+
+    def __init__(self, weight: np.ndarray):
+        self.weight = weight
+
+    def __call__(self, past: np.ndarray) -> np.ndarray:
+        """``[batch, look_back(, variables)]`` to ``[batch, horizon(, variables)]``, float64."""
+        past = np.asarray(past, np.float64)
+        level = _mean(past)
+        return np.moveaxis(np.moveaxis(past - level, 1, -1) @ self.weight, -1, 1) + level
+
+
+def fit_linear(
+    windows: Iterable[tuple[np.ndarray, np.ndarray]], ridge: float = 1e-3, relative: bool = False
+) -> LinearForecast:
+    """The :class:`LinearForecast` of training windows ``(past, future)``, each ``[batch, time(,
+    variables)]``.
+
+    Args:
+      ridge: penalty on the weights, by the mean variance of the inputs.
+      relative: weigh each window by its own variance, for series of different size; a window that
+        never changes counts nothing.
+
+    Raises:
+      UserError: there are no windows.
+    """
+    gram: np.ndarray | float = 0.0
+    cross: np.ndarray | float = 0.0
+    for past, future in windows:
+        past, future = np.asarray(past, np.float64), np.asarray(future, np.float64)
+        level = _mean(past)
+        spread = (past - level).std(1, keepdims=True) if relative else np.ones_like(level)
+        weight = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
+        x, y = (
+            np.moveaxis((part - level) * weight, 1, -1).reshape(-1, part.shape[1])
+            for part in (past, future)
+        )
+        gram, cross = gram + x.T @ x, cross + x.T @ y
+    if not isinstance(gram, np.ndarray):
+        raise UserError("there are no windows to fit a linear forecast to")
+    size = len(gram)
+    penalty = ridge * np.trace(gram) / size * np.eye(size)
+    # Least squares, and not a solution of the equations, for windows that determine no map: all constant.
+    return LinearForecast(np.linalg.lstsq(gram + penalty, cross)[0])
+
+
+def _mean(past: np.ndarray) -> np.ndarray:
+    """The mean over time, ``[batch, 1, ...]``: of a window that never changes, its very value."""
+    return past[:, :1] + (past - past[:, :1]).mean(1, keepdims=True)
+
+
+class Levelled(Batches, Protocol):
+    """Evaluation batches whose ``level`` is to be added to their values, as in :mod:`dl.data.batches.windows`."""
+
+    @property
+    def level(self) -> np.ndarray: ...
+
+
+class Compared(NamedTuple):
+    """Every window of a set, ``[windows, time(, variables)]``, and the ``forecasts`` of rivals by name; all
+    float64, in the units of the series."""
+
+    past: np.ndarray
+    future: np.ndarray
+    forecasts: dict[str, np.ndarray]
+
+
+def compared(
+    train: Batches, sets: Mapping[str, Levelled], period: int, relative: bool = False
+) -> dict[str, Compared]:
+    """What a network's forecasts of each set stand beside: ``naive``, the last ``period`` over and over,
+    and ``linear``, fitted to the training windows as by :func:`fit_linear`.
+
+    All are evaluation windows with columns ``past`` and ``future``, the training ones too.
+    """
+    linear = fit_linear(_pairs(train), relative=relative)
+    found = {}
+    for name, batches in sets.items():
+        parts = map(np.concatenate, zip(*_pairs(batches), strict=True))
+        past, future = (part.astype(np.float64) + batches.level for part in parts)
+        naive = seasonal_naive(past, future.shape[1], period, axis=1)
+        found[name] = Compared(past, future, {"naive": naive, "linear": linear(past)})
+    return found
+
+
+def _pairs(batches: Batches) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    for index in range(len(batches)):  # type: ignore[arg-type]
+        batch = jax.device_get(batches[index])
+        real = batch["mask"] > 0
+        yield batch["past"][real], batch["future"][real]

@@ -1,0 +1,70 @@
+"""The words of a command line: a script's own fields, the run's options, what is swept."""
+
+import dataclasses
+import shlex
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from dl.core.errors import UserError
+
+
+def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> tuple[Any, Any, Any]:
+    """``(config, options, sweep)`` from arguments: the script's own fields, then the run's."""
+    from dl.runs.options import Options
+    from dl.sweeps.sweep import Sweep
+
+    def field(name: str, kind: type):
+        flags: Any = tyro.conf.OmitArgPrefixes
+        return name, flags[kind], dataclasses.field(default_factory=kind)
+
+    own = {f.name for f in dataclasses.fields(config)}
+    for taken in (f.name for kind in (Options, Sweep) for f in dataclasses.fields(kind)):
+        if taken in own:
+            raise UserError(
+                f"the field {taken!r} of {config.__name__} is a flag of every run: rename it"
+            )
+    parts = [field("config", config), field("run", Options), field("sweep", Sweep)]
+    both = dataclasses.make_dataclass("Arguments", parts)
+    doc = sys.modules[build.__module__].__doc__ or ""
+    args: Any = tyro.cli(both, args=argv, prog=shlex.quote(prog), description=doc.strip())
+    return args.config, args.run, args.sweep
+
+
+def swept_values(config: type, build: Callable, script: Path) -> Callable[[str, str], Any]:
+    """``(field, text) -> value`` of a sweep; the parser reads what has a type of its own."""
+    from dl.sweeps.search_space import converter
+
+    def other(name: str, text: str) -> Any:
+        flag = "--" + name.replace("_", "-")
+        return getattr(parse(config, build, [flag, *text.split()], script.name)[0], name)
+
+    return converter(typing.get_type_hints(config), other)
+
+
+def again(script: Path, given: list[str], *more: str) -> str:
+    """The command that a shell takes for the one that was typed, with its ``given`` flags but for the
+    run's name and whether to resume it, and with ``more``."""
+    kept, name = [], False
+    for word in given:
+        if name or word == "--resume" or word.startswith("--name="):
+            name = False
+        elif word == "--name":
+            name = True
+        else:
+            kept.append(word)
+    return shlex.join(["python", str(script), *kept, *more])
+
+
+def check_locale(words: list[str]) -> None:
+    """Raise UserError where a word, or the folder it is used in, has characters that the locale has no name
+    for: Python lets them through in pieces, and the compiler and the checkpoints' library do not."""
+    for word in (*words, str(Path.cwd())):
+        if not word.isascii() and word.encode("utf-8", "replace").decode() != word:
+            raise UserError(
+                f"{word!a} cannot be read in this locale: set PYTHONUTF8=1 (or LC_ALL=C.UTF-8) and begin again"
+            )

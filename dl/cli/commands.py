@@ -1,0 +1,302 @@
+"""What the `dl` command can do, a function each: its docstring is its help."""
+
+import ast
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.progress import track
+
+from dl.cli.arguments import parse, swept_values
+from dl.core.errors import UserError, unknown
+from dl.platform import STARTED
+
+
+def list_experiments(folder: tyro.conf.Positional[Path] = Path("experiments")) -> None:
+    """List the experiment scripts of a folder with one line each.
+
+    Args:
+      folder: where the scripts are.
+    """
+    scripts = sorted(folder.glob("*.py"))
+    if not scripts:
+        raise UserError(f"no experiment scripts in {folder}/: give the folder that holds them")
+    for path in scripts:
+        doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+        print(f"{path.stem:<28} {doc.splitlines()[0] if doc else ''}")
+
+
+def data(
+    action: Annotated[str, tyro.conf.Positional],
+    name: Annotated[str | None, tyro.conf.Positional] = None,
+    data_dir: Path | None = None,
+) -> None:
+    """Named data sets: `dl data list`, `dl data info NAME`, `dl data prepare NAME`.
+
+    Args:
+        action: list, info or prepare.
+        name: the data set; tfds:NAME for one of TensorFlow Datasets.
+        data_dir: folder with one sub-folder a data set; by default $DL_DATA_DIR, else the user's cache.
+    """
+    import dl.data
+
+    if data_dir is not None and action in ("list", "info"):
+        raise UserError(f"dl data {action} reads no data: leave --data-dir out")
+    if action == "list":
+        if name is not None:
+            raise UserError(f"dl data list shows all sets: for one, dl data info {name}")
+        for known in dl.data.names():
+            info = dl.data.describe(known)
+            print(f"{known:<16} {info.task:<18} {info.title}")
+        print("tfds:NAME        any                Every set of TensorFlow Datasets")
+        return
+    if action not in ("info", "prepare"):
+        raise unknown("action", action, ("list", "info", "prepare"))
+    if name is None:
+        raise UserError(f"dl data {action} needs the name of a data set: see dl data list")
+    info = dl.data.describe(name) if action == "info" else dl.data.prepare(name, data_dir)
+    for field in dataclasses.fields(info):
+        value = getattr(info, field.name)
+        if value:
+            print(f"{field.name:<12} {value}")
+
+
+def plan(
+    experiment: Annotated[Path, tyro.conf.Positional],
+    timing: bool = False,
+) -> None:
+    """Parameters, memory and FLOPs of an experiment from its compiled program, without training.
+
+    A sweep is planned program by program; under --mesh memory is that of one device.
+
+    Args:
+        experiment: the script; its own flags follow after --.
+        timing: also take the seconds from start to the first step apart.
+    """
+    from dl.core.experiment import built
+    from dl.sweeps.plan import plan_sweep
+    from dl.training.plan import plan_experiment
+
+    config, build, options, wish = _load(experiment)
+    options.refuse_processes("a plan")
+    if wish.wanted:
+        if timing:
+            raise UserError("--timing is of one run: leave --seeds, --sweep and --trials out")
+        plan_sweep(build, config, wish, options, swept_values(type(config), build, experiment))
+        return
+    wish.check_unwanted()
+    loaded = time.perf_counter()
+    planned = built(build, config)
+    spent = {
+        "import dl, JAX and the script": loaded - STARTED,
+        "load the data and build": time.perf_counter() - loaded,
+    }
+    plan_experiment(planned, spent if timing else None, options)
+
+
+def verify(
+    experiment: Annotated[Path, tyro.conf.Positional],
+    kills: int = 3,
+    seed: int = 0,
+) -> None:
+    """Prove exact resume: run whole, run again killed at several moments, compare every bit.
+
+    Args:
+        experiment: the script; its own flags follow after --.
+        kills: SIGKILLs at random steps, besides one in a checkpoint's write and one in an evaluation.
+        seed: of the random steps.
+    """
+    from dl.proofs.verify import verify_script
+
+    _, _, options, wish = _load(experiment)
+    options.refuse_processes("dl verify")
+    if wish.wanted:
+        raise UserError("dl verify proves one run: leave --seeds, --sweep and --trials out")
+    wish.check_unwanted()
+    for name in ("name", "runs", "resume"):
+        if getattr(options, name) != getattr(type(options)(), name):
+            raise UserError(f"dl verify names and resumes runs of its own: leave --{name} out")
+    if not verify_script(experiment, _extra(), kills=kills, seed=seed):
+        sys.exit(1)
+
+
+def replay(run: Annotated[Path, tyro.conf.Positional], force: bool = False) -> None:
+    """Run again from the lock and say "identical", or the first step and leaf that differ.
+
+    Args:
+        run: the run's folder.
+        force: go on where versions, devices, data or code differ from the lock.
+    """
+    from dl.proofs.replay import replay_run
+
+    if not replay_run(run, force=force):
+        sys.exit(1)
+
+
+def sweep(
+    action: Annotated[str, tyro.conf.Positional],
+    folder: Annotated[Path, tyro.conf.Positional],
+) -> None:
+    """`dl sweep report DIR`: the table (mean and sd over seeds), and plots as PNG and HTML.
+
+    Args:
+      action: report.
+      folder: the sweep's folder.
+    """
+    from dl.report.sweeps import print_report, write_report
+
+    if action != "report":
+        raise unknown("action", action, ("report",))
+    print_report(folder)
+    print(f"written: {', '.join(str(path) for path in write_report(folder))}")
+
+
+def export(
+    run: Annotated[Path, tyro.conf.Positional],
+    to: Path | None = None,
+    platforms: tuple[str, ...] = ("cpu", "cuda", "rocm", "tpu"),
+    force: bool = False,
+) -> None:
+    """Write a run's predictor as one program (jax.export, StableHLO) that needs neither dl nor flax.
+
+    Args:
+        run: the run's folder.
+        to: the file; by default predict.jaxexport in that folder.
+        platforms: where it shall run.
+        force: export it although its data are not those it was started with.
+    """
+    from dl import interop
+    from dl.training.reopening import open_run
+
+    done = interop.export(
+        open_run(run, force=force), to or run / "predict.jaxexport", platforms=platforms
+    )
+    kinds = ", ".join(done.platforms)
+    print(f"written: {done.path} ({done.path.stat().st_size / 1e6:.2f} MB) for {kinds}")
+    print(f"and its StableHLO: {done.path.with_suffix('.stablehlo')}")
+    if done.fixed is not None:
+        print(f"the batch size is fixed, since the model cannot be traced without it: {done.fixed}")
+    print(f"\nWhere jax and flatbuffers are, it is loaded by\n\n{done.snippet}\n")
+
+
+def report(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    output: Path | None = None,
+    inspect: int = 3,
+) -> None:
+    """One self-contained HTML page of a run, or comparing several: curves, tables, pictures, layers.
+
+    Args:
+      runs: run folders, sweeps, or folders that hold them, such as runs/.
+      output: the file; by default report.html in the folder given, or in the one above several.
+      inspect: settings, best first, whose first run is rebuilt by its script for the confusion matrix
+        and the layers; 0 for none.
+    """
+    from dl.report.inspection import Inspection
+    from dl.report.inspection import inspect as look
+    from dl.report.runs import default_file, write_page
+    from dl.runs.records import find_runs, grouped
+    from dl.training.reopening import open_run
+
+    if inspect < 0:
+        raise UserError(f"--inspect {inspect}: give the number of settings to look into, or 0")
+    if not runs:
+        raise UserError("give the folder of a run, or one that holds runs: dl report runs/")
+    found = find_runs(runs)
+    file = output or default_file(runs)
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f"the page cannot be {file}: name a file in a folder that is there")
+    inside: dict[Path, Inspection | str] = {}
+    for setting in track(grouped(found)[:inspect], "looking into runs", disable=inspect < 1):
+        path = setting.runs[0].path
+        try:
+            opened = open_run(path)
+            inside[path] = look(opened.experiment, opened.state)
+        except UserError as error:
+            inside[path] = f"Not rebuilt: {error}"
+            print(f"{path.name} is shown without its layers: {error}", file=sys.stderr)
+    print(f"written: {write_page(found, inside, file)}")
+
+
+def reproduce(
+    row: tyro.conf.Positional[tuple[str, ...]] = (),
+    data_dir: Path | None = None,
+    runs: Path = Path("runs/reproduce"),
+    experiments: Path = Path("experiments"),
+) -> None:
+    """Run rows of the README's results table again and say pass or short; without one, list them.
+
+    Args:
+        row: names of rows, or of scripts for all of theirs, or all.
+        data_dir: folder with one sub-folder a data set; by default $DL_DATA_DIR, else the user's cache.
+        runs: where the runs go.
+        experiments: the scripts' folder, beside the README.
+    """
+    from dl.proofs import reproduce as again
+
+    known = again.rows(experiments)
+    if not row:
+        for one in known:
+            minutes = "" if one.minutes is None else f"about {one.minutes:g} min"
+            figure = "" if one.reached is None else f"{one.reached:g}"
+            print(f"{one.name:<18} {figure:>8}  {minutes:<13} {one.script} {' '.join(one.flags)}")
+        print("\nrun some with dl reproduce NAME [NAME ...], or all of them with dl reproduce all")
+        return
+    short, lines = 0, []
+    done = again.reproduce(again.choose(known, row), experiments, runs, data_dir)
+    for one, good, said in done:
+        short += not good
+        lines.append(f"{'pass ' if good else 'short'}  {one.name:<18} {said}")
+        print(lines[-1], flush=True)
+    if len(lines) > 1:
+        print("\n" + "\n".join(lines))
+    sys.exit(1 if short else 0)
+
+
+def watch(
+    run: Annotated[Path, tyro.conf.Positional],
+    once: bool = False,
+    only: tuple[str, ...] = (),
+) -> None:
+    """A run's curves in the terminal, drawn again as it goes on, until it ends or Ctrl-C.
+
+    Args:
+      run: the run's folder.
+      once: draw what is there, and go.
+      only: metrics to draw, such as loss; all by default.
+    """
+    from dl.report.watch import watch_run
+
+    watch_run(run, once=once, only=only)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_experiments,
+    "data": data,
+    "plan": plan,
+    "verify": verify,
+    "replay": replay,
+    "sweep": sweep,
+    "export": export,
+    "report": report,
+    "reproduce": reproduce,
+    "watch": watch,
+}
+
+
+def _extra() -> list[str]:
+    """What stands after ``--``: flags for the experiment script."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+def _load(script: Path) -> tuple[Any, Any, Any, Any]:
+    """``(config, build, options, sweep)`` of a script under the flags after ``--``."""
+    from dl.runs.scripts import load_script
+
+    config, build = load_script(script)
+    chosen, options, wish = parse(config, build, _extra(), script.name)
+    return chosen, build, options, wish

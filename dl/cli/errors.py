@@ -1,0 +1,107 @@
+"""How a command ends for a user: a mistake in one line, Ctrl-C cleanly, a crash with its traceback."""
+
+import contextlib
+import errno
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from types import FrameType
+
+from dl import platform
+from dl.core.errors import UserError
+
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK = (*FULL, *CLOSED)
+REMEDIES = {
+    **dict.fromkeys(CLOSED, "Make it accessible, or choose another folder"),
+    **dict.fromkeys(FULL, "Free some space, or choose another folder"),
+    errno.ENOENT: "Make it, or name one that is there",
+    errno.EISDIR: "Name a file, not a folder",
+    errno.ENOTDIR: "Name a folder, not a file",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ELOOP: "Its links go in a circle: name where it really lies",
+    errno.EIO: "The disk cannot be read or written there",
+}
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """A user's mistake ends the process with one line on stderr and exit code 2, no traceback (but
+    where ``$DL_TRACEBACK`` asks for one)."""
+    platform.lenient_output()
+    if os.environ.get("DL_TRACEBACK"):
+        yield
+        return
+    elsewhere = warnings.showwarning
+
+    def one_line(message, category, filename, *where, **more):
+        """What a reader of data skipped, filled or guessed, without the line of code that says so."""
+        if category is UserWarning and "site-packages" not in filename:
+            print(f"note: {message}", file=sys.stderr)
+        else:
+            elsewhere(message, category, filename, *where, **more)
+
+    warnings.showwarning = one_line
+    at_first = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if at_first and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    except UserError as error:
+        # What came up inside the user's own model or script may need more than a line to be found.
+        _fail(f"{error}{' [DL_TRACEBACK=1 shows all of it]' if error.__cause__ else ''}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        _leave(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os._exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if error.errno not in REMEDIES or (error.filename is None and error.errno not in DISK):
+            raise
+        place = error.filename or "the run folder"
+        _fail(f"{error.strerror}: {place}. {REMEDIES[error.errno]} [DL_TRACEBACK=1 shows where]")
+    except Exception as error:
+        if out_of_memory(error):
+            _fail("out of memory: end other programs, or take a machine with more")
+        lacking = platform.no_backend() if type(error) in (RuntimeError, AssertionError) else ""
+        if not lacking:
+            raise
+        _fail(lacking)
+    finally:
+        warnings.showwarning = elsewhere
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it is NumPy's, or XLA's, for memory that the host or the device does not have."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C as Python has it, but never lost: what is raised while the collector calls JAX back, or in a
+    destructor, Python drops; so there it comes again a moment later."""
+    while frame is not None:
+        if frame.f_code.co_name in ("_xla_gc_callback", "__del__"):
+            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    _leave(2)
+
+
+def _leave(code: int) -> None:
+    """End the process at once. All that was to be saved is saved; a compiler at work would be waited for,
+    and the checkpoint library's threads print tracebacks as Python winds down after a failed write."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

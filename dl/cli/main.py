@@ -1,0 +1,52 @@
+"""The ``dl`` command."""
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Iterator
+
+import tyro
+
+import dl
+from dl.cli.arguments import check_locale
+from dl.cli.errors import plain_errors
+from dl.core.errors import UserError, unknown
+
+TAKE_FLAGS = ("plan", "verify")  # commands after whose -- a script's own flags follow
+
+
+def main() -> None:
+    """The ``dl`` command."""
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    words = sys.argv[1:end] or ["--help"]
+    if words == ["--version"]:
+        print(f"dl {dl.__version__}")
+        return
+    with plain_errors(), _flags_after_dashes(words):
+        from dl.cli.commands import COMMANDS
+
+        check_locale(sys.argv)
+        if words[0] not in COMMANDS and not words[0].startswith("-"):
+            raise unknown("command", words[0], COMMANDS)
+        if end + 1 < len(sys.argv) and words[0] in COMMANDS and words[0] not in TAKE_FLAGS:
+            raise UserError(
+                f"dl {words[0]} takes no flags of a script: leave -- and what follows it out"
+            )
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            args=words,
+            prog="dl",
+            description="A functional deep-learning research toolkit in JAX.",
+        )
+
+
+@contextlib.contextmanager
+def _flags_after_dashes(words: list[str]) -> Iterator[None]:
+    """Where a script's own flags were given to `dl plan` or `dl verify`, say where they belong."""
+    try:
+        yield
+    except SystemExit as left:
+        if left.code == 2 and len(words) > 2 and words[0] in TAKE_FLAGS:
+            meant = shlex.join(["dl", *words[:2], "--", *words[2:]])
+            print(f"the script's own flags follow after --: {meant}", file=sys.stderr)
+        raise

@@ -1,0 +1,149 @@
+"""``dl.main(Config, build)``, the last line of an experiment script."""
+
+import contextlib
+import dataclasses
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from dl.cli.arguments import again, check_locale, parse, swept_values
+from dl.cli.errors import out_of_memory, plain_errors
+from dl.core.errors import UserError
+
+ALONE = {"--mesh", "--deterministic-topology", "--coordinator"}  # flags that a sweep refuses
+
+
+def main(
+    config: type,
+    build: Callable[[Any], Any],
+    argv: list[str] | None = None,
+    **commands: Callable[..., None],
+) -> None:
+    """Run an experiment script: parse the command line, build, train, and say what came of it.
+
+    Args:
+      config: a frozen dataclass; its fields become flags, their docstrings the help.
+      build: ``build(config) -> Experiment``; both must be module-level names of the script, ``Config``
+        and ``build``, so that `dl replay`, `dl verify` and ``dl.open_run`` can find them.
+      argv: arguments instead of the process's own.
+      **commands: what else the script can do, such as reading a file with a trained run: a function by
+        the word that then comes first, `script.py transcribe RUN FILE`. Its parameters become
+        arguments, its docstring the help.
+    """
+    given = sys.argv[1:] if argv is None else argv
+    with plain_errors():
+        check_locale([sys.argv[0], *given])
+        if given and given[0] in commands:
+            prog = shlex.join([Path(sys.argv[0]).name, given[0]])
+            required = (tyro.conf.PositionalRequiredArgs,)
+            tyro.cli(commands[given[0]], args=given[1:], prog=prog, config=required)
+            return
+        from dl.core.experiment import built
+        from dl.parallel import processes
+        from dl.runs.scripts import check_config
+        from dl.training.run import train
+
+        check_config(config, build)
+        script = Path(sys.modules[build.__module__].__file__ or "experiment.py")
+        chosen, options, sweep = parse(config, build, argv, script.name)
+        # Before build, which may compute: JAX learns of other processes only before it begins.
+        processes.join(options.coordinator, options.processes, options.process)
+        with _memory_advice(chosen, sweep):
+            if sweep.wanted:
+                sys.exit(_sweep(config, build, chosen, sweep, options, script, given))
+            sweep.check_unwanted()
+            run = train(built(build, chosen), script=script, **_given(options))
+        code = _report(run, script, given, processes.first())
+    sys.exit(code)
+
+
+def _sweep(
+    config: type,
+    build: Callable,
+    chosen: Any,
+    sweep: Any,
+    options: Any,
+    script: Path,
+    given: list[str],
+) -> int:
+    """Run a sweep and print its table; returns the exit code."""
+    from dl.report.sweeps import print_report
+    from dl.sweeps.sweep import run_sweep
+
+    convert = swept_values(config, build, script)
+    place = run_sweep(build, chosen, sweep, options, convert, script)
+    if not (place / "result.json").exists():
+        print(f"go on with: {again(script, given, '--name', place.name, '--resume')}")
+        return 130
+    print_report(place)
+    print(f"sweep folder: {place} (a run folder each under lanes/)")
+    lane = min(str(path) for path in (place / "lanes").iterdir())
+    print("next:", shlex.join(["dl", "sweep", "report", str(place)]))
+    print("next:", shlex.join(["dl", "replay", lane]))
+    return 0
+
+
+def _given(options: Any) -> dict[str, Any]:
+    return {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+
+
+def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
+    """Say how a run ended, and what can be done next, in its ``first`` process; returns the exit code."""
+    if not first:
+        return 0 if run.folder.finished() else 128 + getattr(signal, run.ended)
+    if not run.folder.finished():
+        print(f"go on with: {again(script, given, '--name', run.folder.name, '--resume')}")
+        return 128 + getattr(signal, run.ended)
+    run.plot()
+    result = run.result
+    for metric, value in sorted(run.metrics.items()):
+        if metric.startswith("test/") and isinstance(value, int | float):
+            print(f"{metric.replace('/', ' ')}: {value:.4f}")
+    rule = result["selected"]["rule"]
+    found = result["selected"]["value"] is not None
+    chosen = f"step {result['selected']['step']}, {f'best by {rule}' if found else 'the last'}"
+    print(
+        f"selected {chosen}; {result['wall_seconds']:.0f} s, of which {result['compile_seconds']:.0f} s "
+        f"compiling; {result['examples_per_second']:,.0f} examples/s"
+    )
+    print(f"run folder: {run.folder.path} (metrics.jsonl, result.json)")
+    # A line each, so that one can be copied whole.
+    print("next:", shlex.join(["dl", "replay", str(run.folder.path)]))
+    print("next:", shlex.join(["dl", "report", str(run.folder.path)]))
+    if not {word.partition("=")[0] for word in given} & ALONE:
+        print("next:", again(script, given, "--seeds", "3"))
+    return 0
+
+
+@contextlib.contextmanager
+def _memory_advice(config: Any, sweep: Any) -> Iterator[None]:
+    """Where memory runs out, name the flags of this very script that take less of it."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        ways = []
+        if hasattr(config, "batch_size"):
+            ways.append(f"lower --batch-size ({config.batch_size})")
+        if hasattr(config, "micro_batches"):
+            ways.append(f"raise --micro-batches ({config.micro_batches})")
+        if getattr(config, "bfloat16", None) is False:
+            ways.append("compute in --bfloat16")
+        if sweep.wanted:
+            ways.append("take --lanes map")
+        elif _devices() > 1:
+            ways.append(f"spread it over devices with --mesh fsdp={_devices()}")
+        told = [*ways, "or make the model smaller" if ways else "make the model smaller"]
+        raise UserError(f"out of memory: {', '.join(told)}") from None
+
+
+def _devices() -> int:
+    import jax
+
+    return jax.device_count()

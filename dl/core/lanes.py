@@ -1,0 +1,168 @@
+"""Many runs in one program: hyper-parameters as traced values, and lanes over any function of them.
+
+An experiment is built by a pure ``build(config)``, so it can be built again *inside* a trace with some
+fields of the config traced. Fields for which that works (learning rates, decays, rates, seeds) become
+lanes of one compiled program; the others (widths, batch sizes, anything Python branches on) are
+structural and need a program each. A solo run passes the same fields as run-time values too: then it
+and a lane are the same program, and have the same bits.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+
+from dl.core.experiment import Batches, Experiment, built
+from dl.core.metrics import Metrics
+from dl.core.random import purpose_key
+from dl.core.state import TrainState, init_state
+from dl.core.step import Step, augment_batch, eval_step, train_step, zeros
+from dl.core.task import Batch
+
+Traced = dict[str, Any]  # config fields that are traced, by name
+Mode = Literal["map", "vmap"]
+
+# What an experiment's training metrics look like is kept with it under this name: a step takes long to
+# trace, and every program wants to know.
+_METRICS = "_metrics"
+
+
+def over_lanes(function: Callable, mode: Mode | None, shared: int = 0) -> Callable:
+    """``function`` over lanes: every argument but the last ``shared`` has a leading axis ``[lanes]``.
+
+    ``map`` computes lane after lane with the very program of one (equal bits); ``vmap`` all at once
+    (fastest on wide machines; sums may round differently); None is the function itself.
+    """
+    if mode is None:
+        return function
+
+    def lanes(*args):
+        own, rest = args[: len(args) - shared], args[len(args) - shared :]
+
+        def lane(own):
+            return function(*own, *rest)
+
+        return jax.lax.map(lane, own) if mode == "map" else jax.vmap(lane)(own)
+
+    return lanes
+
+
+def step_of(experiment: Experiment, place: Callable[[Step], Step] = lambda step: step) -> Step:
+    """The train step that an experiment describes; ``place`` as in :func:`dl.core.step.train_step`."""
+    return train_step(
+        experiment.task,
+        experiment.optimizer,
+        augment=experiment.augment,
+        trim=experiment.trim,
+        ema=experiment.ema,
+        micro_batches=experiment.micro_batches,
+        place=place,
+    )
+
+
+def first_batch(experiment: Experiment) -> Batch:
+    """The first training batch as the model sees it, augmented."""
+    key = purpose_key(jax.random.key(0), "report")
+    return jax.jit(lambda batch: augment_batch(experiment.augment, key, batch))(experiment.data[0])
+
+
+def evaluation_of(experiment: Experiment, values: Traced) -> Callable[[TrainState, Batch], Metrics]:
+    """The evaluation of one batch that an experiment describes."""
+    lane = rebuild(experiment, values)
+    return eval_step(lane.task, lane.trim)
+
+
+def rebuild(experiment: Experiment, values: Traced) -> Experiment:
+    """The experiment with some fields of its config replaced, traced or not."""
+    if not values or experiment.build is None:
+        return experiment
+    return built(experiment.build, dataclasses.replace(experiment.config, **values))
+
+
+def graft(traced: Any, arrays: Any) -> Any:
+    """``traced`` batches with every leaf that is not a traced value taken from ``arrays``.
+
+    Keeps the data an argument of the program (the rebuilt experiment holds it as constants) while a
+    traced seed stays the lane's own.
+    """
+    if not isinstance(traced, type(arrays)):  # a window of streamed batches
+        return arrays
+    return jax.tree.map(lambda t, a: t if isinstance(t, jax.core.Tracer) else a, traced, arrays)
+
+
+def initial(experiment: Experiment, values: Traced, data: Batches | Batch) -> TrainState:
+    """The state before the first step; ``data`` are batches, or one batch, to take shapes from."""
+    lane = rebuild(experiment, values)
+    batch = data if isinstance(data, dict) else data[0]
+    return init_state(lane.task, lane.optimizer, batch, lane.seed, lane.ema is not None)
+
+
+def shape_source(experiment: Experiment) -> Batches | Batch:
+    """What a program takes the shapes of its batches from: the data, or the first batch of a stream."""
+    return experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
+
+
+def empty_totals(experiment: Experiment, values: Traced, data: Batches | Batch) -> Metrics:
+    """Empty training metrics of the shape that the experiment's step returns (nothing is computed)."""
+
+    def metrics(values, data):
+        state = initial(experiment, values, data)
+        batch = data if isinstance(data, dict) else data[0]
+        return step_of(rebuild(experiment, values))(state, batch)[1]
+
+    kept = vars(experiment)
+    if _METRICS not in kept:
+        kept[_METRICS] = jax.eval_shape(metrics, values, data)
+    return zeros(kept[_METRICS])
+
+
+def traceable_fields(experiment: Experiment) -> Traced:
+    """The fields of the experiment's config that may be traced, with their values.
+
+    Tried are floats, and the integer called ``seed``; kept are those under which the experiment still
+    builds, initialises and steps. Empty for an experiment that does not know its ``build``.
+    """
+    config = experiment.config
+    if experiment.build is None or not dataclasses.is_dataclass(config):
+        return {}
+    wanted = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if isinstance(getattr(config, field.name), float)
+        or (field.name == "seed" and 0 <= getattr(config, field.name) < 2**31)
+    }
+    first = shape_source(experiment)
+
+    def works(probe: Callable, values: Traced) -> bool:
+        try:
+            found = jax.eval_shape(probe, values, first)
+        except Exception:  # any failure means the same: Python needs the value itself
+            return False
+        if found is not None:
+            vars(experiment)[_METRICS] = found
+        return True
+
+    def builds(values, data):
+        if rebuild(experiment, values).steps != experiment.steps:
+            raise ValueError
+
+    def steps(values, data):
+        lane = rebuild(experiment, values)
+        batches = data if isinstance(data, dict) else graft(lane.data, data)
+        state = initial(experiment, values, batches)
+        batch = batches if isinstance(batches, dict) else batches[state.step]
+        return step_of(lane)(state, batch)[1]
+
+    def largest(probe: Callable, wanted: Traced) -> Traced:
+        """All of ``wanted`` if they work together, else each that works with those before it."""
+        if not wanted or works(probe, wanted):
+            return wanted
+        kept: Traced = {}
+        for name, value in wanted.items():
+            if works(probe, {**kept, name: value}):
+                kept[name] = value
+        return kept
+
+    # Most that fail do so in `build`, which is quickly tried; tracing a step takes much longer.
+    return largest(steps, largest(builds, wanted))

@@ -1,0 +1,160 @@
+"""Batches of sequences of similar length, and steps that compute only as far as the longest row.
+
+Padded to one length a set of sentences is mostly padding. Two pieces avoid computing it while every
+array keeps one shape, so that ``batches[step]`` stays a pure gather in one compiled program:
+batches whose rows are alike in length, and a step that cuts its inputs down to the smallest of a few
+sizes that holds the batch.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from dl.core.errors import UserError, bounded
+from dl.core.random import mix, permute
+from dl.core.step import Trim
+from dl.core.task import Batch
+from dl.data.batches.resident import (
+    Arrays,
+    check_arrays,
+    digest_arrays,
+    keep_mask_free,
+    stream_seed,
+)
+
+
+@struct.dataclass
+class BucketBatches:
+    """Training batches of rows of similar length, shuffled anew every epoch.
+
+    Rows are sorted by length and dealt into pools of neighbours; an epoch shuffles each pool, cuts it
+    into batches, and takes the batches of all pools in shuffled order. Every example comes exactly
+    once an epoch. Where the numbers do not divide, the last rows of some batches are padding under
+    ``mask`` 0, spread evenly, so a task must honour ``batch['mask']``.
+
+    Attributes:
+      arrays: columns in order of length; order: their rows in the set as given.
+      edges: first row of each pool, and the end, ``[pools + 1]``.
+      pool: batches a pool.
+    """
+
+    arrays: Arrays
+    order: Any
+    edges: Any
+    seed: Any
+    batch_size: int = struct.field(pytree_node=False)
+    pool: int = struct.field(pytree_node=False)
+
+    @property
+    def size(self) -> int:
+        return len(self.order)
+
+    @property
+    def columns(self) -> Arrays:
+        """All that the columns of a batch are taken from."""
+        return self.arrays
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return (len(self.edges) - 1) * self.pool
+
+    def _rows(self, step):
+        steps = self.steps_per_epoch
+        epoch = jnp.asarray(step, jnp.int32) // steps
+        seed = jnp.asarray(self.seed, jnp.uint32)
+        batch = permute(jnp.asarray(step, jnp.int32) % steps, steps, mix(seed), epoch)
+        batch = batch.astype(jnp.int32)
+        pool, part = batch // self.pool, batch % self.pool
+        # Dealt like cards: the ranks beyond a pool's end fall on different batches.
+        rank = jnp.arange(self.batch_size, dtype=jnp.int32) * self.pool + part
+        key = mix(seed ^ mix(pool.astype(jnp.uint32) + np.uint32(1)))
+        edges = jnp.asarray(self.edges)
+        count = edges[pool + 1] - edges[pool]  # one of two neighbouring numbers
+        small = self.size // (len(self.edges) - 1)
+        fewer, more = (
+            permute(jnp.minimum(rank, size - 1), size, key, epoch).astype(jnp.int32)
+            for size in (small, small + 1)
+        )
+        return edges[pool] + jnp.where(count == small, fewer, more), (rank < count).astype(
+            jnp.float32
+        )
+
+    def indices(self, step):
+        return jnp.asarray(self.order)[self._rows(step)[0]]
+
+    def __getitem__(self, step) -> Batch:
+        rows, mask = self._rows(step)
+        return {**{name: value[rows] for name, value in self.arrays.items()}, "mask": mask}
+
+    def digest(self) -> str:
+        return digest_arrays({**self.arrays, "order": self.order})
+
+
+def bucket_batches(
+    arrays: Arrays, lengths: Any, batch_size: int, seed: Any = 0, *, pool: int = 16
+) -> BucketBatches:
+    """Length-bucketed training batches of padded ``arrays``.
+
+    Args:
+      arrays: columns ``[n, ...]``, padded as they are.
+      lengths: what to sort by, ``[n]``: the longer of source and target for pairs.
+      pool: batches shuffled together; more mix better, fewer pad less.
+    """
+    bounded("pool", pool, at_least=1, whole=True)
+    size = check_arrays(arrays)
+    keep_mask_free(arrays)
+    bounded("batch size", batch_size, whole=True)
+    if not 2 <= batch_size <= size:
+        raise UserError(
+            f"batch size {batch_size} is impossible with {size} bucketed examples: choose 2 to {size}"
+        )
+    order = np.argsort(np.asarray(lengths), kind="stable").astype(np.int32)
+    pools = math.ceil(size / (pool * batch_size))
+    pool = math.ceil(math.ceil(size / pools) / batch_size)
+    edges = (np.arange(pools + 1, dtype=np.int64) * size // pools).astype(np.int32)
+    return BucketBatches(
+        {name: np.asarray(value)[order] for name, value in arrays.items()},
+        order,
+        edges,
+        stream_seed(seed),
+        batch_size,
+        pool,
+    )
+
+
+def trim(
+    columns: Sequence[str], sizes: Sequence[int], longest: Callable[[Batch], jax.Array]
+) -> Trim:
+    """Cuts ``columns`` to the first of ``sizes`` that fits, for ``dl.Experiment(trim=...)``.
+
+    It turns a function of a batch into one whose compiled program holds a branch for each size;
+    ``longest(batch)`` (a traced scalar) chooses. Results are those of the whole width wherever the task
+    masks what lies beyond a row's length.
+
+    Args:
+      columns: batch columns ``[batch, length, ...]`` to cut.
+      sizes: ascending lengths; the columns' full length is added as the last.
+      longest: the length the batch needs, such as ``lambda b: b['tokens_length'].max()``.
+    """
+    for size in sizes:
+        bounded("each of the sizes", size, at_least=1, whole=True)
+
+    def by_size(function):
+        def call(batch: Batch):
+            full = max(batch[name].shape[1] for name in columns)
+            widths = [size for size in sorted(sizes) if size < full] + [full]
+
+            def branch(width: int):
+                return lambda b: function({**b, **{name: b[name][:, :width] for name in columns}})
+
+            fits = jnp.sum(longest(batch) > jnp.array(widths[:-1], jnp.int32))
+            return jax.lax.switch(fits, [branch(width) for width in widths], batch)
+
+        return call
+
+    return by_size

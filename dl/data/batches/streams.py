@@ -1,0 +1,302 @@
+"""Batches of sets that are larger than memory or costly to decode, read ahead by Grain.
+
+The contract is that of :mod:`dl.data.batches.resident`: ``batches[step]`` depends on (seed, step) alone and has
+the same rows as a set on the device would. So there is no iterator state to save: reading goes on from
+any step, which is what a resumed run asks for.
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from dl.core.errors import UserError, unknown
+from dl.data.batches.resident import (
+    check_arrays,
+    digest_arrays,
+    eval_rows,
+    keep_mask_free,
+    stream_rows,
+)
+from dl.data.readers.files import digest_files
+from dl.data.readers.picture_folders import FileSource as FileSource
+from dl.data.readers.picture_folders import image_folder as image_folder
+from dl.data.readers.pictures import fit, read_pixels
+
+Row = dict[str, Any]
+
+
+class Source(Protocol):
+    """Rows by number. A source may also have ``take(rows) -> columns``, to read many at once, and
+    ``digest() -> str``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Row: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySource:
+    """Rows of arrays ``[rows, ...]``, in memory or mapped from disk.
+
+    ``files`` are those that the arrays are the whole of, column after column, if they are mapped.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    files: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __getitem__(self, row: int) -> Row:
+        return {name: value[row] for name, value in self.arrays.items()}
+
+    def take(self, rows: np.ndarray) -> Row:
+        return {name: np.asarray(value[rows]) for name, value in self.arrays.items()}
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the columns' names and of all their bytes."""
+        if self.files:
+            content = f"{digest_files(self.files)}{tuple(self.arrays)}"
+            return hashlib.sha256(content.encode()).hexdigest()
+        words = {
+            n: np.array([repr(v) for v in a]) for n, a in self.arrays.items() if a.dtype == object
+        }
+        return digest_arrays({**self.arrays, **words})
+
+
+def open_arrays(paths: Mapping[str, str | os.PathLike]) -> ArraySource:
+    """``.npy`` files as columns, mapped and not read: memory stays constant whatever their size."""
+    arrays = {}
+    for name, path in paths.items():
+        try:
+            arrays[name] = np.load(Path(path), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot map {path} as a .npy file: {error}") from None
+    check_arrays(arrays)
+    return ArraySource(arrays, tuple(str(path) for path in paths.values()))
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeImage:
+    """Read a :class:`FileSource` row's picture as ``image`` uint8 ``[height, width, 3]``, scaled so
+    that it covers the size and cut to its middle; see :func:`dl.data.readers.pictures.read_pixels`.
+
+    ``background`` is the grey or (red, green, blue) behind what is transparent, in 0..255.
+    """
+
+    height: int
+    width: int
+    background: int | tuple[int, int, int] = 255
+
+    def __call__(self, row: Row) -> Row:
+        pixels = read_pixels(row["file"], background=self.background)
+        return {"image": fit(pixels, self.height, self.width), "label": row["label"]}
+
+
+def _host_batch(source: Source, rows: np.ndarray, decode: Callable[[Row], Row] | None) -> Row:
+    """Rows decoded and stacked; raises UserError naming the row that cannot be."""
+    if decode is None and hasattr(source, "take"):
+        return source.take(rows)
+    decoded = []
+    for row in rows.tolist():
+        try:
+            decoded.append(source[row] if decode is None else decode(source[row]))
+        except UserError as error:
+            raise UserError(f"reading row {row} failed: {error}") from None
+        except Exception as error:
+            raise UserError(f"reading row {row} failed: {type(error).__name__}: {error}") from error
+    columns = {}
+    for name in decoded[0]:
+        try:
+            columns[name] = np.stack([np.asarray(item[name]) for item in decoded])
+        except ValueError:
+            shapes = sorted({np.shape(item[name]) for item in decoded})
+            raise UserError(
+                f"{name!r} has rows of different shapes ({shapes[0]}, {shapes[-1]}): give "
+                "a decode function that brings them to one shape"
+            ) from None
+        if columns[name].dtype.kind in "OSU":
+            raise UserError(f"{name!r} holds {columns[name].dtype}, not numbers: decode or drop it")
+    return columns
+
+
+def _read_ahead(batches, start: int, stop: int) -> Iterator[Row]:
+    """``batches[start], batches[start + 1], ...`` in order, decoded ahead of need."""
+    import grain
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():  # Grain's processes read absl's flags
+        flags.FLAGS.mark_as_parsed()
+    ahead = max(batches.prefetch, batches.threads)
+    options = grain.ReadOptions(num_threads=batches.threads, prefetch_buffer_size=ahead)
+    dataset = grain.MapDataset.range(start, stop).map(batches.__getitem__).to_iter_dataset(options)
+    if batches.processes:
+        workers = grain.multiprocessing.MultiprocessingOptions(num_workers=batches.processes)
+        dataset = dataset.mp_prefetch(workers)
+    reader = iter(dataset)
+    try:
+        for batch in reader:
+            # Processes hand over shared memory; a copy frees it now, not whenever Python exits.
+            yield {n: np.array(v) for n, v in batch.items()} if batches.processes else batch
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):
+            raise
+        raise UserError(
+            f"a reading process died ({str(error).split('.')[0]}): usually it ran out of memory; use "
+            "fewer processes, or processes=0 to see what its decode function does"
+        ) from None
+    finally:
+        close = getattr(reader, "close", None)
+        if close is not None:
+            close()
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamBatches:
+    """Endless shuffled batches read from a source: host arrays, ``batches[step]`` by (seed, step).
+
+    Attributes:
+      source: rows by number.
+      batch_size: rows a batch, over all shards together.
+      seed: of the shuffle.
+      decode: ``row -> row`` of equal shapes, run in the reading threads or processes; must depend on
+        the row alone.
+      threads: reading at the same time (in each process).
+      processes: 0 reads in this one's threads, which suits what releases Python's lock (files,
+        pictures, NumPy); more suit decoding in plain Python. With processes, a script's own code must
+        stand under ``if __name__ == '__main__'``.
+      prefetch: batches read ahead (in each process).
+      shard: ``(index, count)``: this process's rows of every batch are the ``index``-th of ``count``
+        equal pieces.
+    """
+
+    source: Source
+    batch_size: int
+    seed: int = 0
+    decode: Callable[[Row], Row] | None = None
+    threads: int = 4
+    processes: int = 0
+    prefetch: int = 4
+    shard: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        _check_stream(self)
+        if self.batch_size > self.size:
+            raise UserError(
+                f"batch size {self.batch_size} is impossible with {self.size} training examples: "
+                f"choose 1 to {self.size}"
+            )
+
+    @property
+    def size(self) -> int:
+        return len(self.source)
+
+    def indices(self, step) -> np.ndarray:
+        """The rows of the whole batch of ``step``, all shards', ``[batch_size]``."""
+        return stream_rows(step, self.size, self.batch_size, np.uint32(self.seed), np)
+
+    def __getitem__(self, step) -> Row:
+        """This shard's part of the batch of ``step``."""
+        return _host_batch(self.source, _piece(self.indices(int(step)), self.shard), self.decode)
+
+    def iterate(self, start: int = 0) -> Iterator[Row]:
+        """The batches from step ``start`` on, without end, read ahead."""
+        return _read_ahead(self, start, start + 2**40)
+
+    def digest(self) -> str:
+        """See :func:`source_digest`."""
+        return source_digest(self.source)
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamEvalBatches:
+    """One ordered pass over a source; the last batch is padded and masked. Attributes as those of
+    :class:`StreamBatches`."""
+
+    source: Source
+    batch_size: int
+    decode: Callable[[Row], Row] | None = None
+    threads: int = 4
+    processes: int = 0
+    prefetch: int = 4
+    shard: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        _check_stream(self)
+
+    @property
+    def size(self) -> int:
+        return len(self.source)
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def indices(self, step) -> np.ndarray:
+        return eval_rows(step, self.size, self.batch_size, np)[0]
+
+    def __getitem__(self, index) -> Row:
+        rows, mask = eval_rows(int(index), self.size, self.batch_size, np)
+        batch = _host_batch(self.source, _piece(rows, self.shard), self.decode)
+        keep_mask_free(batch)
+        return {**batch, "mask": _piece(mask, self.shard)}
+
+    def iterate(self, start: int = 0) -> Iterator[Row]:
+        return _read_ahead(self, start, len(self))
+
+    def digest(self) -> str:
+        """See :func:`source_digest`."""
+        return source_digest(self.source)
+
+
+def _check_stream(batches) -> None:
+    index, count = batches.shard
+    if batches.batch_size < 1 or batches.size < 1:
+        raise UserError(f"{batches.size} rows in batches of {batches.batch_size} cannot be read")
+    if not 0 <= index < count or batches.batch_size % count:
+        raise UserError(
+            f"shard {index} of {count} is impossible with batches of {batches.batch_size}: the batch "
+            "size must be a multiple of the number of shards"
+        )
+
+
+def _piece(rows: np.ndarray, shard: tuple[int, int]) -> np.ndarray:
+    index, count = shard
+    part = len(rows) // count
+    return rows[index * part : (index + 1) * part]
+
+
+def source_digest(source: Source, samples: int = 64) -> str:
+    """SHA-256 (hex) that tells sets apart: the source's own ``digest``, which all sources of ``dl``
+    have and which covers every byte.
+
+    A foreign source without one is not read whole: its digest is of the number of rows and the whole
+    content of ``samples`` evenly spaced ones, in which a path of a file stands for the file's content.
+    A change that touches none of those rows goes unseen.
+    """
+    own = getattr(source, "digest", None)
+    if own is not None:
+        return own()
+    hasher = hashlib.sha256(str(len(source)).encode())
+    for row in np.unique(np.linspace(0, len(source) - 1, samples).astype(np.int64)).tolist():
+        for name, value in sorted(source[row].items()):
+            hasher.update(name.encode())
+            if isinstance(value, str | os.PathLike) and os.path.isfile(value):
+                hasher.update(digest_files([value]).encode())
+                continue
+            array = np.ascontiguousarray(value)
+            content = array.tobytes() if array.dtype != object else repr(value).encode()
+            hasher.update(f"{array.dtype}{array.shape}".encode() + content)
+    return hasher.hexdigest()
+
+
+def column_source(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> ArraySource:
+    """An :class:`ArraySource` of some of a data set's columns."""
+    for name in names:
+        if name not in columns:
+            raise unknown("column", name, columns)
+    return ArraySource({name: columns[name] for name in names})

@@ -1,0 +1,1 @@
+"""Files as arrays: one reader a kind, whoever wrote the file."""

@@ -1,0 +1,80 @@
+"""Tables whose columns have types: Parquet, Arrow and Feather files, and frames from Python.
+:func:`dl.data.readers.frames.read_frame` is the door to them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dl.core.errors import UserError
+from dl.data.readers.csv_text import first_line
+from dl.data.readers.files import damaged
+
+
+def has_index(frame: Any) -> bool:
+    """Whether a pandas frame's index is more than row numbers."""
+    return type(getattr(frame, "index", None)).__name__.endswith("Index") and (
+        type(frame.index).__name__ != "RangeIndex"
+    )
+
+
+def frame_columns(source: Any, name: str):
+    """A frame from Python as a ``pyarrow.Table``."""
+    import pyarrow as pa
+
+    try:
+        if type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "columns"):
+            table = pa.Table.from_pandas(_with_times(source), preserve_index=False)
+            return table.replace_schema_metadata()
+        if isinstance(source, pa.Table):
+            return source
+        if (
+            isinstance(source, Mapping | pa.RecordBatch)
+            or hasattr(source, "__arrow_c_stream__")
+            or hasattr(source, "__arrow_c_array__")
+        ):
+            return pa.table(source)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise UserError(f"{name} is no table of plain columns: {first_line(error)}") from None
+    raise UserError(f"{type(source).__name__} is no table: give a path or a frame")
+
+
+def _with_times(frame: Any) -> Any:
+    """A pandas frame with its columns of periods (months, quarters) as times, when each begins."""
+    periods = [place for place, kind in enumerate(frame.dtypes) if str(kind).startswith("period[")]
+    if periods:
+        frame = frame.copy(deep=False)
+        for place in periods:
+            frame.isetitem(place, frame.iloc[:, place].dt.to_timestamp())
+    return frame
+
+
+def file_columns(data: bytes, name: str):
+    """The ``pyarrow.Table`` of a Parquet, Arrow or Feather file, None where it is something else."""
+    import pyarrow as pa
+
+    try:
+        if data[:4] == b"PAR1":
+            from pyarrow import parquet
+
+            return parquet.read_table(pa.BufferReader(data))
+        if data[:6] == b"ARROW1" or data[:4] == b"FEA1":
+            from pyarrow import feather
+
+            return feather.read_table(pa.BufferReader(data))
+        if data[:4] == b"\xff\xff\xff\xff":
+            return pa.ipc.open_stream(data).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(Path(name), first_line(error)) from None
+    if data[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
+        raise UserError(
+            f"{name} is a spreadsheet or a zip archive: save the table as csv or Parquet"
+        )
+    return None
+
+
+def is_number(kind) -> bool:
+    """Whether a pyarrow type is one of numbers."""
+    import pyarrow as pa
+
+    types = pa.types
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)

@@ -1,0 +1,397 @@
+"""The one reader of tables: csv of any kind, Parquet, Arrow, and frames of pandas, polars or pyarrow.
+
+:func:`read_frame` gives a :class:`Frame`. Cells of a csv file stay text there; :func:`numbers`,
+:func:`times` and :func:`words` convert one column, and mark the cells they cannot take.
+"""
+
+import dataclasses
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.readers.arrow_tables import file_columns, frame_columns, has_index, is_number
+from dl.data.readers.csv_text import (
+    NUMBERS_MISSING,
+    decoded,
+    guess_marks,
+    number_pattern,
+    short,
+    text_columns,
+)
+from dl.data.readers.files import read
+
+# In a column of words most of NUMBERS_MISSING could be a word of its own ("NA" is Namibia, "none" a kind
+# of garage), so only these are missing there.
+WORDS_MISSING = frozenset(
+    ("", "?", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "NaT")
+)
+_NAT = np.datetime64("NaT", "us")  # with its unit: NumPy is to drop the one without
+_DATES = ("%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+_ZONE = re.compile(r"\d[T ]\d\d(?::?\d\d){0,2}(?:\.\d+)? ?(Z|[+-]\d\d(?::?\d\d)?)$")
+_CLOCKS = ("", " %H:%M", " %H:%M:%S")
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """A table as read, before its columns are taken for numbers, times or words.
+
+    Attributes:
+      name: what messages call it.
+      columns: a ``pyarrow.Table``. Every column of a csv file is text: null where nothing stands
+        between two separators, "" where an empty pair of quotes does.
+      lines: ``[rows]`` int64, the line of the file where each row of a csv file begins; None for
+        Parquet, Arrow and frames, whose columns have types of their own.
+      decimal, thousands: marks within a number; ``thousands`` is "" where there is none.
+      missing: the cells that stand for no value in every column; None takes the usual ones.
+      dates: the ``strptime`` format of times; None takes ISO 8601 and tries the usual others.
+      notes: what was guessed, one sentence each, to be shown to the user.
+    """
+
+    name: str
+    columns: Any
+    lines: np.ndarray | None = None
+    decimal: str = "."
+    thousands: str = ""
+    missing: tuple[str, ...] | None = None
+    dates: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def headings(self) -> list[str]:
+        """The columns' names, in order."""
+        return self.columns.column_names
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are, headings not counted."""
+        return self.columns.num_rows
+
+    def place(self, row: int) -> str:
+        """``line 14`` of a csv file, or ``row 13`` of a typed table (the first is 1)."""
+        return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
+
+    def show(self, heading: str, rows: Sequence[int] | np.ndarray) -> str:
+        """The first cells of ``rows`` with their places: ``line 14: 'old'; line 20: 'new'; ...``."""
+        column = self.columns.column(heading)
+        shown = [f"{self.place(row)}: {short(column[int(row)].as_py())}" for row in rows[:3]]
+        return "; ".join(shown) + ("; ..." if len(rows) > 3 else "")
+
+
+class Numbers(NamedTuple):
+    """A column as numbers: ``values`` float64, NaN where ``missing`` or ``bad``, all ``[rows]``.
+
+    ``bad`` cells are neither a finite number nor missing; ``marks`` counts the missing cells by what
+    stood there ("" where nothing did).
+    """
+
+    values: np.ndarray
+    missing: np.ndarray
+    bad: np.ndarray
+    marks: dict[str, int]
+
+
+class Times(NamedTuple):
+    """A column as times: ``values`` datetime64 (UTC), NaT where ``missing`` or ``bad``, all ``[rows]``.
+
+    ``format`` says how they were read, for a note, and is "" where ISO 8601 or the type left no
+    choice; ``choices`` begins with it and goes on with the usual formats that read every cell otherwise.
+    """
+
+    values: np.ndarray
+    missing: np.ndarray
+    bad: np.ndarray
+    format: str
+    choices: tuple[str, ...] = ()
+
+
+def read_frame(
+    source: Any,
+    *,
+    separator: str | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    missing: Sequence[str] | None = None,
+    quote: str = '"',
+    encoding: str | None = None,
+    header: bool | Sequence[str] | None = None,
+    dates: str | None = None,
+    name: str | None = None,
+) -> Frame:
+    """A table from a file or from Python. What None leaves open is guessed, and told in ``notes``.
+
+    Args:
+      source: a path of csv text (packed by gzip or not), Parquet, Arrow or Feather, the bytes of
+        one, or a frame: pandas, polars, pyarrow, a mapping of columns, or whatever else offers the
+        Arrow C stream interface.
+      separator: one character between the cells of csv text.
+      decimal: "." or ",".
+      thousands: one character between groups of three digits, such as "," or "'"; "" for none.
+      missing: the cells that stand for no value, in every column, besides empty ones.
+      quote: what encloses a cell that holds separators, quotes (doubled) or line ends; "" for none.
+      encoding: of csv text, any name that Python knows. None takes UTF-8, or what a byte-order mark
+        says.
+      header: whether the first line of csv text names the columns, or the names themselves for a
+        file whose first line holds cells.
+      dates: ``strptime`` format of times, such as ``%d.%m.%Y``; None takes ISO 8601 first.
+      name: what messages call it, by default the file's name.
+
+    Raises:
+      UserError: where the source is no table: rows of unequal length (named by line), headings that
+        are empty or not all different, text that is not in ``encoding``, no rows.
+    """
+    marks = {"separator": separator, "quote": quote, "decimal": decimal, "thousands": thousands}
+    _check_marks(marks, missing)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise UserError(f"there is no file {path}")
+        source, name = read(path), name or path.name
+    name, notes = name or "the table", []
+    if isinstance(source, bytes):
+        typed = file_columns(source, name)
+    else:
+        typed = frame_columns(source, name)
+        if has_index(source):
+            notes.append("the frame's index is left out: reset_index() makes a column of it")
+    if typed is not None:
+        of_text = {"separator": separator, "encoding": encoding, "header": header}
+        for option, value in of_text.items():
+            if value is not None:
+                raise UserError(f"{option} is for csv text, and {name} is none: leave it out")
+        frame = Frame(name, typed, notes=tuple(notes))
+    else:
+        text = decoded(source, name, encoding)
+        typed, lines, separator, notes = text_columns(text, name, separator, quote, header)
+        frame = Frame(name, typed, lines, notes=tuple(notes))
+    frame = dataclasses.replace(
+        frame,
+        decimal=decimal or ".",
+        thousands=thousands or "",
+        missing=None if missing is None else tuple(missing),
+        dates=dates,
+    )
+    _check(frame)
+    if frame.lines is None or (decimal is not None and thousands is not None):
+        return frame
+    decimal, thousands, found = guess_marks(frame.columns, separator or "", decimal, thousands)
+    return dataclasses.replace(
+        frame, decimal=decimal, thousands=thousands, notes=(*frame.notes, *found)
+    )
+
+
+def _check_marks(marks: dict[str, str | None], missing) -> None:
+    """Raises where what the user says of the marks in a file cannot be."""
+    for what, mark in marks.items():
+        may_be_empty = what in ("quote", "thousands")
+        if mark is not None and len(mark) != 1 and not (mark == "" and may_be_empty):
+            raise UserError(f"{what} must be one character, not {mark!r}")
+    for what in ("separator", "quote"):
+        if len((marks[what] or "").encode()) > 1:
+            raise UserError(f"{what} must be a plain (ASCII) character, not {marks[what]!r}")
+    if marks["decimal"] not in (None, ".", ","):
+        raise UserError(f"decimal must be '.' or ',', not {marks['decimal']!r}")
+    if marks["thousands"] and marks["thousands"] == (marks["decimal"] or "."):
+        raise UserError("thousands and decimal must be different marks: say both")
+    if isinstance(missing, str):
+        raise UserError(f"missing must be a list of cells, such as ({missing!r},)")
+
+
+def words(frame: Frame, heading: str) -> np.ndarray:
+    """A column's cells as text without surrounding space: objects ``[rows]``, None where empty."""
+    index, different = coded_words(frame, heading)
+    return different[index]
+
+
+def coded_words(frame: Frame, heading: str) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`words` as ``(index [rows], different)``: what row ``i`` holds is ``different[index[i]]``, and
+    every text, or None, stands in ``different`` once, in order of appearance."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim_whitespace(_as_text(frame.columns.column(heading)))
+    text = pc.if_else(pc.equal(text, ""), None, text)
+    whole = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    coded = whole.dictionary_encode(null_encoding="encode")
+    different = np.empty(len(coded.dictionary), object)
+    different[:] = coded.dictionary.to_pylist()
+    return coded.indices.to_numpy(), different
+
+
+def numbers(frame: Frame, heading: str) -> Numbers:
+    """A column as numbers, by pyarrow's converter: ``1.5``, ``-2e3``, not ``12_3`` or ``0x1F``."""
+    import pyarrow as pa
+
+    column, types = frame.columns.column(heading), pa.types
+    if types.is_null(column.type):
+        column = column.cast(pa.float64())
+    if is_number(column.type):
+        if types.is_float16(column.type):
+            column = column.cast(pa.float32())
+        values = column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
+        missing, bad = np.isnan(values), np.isinf(values)
+        marks = {"": int(missing.sum())} if missing.any() else {}
+        return Numbers(np.where(bad, np.nan, values), missing, bad, marks)
+    index, unique = coded_words(frame, heading)
+    absent = _absent(frame, unique)
+    values = np.full(len(unique), np.nan)
+    values[~absent] = to_numbers(unique[~absent], frame.decimal, frame.thousands)
+    values[np.isinf(values)] = np.nan  # such as 1e400
+    bad = ~absent & np.isnan(values)
+    counts = np.bincount(index, minlength=len(unique))
+    marks = {unique[place] or "": int(counts[place]) for place in np.flatnonzero(absent)}
+    return Numbers(values[index], absent[index], bad[index], marks)
+
+
+def _absent(frame: Frame, cells: np.ndarray) -> np.ndarray:
+    """Which cells stand for no value in a column of numbers or times."""
+    if frame.missing is not None:
+        return np.array([cell is None or cell in frame.missing for cell in cells], bool)
+    return np.array([cell is None or cell.lower() in NUMBERS_MISSING for cell in cells], bool)
+
+
+def to_numbers(cells: Sequence[str], decimal: str = ".", thousands: str = "") -> np.ndarray:
+    """float64 of each cell, NaN where it is no number with these marks."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    like = re.compile(number_pattern(decimal, thousands), re.ASCII)
+    values = np.full(len(cells), np.nan)
+    places = [place for place, cell in enumerate(cells) if like.fullmatch(cell)]
+    plain = [
+        cells[place].replace(thousands or "\x00", "").replace(decimal, ".") for place in places
+    ]
+    values[places] = pc.cast(pa.array(plain, pa.string()), pa.float64()).to_numpy()
+    return values
+
+
+def times(frame: Frame, heading: str) -> Times:
+    """A column as times: ISO 8601 by pyarrow's converter, ``frame.dates``, or a usual format that reads
+    every cell. Of several that differ the first is taken; ``choices`` has them all."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column, types = frame.columns.column(heading), pa.types
+    if types.is_date(column.type) or types.is_timestamp(column.type):
+        values = column.to_numpy(zero_copy_only=False)
+        if types.is_date(column.type):
+            values = values.astype("datetime64[D]")
+        missing = np.isnat(values)
+        return Times(values, missing, np.zeros(len(values), bool), "")
+    index, unique = coded_words(frame, heading)
+    absent = _absent(frame, unique)
+    present = unique[~absent]
+    values = np.full(len(unique), _NAT)
+
+    def result(found, read=""):
+        values[~absent] = found
+        bad = ~absent & np.isnat(values)
+        return Times(values[index], absent[index], bad[index], read)
+
+    if frame.dates is not None:
+        return result(_strptime(present, frame.dates), frame.dates)
+    text = pa.array(present, pa.string())
+    for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.timestamp("ns")):
+        try:
+            found = pc.cast(text, kind).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid:
+            continue
+        values = values.astype(found.dtype)
+        return result(found)
+    fits = []
+    for read_as in (date + clock for clock in _CLOCKS for date in _DATES):
+        found = _strptime(present, read_as, whole=True)
+        if found is not None:
+            fits.append((read_as, found))
+    if fits:
+        found = result(fits[0][1], fits[0][0])
+        others = [read_as for read_as, found_so in fits if (found_so != fits[0][1]).any()]
+        return found._replace(choices=(fits[0][0], *others))
+    return result([_iso(cell) if re.match(r"\d{4}-\d\d", cell) else _NAT for cell in present])
+
+
+def zones(frame: Frame, heading: str) -> list[str]:
+    """The different time zones that the cells of a column of times say: ``Z``, ``+02:00``, ..., or none.
+
+    Raises:
+      UserError: some cells say their zone and some do not.
+    """
+    index, different = coded_words(frame, heading)
+    absent = _absent(frame, different)
+    found: dict[str, int] = {}  # a zone, and the first row that says it
+    for place, cell in enumerate(different):
+        if not absent[place]:
+            match = _ZONE.search(cell)
+            found.setdefault(match[1] if match else "", int(np.argmax(index == place)))
+    if "" in found and len(found) > 1:
+        has = min(row for zone, row in found.items() if zone)
+        raise UserError(
+            f"{frame.name}, column {heading!r}: {frame.place(has)} says its time zone and "
+            f"{frame.place(found[''])} does not: write all times in one zone"
+        )
+    return sorted(zone for zone in found if zone)
+
+
+def _iso(cell: str) -> np.datetime64:
+    """One cell that may be ISO 8601, NaT where it is not, so that the bad one of a column is named."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        try:
+            return pc.cast(pa.array([cell]), kind).to_numpy(zero_copy_only=False)[0]
+        except pa.ArrowInvalid:
+            continue
+    return _NAT
+
+
+def _strptime(cells, read_as: str, whole: bool = False) -> np.ndarray | None:
+    """datetime64[us] of each cell, NaT where it does not fit; None there where ``whole``."""
+    values = np.full(len(cells), _NAT)
+    for place, cell in enumerate(cells):
+        try:
+            moment = datetime.strptime(cell, read_as)
+        except ValueError:
+            if whole:
+                return None
+            continue
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+        values[place] = np.datetime64(moment, "us")
+    return values if len(cells) or not whole else None
+
+
+def _as_text(column):
+    """A pyarrow column as text; times and numbers as pyarrow spells them."""
+    import pyarrow as pa
+
+    try:
+        if pa.types.is_dictionary(column.type):
+            column = pa.array(column.to_pylist())  # pyarrow casts no dictionary of string_view
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"cells of type {column.type} cannot be read as text ({error})") from None
+
+
+def _check(frame: Frame) -> None:
+    """Raises where the headings or the rows are none to work with."""
+    empty = [place for place, heading in enumerate(frame.headings, 1) if not heading]
+    if empty:
+        raise UserError(
+            f"{frame.name}: column {empty[0]} has no heading (an index that pandas wrote? Then use "
+            "to_csv(index=False)): name every column in the first line"
+        )
+    twice = [heading for heading, count in Counter(frame.headings).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"{frame.name} has {twice[0]!r} more than once in its first line: name every column, each "
+            "differently, or say header=False where that line is a row"
+        )
+    if not frame.rows:
+        raise UserError(f"{frame.name} has no rows")

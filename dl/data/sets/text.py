@@ -1,0 +1,150 @@
+"""Text: columns of strings, one sentence or character a row."""
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.readers.files import File, damaged, read
+from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, rows_of, take
+
+
+def _decode(path) -> str:
+    try:
+        return read(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise damaged(path, error) from None
+
+
+def _read_shakespeare(paths, info, validation, seed) -> Splits:
+    (path,) = paths.values()
+    text = np.array(list(_decode(path)), "<U1")
+    if len(text) < 10:
+        raise damaged(path, f"{len(text)} characters")
+    train, held = ({"text": part} for part in np.split(text, [int(0.9 * len(text))]))
+    if validation is None:
+        return Splits(train, held, {}, info)
+    count = rows_of(validation, len(train["text"]))
+    end = len(train["text"]) - count
+    inner = take(train, slice(end, None)) if count else {}
+    return Splits(take(train, slice(0, end)), inner, held, info)
+
+
+def _read_sst2(paths, info, validation, seed) -> Splits:
+    def part(path) -> Columns:
+        text, label = [], []
+        for number, line in enumerate(_decode(path).splitlines(), 1):
+            sentence, tab, mark = line.rpartition("\t")
+            if not tab or mark not in ("0", "1"):
+                raise UserError(f"{path}, line {number}: expected a sentence, a tab and 0 or 1")
+            text.append(sentence)
+            label.append(int(mark))
+        return {"text": np.array(text), "label": np.array(label, np.int32)}
+
+    train, held, test = (part(paths[f"{name}.tsv"]) for name in ("train", "dev", "test"))
+    if validation is not None:
+        kept, out = hold_out(len(train["label"]), validation, seed, train["label"])
+        train, held = take(train, kept), take(train, out) if len(out) else {}
+    return Splits(train, held, test, info)
+
+
+def _read_multi30k(paths, info, validation, seed) -> Splits:
+    def part(name: str) -> Columns:
+        columns = {}
+        for language in ("en", "de"):
+            lines = _decode(paths[f"{name}.{language}.gz"]).split("\n")
+            columns[language] = [line.strip() for line in lines[: -1 if not lines[-1] else None]]
+        if len(columns["en"]) != len(columns["de"]):
+            raise UserError(
+                f"{paths[f'{name}.en.gz'].parent}: {name}.en and {name}.de differ in length"
+            )
+        return {language: np.array(lines) for language, lines in columns.items()}
+
+    train, held, test = part("train"), part("val"), part("test_2016_flickr")
+    if validation is not None:
+        kept, out = hold_out(len(train["en"]), validation, seed)
+        train, held = take(train, kept), take(train, out) if len(out) else {}
+    return Splits(train, held, test, info)
+
+
+_SST2 = (
+    "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2/"
+)
+_MULTI30K = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
+
+SETS = (
+    DataSet(
+        Info(
+            "tinyshakespeare",
+            "tiny Shakespeare",
+            "Karpathy 2015, char-rnn",
+            "public domain text",
+            "language modelling",
+            "text: 1,115,394 rows of one character, 65 distinct. The first 90 % train and the last "
+            "10 % are validation, as published; there is no third part. Asking for a validation part "
+            "takes it from the end of the training text and makes the last 10 % the test part",
+        ),
+        (
+            File(
+                "input.txt",
+                (
+                    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/"
+                    "tinyshakespeare/input.txt",
+                ),
+                ("86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",),
+                1115394,
+            ),
+        ),
+        _read_shakespeare,
+    ),
+    DataSet(
+        Info(
+            "sst2",
+            "SST-2, sentence level",
+            "Socher et al. 2013; copy in clairett/pytorch-sentiment-classification",
+            "research use",
+            "classification",
+            "text: film-review sentences, lower case, tokens between spaces; label. 6,920 train, 872 "
+            "validation, 1,821 test, as published",
+            ("negative", "positive"),
+        ),
+        (
+            File(
+                "train.tsv",
+                (_SST2 + "train.tsv",),
+                ("ec192f833a64da08f475488a77b0d0b47db47acd0f458bd18433fc793b569920",),
+            ),
+            File(
+                "dev.tsv",
+                (_SST2 + "dev.tsv",),
+                ("eddea6b39e601dd4e7a672b53cc40fdf6019fa80522f351206c24340ca5d9359",),
+            ),
+            File(
+                "test.tsv",
+                (_SST2 + "test.tsv",),
+                ("831169c7e2e429d6026e1bdbb542f33b636e3e596caad9602ebc953c205928b7",),
+            ),
+        ),
+        _read_sst2,
+    ),
+    DataSet(
+        Info(
+            "multi30k",
+            "Multi30k task 1",
+            "Elliott et al. 2016",
+            "research use (Flickr30k captions)",
+            "translation",
+            "en, de: raw sentences. 29,000 train, 1,014 validation, 1,000 test (test_2016_flickr)",
+        ),
+        tuple(
+            File(name, (_MULTI30K + name,), (digest,))
+            for name, digest in {
+                "train.en.gz": "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
+                "train.de.gz": "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
+                "val.en.gz": "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
+                "val.de.gz": "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
+                "test_2016_flickr.en.gz": "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
+                "test_2016_flickr.de.gz": "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
+            }.items()
+        ),
+        _read_multi30k,
+    ),
+)

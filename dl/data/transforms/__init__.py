@@ -1,0 +1,1 @@
+"""Random transformations of training batches, inside the compiled step."""

@@ -1,0 +1,1 @@
+"""Pictures for views and reports, drawn by matplotlib."""

@@ -1,0 +1,146 @@
+"""Curves and picture grids, drawn by matplotlib from what a run left on disk."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from dl.runs.records import Scalars, Setting, read_scalars
+
+# Told apart by most colour-blind readers, on a light ground and a dark one (after Okabe & Ito 2008).
+PALETTE = (
+    *("#2b7bba", "#e0791c", "#1f9d76", "#c2588f", "#7a68c9", "#b08d00"),
+    *("#3fa7d6", "#d1495b", "#6b7f2a", "#8a8a8a"),
+)
+
+CROWD = 4  # titles in one panel beyond which training lines only hide the others
+
+Lines = Sequence[tuple[str, Sequence[Scalars]]]  # a title and its runs, which differ by seed alone
+
+
+def curves(folders: Sequence[Path], titles: Sequence[str] | None = None) -> Any:
+    """One panel a metric, one line a set (and a run), as a matplotlib figure."""
+    names = titles or [Path(folder).name for folder in folders]
+    found = [read_scalars(Path(folder) / "metrics.jsonl") for folder in folders]
+    return curve_figure([(name, [one]) for name, one in zip(names, found, strict=True)])
+
+
+def lines(settings: Sequence[Setting]) -> Lines:
+    """What the runs of each setting logged."""
+    return [(s.title, [read_scalars(r.path / "metrics.jsonl") for r in s.runs]) for s in settings]
+
+
+def curve_figure(found: Lines) -> Any:
+    """One panel a metric: the mean over each title's runs, and a band of one sd on either side."""
+    from matplotlib.figure import Figure
+
+    names = metric_names(found)
+    columns = min(max(len(names), 1), 3)
+    rows = max(-(-len(names) // columns), 1)
+    figure = Figure(figsize=(4.8 * columns, 3.6 * rows), layout="constrained")
+    for panel, name in enumerate(names, 1):
+        axes = figure.add_subplot(rows, columns, panel)
+        curve_panel(axes, name, found)
+        axes.legend(fontsize="small")
+    return figure
+
+
+def shown(figure: Any, file: Path) -> Any:
+    """``figure``, saved as the PNG ``file``, which a notebook shows where this is a cell's last value
+    (whatever matplotlib draws on otherwise); elsewhere the file's path is printed."""
+    figure.savefig(file, dpi=120)
+    figure._repr_png_ = file.read_bytes
+    if not Console().is_jupyter:
+        print(f"curves: {file}" if file.stem == "curves" else f"figure: {file}")
+    return figure
+
+
+def metric_names(found: Lines) -> list[str]:
+    """Every metric that any run logged."""
+    return sorted({name for _, runs in found for run in runs for name in run})
+
+
+def curve_panel(axes: Any, metric: str, found: Lines) -> None:
+    """Draw one metric of every title into ``axes``: with one title a colour is a set (train,
+    validation); with several it is a title, and training is the dotted line, left out of a crowd."""
+    several = len(found) > 1
+    for place, (title, runs) in enumerate(found):
+        sets = list(dict.fromkeys(name for run in runs for name in run.get(metric, {})))
+        for number, part in enumerate(sets):
+            step, values = common_steps(
+                [run[metric][part] for run in runs if part in run.get(metric, {})]
+            )
+            quiet = several and part == "train" and len(sets) > 1
+            if quiet and len(found) > CROWD:
+                continue
+            style = {
+                "color": PALETTE[(place if several else number) % len(PALETTE)],
+                "linestyle": ":" if quiet else "-",
+                "linewidth": 1.1 if quiet else 1.7,
+            }
+            mean, sd = _over_runs(values)
+            label = (title if not quiet and part == sets[-1] else None) if several else part
+            axes.plot(step, mean, label=label, marker="." if len(step) < 30 else "", **style)
+            if len(values) > 1:
+                band = 0.1 if quiet else 0.2
+                axes.fill_between(
+                    step, mean - sd, mean + sd, alpha=band, color=style["color"], lw=0
+                )
+    axes.set_xlabel("step")
+    axes.set_title(metric, loc="left", fontsize="medium", fontweight="bold")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _over_runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sd ``[steps]`` over ``values [runs, steps]``, NaN left out; the sd of one is 0, the mean of
+    none NaN, which leaves a gap in the line."""
+    known = ~np.isnan(values)
+    count = known.sum(0)
+    with np.errstate(invalid="ignore"):  # of infinite values
+        mean = np.where(count, np.where(known, values, 0.0).sum(0) / np.maximum(count, 1), np.nan)
+        squares = np.where(known, np.square(values - mean), 0.0).sum(0)
+    return mean, np.sqrt(squares / np.maximum(count - 1, 1))
+
+
+def common_steps(points: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Runs' points ``[n, 2]`` of (step, value) at the steps that all have: ``[m]``, ``[runs, m]``."""
+    shared = sorted(set.intersection(*(set(p[:, 0]) for p in points)))
+    values = [dict(p) for p in points]
+    return np.array(shared), np.array([[v[step] for step in shared] for v in values])
+
+
+def grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.ndarray:
+    """A batch of pictures ``[n, height, width, channels]`` in 0..1 as one, ``[h, w, 3]`` uint8."""
+    images = np.clip(np.asarray(images, np.float32), 0, 1)
+    count, height, width, channels = images.shape
+    columns = columns or int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.float32)
+    for place, image in enumerate(images):
+        top, left = place // columns * (height + gap), place % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = (
+            image if channels == 3 else np.repeat(image[..., :1], 3, -1)
+        )
+    return (sheet * 255).round().astype(np.uint8)
+
+
+def save_view(path: Path, view: Any) -> Path:
+    """Write what an experiment's ``views`` drew: text, a figure, or a batch of pictures."""
+    if isinstance(view, str):
+        path = path.with_suffix(".txt")
+        path.write_text(view + "\n", encoding="utf-8")
+    elif hasattr(view, "savefig"):
+        path = path.with_suffix(".png")
+        view.savefig(path, dpi=120)
+    else:
+        from PIL import Image
+
+        path = path.with_suffix(".png")
+        sheet = grid(view)
+        scale = max(1, 480 // max(sheet.shape[:2]))
+        picture = Image.fromarray(sheet)
+        picture.resize((picture.width * scale, picture.height * scale), 0).save(path)
+    return path

@@ -1,0 +1,107 @@
+"""Several processes as one run: all go through the same steps, and one of them writes and prints.
+
+Every process runs the same code on its own devices. What they must not each decide for themselves (the
+folder's name, how many steps the next piece has, whether to stop) is agreed on here. Alone, a process
+agrees with itself and nothing is sent.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from dl import platform
+from dl.core.errors import UserError
+
+
+def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Join the other processes of this run, where the arguments or the environment name some.
+
+    Raises:
+      UserError: they are incomplete, came too late, or the others cannot be reached; or JAX has no
+        device to compute on.
+    """
+    try:
+        platform.start_distributed(coordinator, processes, process)
+    except ValueError as error:
+        raise UserError(
+            f"this run cannot find its other processes ({_line(error)}): give --coordinator host:port, "
+            "--processes N and --process I, or let SLURM, Kubernetes or a TPU pod start it"
+        ) from None
+    except RuntimeError as error:
+        if "before" in str(error):
+            raise UserError(
+                "JAX computed something before this run could join its other processes: start scripts "
+                "through dl.main, or call dl.platform.start_distributed before anything else"
+            ) from None
+        raise UserError(
+            f"the other processes of this run did not come ({_line(error)}): start all of them, each "
+            "with the same --coordinator and --processes and its own --process"
+        ) from None
+    lacking = platform.no_backend()
+    if lacking:
+        raise UserError(lacking)
+
+
+def first() -> bool:
+    """Whether this is the process that writes and prints."""
+    return jax.process_index() == 0
+
+
+def on_first_process(function: Callable[[], Any]) -> Any:
+    """What ``function()`` returns in process 0, in every process: JSON's types, or numbers of NumPy's.
+
+    A UserError there is raised in all of them.
+    """
+    if jax.process_count() == 1:
+        return function()
+    answer: dict[str, Any] = {}
+    if first():
+        try:
+            answer = {"value": function()}
+        except UserError as error:
+            answer = {"error": str(error)}
+    text = np.frombuffer(json.dumps(answer, default=float).encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    text = np.resize(text, length) if first() else np.zeros(length, np.uint8)
+    answer = json.loads(bytes(multihost_utils.broadcast_one_to_all(text)))
+    if "error" in answer:
+        raise UserError(answer["error"])
+    return answer["value"]
+
+
+def smallest(number: int) -> int:
+    """The smallest ``number`` of all processes."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.int32(number)).min())
+
+
+def all_or_none(function: Callable[[], Any]) -> Any:
+    """What ``function()`` returns here, if it returns in every process; an error in one is one in all."""
+    if jax.process_count() == 1:
+        return function()
+    value, failed = None, None
+    try:
+        value = function()
+    except Exception as error:
+        failed = error
+    if not smallest(failed is None):
+        raise failed or OSError("another process could not read its part")
+    return value
+
+
+def lost(error: Exception) -> bool:
+    """Whether ``error`` tells that another process of this run is gone."""
+    signs = (
+        r"Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|Connection (reset|closed)|coordination service"
+    )
+    return jax.process_count() > 1 and re.search(signs, str(error)) is not None
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -1,0 +1,1 @@
+"""What a run promises, shown by running it again."""

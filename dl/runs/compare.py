@@ -1,0 +1,55 @@
+"""Two runs side by side: the first step, and there the first leaf or scalar, that differs."""
+
+from dl.runs.folder import RunFolder
+
+LOGGED = ("train", "eval", "test")
+
+
+def logged(folder: RunFolder) -> dict[tuple[int, str], dict]:
+    """Every logged scalar by (step, event)."""
+    return {
+        (record["step"], record["event"]): record["metrics"]
+        for record in folder.records()
+        if record["event"] in LOGGED
+    }
+
+
+def leaves(folder: RunFolder) -> dict[int, dict[str, str]]:
+    """The digest of every leaf of the state, by the step of its checkpoint."""
+    return {
+        record["step"]: {k: v for k, v in record["leaves"].items() if k.startswith("state/")}
+        for record in folder.records(folder.digests)
+    }
+
+
+def first_difference(a: RunFolder, b: RunFolder) -> str | None:
+    """Where two runs part, in words; None where every bit both recorded is the same.
+
+    A run that a signal stopped has checkpoints the other lacks: states are compared at the steps
+    that both have, scalars everywhere.
+    """
+    found: list[tuple[int, str]] = []
+    mine, theirs = logged(a), logged(b)
+    for step, event in sorted(mine.keys() | theirs.keys()):
+        x, y = mine.get((step, event)), theirs.get((step, event))
+        if x is None or y is None:
+            absent = a.path if x is None else b.path
+            found.append((step, f"step {step}: {absent} has no {event} metrics"))
+            break
+        odd = sorted(name for name in x.keys() | y.keys() if x.get(name) != y.get(name))
+        if odd:
+            values = f"{x.get(odd[0])} and {y.get(odd[0])}"
+            found.append((step, f"step {step}: {odd[0]} is {values}"))
+            break
+    ours, others = leaves(a), leaves(b)
+    shared = sorted(ours.keys() & others.keys())
+    for step in shared:
+        x, y = ours[step], others[step]
+        odd = sorted(name for name in x.keys() | y.keys() if x.get(name) != y.get(name))
+        if odd:
+            count = f"{len(odd)} of {len(x)} leaves differ, first {odd[0].removeprefix('state/')}"
+            found.append((step, f"step {step}: {count}"))
+            break
+    if not shared:
+        found.append((0, "the two runs share no checkpointed step"))
+    return min(found)[1] if found else None

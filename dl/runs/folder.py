@@ -1,0 +1,187 @@
+"""A run's folder on disk: what is written there survives a kill at any instant.
+
+``config.json``, ``run.lock.json`` and ``result.json`` are replaced whole or not at all;
+``metrics.jsonl`` and ``digests.jsonl`` only grow, one JSON object a line, and are cut back to the
+checkpoint that a resumed run starts from.
+"""
+
+import contextlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.runs.records import read_records
+
+try:
+    import fcntl
+except ImportError:  # Windows: no guard against two processes in one folder
+    fcntl = None  # type: ignore[assignment]
+
+
+def to_json(value: Any) -> Any:
+    """``value`` in strict JSON's types; a non-finite number becomes the string 'nan' or 'inf'."""
+    if isinstance(value, dict):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(v) for v in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # NumPy and JAX arrays and scalars
+        return to_json(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file at ``path`` in one atomic move."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(to_json(value), file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+class Document(dict):
+    """What a JSON file holds; an entry that is missing says so in words."""
+
+    def __init__(self, path: Path, values: dict):
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"{self.path} has no {name!r}: restore it from a copy")
+
+
+def read_json(path: Path) -> Document:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("no object")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: is {path.parent} the folder of a run?") from None
+    except NotADirectoryError:
+        raise UserError(f"{path.parent} is a file, not the folder of a run") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): restore it from a copy") from None
+    return Document(path, values)
+
+
+class RunFolder:
+    """Paths and files of one run; with ``writes=False`` one that another process writes."""
+
+    def __init__(self, path: str | os.PathLike, writes: bool = True):
+        self.path, self.writes = Path(path), writes
+        self.config = self.path / "config.json"
+        self.lock = self.path / "run.lock.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.digests = self.path / "digests.jsonl"
+        self.result = self.path / "result.json"
+        self.checkpoints = self.path / "checkpoints"
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def exists(self) -> bool:
+        return self.config.exists()
+
+    def finished(self) -> bool:
+        return self.result.exists()
+
+    def saved(self) -> int:
+        """The step of the newest checkpoint, whole or not; -1 where there is none."""
+        return max(
+            (int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit()), default=-1
+        )
+
+    def append(self, path: Path, record: dict) -> None:
+        """Add one line to ``metrics`` or ``digests``."""
+        if not self.writes:
+            return
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(to_json(record)) + "\n")
+
+    def sync(self) -> None:
+        """Force the appended lines to disk, so that no checkpoint is ahead of its metrics."""
+        for path in (self.metrics, self.digests):
+            if self.writes and path.exists():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+
+    def records(self, path: Path | None = None) -> Iterator[dict]:
+        """The lines of ``metrics`` (or of ``path``); a last line cut short by a kill is left out."""
+        return read_records(path or self.metrics)
+
+    def truncate(self, step: int) -> None:
+        """Forget what was logged after ``step``: a resumed run logs it again."""
+        for path in (self.metrics, self.digests):
+            if not (self.writes and path.exists()):
+                continue
+            kept = [r for r in self.records(path) if r["step"] <= step and r.get("event") != "test"]
+            part = path.with_name(path.name + ".part")
+            part.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+            part.replace(path)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the processes of other runs from writing into this folder."""
+        if not self.writes:
+            yield
+            return
+        odd = sorted(set(str(self.path.absolute())) & set("[*?"))
+        if odd:  # Orbax would look for its own files by this name as by a pattern, and find none
+            raise UserError(
+                f"no checkpoint can be written in {self.path.absolute()}, for the {odd[0]} in its name: "
+                "choose another --name or --runs, or start from another folder"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the run folder {self.path} ({error.strerror})") from None
+        with (self.path / ".writer").open("w", encoding="utf-8") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise UserError(
+                        f"{self.path} is being written by another process: wait for it, or choose "
+                        "another --name"
+                    ) from None
+            yield
+
+
+def new_name(runs: Path, stem: str) -> str:
+    """A fresh run name: ``stem``, the date and time, and a number where that is taken."""
+    stem = re.sub(r"[^\w.-]+", "-", stem)
+    base = f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name, number = base, 2
+    while (runs / name).exists():
+        name, number = f"{base}-{number}", number + 1
+    return name
+
+
+def furthest_unfinished(
+    runs: Path, config: Any, fits: Callable[[RunFolder], bool] = lambda folder: True
+) -> RunFolder | None:
+    """The run in ``runs`` that has ``config``, ``fits`` and has no result yet; of several, all on their way
+    to the same bits, the one that has come furthest (no clock is asked, for clocks jump)."""
+    found = []
+    for path in runs.glob("*/config.json"):
+        folder = RunFolder(path.parent)
+        same = not folder.finished() and read_json(path) == to_json(config)
+        if same and fits(folder):
+            found.append((folder.saved(), folder.name, folder))
+    return max(found)[2] if found else None

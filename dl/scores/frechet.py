@@ -1,0 +1,56 @@
+"""How far apart two sets of pictures are, by the features some network sees in them."""
+
+import numpy as np
+
+from dl.core.column_checks import within
+from dl.core.errors import UserError
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared Fréchet distance between the normal distributions fitted to two sets of features.
+
+    Called FID only where the features are those of the Inception network of Heusel et al. 2017; name
+    the network yours come from, and report the distance between two sets of real pictures beside it,
+    which is above 0 too.
+
+    Args:
+      a, b: features ``[n, features]``, with many more rows than features.
+
+    Returns:
+      NaN where either has less than two rows, or a feature is not finite: no normal fits those.
+
+    Raises:
+      UserError: ``a`` and ``b`` are not of the same features.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise UserError(
+            f"the features have shapes {list(a.shape)} and {list(b.shape)}: give [n, features] twice, by "
+            "one network"
+        )
+    if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("nan")
+    first, second = (np.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1]) for x in (a, b))
+    # tr sqrt(A B) from the symmetric sqrt(A) B sqrt(A), which has the same eigenvalues.
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    middle = np.linalg.eigvalsh(root @ second @ root)
+    overlap = np.sqrt(np.maximum(middle, 0.0)).sum()
+    means = np.square(a.mean(0) - b.mean(0)).sum()
+    return float(means + np.trace(first) + np.trace(second) - 2.0 * overlap)
+
+
+def class_coverage(classes: np.ndarray, count: int) -> dict[str, float]:
+    """Whether generated examples, classified as ``classes [rows]``, cover all ``count`` classes: the
+    number of ``classes`` with more than one in a hundred, and the share of the ``rarest_class``; both NaN
+    without examples.
+
+    Raises:
+      UserError: a class beyond ``count``.
+    """
+    classes = np.asarray(classes)
+    within("classes", classes, count)
+    if not classes.size:
+        return {"classes": float("nan"), "rarest_class": float("nan")}
+    shares = np.bincount(classes, minlength=count) / len(classes)
+    return {"classes": float((shares > 0.01).sum()), "rarest_class": float(shares.min())}

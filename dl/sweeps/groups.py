@@ -1,0 +1,187 @@
+"""A sweep's lanes by structure, and what can be known to be wrong with a sweep before it leaves a trace."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dl.core.errors import UserError
+from dl.core.experiment import Experiment, built
+from dl.core.lanes import traceable_fields
+from dl.runs import lock
+from dl.runs.folder import RunFolder, new_name, read_json, to_json, write_json
+from dl.runs.options import Options, describe
+from dl.sweeps.search_space import Overrides, lane_name
+from dl.training.checks import check
+from dl.training.console import Console
+from dl.training.halving import rungs
+from dl.training.lanes import Lane
+from dl.training.selection import Selection
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Lanes of one structure: they differ in the traced ``fields`` alone."""
+
+    experiment: Experiment
+    fields: list[str]
+    lanes: list[Lane]
+
+
+def grouped(
+    build: Callable[[Any], Experiment], config: Any, overrides: list[Overrides]
+) -> list[Group]:
+    """Lanes by structure: configs that agree in every field that cannot be traced. Nothing is written.
+
+    Raises:
+      UserError: an experiment that would fail (see :func:`dl.training.checks.check`).
+    """
+    found: list[Group] = []
+    for number, own in enumerate(overrides):
+        chosen = dataclasses.replace(config, **own)
+        group = next((g for g in found if _same_structure(chosen, g)), None)
+        if group is None:
+            experiment = built(build, chosen)
+            check(experiment)
+            group = Group(experiment, list(traceable_fields(experiment)), [])
+            found.append(group)
+        folder = RunFolder(lane_name(number, own))  # within the sweep's, where that is made
+        group.lanes.append(Lane(folder, chosen, Selection(group.experiment.select)))
+    return found
+
+
+def sweep_folder(
+    config: Any,
+    halve: int | None,
+    overrides: list[Overrides],
+    options: Options,
+    script: Path | None,
+) -> tuple[Path, bool]:
+    """The sweep's folder, and whether it is there to be continued."""
+    spec = to_json({"config": dataclasses.asdict(config), "overrides": overrides, "halve": halve})
+    if options.name is not None:
+        place = options.runs / options.name
+        go_on = (place / "sweep.json").exists()
+        if go_on and not options.resume:
+            raise UserError(
+                f"{place} is there already: go on with it by --resume, or choose another --name"
+            )
+    else:
+        place = options.runs / new_name(options.runs, f"{script.stem if script else 'run'}-sweep")
+        go_on = False
+        if options.resume:
+            alike = [
+                p.parent
+                for p in options.runs.glob("*/sweep.json")
+                if read_json(p)["spec"] == spec and not (p.parent / "result.json").exists()
+            ]
+            if not alike:
+                raise UserError(f"no unfinished sweep of this kind lies in {options.runs}/")
+            # All lead to the same bits: the one that has come furthest, by what is there, not by a clock.
+            place = max(alike, key=lambda p: (len([*p.glob("lanes/*/result.json")]), p.name))
+            go_on = True
+    if go_on and read_json(place / "sweep.json")["spec"] != spec:
+        raise UserError(
+            f"{place} was started with other settings: give the same, or another --name"
+        )
+    if not go_on:
+        if place.is_dir() and any(place.iterdir()):
+            raise UserError(f"{place} is not the folder of a sweep: choose another --name")
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make {place} ({error.strerror})") from None
+        write_json(place / "sweep.json", {"spec": spec, "script": script, "started": time.time()})
+    return place, go_on
+
+
+def make_folders(
+    groups: list[Group], place: Path, options: Options, script: Path | None, go_on: bool
+) -> None:
+    """Make every lane's folder with its config and lock; of a sweep that goes on, compare them with the
+    experiment and the world as they are now."""
+    for group in groups:
+        environment = lock.environment(group.experiment, script)
+        compared = False
+        for lane in group.lanes:
+            lane.folder = RunFolder(place / "lanes" / lane.folder.name)
+            described = describe(group.experiment, options, lane.config)
+            if not lane.folder.exists():
+                lane.folder.path.mkdir(parents=True, exist_ok=True)
+                locked = {"script": script and script.absolute(), "environment": environment}
+                write_json(lane.folder.lock, locked)
+                write_json(lane.folder.config, described)
+            elif go_on and not compared:  # the others of its program are like it
+                changes = lock.changes(lane.folder, group.experiment, described, script)
+                changes.refuse(lane.folder, "resumed", "start anew under another --name")
+                told = [*changes.others, *(f"devices.{c}" for c in changes.devices)]
+                if told:
+                    Console().warn(
+                        f"resumed under other conditions, so bits may differ: {'; '.join(told[:3])}"
+                    )
+                compared = True
+
+
+def _same_structure(config: Any, group: Group) -> bool:
+    mine, theirs = dataclasses.asdict(config), dataclasses.asdict(group.experiment.config)
+    return all(
+        type(mine[n]) is type(theirs[n]) if n in group.fields else mine[n] == theirs[n]
+        for n in mine
+    )
+
+
+def structural(groups: list[Group], overrides: list[Overrides]) -> list[str]:
+    """The swept fields that set the groups apart."""
+    swept = {name for own in overrides for name in own}
+    traced = set.intersection(*(set(group.fields) for group in groups))
+    return sorted(swept - traced) if len(groups) > 1 else []
+
+
+def check_options(options: Options) -> None:
+    """Raise UserError for what a single run heeds and a sweep does not."""
+    if (
+        jax.process_count() > 1
+        or options.mesh
+        or options.deterministic_topology
+        or (options.coordinator, options.processes, options.process) != (None, None, None)
+    ):
+        raise UserError(
+            "a sweep is one process whose lanes lie over all its devices, a lane on one of them: leave "
+            "--mesh, --deterministic-topology and --coordinator out"
+        )
+    for given, flag in ((options.tensorboard, "--tensorboard"), (options.wandb, "--wandb")):
+        if given:
+            raise UserError(
+                f"a sweep writes metrics.jsonl for every lane and nothing for other tools: leave {flag} "
+                "out, and see dl sweep report and dl report for its curves"
+            )
+    if options.name is not None and Path(options.name).name != options.name:
+        raise UserError(
+            f"a sweep's name is that of a folder in {options.runs}/, not {options.name!r}"
+        )
+
+
+def check_halving(halve: int | None, options: Options, groups: list[Group]) -> None:
+    """Raise UserError where nothing could be halved."""
+    if halve is None:
+        return
+    experiment = groups[0].experiment
+    if experiment.select is None:
+        raise UserError(
+            "--halve ranks lanes by the experiment's select, and it has none: give "
+            "select='validation/accuracy', or leave --halve out"
+        )
+    every = options.cadence(experiment.steps)["eval_every"]
+    if not rungs(experiment.steps, every, halve):
+        raise UserError(
+            f"--halve {halve} looks at 1/{halve} of {experiment.steps} steps, and the first "
+            f"evaluation is at step {every}: evaluate more often with --eval-every"
+        )
+    if all(len(group.lanes) < 2 for group in groups):
+        raise UserError(
+            "--halve compares the lanes of one compiled program, and here every lane has its own: leave "
+            "it out, or sweep seeds or learning rates too"
+        )

@@ -1,0 +1,80 @@
+"""Sends steps to the device in pieces, always one piece ahead of the one waited for."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dl.parallel import processes
+from dl.training import faults
+from dl.training.compiled import TrainProgram
+from dl.training.prefetch import Resident, Streamed
+
+SECONDS = 0.3  # of a piece: short enough for a live bar and a quick Ctrl-C
+
+
+class StepRunner:
+    """Runs a train program from event to event.
+
+    How many steps a piece holds is measured and adapts to the machine; no bit depends on it.
+
+    Attributes:
+      program: what to run; source: where its batches come from.
+      stop: asked before every piece; sent: called with the step after every piece.
+      settle: called with each piece's ``finite`` (of every lane) and the newest state.
+    """
+
+    def __init__(
+        self,
+        program: TrainProgram,
+        source: Resident | Streamed,
+        stop: Callable[[], bool],
+        sent: Callable[[int], None],
+        settle: Callable[[np.ndarray, Any], None],
+    ):
+        self.program, self.source = program, source
+        self.stop, self.sent, self.settle = stop, sent, settle
+        self.steps = 0  # taken so far
+        self._count, self._pace = 1, float("inf")
+        self._running: tuple[Any, int, float] | None = None
+
+    def to(
+        self, step: int, target: int, state: Any, totals: Any, active: np.ndarray | None = None
+    ) -> tuple[int, Any, Any]:
+        """Go from ``step`` to ``target``, or to where ``stop`` says so: (step, state, totals).
+
+        The last piece may still be running; :meth:`drain` waits for it.
+        """
+        while step < target and not self.stop():
+            batches, available = self.source.at(step)
+            size = min(self._count, available, target - step, _until_kill(step))
+            size = processes.smallest(size)  # they must run the same program on the same steps
+            begun = time.perf_counter()
+            state, totals, finite = self.program(state, totals, batches, size, active)
+            step += size
+            self.steps += size
+            before, self._running = self._running, (finite, size, begun)
+            if before is not None:
+                self._finish(before, state)
+            self.sent(step)  # what it fetches is done by now, while the device works on
+            faults.reach("step", step)
+        return step, state, totals
+
+    def drain(self, state: Any) -> None:
+        """Wait for the last piece; before anything that believes in ``state``."""
+        if self._running is not None:
+            last, self._running = self._running, None
+            self._finish(last, state)
+
+    def _finish(self, piece: tuple[Any, int, float], state: Any) -> None:
+        finite, size, begun = piece
+        self.settle(np.asarray(finite), state)
+        self._pace = min(self._pace, (time.perf_counter() - begun) / size)
+        self._count = int(np.clip(SECONDS / max(self._pace, 1e-9), 1, 2**20))
+
+
+def _until_kill(step: int) -> int:
+    """Steps to a kill asked for, so that a piece ends there exactly."""
+    at = faults.next_kill("step")
+    return 2**31 if at is None or at <= step else at - step

@@ -1,0 +1,325 @@
+"""Commands that are printed can be typed, flags that are named are there, and what is in their way is told."""
+
+import ast
+import dataclasses
+import inspect
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dl
+from dl.cli.arguments import again
+from dl.cli.commands import COMMANDS
+from dl.cli.script import _memory_advice
+from dl.platform import no_backend
+from dl.report.sweeps import print_report
+from dl.runs.options import Options
+from dl.runs.scripts import load_script
+from dl.sweeps.sweep import Sweep
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "tests" / "scripts" / "tiny.py"
+ODD = "it's $HOME & co; (1) ~"  # a name of what shells read otherwise
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """``(folder, script)`` and a run in it, all with names that a shell must have quoted."""
+    place = tmp_path_factory.mktemp("odd") / ODD
+    place.mkdir()
+    script = shutil.copy(TINY, place / f"{ODD}.py")
+    done = call(sys.executable, script, *FLAGS, "--name", ODD, cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place, script, done.stdout
+
+
+FLAGS = ("--steps", "4", "--widths", "8", "4", "--runs", f"runs of {ODD}")
+
+
+def call(*command, cwd, **environment):
+    return subprocess.run(
+        [str(word) for word in command], cwd=cwd, env={**os.environ, **environment},
+        capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+
+
+def shell(line, cwd):
+    """A printed command in a shell whose `python` and `dl` are those of the tests."""
+    python, path = shlex.quote(sys.executable), {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    given = (
+        f'python() {{ {python} "$@"; }}\n'
+        f"dl() {{ {python} -c 'from dl.cli.main import main; main()' \"$@\"; }}\n"
+    )
+    return call("bash", "-c", f"{given}{line}", cwd=cwd, **path)
+
+
+# -- what is printed can be typed --------------------------------------------------------------------
+
+
+def lines(said, begin):
+    return [line.removeprefix(begin) for line in said.splitlines() if line.startswith(begin)]
+
+
+def test_next_lines_can_be_typed_and_carry_the_flags(odd):
+    place, script, said = odd
+    replay, report, seeds = lines(said, "next: ")
+    assert shlex.split(seeds) == ["python", str(script), *FLAGS, "--seeds", "3"]
+    for line, answer in ((replay, "identical"), (report, "report.html")):
+        done = shell(line, place)
+        assert done.returncode == 0, done.stderr
+        assert answer in done.stdout
+    assert shell(f"{seeds} --help", place).returncode == 0
+
+
+def test_a_stopped_run_says_what_goes_on_with_it(odd):
+    place, script, _ = odd
+    command = [sys.executable, script, *FLAGS, "--name=cut", "--no-progress"]
+    done = call(*command, cwd=place, DL_KILL_AT="step:2:SIGTERM")
+    (line,) = lines(done.stdout, "go on with: ")
+    words = ["python", str(script), *FLAGS, "--no-progress", "--name", "cut", "--resume"]
+    assert shlex.split(line) == words
+    again = shell(line, place)
+    assert again.returncode == 0, again.stderr
+    assert "test accuracy" in again.stdout
+
+
+def test_a_sweep_says_what_comes_next(odd):
+    place, script, _ = odd
+    done = call(sys.executable, script, *FLAGS, "--name", "s & x", "--seeds", "2", cwd=place)
+    assert done.returncode == 0, done.stderr
+    report, replay = lines(done.stdout, "next: ")
+    lane = Path(shlex.split(replay)[-1])
+    assert (place / lane / "result.json").exists()
+    done = shell(report, place)
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout
+
+
+def test_the_name_and_resume_that_were_given_are_not_repeated():
+    given = ["--name", "a b", "--steps", "4", "--resume", "--name=c", "--mesh", "data=2"]
+    assert again(Path("my run.py"), given) == "python 'my run.py' --steps 4 --mesh data=2"
+
+
+def test_a_table_cut_short_names_the_sweep_as_it_is_typed(tmp_path, capsys, monkeypatch):
+    found = [{"fields": {}, "metrics": {}, "lanes": [], "value": 0.0, "lost": []}] * 30
+    monkeypatch.setattr("dl.report.sweeps.settings", lambda lanes: found)
+    monkeypatch.setattr("dl.report.sweeps.read_lanes", lambda folder: [])
+    print_report(Path("a [b] c"))
+    assert "dl sweep report 'a [b] c'" in capsys.readouterr().out
+
+
+def test_a_plot_outside_a_notebook_says_where_it_lies(odd, capsys):
+    place, _, said = odd
+    assert f"curves: runs of {ODD}/{ODD}/curves.png" in said
+    run = dl.open_run(place / f"runs of {ODD}" / ODD)
+    figure = run.plot()
+    told = Path(capsys.readouterr().out.removeprefix("curves: ").strip())
+    assert told.read_bytes() == figure._repr_png_()
+    assert told.read_bytes().startswith(b"\x89PNG")
+
+
+# -- flags that are named are there ------------------------------------------------------------------
+
+
+def known_flags():
+    """Every flag of the scripts, of a run, of a sweep and of `dl`."""
+    names = {"help", "version"}
+    for path in [*(ROOT / "experiments").glob("*.py"), TINY]:
+        names |= {field.name for field in dataclasses.fields(load_script(path)[0])}
+        for node in ast.parse(path.read_bytes()).body:  # a script's own commands: write, transcribe
+            if isinstance(node, ast.FunctionDef):
+                names |= {argument.arg for argument in node.args.args}
+    for kind in (Options, Sweep, dl.Experiment):  # fields that a script of one's own may have
+        names |= {field.name for field in dataclasses.fields(kind)}
+    for command in COMMANDS.values():
+        names |= set(inspect.signature(command).parameters)
+    return {name.replace("_", "-") for name in names}
+
+
+# Flags of srun, git and gcloud.
+FOREIGN = {"nodes", "ntasks-per-node", "gpus-per-task", "porcelain", "worker", "command"}
+
+
+def spoken_flags(path):
+    """``--flag`` in a page, or in a module's strings."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        strings = (
+            node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)
+        )
+        text = "\n".join(value for value in strings if isinstance(value, str))
+    return set(re.findall(r"(?<![\w(-])--([a-z][\w-]*\w)(?![\w:-])", text))
+
+
+def test_every_flag_that_is_spoken_of_is_there():
+    known = known_flags()
+    known |= {f"no-{name}" for name in known}
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "colab").glob("*.ipynb")]
+    pages += [*(ROOT / "dl").rglob("*.py"), *(ROOT / "experiments").glob("*.py")]
+    wrong = {
+        (str(path.relative_to(ROOT)), flag)
+        for path in pages
+        for flag in spoken_flags(path) - known - FOREIGN
+        if not flag.startswith("xla_") and path.name != "page.py"  # its style has variables
+    }
+    assert not wrong
+
+
+def test_every_dl_command_that_is_spoken_of_is_there():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "dl").rglob("*.py")]
+    for path in pages:
+        for word in re.findall(r"[`'\"]dl ([a-z]+)", path.read_text(encoding="utf-8")):
+            assert word in COMMANDS, f"{path}: dl {word}"
+
+
+# -- what is in the way is told ----------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Rich:
+    batch_size: int = 64
+    micro_batches: int = 1
+    bfloat16: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Poor:
+    width: int = 8
+
+
+@pytest.mark.parametrize(
+    ("config", "sweep", "says"),
+    [
+        (
+            Rich(),
+            Sweep(),
+            "lower --batch-size (64), raise --micro-batches (1), compute in --bfloat16, or make the model",
+        ),
+        (
+            Rich(bfloat16=True),
+            Sweep(seeds=2),
+            "--micro-batches (1), take --lanes map, or make the model",
+        ),
+        (Poor(), Sweep(), "out of memory: make the model smaller"),
+    ],
+    ids=["all", "sweep", "none"],
+)
+def test_memory_that_runs_out_is_answered_by_the_scripts_own_flags(config, sweep, says):
+    for error in (MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")):
+        with pytest.raises(dl.UserError) as told, _memory_advice(config, sweep):
+            raise error
+        assert says in str(told.value)
+    with pytest.raises(ZeroDivisionError), _memory_advice(config, sweep):
+        raise ZeroDivisionError
+
+
+def one_line(done, *says):
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1
+    assert done.stderr.splitlines()[-1] == told[0]
+    for words in says:
+        assert words in told[0]
+
+
+DL = (sys.executable, "-c", "from dl.cli.main import main; main()")
+
+
+@pytest.mark.parametrize(
+    ("platform", "says"),
+    [("gpux", "'gpux' is not in the list of known backends"), ("cuda", "no NVIDIA GPU")],
+)
+@pytest.mark.parametrize(
+    "command", [(sys.executable, TINY), (*DL, "plan", TINY)], ids=["run", "dl"]
+)
+def test_a_platform_that_is_not_there_is_told(tmp_path, platform, says, command):
+    if platform == "cuda" and Path("/dev/nvidia0").exists():
+        pytest.skip("there is a GPU here")
+    done = call(*command, cwd=tmp_path, JAX_PLATFORMS=platform)
+    one_line(done, f"JAX_PLATFORMS={platform} cannot be used here", says, "set it to cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_platform_that_is_there_is_no_matter():
+    assert no_backend() == ""
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*", "what?"])
+def test_a_folder_that_checkpoints_cannot_be_read_from_is_refused(tmp_path, name):
+    done = call(sys.executable, TINY, "--name", name, cwd=tmp_path)
+    one_line(done, "no checkpoint can be written in", "choose another --name or --runs")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_that_is_taken_is_told(tmp_path):
+    with socket.create_server(("localhost", 0)) as server:
+        at = f"localhost:{server.getsockname()[1]}"
+        flags = ["--coordinator", at, "--processes", "1", "--process", "0"]
+        one_line(
+            call(sys.executable, TINY, *flags, cwd=tmp_path),
+            "another program has the port of localhost:",
+            "give --coordinator",
+        )
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "says"),
+    [
+        (
+            ["--coordinator", "here", "--processes", "1", "--process", "0"],
+            {},
+            "host:port, not 'here'",
+        ),
+        ([], {"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES is 'two', which is no whole number"),
+    ],
+    ids=["no port", "no number"],
+)
+def test_processes_that_cannot_find_each_other_are_told(tmp_path, flags, environment, says):
+    one_line(call(sys.executable, TINY, *flags, cwd=tmp_path, **environment), says)
+
+
+PATHS = {
+    "nothing to report": (["report"], "give the folder of a run"),
+    "a page in no folder": (
+        ["report", "RUN", "--output", "none/x.html"],
+        "the page cannot be none/x",
+    ),
+    "a page that is a folder": (["report", "RUN", "--output", "."], "the page cannot be ."),
+    "a program that is a folder": (["export", "RUN", "--to", ".", "--platforms", "cpu"], "."),
+    "fewer kills than none": (
+        ["verify", str(TINY), "--kills", "-1"],
+        "--kills must be a whole number, 0 or more",
+    ),
+    "a file for a folder": (["watch", str(TINY)], "is not the folder of a run"),
+}
+
+
+@pytest.mark.parametrize("what", PATHS)
+def test_a_path_or_count_that_cannot_be_is_told(odd, tmp_path, what):
+    words, says = PATHS[what]
+    run = odd[0] / f"runs of {ODD}" / ODD
+    one_line(call(*DL, *(run if word == "RUN" else word for word in words), cwd=tmp_path), says)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[1]", b"null", b"\xff\xfe", b'{"steps": "x", "metrics": 3}']
+)
+@pytest.mark.parametrize("name", ["config.json", "run.lock.json", "result.json"])
+def test_a_file_that_holds_something_else_is_named(odd, tmp_path, name, content):
+    from dl.runs.records import read_run
+
+    shutil.copytree(odd[0] / f"runs of {ODD}" / ODD, tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(content)
+    if name == "run.lock.json" and content.startswith(b"{"):
+        assert read_run(tmp_path / "run").environment == {}
+        return
+    with pytest.raises(dl.UserError, match=rf"{name}.*restore it from a copy"):
+        read_run(tmp_path / "run")

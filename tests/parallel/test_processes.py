@@ -1,0 +1,100 @@
+"""Runs of several real processes, each with its own device, over gloo."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dl
+from dl.core.experiment import built
+from dl.runs.compare import first_difference
+from dl.runs.folder import RunFolder
+from dl.runs.scripts import load_script
+
+TINY = Path(__file__).parents[1] / "scripts" / "tiny.py"
+SHAPE = {"steps": 24, "batch_size": 48, "optimizer": "momentum", "stream": True}
+CADENCE = {"log_every": 4, "eval_every": 8, "save_every": 8}
+CLOSE = 1e-4  # relative, of a loss: sums come in another order, and 24 steps spread that a little
+
+pytestmark = pytest.mark.slow
+
+
+def start(count, runs, name, port, faults=None):
+    """``(exit code, stderr)`` of each of ``count`` processes; ``faults`` is DL_KILL_AT of the last one."""
+    flags = [
+        f"--{n.replace('_', '-')}={v}" for n, v in {**SHAPE, **CADENCE}.items() if n != "stream"
+    ]
+    flags += ["--stream", "--coordinator", f"localhost:{port}", "--processes", str(count)]
+    flags += ["--runs", str(runs), "--name", name, "--resume", "--no-progress"]
+    begun = []
+    for process in range(count):
+        environment = dict(os.environ)
+        if faults and process == count - 1:
+            environment["DL_KILL_AT"] = faults
+        begun.append(
+            subprocess.Popen(
+                [sys.executable, TINY, *flags, "--process", str(process)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    outputs = [process.communicate(timeout=300) for process in begun]
+    return [(p.returncode, err) for p, (_, err) in zip(begun, outputs, strict=True)]
+
+
+def alone(runs, name):
+    config, build = load_script(TINY)
+    options = {**CADENCE, "progress": False, "resume": True}
+    return dl.train(built(build, config(**SHAPE)), runs=runs, name=name, **options)
+
+
+def series(folder):
+    """Logged training losses, and evaluation accuracies."""
+    losses = [r["metrics"]["train/loss"] for r in folder.records() if r["event"] == "train"]
+    counts = [r["metrics"]["validation/accuracy"] for r in folder.records() if r["event"] == "eval"]
+    return np.array(losses), counts
+
+
+def agree(one, other):
+    (losses, counts), (others, theirs) = series(one), series(other)
+    np.testing.assert_allclose(losses, others, rtol=CLOSE)
+    assert counts == theirs
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def single(runs):
+    return alone(runs, "alone")
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_together_are_one_run(runs, single, free_port, count):
+    ends = start(count, runs, f"of-{count}", free_port())
+    assert [code for code, _ in ends] == [0] * count, ends
+    agree(RunFolder(runs / f"of-{count}"), single.folder)
+
+
+def test_killed_terminated_and_resumed_they_end_alike(runs, single, free_port):
+    # SIGKILL: the survivor says why it stops, and nothing later than the last checkpoint is believed.
+    (survivor, said), (killed, _) = start(2, runs, "hurt", free_port(), "step:13")
+    assert (survivor, killed) == (2, -9)
+    assert "another process of this run is gone" in said
+    # SIGTERM to one: both save the same step.
+    ends = start(2, runs, "hurt", free_port(), "step:19:SIGTERM")
+    assert [code for code, _ in ends] == [128 + 15] * 2, ends
+    assert max(int(p.name) for p in (runs / "hurt" / "checkpoints").iterdir()) == 19
+    shutil.copytree(runs / "hurt", runs / "fewer")
+    # Two go on with the bits of the two that were never stopped; one alone goes on too.
+    start(2, runs, "hurt", free_port())
+    assert first_difference(RunFolder(runs / "of-2"), RunFolder(runs / "hurt")) is None
+    agree(alone(runs, "fewer").folder, single.folder)

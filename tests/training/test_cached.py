@@ -1,0 +1,45 @@
+"""A network trained on the way: trained once, read afterwards, anew when anything changes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dl
+from dl.data.batches import train_batches
+from dl.models.mlp import MLP
+from dl.tasks.classification import classification
+from dl.training.cached import train_cached
+
+
+def experiment(rate=0.1, steps=20):
+    x = jax.random.normal(jax.random.key(0), (64, 5))
+    data = train_batches({"x": x, "label": (x[:, 0] > 0).astype(jnp.int32)}, 16)
+    task = classification(MLP((2,)), inputs="x", prepare=lambda x: x)
+    return dl.Experiment(task, data, dl.optimizer("sgd", rate), steps)
+
+
+def test_it_is_the_run_s_training_and_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("DL_CACHE", str(tmp_path / "cache"))
+    run = dl.train(experiment(), runs=tmp_path, name="run", progress=False)
+    first = train_cached(experiment())
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        first["params"],
+        jax.device_get(run.state.variables["params"]),
+    )
+    (kept,) = (tmp_path / "cache" / "fitted").iterdir()
+    before = kept.stat().st_mtime_ns
+    assert dl.digest(train_cached(experiment())) == dl.digest(first)
+    assert kept.stat().st_mtime_ns == before
+
+    kept.write_bytes(b"cut off")
+    assert dl.digest(train_cached(experiment())) == dl.digest(first)
+    assert dl.digest(train_cached(experiment(rate=0.2))) != dl.digest(first)
+    assert len(list((tmp_path / "cache" / "fitted").iterdir())) == 2
+
+
+def test_a_loss_that_is_not_finite_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("DL_CACHE", str(tmp_path))
+    with pytest.raises(dl.NonFiniteError, match="lower the learning rate"):
+        train_cached(experiment(rate=1e38, steps=5))
