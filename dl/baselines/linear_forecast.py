@@ -8,7 +8,7 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.core.experiment import Batches
-from dl.scores.forecasting import seasonal_naive
+from dl.scores.forecasting import point_scores, seasonal_naive
 
 
 class LinearForecast:
@@ -59,7 +59,7 @@ def fit_linear(
         )
         gram, cross = gram + x.T @ x, cross + x.T @ y
     if not isinstance(gram, np.ndarray):
-        raise UserError("there are no windows to fit a linear forecast to")
+        raise UserError("nothing-to-fit", "there are no windows to fit a linear forecast to")
     size = len(gram)
     penalty = ridge * np.trace(gram) / size * np.eye(size)
     # Least squares, and not a solution of the equations, for windows that determine no map: all constant.
@@ -80,28 +80,48 @@ class Levelled(Batches, Protocol):
 
 class Compared(NamedTuple):
     """Every window of a set, ``[windows, time(, variables)]``, and the ``forecasts`` of rivals by name; all
-    float64, in the units of the series."""
+    float64, in the units of the series; and of a panel ``naive_error [series]``, or None."""
 
     past: np.ndarray
     future: np.ndarray
     forecasts: dict[str, np.ndarray]
+    naive_error: np.ndarray | None = None
+
+    def scores(self, forecast: np.ndarray | None = None) -> dict[str, float]:
+        """The :func:`~dl.scores.forecasting.point_scores` of each rival under its name, such as
+        ``naive_mse``, and of one more ``forecast``, where it is given, as they are: of several quantiles on
+        its last axis the middle one's."""
+        if forecast is not None and forecast.ndim > self.future.ndim:
+            forecast = forecast[..., forecast.shape[-1] // 2]
+        named = {f"{name}_": rival for name, rival in self.forecasts.items()}
+        return {
+            prefix + score: value
+            for prefix, said in (named if forecast is None else named | {"": forecast}).items()
+            for score, value in point_scores(said, self.future, self.naive_error).items()
+        }
 
 
 def compared(
-    train: Batches, sets: Mapping[str, Levelled], period: int, relative: bool = False
+    train: Batches,
+    sets: Mapping[str, Levelled],
+    period: int,
+    naive_errors: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Compared]:
     """What a network's forecasts of each set stand beside: ``naive``, the last ``period`` over and over,
     and ``linear``, fitted to the training windows as by :func:`fit_linear`.
 
-    All are evaluation windows with columns ``past`` and ``future``, the training ones too.
+    All are evaluation windows with columns ``past`` and ``future``, the training ones too. Those of a panel
+    come with the :func:`~dl.scores.forecasting.naive_error` of its series, by set: they are scored by it,
+    and the linear forecast weighs each window by its own variance.
     """
-    linear = fit_linear(_pairs(train), relative=relative)
+    linear = fit_linear(_pairs(train), relative=naive_errors is not None)
     found = {}
     for name, batches in sets.items():
         parts = map(np.concatenate, zip(*_pairs(batches), strict=True))
         past, future = (part.astype(np.float64) + batches.level for part in parts)
         naive = seasonal_naive(past, future.shape[1], period, axis=1)
-        found[name] = Compared(past, future, {"naive": naive, "linear": linear(past)})
+        error = None if naive_errors is None else naive_errors[name]
+        found[name] = Compared(past, future, {"naive": naive, "linear": linear(past)}, error)
     return found
 
 

@@ -22,7 +22,8 @@ def best_threshold(image: np.ndarray, label: np.ndarray) -> tuple[float, float]:
         image, label = image[label >= 0], label[label >= 0] > 0
     if not label.size:
         raise UserError(
-            "no pixel has a label of 0 or more: there is nothing to choose a threshold by"
+            "nothing-to-fit",
+            "no pixel has a label of 0 or more: there is nothing to choose a threshold by",
         )
     levels = np.quantile(image, np.linspace(0.01, 0.99, 99))
     scores = [np.nanmean(binary_iou(image > level, label)) for level in levels]

@@ -54,7 +54,8 @@ def plain_errors() -> Iterator[None]:
         yield
     except UserError as error:
         # What came up inside the user's own model or script may need more than a line to be found.
-        _fail(f"{error}{' [DL_TRACEBACK=1 shows all of it]' if error.__cause__ else ''}")
+        more = " [DL_TRACEBACK=1 shows all of it]" if error.__cause__ else ""
+        _fail(error, more)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         _leave(128 + signal.SIGINT)
@@ -64,14 +65,16 @@ def plain_errors() -> Iterator[None]:
         if error.errno not in REMEDIES or (error.filename is None and error.errno not in DISK):
             raise
         place = error.filename or "the run folder"
-        _fail(f"{error.strerror}: {place}. {REMEDIES[error.errno]} [DL_TRACEBACK=1 shows where]")
+        told = f"{error.strerror}: {place}. {REMEDIES[error.errno]}"
+        _fail(UserError("system-refuses", told), " [DL_TRACEBACK=1 shows where]")
     except Exception as error:
         if out_of_memory(error):
-            _fail("out of memory: end other programs, or take a machine with more")
+            told = "out of memory: end other programs, or take a machine with more"
+            _fail(UserError("out-of-memory", told))
         lacking = platform.no_backend() if type(error) in (RuntimeError, AssertionError) else ""
         if not lacking:
             raise
-        _fail(lacking)
+        _fail(UserError("device-missing", lacking))
     finally:
         warnings.showwarning = elsewhere
 
@@ -92,8 +95,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+def _fail(error: UserError, more: str = "") -> None:
+    print(f"error: {error}{more} [{error.code}]", file=sys.stderr, flush=True)
     _leave(2)
 
 

@@ -8,7 +8,18 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Says what is wrong and what to do about it, in one or two sentences."""
+    """Says what is wrong and what to do about it, in one or two sentences.
+
+    Attributes:
+      code: the mistake's name, which stays the same whatever the sentence says; docs/errors.md lists all.
+    """
+
+    def __init__(self, code: str, message: str):
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class NonFiniteError(UserError):
@@ -20,7 +31,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return UserError(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
+    return UserError("unknown", f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
 
 
 def need(package: str, *, extra: str, why: str) -> Any:
@@ -41,7 +52,8 @@ def need(package: str, *, extra: str, why: str) -> Any:
         absent = isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(top)
         broken = "" if absent else f", and what is installed cannot be imported ({error})"
         raise UserError(
-            f"{why} needs {top}{broken}: pip install 'dl[{extra}]' (or pip install {top})"
+            "package-missing",
+            f"{why} needs {top}{broken}: pip install 'dl[{extra}]' (or pip install {top})",
         ) from None
 
 
@@ -72,4 +84,4 @@ def bounded(
     words += [f"below {below:g}"] if below is not None else []
     kinds = ["a whole number"] if whole else []
     said = ", ".join([*kinds, *([" and ".join(words)] if words else [])])
-    raise UserError(f"{name} must be {said}, not {value}")
+    raise UserError("range", f"{name} must be {said}, not {value}")

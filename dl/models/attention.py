@@ -33,7 +33,9 @@ def attention(q, k, v, *, bias=None, mask=None, causal: bool = False, scale: flo
       Like q.
     """
     if q.shape[2] % k.shape[2]:
-        raise UserError(f"{q.shape[2]} heads cannot share {k.shape[2]} key-value heads evenly")
+        raise UserError(
+            "heads-uneven", f"{q.shape[2]} heads cannot share {k.shape[2]} key-value heads evenly"
+        )
     if jax.default_backend() == "cpu" and q.shape[1] > 1:
         return columns_attention(q, k, v, bias=bias, mask=mask, causal=causal, scale=scale)
     masked = bias is not None or mask is not None
@@ -165,6 +167,16 @@ class Cache(NamedTuple):
     used: jax.Array
     memory: tuple[jax.Array, jax.Array, jax.Array] | None = None
 
+    @classmethod
+    def empty(cls, layers: int, batch: int, length: int, heads: int, dim: int) -> "Cache":
+        """Room for ``length`` tokens."""
+        shape = (layers, batch, length, heads, dim)
+        return cls(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((), jnp.int32))
+
+    def after(self, stored: tuple, tokens: int, memory: tuple | None = None) -> "Cache":
+        """The cache once every layer has ``stored`` its keys and values of so many more tokens."""
+        return Cache(stored[0], stored[1], self.used + tokens, memory)
+
 
 class _Projection(nn.Module):
     """A linear map as :class:`dl.models.layers.Dense`, parameters included, part of whose bias is idle.
@@ -227,7 +239,9 @@ class Attention(nn.Module):
         kv_heads = self.heads if self.kv_heads is None else self.kv_heads
         dim = width // self.heads
         if width % self.heads or (self.rope and dim % 2):
-            raise UserError(f"width {width} cannot be cut into {self.heads} heads of even size")
+            raise UserError(
+                "heads-uneven", f"width {width} cannot be cut into {self.heads} heads of even size"
+            )
 
         def project(name, inputs, heads, keys):
             """``keys``: the first head of keys. Their bias adds the same number to all the logits of a

@@ -81,7 +81,8 @@ def seed(code, shape: Sequence[int], widths: Sequence[int]):
     halvings = 2 ** len(widths)
     if height % halvings or width % halvings:
         raise UserError(
-            f"pictures of {height} x {width} cannot be halved {len(widths)} times: use fewer widths"
+            "indivisible",
+            f"pictures of {height} x {width} cannot be halved {len(widths)} times: use fewer widths",
         )
     small = height // halvings, width // halvings, widths[0]
     return Dense(small[0] * small[1] * small[2])(code).reshape(code.shape[0], *small)

@@ -34,7 +34,7 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         if not self.widths:
-            raise UserError("give a width or more: the channels of each stage")
+            raise UserError("widths-empty", "give a width or more: the channels of each stage")
         for width in self.widths:
             bounded("each width", width, at_least=1, whole=True)
         bounded("depth", self.depth, at_least=1, whole=True)

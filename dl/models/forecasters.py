@@ -10,7 +10,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, unknown
 from dl.models.layers import Dense, Dropout, LayerNorm
 from dl.models.rnn import RNN, lstm
 from dl.models.transformer import Transformer
@@ -118,8 +118,9 @@ class SparseLinear(nn.Module):
         batch, time, variables = x.shape
         if time % self.period or self.horizon % self.period:
             raise UserError(
+                "indivisible",
                 f"a window of {time} steps and a horizon of {self.horizon} must both be multiples of the "
-                f"period, {self.period}"
+                f"period, {self.period}",
             )
         mean = x.mean(1, keepdims=True)
         x = x - mean
@@ -221,7 +222,8 @@ class PatchTST(nn.Module):
         count = (x.shape[1] - self.patch) // self.stride + 1
         if count < 1:
             raise UserError(
-                f"a window of {time} steps holds no patch of {self.patch}: look back further"
+                "window-too-short",
+                f"a window of {time} steps holds no patch of {self.patch}: look back further",
             )
         patches = jnp.stack(
             [x[:, i * self.stride : i * self.stride + self.patch] for i in range(count)], axis=1
@@ -234,3 +236,25 @@ class PatchTST(nn.Module):
         x, _ = body(x, train=train)
         x = Dropout(self.head_dropout)(x.reshape(batch * variables, -1), train=train)
         return jnp.moveaxis(Dense(self.horizon)(x).reshape(batch, variables, -1), 1, -1)
+
+
+def forecaster(kind: str, horizon: int, period: int, width: int, dropout: float) -> nn.Module:
+    """One of the networks above at a usual size, by its name in lower case.
+
+    Args:
+      horizon: steps to forecast, times the quantiles of each.
+      period: steps after which a series repeats; width: features of ``lstm`` and ``tcn``, and twice those of
+        ``patchtst``; dropout: rate of these three.
+    """
+    networks: dict[str, nn.Module] = {
+        "rlinear": RevIN(TimeLinear(horizon)),
+        "nlinear": NLinear(horizon),
+        "dlinear": DLinear(horizon),
+        "sparse": SparseLinear(horizon, period),
+        "lstm": LSTMForecaster(horizon, width, dropout=dropout),
+        "tcn": TCN(horizon, (width,) * 6, dropout=dropout),
+        "patchtst": RevIN(PatchTST(horizon, width=width // 2, dropout=dropout)),
+    }
+    if kind not in networks:
+        raise unknown("forecaster", kind, networks)
+    return networks[kind]

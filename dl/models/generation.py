@@ -159,7 +159,9 @@ def stream(
     """The tokens of :func:`generate` in pieces ``[batch, chunk]`` (the last may be shorter), each as
     soon as it is there. The tokens do not depend on ``chunk``."""
     if prompt.ndim != 2 or prompt.shape[1] < 1:
-        raise UserError(f"a prompt is [batch, time] with a token or more; got {prompt.shape}")
+        raise UserError(
+            "prompt-empty", f"a prompt is [batch, time] with a token or more; got {prompt.shape}"
+        )
     check_sampling(temperature, top_k, top_p)
     bounded("length", length, at_least=1, whole=True)
     bounded("chunk", chunk, at_least=1, whole=True)

@@ -8,7 +8,7 @@ embedding_norm=True, transform=True``.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -42,6 +42,7 @@ class LanguageModel(nn.Module):
     or None, to ``[batch, time, vocabulary]`` logits and the carry after them.
 
     Attributes:
+      body: a Transformer, or a module of one's own with its ``width``, ``initial_cache`` and call.
       positions: places in the table of learned positions; 0 where the body has rotary ones.
       tied: the output's kernel is the embedding (Press & Wolf 2017).
       token_types: rows in the table of learned token types (which sentence a token is of); 0 for none.
@@ -50,7 +51,7 @@ class LanguageModel(nn.Module):
     """
 
     vocabulary: int
-    body: Transformer
+    body: Transformer | Any
     positions: int = 0
     tied: bool = True
     token_types: int = 0
@@ -60,7 +61,10 @@ class LanguageModel(nn.Module):
     def initial_carry(self, batch: int, length: int) -> Cache:
         """An empty cache for texts of up to ``length`` tokens."""
         if self.positions and length > self.positions:
-            raise UserError(f"{length} tokens are more than the model's {self.positions} positions")
+            raise UserError(
+                "text-too-long",
+                f"{length} tokens are more than the model's {self.positions} positions",
+            )
         return self.body.initial_cache(batch, length)
 
     def setup(self):
@@ -90,7 +94,9 @@ class LanguageModel(nn.Module):
         if self.positions:
             time = tokens.shape[1]
             if time > self.positions:
-                raise UserError(f"{time} tokens are more than the {self.positions} positions")
+                raise UserError(
+                    "text-too-long", f"{time} tokens are more than the {self.positions} positions"
+                )
             used = 0 if carry is None else carry.used
             x = x + jax.lax.dynamic_slice_in_dim(self.place, used, time)
         if self.embedding_norm:
@@ -132,7 +138,8 @@ class EncoderDecoder(nn.Module):
             return x
         if tokens.shape[1] > self.positions:
             raise UserError(
-                f"{tokens.shape[1]} tokens are more than the {self.positions} positions"
+                "text-too-long",
+                f"{tokens.shape[1]} tokens are more than the {self.positions} positions",
             )
         return x + jax.lax.dynamic_slice_in_dim(self.places[side], used, tokens.shape[1])
 

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dl.core.errors import UserError
+from dl.core.errors import bounded
 from dl.core.random import mix
 
 
@@ -89,8 +89,7 @@ class Dropout(nn.Module):
     def __call__(self, x, *, train: bool):
         if not train or (not isinstance(self.rate, jax.Array) and self.rate == 0):
             return x
-        if isinstance(self.rate, int | float) and not 0 <= self.rate < 1:
-            raise UserError(f"a dropout rate must be in [0, 1), not {self.rate}")
+        bounded("a dropout rate", self.rate, at_least=0, below=1)
         keep = keep_mask(self.make_rng("dropout"), x.shape, self.rate)
         scale = jnp.asarray(1.0 / jnp.maximum(1.0 - self.rate, 1e-6), x.dtype)
         return jnp.where(keep, x * scale, jnp.zeros((), x.dtype))

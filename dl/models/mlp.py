@@ -35,7 +35,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         if not self.features:
-            raise UserError("an MLP needs a width or more: its outputs")
+            raise UserError("widths-empty", "an MLP needs a width or more: its outputs")
         for width in self.features:
             bounded("each width", width, at_least=1, whole=True)
         x = Dropout(self.input_dropout)(x.reshape(x.shape[0], -1), train=train)
@@ -47,3 +47,11 @@ class MLP(nn.Module):
                 x = self.norm()(x)
             x = Dropout(self.dropout)(self.activation(x), train=train)
         return Dense(self.features[-1], kernel_init=self.kernel_init)(x)
+
+
+def mirrored(
+    widths: Sequence[int], code: int, outputs: int, activation: Activation = nn.gelu
+) -> tuple[MLP, MLP]:
+    """An encoder to ``code`` features through hidden layers of ``widths``, and a decoder back through
+    them to ``outputs`` features."""
+    return MLP((*widths, code), activation), MLP((*widths[::-1], outputs), activation)

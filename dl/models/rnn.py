@@ -71,6 +71,7 @@ simple_rnn = Cell(1, 1, jnp.add, _simple_step, (0.0,))
 lstm = Cell(4, 2, jnp.add, _lstm_step, (0.0, 1.0, 0.0, 0.0))
 # Cho et al. 2014, with the reset gate after the product as in cuDNN: gates reset, update, candidate.
 gru = Cell(3, 1, _gru_join, _gru_step, (0.0, 0.0, 0.0))
+CELLS = {"rnn": simple_rnn, "lstm": lstm, "gru": gru}
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -252,7 +253,8 @@ class RecurrentLanguageModel(nn.Module):
             return Dense(self.vocabulary, name="head")(x), carry
         if width != self.body.features:
             raise UserError(
-                f"tied embeddings need one width: embedding {width}, features {self.body.features}"
+                "tied-widths-differ",
+                f"tied embeddings need one width: embedding {width}, features {self.body.features}",
             )
         rows = embed.attend(x.reshape(-1, width))
         return rows.reshape(*tokens.shape, self.vocabulary), carry

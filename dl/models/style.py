@@ -43,7 +43,7 @@ class StyleNetwork(nn.Module):
     def __call__(self, x, *, train: bool = False):
         height, width, channels = x.shape[1:]
         if height % 4 or width % 4:
-            raise UserError(f"pictures of {height} x {width} cannot be halved twice")
+            raise UserError("indivisible", f"pictures of {height} x {width} cannot be halved twice")
         full, half, quarter = self.widths
 
         def convolve(x, features, window=3, stride=1):

@@ -127,8 +127,7 @@ class Transformer(_Architecture):
     def initial_cache(self, batch: int, length: int) -> Cache:
         """An empty cache for ``length`` tokens."""
         heads = self.kv_heads or self.heads
-        shape = (self.layers, batch, length, heads, self.width // self.heads)
-        return Cache(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((), jnp.int32))
+        return Cache.empty(self.layers, batch, length, heads, self.width // self.heads)
 
     @nn.compact
     def __call__(
@@ -145,12 +144,12 @@ class Transformer(_Architecture):
         """
         bounded("layers", self.layers, at_least=1, whole=True)
         if self.cross and memory is None and (cache is None or cache.memory is None):
-            raise UserError("a Transformer with cross=True needs a memory")
+            raise UserError("cross-without-memory", "a Transformer with cross=True needs a memory")
         stored: tuple = ()
         known = used = None
         if cache is not None:
             if not self.causal:
-                raise UserError("only a causal Transformer can go on from a cache")
+                raise UserError("not-causal", "only a causal Transformer can go on from a cache")
             stored, used = (cache.key, cache.value), cache.used
             if cache.memory is not None:
                 known, memory_mask = cache.memory[:2], cache.memory[2][0]
@@ -189,7 +188,7 @@ class Transformer(_Architecture):
             if memory_mask is None:
                 memory_mask = jnp.ones(kept[0].shape[1:3], bool)
             kept = (*kept, memory_mask[None])
-        return x, Cache(carry[1], carry[2], cache.used + x.shape[1], kept)
+        return x, cache.after(carry[1:], x.shape[1], kept)
 
 
 def _wide(mask):

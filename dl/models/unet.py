@@ -34,13 +34,16 @@ class UNet(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         if not self.widths:
-            raise UserError("give a width or more: the channels of each stage")
+            raise UserError("widths-empty", "give a width or more: the channels of each stage")
         for width in self.widths:
             bounded("each width", width, at_least=1, whole=True)
         bounded("patch", self.patch, at_least=1, whole=True)
         step = self.patch * 2 ** (len(self.widths) - 1)
         if x.shape[1] % step or x.shape[2] % step:
-            raise ValueError(f"picture sides must be multiples of {step}, not {x.shape[1:3]}")
+            raise UserError(
+                "indivisible",
+                f"picture sides must be multiples of {step}, not {x.shape[1:3]}",
+            )
 
         def pair(x, width):
             for _ in range(2):

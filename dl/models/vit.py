@@ -16,7 +16,8 @@ def patches(x, size: int):
     batch, height, width, channels = x.shape
     if height % size or width % size:
         raise UserError(
-            f"pictures of {height} x {width} cannot be cut into patches of {size} x {size}"
+            "indivisible",
+            f"pictures of {height} x {width} cannot be cut into patches of {size} x {size}",
         )
     x = x.reshape(batch, height // size, size, width // size, size, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)

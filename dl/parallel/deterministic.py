@@ -34,8 +34,9 @@ def check_topology(layout: Layout) -> None:
     sizes = layout.mesh.shape
     if sizes["fsdp"] > 1 or sizes["tensor"] > 1 or SHARDS % sizes["data"]:
         raise UserError(
+            "mesh-not-deterministic",
             f"a deterministic topology needs a mesh of data=1, 2, 4 or {SHARDS} alone: where parameters "
-            "are cut too, norms over them and partial matrix products are summed device by device"
+            "are cut too, norms over them and partial matrix products are summed device by device",
         )
 
 

@@ -29,11 +29,14 @@ def parse_mesh(text: str, devices: int) -> dict[str, int]:
         try:
             sizes[name] = int(number)
         except ValueError:
-            raise UserError(f"mesh {text!r}: write an axis as {name}=4, not {part!r}") from None
+            raise UserError(
+                "mesh-malformed", f"mesh {text!r}: write an axis as {name}=4, not {part!r}"
+            ) from None
     open_ = [name for name, size in sizes.items() if size == -1]
     if len(open_) > 1 or any(size < 1 for name, size in sizes.items() if name not in open_):
         raise UserError(
-            f"mesh {text!r}: sizes are 1 or more, and one of them may be -1, 'the rest'"
+            "mesh-malformed",
+            f"mesh {text!r}: sizes are 1 or more, and one of them may be -1, 'the rest'",
         )
     for name in open_:
         sizes[name] = max(1, devices // -math.prod(sizes.values()))
@@ -53,13 +56,15 @@ def make_mesh(text: str) -> Mesh:
     wanted = math.prod(sizes.values())
     if wanted > len(devices):
         raise UserError(
+            "mesh-too-large",
             f"mesh {text!r} needs {wanted} devices and there are {len(devices)}: lower an axis (or, to "
-            f"try it on a CPU, set XLA_FLAGS=--xla_force_host_platform_device_count={wanted})"
+            f"try it on a CPU, set XLA_FLAGS=--xla_force_host_platform_device_count={wanted})",
         )
     if wanted < len(devices) and jax.process_count() > 1:
         raise UserError(
+            "mesh-too-small",
             f"mesh {text!r} holds {wanted} of the {len(devices)} devices: a run of several processes uses "
-            "them all; write -1 for an axis to fill it up"
+            "them all; write -1 for an axis to fill it up",
         )
     grid = np.array(devices[:wanted]).reshape([sizes[name] for name in AXES])
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))

@@ -29,22 +29,25 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         platform.start_distributed(coordinator, processes, process)
     except ValueError as error:
         raise UserError(
+            "processes-unnamed",
             f"this run cannot find its other processes ({_line(error)}): give --coordinator host:port, "
-            "--processes N and --process I, or let SLURM, Kubernetes or a TPU pod start it"
+            "--processes N and --process I, or let SLURM, Kubernetes or a TPU pod start it",
         ) from None
     except RuntimeError as error:
         if "before" in str(error):
             raise UserError(
+                "jax-began-early",
                 "JAX computed something before this run could join its other processes: start scripts "
-                "through dl.main, or call dl.platform.start_distributed before anything else"
+                "through dl.main, or call dl.platform.start_distributed before anything else",
             ) from None
         raise UserError(
+            "processes-absent",
             f"the other processes of this run did not come ({_line(error)}): start all of them, each "
-            "with the same --coordinator and --processes and its own --process"
+            "with the same --coordinator and --processes and its own --process",
         ) from None
     lacking = platform.no_backend()
     if lacking:
-        raise UserError(lacking)
+        raise UserError("device-missing", lacking)
 
 
 def first() -> bool:
@@ -64,13 +67,13 @@ def on_first_process(function: Callable[[], Any]) -> Any:
         try:
             answer = {"value": function()}
         except UserError as error:
-            answer = {"error": str(error)}
+            answer = {"error": error.args}
     text = np.frombuffer(json.dumps(answer, default=float).encode(), np.uint8)
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     text = np.resize(text, length) if first() else np.zeros(length, np.uint8)
     answer = json.loads(bytes(multihost_utils.broadcast_one_to_all(text)))
     if "error" in answer:
-        raise UserError(answer["error"])
+        raise UserError(*answer["error"])
     return answer["value"]
 
 

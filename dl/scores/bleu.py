@@ -17,8 +17,9 @@ def corpus_bleu(translations: Sequence[str], references: Sequence[str]) -> float
     translations, references = list(translations), list(references)
     if len(translations) != len(references):
         raise UserError(
+            "counts-differ",
             f"there are {len(translations)} translations and {len(references)} references: give one "
-            "reference for each"
+            "reference for each",
         )
     sacrebleu = need("sacrebleu", extra="text", why="BLEU")
     if not any(reference.strip() for reference in references):

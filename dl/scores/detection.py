@@ -93,22 +93,25 @@ def _check(found, boxes, label, count: int) -> None:
     for who, corners, numbers in (("found", found[0], found[2]), ("true", boxes, label)):
         if numbers.ndim != 2 or corners.shape != (*numbers.shape, 4):
             raise UserError(
+                "boxes-shape",
                 f"the {who} boxes have shape {list(corners.shape)} and their labels "
-                f"{list(numbers.shape)}: give [pictures, n, 4] and [pictures, n]"
+                f"{list(numbers.shape)}: give [pictures, n, 4] and [pictures, n]",
             )
         within(f"{who} label", numbers, count, lowest=-1)
     same_shape("the found scores", found[1], "their labels", found[2])
     if len(found[2]) != len(label):
         raise UserError(
+            "counts-differ",
             f"predictions are of {len(found[2])} pictures, the truth of {len(label)}: give both for the "
-            "same pictures, in one order"
+            "same pictures, in one order",
         )
     odd = (label >= 0) & (~np.isfinite(boxes).all(-1) | _inside_out(boxes))
     if odd.any():
         picture, place = (int(found[0]) for found in np.nonzero(odd))
         raise UserError(
+            "box-corners",
             f"a true box of picture {picture} (from 0) is {boxes[picture, place].tolist()}: give finite "
-            "left, top, right, bottom with left <= right and top <= bottom"
+            "left, top, right, bottom with left <= right and top <= bottom",
         )
 
 

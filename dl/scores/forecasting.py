@@ -3,14 +3,14 @@
 import numpy as np
 from jax.typing import ArrayLike
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 
 
 def seasonal_naive(history: ArrayLike, horizon: int, period: int, axis: int = -1) -> np.ndarray:
     """The last ``period`` values of ``history`` over and over: ``[..., time]`` to float64 ``[...,
     horizon]``, or so along another ``axis``. NaN for a step whose phase the history does not reach back
     to, or knows no value of."""
-    _check_period(period)
+    bounded("period", period, at_least=1, whole=True)
     history = np.moveaxis(np.asarray(history, np.float64), axis, -1)
     lacking = max(period - history.shape[-1], 0)
     front = np.full((*history.shape[:-1], lacking), np.nan)
@@ -38,23 +38,25 @@ def naive_error(history: ArrayLike, period: int, length: ArrayLike | None = None
 
     ``length [...]``: how many values of each series are real; what follows may hold anything.
     """
-    _check_period(period)
+    bounded("period", period, at_least=1, whole=True)
     history = np.asarray(history, np.float64)
     if length is not None:
         length = np.asarray(length)
         if length.shape != history.shape[:-1]:
             raise UserError(
-                f"lengths {list(length.shape)} do not fit series {list(history.shape)}: give one a series"
+                "shapes-differ",
+                f"lengths {list(length.shape)} do not fit series {list(history.shape)}: give one a series",
             )
         if length.size and not 0 <= length.min() <= length.max() <= history.shape[-1]:
             raise UserError(
+                "length-beyond-series",
                 f"lengths from {length.min()} to {length.max()} do not fit series of "
-                f"{history.shape[-1]} values"
+                f"{history.shape[-1]} values",
             )
         places = np.arange(history.shape[-1])
         history = np.where(places < length[..., None], history, np.nan)
     if np.isinf(history).any():
-        raise UserError("a series holds infinity: mark what is missing by NaN")
+        raise UserError("infinity", "a series holds infinity: mark what is missing by NaN")
     errors = np.abs(history[..., period:] - history[..., :-period])
     return _mean_where(errors, ~np.isnan(errors))
 
@@ -70,11 +72,15 @@ def mase(forecast: ArrayLike, future: ArrayLike, naive: ArrayLike) -> np.ndarray
     naive = np.asarray(naive, np.float64)
     if naive.shape != forecast.shape[:-1]:
         raise UserError(
+            "shapes-differ",
             f"naive errors {list(naive.shape)} do not fit forecasts {list(forecast.shape)}: give one a "
-            "series"
+            "series",
         )
     if (naive < 0).any() or np.isinf(naive).any():
-        raise UserError("a naive error is never negative or infinite: take those of naive_error")
+        raise UserError(
+            "naive-error-impossible",
+            "a naive error is never negative or infinite: take those of naive_error",
+        )
     error = _mean_where(np.abs(future - forecast), ~np.isnan(future))
     scaled = np.full(error.shape, np.nan)
     with np.errstate(over="ignore"):
@@ -109,20 +115,18 @@ def point_scores(
     }
 
 
-def _check_period(period: int) -> None:
-    if period < 1:
-        raise UserError(f"a period of {period} steps is impossible: give 1 or more")
-
-
 def _pair(forecast: ArrayLike, future: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64, an infinite forecast as NaN; raises where their shapes differ."""
     forecast, future = np.asarray(forecast, np.float64), np.asarray(future, np.float64)
     if forecast.shape != future.shape or not forecast.ndim:
         raise UserError(
-            f"a forecast {list(forecast.shape)} of values {list(future.shape)}: both need the same shape"
+            "shapes-differ",
+            f"a forecast {list(forecast.shape)} of values {list(future.shape)}: both need the same shape",
         )
     if np.isinf(future).any():
-        raise UserError("the values to forecast hold infinity: mark what is missing by NaN")
+        raise UserError(
+            "infinity", "the values to forecast hold infinity: mark what is missing by NaN"
+        )
     return np.where(np.isfinite(forecast), forecast, np.nan), future
 
 

@@ -25,8 +25,9 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise UserError(
+            "shapes-differ",
             f"the features have shapes {list(a.shape)} and {list(b.shape)}: give [n, features] twice, by "
-            "one network"
+            "one network",
         )
     if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("nan")

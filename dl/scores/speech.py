@@ -15,7 +15,8 @@ def word_error(truth: Sequence[str], said: Sequence[str]) -> float:
     truth, said = list(truth), list(said)
     if len(truth) != len(said):
         raise UserError(
-            f"there are {len(truth)} true strings and {len(said)} recognised ones: give one for each"
+            "counts-differ",
+            f"there are {len(truth)} true strings and {len(said)} recognised ones: give one for each",
         )
     jiwer = need("jiwer", extra="speech", why="word error")
     # Without a true word jiwer gives the number of inserted ones, which is no rate.

@@ -43,7 +43,10 @@ def reliability(
     same_shape("probability", probability, "outcome", outcome)
     # float32's softmax may come to 1 and a rounding error.
     if not ((probability > -1e-6) & (probability < 1.0 + 1e-6)).all():
-        raise UserError("a probability is NaN or outside 0 to 1: give softmax's output, not logits")
+        raise UserError(
+            "not-probabilities",
+            "a probability is NaN or outside 0 to 1: give softmax's output, not logits",
+        )
     place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], probability)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):

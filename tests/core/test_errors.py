@@ -1,6 +1,7 @@
 """What is missing and what is out of range, each in one line that says what to do."""
 
 import ast
+import pickle
 import re
 import sys
 import tomllib
@@ -11,10 +12,85 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mistakes import raises
 
 from dl.core.errors import UserError, bounded, need
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_an_error_cannot_be_made_without_a_code():
+    error = UserError("range", "x must be 1 or more, not 0")
+    assert (error.code, str(error)) == ("range", "x must be 1 or more, not 0")
+    with pytest.raises(TypeError, match="message"):
+        UserError("x must be 1 or more, not 0")  # type: ignore
+    again = pickle.loads(pickle.dumps(error))  # as from a process that reads data
+    assert (type(again), again.code, str(again)) == (UserError, error.code, str(error))
+
+
+def called(node):
+    return getattr(node.func, "id", "") or getattr(node.func, "attr", "")
+
+
+def codes():
+    """``(room, code)`` wherever the library and its scripts make a UserError. A code is spelled out, or that
+    of an error caught; or a function takes it, and its callers spell it out."""
+    paths = [*(ROOT / "dl").rglob("*.py"), *(ROOT / "experiments").glob("*.py")]
+    trees = {path.relative_to(ROOT): ast.parse(path.read_bytes()) for path in paths}
+    classes = [n for tree in trees.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+    errors = {"UserError"}
+    while (
+        more := {c.name for c in classes if errors & {getattr(base, "id", "") for base in c.bases}}
+        - errors
+    ):
+        errors |= more
+    for path, tree in trees.items():
+        room = path.parts[1] if path.parts[0] == "dl" and len(path.parts) > 2 else path.parts[0]
+        place = dict.fromkeys(errors, 0)  # of the code among the arguments of a call
+        handed_on = set()
+        for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
+            names = [argument.arg for argument in function.args.args]
+            for call in (n for n in ast.walk(function) if isinstance(n, ast.Call)):
+                first = call.args[0] if called(call) in errors and call.args else None
+                if getattr(first, "id", "") == "code" and "code" in names:
+                    place[function.name] = names.index("code")
+                    handed_on.add(first)
+        for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
+            if called(call) not in place:
+                continue
+            where = f"{path}:{call.lineno}"
+            assert not call.keywords, where
+            given = call.args[place[called(call)]]
+            if isinstance(given, ast.Constant):
+                assert re.fullmatch(r"[a-z]+(-[a-z]+)*", given.value), where
+                yield room, given.value
+            else:
+                caught = isinstance(given, ast.Attribute) and given.attr == "code"
+                assert caught or isinstance(given, ast.Starred) or given in handed_on, where
+
+
+def documented():
+    """``{code: heading}`` of docs/errors.md."""
+    found, heading = {}, ""
+    for line in (ROOT / "docs" / "errors.md").read_text("utf-8").splitlines():
+        heading = line.removeprefix("## ") if line.startswith("## ") else heading
+        if row := re.fullmatch(r"\| `([a-z-]+)` \| \S.*\. \| \S.*\. \|", line):
+            assert row[1] not in found, f"{row[1]} stands twice"
+            found[row[1]] = heading
+    return found
+
+
+def test_every_code_is_documented_under_a_room_that_raises_it_and_none_is_dead():
+    rooms = {}
+    for room, code in codes():
+        rooms.setdefault(code, set()).add(room)
+    page = documented()
+    assert len(page) > 100
+    assert set(page) == set(rooms)
+    for code, heading in page.items():
+        assert heading == "Anywhere" or heading in rooms[code], code
+    order = [(heading != "Anywhere", heading, code) for code, heading in page.items()]
+    assert order == sorted(order)
 
 
 def test_need_gives_the_module():
@@ -23,14 +99,14 @@ def test_need_gives_the_module():
 
 def test_need_names_package_extra_and_reason(monkeypatch):
     monkeypatch.setitem(sys.modules, "jiwer", None)  # as where it is not installed
-    with pytest.raises(UserError, match="word error needs jiwer: pip install 'dl\\[speech\\]'"):
+    with raises("package-missing", "word error", "jiwer", "pip install 'dl[speech]'"):
         need("jiwer", extra="speech", why="word error")
 
 
 def test_need_tells_a_broken_package_from_a_missing_one(monkeypatch, tmp_path):
     (tmp_path / "half_there.py").write_text("import nothing_of_that_name", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UserError, match=r"cannot be imported .*nothing_of_that_name"):
+    with raises("package-missing", "cannot be imported", "nothing_of_that_name"):
         need("half_there", extra="any", why="this")
 
 
@@ -84,15 +160,15 @@ def test_bounded_lets_through(bounds, values):
 @pytest.mark.parametrize(("bounds", "values"), OUTSIDE, ids=str)
 def test_bounded_refuses(bounds, values):
     for value in values:
-        with pytest.raises(UserError, match=r"^x must be "):
+        with raises("range", "x must be "):
             bounded("x", value, **bounds)
 
 
 def test_bounded_says_the_bounds():
-    with pytest.raises(UserError) as error:
+    with raises("range") as error:
         bounded("top_p", 1.5, above=0, at_most=1)
     assert str(error.value) == "top_p must be above 0 and at most 1, not 1.5"
-    with pytest.raises(UserError) as error:
+    with raises("range") as error:
         bounded("beams", 0, at_least=1, whole=True)
     assert str(error.value) == "beams must be a whole number, 1 or more, not 0"
 

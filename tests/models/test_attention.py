@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mistakes import raises
 
-from dl.core.errors import UserError
 from dl.models import attention as module
 from dl.models.attention import attention, attention_weights, columns_attention, rotate
 
@@ -127,7 +127,7 @@ def test_rotary_scores_depend_on_distance_alone():
 
 
 def test_uneven_groups_are_named():
-    with pytest.raises(UserError, match="4 heads cannot share 3"):
+    with raises("heads-uneven", "4 heads", "3 key-value heads"):
         attention(*inputs(1, 2, 2, 4, 3, 4))
 
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mistakes import raises
 
-from dl.core.errors import UserError
 from dl.models.forecasters import (
     TCN,
     DLinear,
@@ -15,6 +15,7 @@ from dl.models.forecasters import (
     RevIN,
     SparseLinear,
     TimeLinear,
+    forecaster,
     moving_average,
 )
 
@@ -127,15 +128,28 @@ def test_patches_of_one_variable_never_see_another():
     [
         (
             SparseLinear(50, period=24),
-            "window of 48 steps and a horizon of 50 must both be multiples",
+            ("indivisible", "48 steps", "horizon of 50", "24"),
         ),
         (
             SparseLinear(18, period=9),
-            "window of 48 steps and a horizon of 18 must both be multiples",
+            ("indivisible", "48 steps", "horizon of 18", "9"),
         ),
-        (PatchTST(4, patch=60), "window of 48 steps holds no patch of 60"),
+        (PatchTST(4, patch=60), ("window-too-short", "48 steps", "patch of 60")),
     ],
 )
 def test_windows_that_a_model_cannot_cut_are_one_line(model, says):
-    with pytest.raises(UserError, match=says):
+    with raises(*says):
         jax.eval_shape(model.init, jax.random.key(0), X)
+
+
+@pytest.mark.parametrize(
+    "kind", ["rlinear", "nlinear", "dlinear", "sparse", "lstm", "tcn", "patchtst"]
+)
+def test_every_forecaster_goes_by_its_name(kind):
+    model = forecaster(kind, 24, 24, width=8, dropout=0.1)
+    assert jax.eval_shape(model.init_with_output, jax.random.key(0), X)[0].shape == (2, 24, 3)
+
+
+def test_an_unknown_forecaster_gets_a_suggestion():
+    with raises("unknown", "'nliner'", "'nlinear'"):
+        forecaster("nliner", 24, 24, width=8, dropout=0.1)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mistakes import raises
 
-from dl.core.errors import UserError
 from dl.models.generation import beam_search, begin, extend, generate, sample_token, stream
 from dl.models.language import LanguageModel
 from dl.models.rnn import RNN, RecurrentLanguageModel
@@ -94,9 +94,9 @@ def test_writing_is_compiled_once():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match="17 tokens are more than the model's 16 positions"):
+    with raises("text-too-long", "17 tokens", "16 positions"):
         generate(TRANSFORMER, variables_of(TRANSFORMER), PROMPT, 14, key=KEY)
-    with pytest.raises(UserError, match="a token or more"):
+    with raises("prompt-empty"):
         generate(RECURRENT, variables_of(RECURRENT), PROMPT[:, :0], 4, key=KEY)
 
 

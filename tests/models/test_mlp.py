@@ -9,7 +9,7 @@ import pytest
 
 from dl.core.optim import max_norm
 from dl.models.layers import LayerNorm
-from dl.models.mlp import MLP
+from dl.models.mlp import MLP, mirrored
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,8 @@ def test_max_norm_bounds_every_unit():
     new = optax.apply_updates(params, updates)
     np.testing.assert_allclose(new["kernel"], [[1.2, 0.1], [1.6, 0.1]], atol=1e-6)
     np.testing.assert_allclose(new["bias"], params["bias"])
+
+
+def test_a_decoder_mirrors_its_encoder():
+    encoder, decoder = mirrored((8, 4), 2, 9)
+    assert (encoder.features, decoder.features) == ((8, 4, 2), (4, 8, 9))

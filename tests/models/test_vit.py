@@ -4,9 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
+from mistakes import raises
 
-from dl.core.errors import UserError
 from dl.models.transformer import Transformer
 from dl.models.vit import ViT, patches
 
@@ -30,5 +29,5 @@ def test_shapes_and_gradients():
 
 
 def test_a_picture_that_does_not_fit_is_named():
-    with pytest.raises(UserError, match="9 x 8 cannot be cut into patches of 4"):
+    with raises("indivisible", "9 x 8", "patches of 4"):
         patches(jnp.zeros((1, 9, 8, 1)), 4)
