@@ -37,7 +37,7 @@ class Members(NamedTuple):
     size: int
     one_by_one: bool
 
-    def map(self, function: Callable, *trees: Any) -> Any:
+    def map(self, function: Callable[..., Any], *trees: Any) -> Any:
         """``function(member, *slices)`` of every member's number and its slices of ``trees``, whose
         leaves are ``[members, ...]``; the results stacked likewise."""
         own = (jnp.arange(self.size), *trees)
@@ -60,9 +60,10 @@ class Task:
         Where the key is None it evaluates, without randomness, and ``updates`` are ignored.
       score: ``(outputs, batch, train) -> metrics``, made by :func:`dl.core.metrics.mean`; the mean
         ``'loss'`` of them is descended.
-      predict: ``(variables, inputs) ->`` what a user wants.
-      inputs: ``batch ->`` what ``predict`` takes of it, for whoever has only a task and its data (a
-        report, an export); None where predictions are made of something else, as a GAN's of noise.
+      predict: ``(variables, columns) ->`` what a user wants, leaves ``[batch, ...]``; ``columns`` is a
+        dict ``{name: [batch, ...]}``.
+      columns: the names that ``predict`` reads. One that batches do not hold, such as a GAN's noise, is
+        given by whoever predicts.
       check: ``(variables, batch, columns)``, raises UserError before training if the data holds values
         that the loss would misread in silence, as a compiled program does a label beyond the classes.
         ``variables`` and ``batch`` are shapes; ``columns`` are whole NumPy columns, of a set that streams
@@ -77,8 +78,8 @@ class Task:
     init: Callable[[jax.Array, Batch], Variables]
     apply: Callable[[Variables, Batch, jax.Array | None], tuple[Any, Variables]]
     score: Callable[[Any, Batch, bool], Metrics]
-    predict: Callable[[Variables, Any], Any]
-    inputs: Callable[[Batch], Any] | None = None
+    predict: Callable[[Variables, Batch], Any]
+    columns: tuple[str, ...] = ()
     check: Callable[[Variables, Batch, dict[str, Any]], None] | None = None
     average: Callable[[Any], Any] | None = None
     members: Members | None = None
@@ -89,7 +90,7 @@ class Task:
         if self.members is not None:
             each = self.members
 
-            def one(member, own):
+            def one(member: jax.Array, own: Variables) -> tuple[jax.Array, Aux]:
                 return each.task.loss(own, batch, member_key(key, member))
 
             losses, aux = each.map(one, variables)
@@ -123,7 +124,7 @@ def in_precision_of(variables: Variables, inputs: Any) -> Any:
     return inputs
 
 
-def _cast(tree, dtype):
+def _cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(
         lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
     )

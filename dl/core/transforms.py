@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.core.task import Members, Task, Variables, _cast, member_key
+from dl.core.task import Batch, Members, Task, Variables, _cast, member_key
 
 
 def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
@@ -21,15 +21,15 @@ def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
     (Micikevicius et al. 2018, "Mixed precision training"; bfloat16 needs no loss scaling).
     """
 
-    def lowered(variables):
+    def lowered(variables: Variables) -> Variables:
         return {**variables, "params": _cast(variables["params"], compute)}
 
     members = task.members
     return dataclasses.replace(
         task,
         apply=lambda variables, batch, key: task.apply(lowered(variables), batch, key),
-        predict=lambda variables, inputs: _cast(
-            task.predict(lowered(variables), inputs), jnp.float32
+        predict=lambda variables, columns: _cast(
+            task.predict(lowered(variables), columns), jnp.float32
         ),
         members=members and members._replace(task=mixed_precision(members.task, compute)),
     )
@@ -51,33 +51,39 @@ def ensemble(task: Task, members: int, *, one_by_one: bool = False) -> Task:
       UserError: there is no member, or the task's outputs have no mean.
     """
     if not isinstance(members, int) or members < 1:
-        raise UserError(f"an ensemble needs 1 member or more, not {members!r}")
+        raise UserError("range", f"an ensemble needs 1 member or more, not {members!r}")
+    if members == 1:
+        return task
     if task.members is not None:
-        raise UserError("this task is an ensemble already: give the members of both in one number")
+        raise UserError(
+            "ensemble-nested",
+            "this task is an ensemble already: give the members of both in one number",
+        )
     if task.average is None:
         raise UserError(
+            "ensemble-no-mean",
             "this task cannot be an ensemble, as it does not say what its members' outputs mean together; "
             "tokens, boxes and counts have no mean. Train the members as runs of their own (--seeds), or, "
             "of values or of logits, dataclasses.replace(task, average=mean_of_values) or "
-            "mean_of_probabilities, both from dl.core.task"
+            "mean_of_probabilities, both from dl.core.transforms",
         )
     average = task.average
     each = Members(task, members, one_by_one)
 
-    def init(key, batch):
+    def init(key: jax.Array, batch: Batch) -> Variables:
         return each.map(lambda member: task.init(member_key(key, member), batch))
 
-    def apply(variables, batch, key):
-        def one(member, own):
+    def apply(variables: Variables, batch: Batch, key: jax.Array | None) -> tuple[Any, Variables]:
+        def one(member: jax.Array, own: Variables) -> tuple[Any, Variables]:
             return task.apply(own, batch, None if key is None else member_key(key, member))
 
         outputs, updates = each.map(one, variables)
         return average(outputs), updates
 
-    def predict(variables, inputs):
-        return average(each.map(lambda _, own: task.predict(own, inputs), variables))
+    def predict(variables: Variables, columns: Batch) -> Any:
+        return average(each.map(lambda _, own: task.predict(own, columns), variables))
 
-    def check(variables, batch, columns):
+    def check(variables: Variables, batch: Batch, columns: dict[str, Any]) -> None:
         assert task.check is not None
         first = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), variables)
         task.check(first, batch, columns)
@@ -99,7 +105,7 @@ def mean_of_values(several: Any) -> Any:
       UserError: a leaf of whole numbers or truth values, which have no mean.
     """
 
-    def mean(leaf):
+    def mean(leaf: jax.Array) -> jax.Array:
         _averageable(leaf)
         return leaf.astype(jnp.float32).mean(0)
 
@@ -115,7 +121,7 @@ def mean_of_probabilities(several: Any) -> Any:
       UserError: a leaf of whole numbers or truth values, which are no logits.
     """
 
-    def mean(leaf):
+    def mean(leaf: jax.Array) -> jax.Array:
         _averageable(leaf)
         log = jax.nn.log_softmax(leaf.astype(jnp.float32))
         return jax.nn.logsumexp(log, axis=0) - jnp.log(leaf.shape[0])
@@ -126,8 +132,9 @@ def mean_of_probabilities(several: Any) -> Any:
 def _averageable(leaf: jax.Array) -> None:
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
         raise UserError(
+            "ensemble-no-mean",
             f"an ensemble cannot average {leaf.dtype}: class numbers, tokens and counts have no mean. "
-            "Average what they are decided from (probabilities, values), and decide after"
+            "Average what they are decided from (probabilities, values), and decide after",
         )
 
 
@@ -144,15 +151,19 @@ def initialized_from(task: Task, variables: Variables | None = None, **modules: 
       UserError: what is given is of another model (raised by ``init``).
     """
     given = variables or {}
+    if not given and not modules:
+        return task
 
-    def init(key, batch):
+    def init(key: jax.Array, batch: Batch) -> Variables:
         fresh = task.init(key, batch)
         for name, tree in given.items():
             _check_within(name, fresh, tree)
         params = fresh["params"]
         for name, tree in modules.items():
             if name not in params:
-                raise UserError(f"the model has no module {name!r}, only {', '.join(params)}")
+                raise UserError(
+                    "unknown", f"the model has no module {name!r}, only {', '.join(params)}"
+                )
             _check_alike(name, params[name], tree)
         return _over(
             fresh, _at_run_time({**given, "params": {**given.get("params", {}), **modules}})
@@ -161,7 +172,7 @@ def initialized_from(task: Task, variables: Variables | None = None, **modules: 
     return dataclasses.replace(task, init=init)
 
 
-def _at_run_time(given):
+def _at_run_time(given: Any) -> Any:
     """The arrays as a compiled program asks for them when it runs, on one device: as constants of it
     they would be compiled in, and written to the compile cache, whole. On several devices constants
     they are, since each device takes its own part of a constant and a host's answer comes to one."""
@@ -172,7 +183,7 @@ def _at_run_time(given):
     return jax.pure_callback(lambda: given, shapes)
 
 
-def _over(fresh, given):
+def _over(fresh: Any, given: Any) -> Any:
     if not isinstance(given, Mapping):
         return given
     return {
@@ -180,7 +191,7 @@ def _over(fresh, given):
     }
 
 
-def _check_within(name: str, fresh, given) -> None:
+def _check_within(name: str, fresh: Any, given: Any) -> None:
     """Every array given must have its place, of the same shape."""
     found = fresh.get(name) if isinstance(fresh, Mapping) else None
     if isinstance(given, Mapping) and isinstance(found, Mapping):
@@ -188,12 +199,13 @@ def _check_within(name: str, fresh, given) -> None:
             _check_within(inner, found, leaf)
     elif found is None or isinstance(given, Mapping) or jnp.shape(found) != jnp.shape(given):
         raise UserError(
-            f"the variables given are of another model: {name!r} is not what the task's model has there"
+            "weights-of-another-model",
+            f"the variables given are of another model: {name!r} is not what the task's model has there",
         )
 
 
-def _check_alike(name: str, fresh, given) -> None:
-    def shapes(tree):
+def _check_alike(name: str, fresh: Any, given: Any) -> None:
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         paths = jax.tree_util.tree_leaves_with_path(tree)
         return {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in paths}
 
@@ -201,6 +213,7 @@ def _check_alike(name: str, fresh, given) -> None:
     for path in [*ours, *theirs]:
         if ours.get(path) != theirs.get(path):
             raise UserError(
+                "weights-of-another-model",
                 f"the parameters given for {name!r} are of another model: {path} is "
-                f"{theirs.get(path, 'absent')}, not {ours.get(path, 'absent')}"
+                f"{theirs.get(path, 'absent')}, not {ours.get(path, 'absent')}",
             )

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from dl.figures.canvas import new_figure
 from dl.figures.curves import grid
 
 
@@ -17,8 +18,6 @@ def strips(*rows: np.ndarray) -> np.ndarray:
 def code_map(codes: np.ndarray, labels: np.ndarray) -> Any:
     """Codes ``[n, code]`` as points coloured by ``labels [n]``, a matplotlib figure; longer codes by
     their first two principal axes."""
-    from matplotlib.figure import Figure
-
     points = np.asarray(codes, np.float64)
     names = ["code 1", "code 2"]
     if points.shape[1] > 2:
@@ -29,7 +28,7 @@ def code_map(codes: np.ndarray, labels: np.ndarray) -> Any:
             f"axis {i + 1}: {s:.0%} of variance"
             for i, s in enumerate(spread[:-3:-1] / spread.sum())
         ]
-    figure = Figure(figsize=(6, 5.4), layout="constrained")
+    figure = new_figure(6, 5.4)
     axes = figure.add_subplot()
     for label in np.unique(labels):
         chosen = points[labels == label]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from dl.figures.canvas import new_figure
 from dl.runs.records import Scalars, Setting, read_scalars
 
 # Told apart by most colour-blind readers, on a light ground and a dark one (after Okabe & Ito 2008).
@@ -34,12 +35,10 @@ def lines(settings: Sequence[Setting]) -> Lines:
 
 def curve_figure(found: Lines) -> Any:
     """One panel a metric: the mean over each title's runs, and a band of one sd on either side."""
-    from matplotlib.figure import Figure
-
     names = metric_names(found)
     columns = min(max(len(names), 1), 3)
     rows = max(-(-len(names) // columns), 1)
-    figure = Figure(figsize=(4.8 * columns, 3.6 * rows), layout="constrained")
+    figure = new_figure(4.8 * columns, 3.6 * rows)
     for panel, name in enumerate(names, 1):
         axes = figure.add_subplot(rows, columns, panel)
         curve_panel(axes, name, found)

@@ -8,6 +8,7 @@ import numpy as np
 
 from dl.core.optim import decay_matrices
 from dl.core.state import path_name
+from dl.figures.canvas import new_figure
 
 
 def kernel_norms(gradients: Any) -> dict[str, float]:
@@ -26,10 +27,8 @@ def gradient_figure(
 ) -> Any:
     """Gradient sizes on a logarithmic scale, by layer and, where given, by time step: a matplotlib
     figure. What vanishes beyond float32 stands at the bottom."""
-    from matplotlib.figure import Figure
-
     panels = 1 if times is None else 2
-    figure = Figure(figsize=(5.6 * panels, 0.24 * len(layers) + 2.4), layout="constrained")
+    figure = new_figure(5.6 * panels, 0.24 * len(layers) + 2.4)
     axes = figure.add_subplot(1, panels, 1)
     names = list(layers)
     axes.barh(names, [max(layers[name], 1e-30) for name in names])

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from dl.figures.canvas import new_figure
+
 # Distinct for most colour-blind readers (Okabe & Ito 2008).
 COLOURS = np.array(
     [(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233)]
@@ -13,11 +15,9 @@ COLOURS = np.array(
 
 
 def _panels(count: int, columns: int, size: tuple[float, float]):
-    from matplotlib.figure import Figure
-
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    figure = new_figure(size[0] * columns, size[1] * rows)
     return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
 

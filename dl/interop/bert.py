@@ -109,8 +109,9 @@ def build(
     classifier = architecture == "BertForSequenceClassification"
     if architecture == "BertModel":
         raise UserError(
+            "no-head",
             "BertModel has no output layer: give classes= for a classifier, or "
-            "architecture='BertForMaskedLM' for a language model"
+            "architecture='BertForMaskedLM' for a language model",
         )
     encoder = LanguageModel(
         field(config, "vocab_size"),
@@ -130,7 +131,7 @@ def build(
     )
 
 
-def describe(model: LanguageModel | TextClassifier, variables: Any) -> dict[str, Any]:
+def config_of(model: LanguageModel | TextClassifier, variables: Any) -> dict[str, Any]:
     classifier = isinstance(model, TextClassifier)
     encoder = model.encoder if classifier else model
     body = encoder.body
@@ -185,6 +186,6 @@ FAMILY = Family(
     heads=("params/output", "params/pooler", "params/head"),
     build=build,
     entries=entries,
-    describe=describe,
+    config_of=config_of,
     example=token_example,
 )

@@ -30,13 +30,14 @@ class Exported(NamedTuple):
     Attributes:
       path: the file, of ``jax.export``; beside it lies the bare StableHLO, portable bytecode, with the
         suffix ``.stablehlo``.
-      inputs: shapes and dtypes it takes; a leading axis named ``b`` may be of any size.
+      inputs: shapes and dtypes of the columns it takes, by name; a leading axis named ``b`` may be of any
+        size.
       platforms: where it runs.
       fixed: why the batch size is fixed, or None where it is free.
     """
 
     path: Path
-    inputs: Any
+    inputs: dict[str, Any]
     platforms: tuple[str, ...]
     fixed: str | None
 
@@ -48,14 +49,11 @@ class Exported(NamedTuple):
             shape = [1 if not isinstance(n, int) else n for n in leaf.shape]
             return f"np.zeros({tuple(shape)}, np.{np.dtype(leaf.dtype).name})"
 
-        leaves, tree = jax.tree.flatten(self.inputs)
-        # A tree of names prints them quoted, and as code they should stand bare.
-        given = repr(jax.tree.unflatten(tree, [f"<{zeros(leaf)}>" for leaf in leaves]))
-        given = given.replace("'<", "").replace(">'", "")
+        given = ", ".join(f"{name!r}: {zeros(leaf)}" for name, leaf in self.inputs.items())
         return (
             "import jax.export, numpy as np\n"
             f"predict = jax.export.deserialize(bytearray(open({str(self.path)!r}, 'rb').read())).call\n"
-            f"print(predict({given}))"
+            f"print(predict({{{given}}}))"
         )
 
 
@@ -63,10 +61,11 @@ def export(
     run: Trained,
     path: str | Path,
     *,
-    inputs: Any = None,
+    inputs: dict[str, Any] | None = None,
     platforms: Sequence[str] = PLATFORMS,
 ) -> Exported:
-    """Write ``run.predict`` with the selected parameters inside, by ``jax.export``.
+    """Write what ``run.predict`` computes as one program with the selected parameters inside, by
+    ``jax.export``: it takes a dict of the task's columns.
 
     It is traced as this machine would run it, so a program for another platform is right there though
     perhaps not the fastest. The batch size is left free where the model can be traced so.
@@ -74,7 +73,7 @@ def export(
     Args:
       run: from ``dl.train`` or ``dl.open_run``.
       path: the file to write.
-      inputs: an example of what ``predict`` takes, where it is not made from the training data.
+      inputs: an example of the columns that ``predict`` reads, where the training data do not hold them.
 
     Raises:
       UserError: a task whose predictions are not made of its data, and no ``inputs``; a model too
@@ -83,23 +82,26 @@ def export(
     need("flatbuffers", extra="interop", why="writing a program, and reading it,")
     path = Path(path)
     if path.is_dir():
-        raise UserError(f"{path} is a folder: name the file to write")
+        raise UserError("file-is-folder", f"{path} is a folder: name the file to write")
     task, variables = run.experiment.task, run.state.eval_variables
     if inputs is None:
-        if task.inputs is None:
+        batch = run.experiment.data[0]
+        if not task.columns or not batch.keys() >= set(task.columns):
             raise UserError(
+                "export-no-inputs",
                 "this task's predictions are not made of its data: export it from Python, "
-                "dl.interop.export(run, path, inputs=an example)"
+                "dl.interop.export(run, path, inputs=an example)",
             )
-        inputs = task.inputs(run.experiment.data[0])
+        inputs = {name: batch[name] for name in task.columns}
     for name in platforms:
         if name not in PLATFORMS:
             raise unknown("platform", name, PLATFORMS)
     size = sum(x.nbytes for x in jax.tree.leaves(variables))
     if size > MOST_BYTES:
         raise UserError(
+            "export-too-large",
             f"{size / 1e9:.1f} GB of parameters do not fit into one program: save them with "
-            "dl.interop.save instead"
+            "dl.interop.save instead",
         )
     variables = jax.device_get(variables)
 
@@ -110,9 +112,9 @@ def export(
         return jax.export.export(jax.jit(predicted), platforms=tuple(platforms))(shapes)
 
     fixed = None
-    (batch,) = jax.export.symbolic_shape("b")
-    given = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), inputs)
-    free = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), given)
+    (rows,) = jax.export.symbolic_shape("b")
+    given = jax.eval_shape(lambda inputs: inputs, inputs)  # in the dtypes that programs compute
+    free = jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), given)
     try:
         program = lowered(free)
     except Exception as error:  # a trace that needs the number can fail in as many ways as code can

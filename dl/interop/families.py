@@ -28,7 +28,7 @@ class Family(NamedTuple):
       build: ``(config, architecture, classes, dropout) ->`` the model; ``dropout`` None takes the
         config's.
       entries: ``model ->`` which array of ours is which of theirs.
-      describe: ``(model, variables) ->`` the ``config.json``, or UserError saying what the layout cannot
+      config_of: ``(model, variables) ->`` the ``config.json``, or UserError saying what the layout cannot
         hold.
       example: ``config ->`` an input's shape and dtype, for the model to be initialised with.
     """
@@ -39,7 +39,7 @@ class Family(NamedTuple):
     heads: tuple[str, ...]
     build: Callable[[Config, str, int, Any], nn.Module]
     entries: Callable[[Any], list[Entry]]
-    describe: Callable[[Any, Any], dict[str, Any]]
+    config_of: Callable[[Any, Any], dict[str, Any]]
     example: Callable[[Config], Any]
 
 
@@ -70,7 +70,10 @@ ACTIVATIONS: dict[str, Activation] = {
 
 def activation(name: str) -> Activation:
     if name not in ACTIVATIONS:
-        raise UserError(f"activation {name!r} is not known here, only {', '.join(ACTIVATIONS)}")
+        raise UserError(
+            "weights-unsupported",
+            f"activation {name!r} is not known here, only {', '.join(ACTIVATIONS)}",
+        )
     return ACTIVATIONS[name]
 
 
@@ -79,8 +82,9 @@ def activation_name(function: Activation) -> str:
         if known is function:
             return name
     raise UserError(
+        "hf-layout",
         f"activation {function} has no name in config.json: use one of nn.gelu, nn.relu, nn.silu or "
-        "dl.interop.exact_gelu"
+        "dl.interop.exact_gelu",
     )
 
 
@@ -102,7 +106,10 @@ def epsilon_of(body: Transformer, kind: type[nn.Module]) -> float:
 def require(fits: bool, wanted: str) -> None:
     """Raise UserError where a model is not one that the layout can hold."""
     if not fits:
-        raise UserError(f"this model has no place in Hugging Face's layout: it would need {wanted}")
+        raise UserError(
+            "hf-layout",
+            f"this model has no place in Hugging Face's layout: it would need {wanted}",
+        )
 
 
 def expect(config: Config, **fields: Any) -> None:
@@ -110,14 +117,15 @@ def expect(config: Config, **fields: Any) -> None:
     for name, value in fields.items():
         if config.get(name, value) != value:
             raise UserError(
-                f"config.json says {name} = {config[name]!r}: only {value!r} is supported here"
+                "weights-unsupported",
+                f"config.json says {name} = {config[name]!r}: only {value!r} is supported here",
             )
 
 
 def field(config: Config, name: str) -> Any:
     """A field that the architecture cannot be known without."""
     if name not in config:
-        raise UserError(f"config.json has no {name!r}")
+        raise UserError("weights-config", f"config.json has no {name!r}")
     return config[name]
 
 

@@ -71,21 +71,24 @@ def load(
     kind = config.get("model_type")
     if kind not in FAMILIES:
         raise UserError(
-            f"{place} holds a model of type {kind!r}: known here are {', '.join(FAMILIES)}"
+            "weights-unsupported",
+            f"{place} holds a model of type {kind!r}: known here are {', '.join(FAMILIES)}",
         )
     family = FAMILIES[kind]
     own = (config.get("architectures") or family.architectures)[0]
     wanted = architecture or (_classifier(family) if classes is not None else own)
     if wanted not in family.architectures:
         raise UserError(
-            f"{wanted} of {place} is not known here, only {', '.join(family.architectures)}"
+            "weights-unsupported",
+            f"{wanted} of {place} is not known here, only {', '.join(family.architectures)}",
         )
     model = family.build(config, wanted, labels(config) if classes is None else classes, dropout)
     rows, own_tokens = config.get("vocab_size", vocabulary), (place / "tokenizer.json").exists()
     if vocabulary > rows or (0 < vocabulary < rows and not own_tokens):
         raise UserError(
+            "weights-vocabulary",
             f"{place} has {rows} tokens and the texts {vocabulary}: put the model's own "
-            "tokenizer.json into the folder"
+            "tokenizer.json into the folder",
         )
     found = _variables(place, stamps(place), wanted, classes, architecture is not None)
     # A new tree of the same arrays, so that nobody's changes of it reach the next caller.
@@ -112,14 +115,16 @@ def _variables(
     used = {name for entry in entries for name in entry.names}
     odd = [name for name in tensors if name not in used and not re.search(family.ignored, name)]
     if odd:
-        raise UserError(f"{place} holds tensors that {wanted} has no place for: {_few(odd)}")
+        raise UserError(
+            "tensors-unplaced", f"{place} holds tensors that {wanted} has no place for: {_few(odd)}"
+        )
 
     heads = tuple(f"{name}/" for name in family.heads if other or classes is not None)
     found = traverse_util.flatten_dict(to_ours(entries, tensors), sep="/")
     lacking = [e for e in entries if e.path not in found and not e.path.startswith(heads)]
     if lacking:
         names = [name for entry in lacking for name in entry.names if name not in tensors]
-        raise UserError(f"{place} lacks tensors of a {wanted}: {_few(names)}")
+        raise UserError("tensors-missing", f"{place} lacks tensors of a {wanted}: {_few(names)}")
 
     expected = _shapes(model, family.example(config))
     sources = {entry.path: ", ".join(entry.names) for entry in entries}
@@ -127,8 +132,9 @@ def _variables(
     for path in odd:
         if not path.startswith(heads):
             raise UserError(
+                "tensor-shapes",
                 f"{sources[path]} of {place} make an array of shape {found[path].shape}, where the "
-                f"config asks for {expected[path]}"
+                f"config asks for {expected[path]}",
             )
     layers = {path.rsplit("/", 1)[0] for path in odd}  # a kernel takes its bias along
     kept = {path: x for path, x in found.items() if path.rsplit("/", 1)[0] not in layers}
@@ -150,7 +156,7 @@ def save(
     """
     numpy = _safetensors().numpy
     family = _family_of(model)
-    config = family.describe(model, variables) | {"dtype": "float32", "torch_dtype": "float32"}
+    config = family.config_of(model, variables) | {"dtype": "float32", "torch_dtype": "float32"}
     tensors = to_theirs(family.entries(model), _layers_apart(variables))
     for name in [name for name in tensors if name.endswith(".running_mean")]:
         # Torch's batch norm counts its batches; nothing depends on it at its usual momentum.
@@ -181,12 +187,13 @@ def read_config(folder: Path) -> Config:
         config = json.loads(path.read_text("utf-8"))
     except OSError:
         raise UserError(
-            f"{path} is missing: give a folder with config.json and model.safetensors"
+            "weights-missing",
+            f"{path} is missing: give a folder with config.json and model.safetensors",
         ) from None
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from None
+        raise UserError("weights-config", f"{path} is not valid JSON ({error})") from None
     if not isinstance(config, dict):
-        raise UserError(f"{path} holds no object")
+        raise UserError("weights-config", f"{path} holds no object")
     return config
 
 
@@ -205,10 +212,10 @@ def stamps(folder: Path) -> tuple[tuple[Path, int], ...]:
                 "; its .bin files are pickles, which are never opened here: save it again with "
                 "safe_serialization"
             )
-        raise UserError(f"{folder} holds no model.safetensors{hint}")
+        raise UserError("weights-missing", f"{folder} holds no model.safetensors{hint}")
     for path in files:
         if not path.exists():
-            raise UserError(f"{path} is missing, though the index lists it")
+            raise UserError("weights-missing", f"{path} is missing, though the index lists it")
     return tuple((path, path.stat().st_mtime_ns) for path in (folder / "config.json", *files))
 
 
@@ -223,7 +230,9 @@ def read_tensors(files: tuple[tuple[Path, int], ...]) -> Tensors:
                 for name in file.keys():  # noqa: SIM118  (not a dict)
                     tensors[name] = np.asarray(file.get_tensor(name))
         except library.SafetensorError as error:
-            raise UserError(f"{path} is not a whole safetensors file ({error})") from None
+            raise UserError(
+                "file-damaged", f"{path} is not a whole safetensors file ({error})"
+            ) from None
     return tensors
 
 
@@ -245,7 +254,9 @@ def _classifier(family: Family) -> str:
     for name in family.architectures:
         if name.endswith("Classification"):
             return name
-    raise UserError("classes= is for classifiers; this folder holds a language model")
+    raise UserError(
+        "weights-no-classifier", "classes= is for classifiers; this folder holds a language model"
+    )
 
 
 def _family_of(model: nn.Module) -> Family:
@@ -260,8 +271,9 @@ def _family_of(model: nn.Module) -> Family:
             return bert.FAMILY
         return llama.FAMILY if model.body.rope else gpt2.FAMILY
     raise UserError(
+        "hf-layout",
         f"{type(model).__name__} has no place in Hugging Face's layout: ResNet, ViT, LanguageModel "
-        "and TextClassifier have"
+        "and TextClassifier have",
     )
 
 

@@ -69,7 +69,7 @@ def build(config: Config, architecture: str, classes: int, dropout: Any) -> Lang
     return LanguageModel(field(config, "vocab_size"), body, field(config, "n_positions"), tied)
 
 
-def describe(model: LanguageModel, variables: Any) -> dict[str, Any]:
+def config_of(model: LanguageModel, variables: Any) -> dict[str, Any]:
     body = model.body
     require(body.causal and body.norm_first and not body.gated, "a causal pre-norm body, not gated")
     require(
@@ -110,6 +110,6 @@ FAMILY = Family(
     heads=("params/head",),
     build=build,
     entries=entries,
-    describe=describe,
+    config_of=config_of,
     example=token_example,
 )

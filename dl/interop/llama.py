@@ -104,7 +104,8 @@ def _rope(config: Config) -> float | Rope:
         )
         return Rope(base, *(field(given, name) for name in names))
     raise UserError(
-        f"rotary positions of type {kind!r} are not known here: default, linear, llama3"
+        "weights-unsupported",
+        f"rotary positions of type {kind!r} are not known here: default, linear, llama3",
     )
 
 
@@ -123,7 +124,7 @@ def _rope_fields(rope: float | Rope) -> dict[str, Any]:
     }
 
 
-def describe(model: LanguageModel, variables: Any) -> dict[str, Any]:
+def config_of(model: LanguageModel, variables: Any) -> dict[str, Any]:
     body = model.body
     require(body.causal and body.norm_first and body.gated, "a causal, pre-norm and gated body")
     require(bool(body.rope) and not model.positions, "rotary positions alone")
@@ -161,6 +162,6 @@ FAMILY = Family(
     heads=("params/head",),
     build=build,
     entries=entries,
-    describe=describe,
+    config_of=config_of,
     example=token_example,
 )

@@ -49,7 +49,10 @@ def normalisation(folder: str | Path) -> Preparation:
         if x.shape[-1] == 1 and channels > 1:
             x = jnp.repeat(x, channels, axis=-1)
         if x.shape[-1] != channels:
-            raise UserError(f"{folder} takes pictures of {channels} channels, not {x.shape[-1]}")
+            raise UserError(
+                "channels-differ",
+                f"{folder} takes pictures of {channels} channels, not {x.shape[-1]}",
+            )
         return (x - mean) / spread
 
     return normalise
@@ -65,7 +68,10 @@ def feature_maps(folder: str | Path) -> Callable[[jax.Array], list[jax.Array]]:
     in 0..1: the finest first, at strides of 4, 8, 16, ..."""
     model, variables = load(folder)
     if not isinstance(model, ResNet):
-        raise UserError(f"{folder} holds a {type(model).__name__}: feature maps are of a ResNet")
+        raise UserError(
+            "weights-no-feature-maps",
+            f"{folder} holds a {type(model).__name__}: feature maps are of a ResNet",
+        )
     features = ResNetFeatures(model.stages, model.block, model.width)
     inner = {name: tree["ResNetFeatures_0"] for name, tree in variables.items()}
     normalise = normalisation(folder)

@@ -60,18 +60,21 @@ def build(config: Config, architecture: str, classes: int, dropout: Any) -> ResN
     expect(config, hidden_act="relu", downsample_in_first_stage=False)
     expect(config, downsample_in_bottleneck=False)
     if architecture == "ResNetModel":
-        raise UserError("ResNetModel has no classifier: give classes= for a fresh one")
+        raise UserError("no-head", "ResNetModel has no classifier: give classes= for a fresh one")
     kinds: dict[str, Any] = {"basic": BasicBlock, "bottleneck": Bottleneck}
     kind = config.get("layer_type", "bottleneck")
     if kind not in kinds:
-        raise UserError(f"config.json says layer_type = {kind!r}: known are {', '.join(kinds)}")
+        raise UserError(
+            "weights-unsupported",
+            f"config.json says layer_type = {kind!r}: known are {', '.join(kinds)}",
+        )
     block, width = kinds[kind], field(config, "embedding_size")
     stages = tuple(field(config, "depths"))
     expect(config, hidden_sizes=[width * block.expansion * 2**n for n in range(len(stages))])
     return ResNet(classes, stages, block, width)
 
 
-def describe(model: ResNet, variables: Any) -> dict[str, Any]:
+def config_of(model: ResNet, variables: Any) -> dict[str, Any]:
     require(not model.small_images, "the stem of large pictures (small_images=False)")
     require(model.block in (BasicBlock, Bottleneck), "blocks of BasicBlock or Bottleneck")
     expansion = model.block.expansion  # type: ignore[attr-defined]
@@ -102,6 +105,6 @@ FAMILY = Family(
     heads=("params/Dense_0",),
     build=build,
     entries=entries,
-    describe=describe,
+    config_of=config_of,
     example=example,
 )

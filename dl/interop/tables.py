@@ -103,7 +103,9 @@ def to_ours(entries: Iterable[Entry], tensors: Mapping[str, np.ndarray]) -> dict
                 whole = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
             except ValueError:
                 shapes = ", ".join(f"{name} {tensors[name].shape}" for name in entry.names)
-                raise UserError(f"tensors of shapes that do not fit: {shapes}") from None
+                raise UserError(
+                    "tensor-shapes", f"tensors of shapes that do not fit: {shapes}"
+                ) from None
             flat[tuple(entry.path.split("/"))] = np.ascontiguousarray(whole, np.float32)
     return traverse_util.unflatten_dict(flat)
 
@@ -114,12 +116,15 @@ def to_theirs(entries: Iterable[Entry], variables: Mapping[str, Any]) -> Tensors
     tensors = {}
     for entry in entries:
         if entry.path not in flat:
-            raise UserError(f"the variables given hold no {entry.path}: are they of this model?")
+            raise UserError(
+                "weights-of-another-model",
+                f"the variables given hold no {entry.path}: are they of this model?",
+            )
         whole = np.asarray(flat.pop(entry.path), np.float32)
         cuts = np.cumsum(entry.shares)[:-1] * whole.shape[-1] // sum(entry.shares)
         parts = np.split(whole, cuts, axis=-1)
         for name, part in zip(entry.names, parts, strict=True):
             tensors[name] = np.ascontiguousarray(entry.layout.theirs(part))
     if flat:
-        raise UserError(f"the layout has no place for {', '.join(sorted(flat)[:3])}")
+        raise UserError("hf-layout", f"the layout has no place for {', '.join(sorted(flat)[:3])}")
     return tensors

@@ -86,7 +86,7 @@ def entries(model: ViT) -> list[Entry]:
 def build(config: Config, architecture: str, classes: int, dropout: Any) -> ViT:
     expect(config, qkv_bias=True)
     if architecture == "ViTModel":
-        raise UserError("ViTModel has no classifier: give classes= for a fresh one")
+        raise UserError("no-head", "ViTModel has no classifier: give classes= for a fresh one")
     body = Transformer(
         field(config, "hidden_size"),
         field(config, "num_hidden_layers"),
@@ -99,7 +99,7 @@ def build(config: Config, architecture: str, classes: int, dropout: Any) -> ViT:
     return ViT(classes, body, field(config, "patch_size"), pool="first")
 
 
-def describe(model: ViT, variables: Any) -> dict[str, Any]:
+def config_of(model: ViT, variables: Any) -> dict[str, Any]:
     body = model.body
     require(model.pool == "first", "a class token (pool='first')")
     require(body.norm_first and body.bias and not body.causal, "a bidirectional pre-norm body")
@@ -139,6 +139,6 @@ FAMILY = Family(
     heads=("params/head",),
     build=build,
     entries=entries,
-    describe=describe,
+    config_of=config_of,
     example=example,
 )

@@ -63,9 +63,11 @@ def confusion(task: Task, variables: Variables, batches: Batches) -> np.ndarray 
     """
     first = batches[0]
     label = first.get("label")
-    if task.inputs is None or label is None or label.ndim != 1 or not _integer(label):
+    if label is None or label.ndim != 1 or not _integer(label):
         return None
-    scores: Any = jax.eval_shape(task.predict, variables, task.inputs(first))
+    if not task.columns or not first.keys() >= set(task.columns):
+        return None
+    scores: Any = jax.eval_shape(task.predict, variables, first)
     if not hasattr(scores, "ndim") or scores.ndim != 2 or scores.shape[1] < 2:
         return None
     predict, evaluate, classes = jax.jit(task.predict), jax.jit(task.evaluate), scores.shape[1]
@@ -74,7 +76,7 @@ def confusion(task: Task, variables: Variables, batches: Batches) -> np.ndarray 
     for index in range(len(batches)):  # type: ignore[arg-type]
         batch = batches[index]
         real = np.asarray(batch["mask"]) > 0
-        said = np.asarray(predict(variables, task.inputs(batch)))[real]
+        said = np.asarray(predict(variables, batch))[real]
         truth = np.asarray(batch["label"])[real]
         if truth.size and (truth.min() < 0 or truth.max() >= classes or np.isnan(said).any()):
             return None

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from dl.figures.canvas import new_figure
 from dl.figures.curves import CROWD, curve_panel, lines, metric_names
 from dl.report.inspection import Inspection
 from dl.report.layers import HEAD, engineering
@@ -158,7 +158,7 @@ def learning_curves(settings: Sequence[Setting]) -> str:
     key = legend([s.title for s in drawn]) if several else ""
     figures = []
     for name in names:
-        figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+        figure = new_figure(4.6, 3.2)
         axes = figure.add_subplot()
         curve_panel(axes, name, found)
         if not several:

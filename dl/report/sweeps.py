@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dl.core.errors import UserError
+from dl.figures.canvas import new_figure
 from dl.figures.curves import PALETTE, curve_figure, lines
 from dl.report.page import Section, gallery, note, page, plain_table, svg, table
 from dl.runs.records import (
@@ -31,7 +32,7 @@ def read_lanes(folder: Path) -> list[dict[str, Any]]:
     """One entry a lane: its overrides, name, and result (None while it runs)."""
     file = folder / "sweep.json"
     if not file.exists():
-        raise UserError(f"{file} is missing: is {folder} the folder of a sweep?")
+        raise UserError("not-a-sweep", f"{file} is missing: is {folder} the folder of a sweep?")
     spec = entry(file, read_object(file), "spec", {})
     overrides = entry(file, spec, "overrides", [])
     lanes = []
@@ -159,10 +160,8 @@ def write_report(folder: Path) -> list[Path]:
 def figures(found: list[dict[str, Any]]) -> Any:
     """The selected value against each field (seeds as points, their mean as a line), and all fields
     together as parallel coordinates."""
-    from matplotlib.figure import Figure
-
     draw = _drawings(found)
-    figure = Figure(figsize=(4.6 * len(draw), 3.8), layout="constrained")
+    figure = new_figure(4.6 * len(draw), 3.8)
     for place, panel in enumerate(draw, 1):
         panel(figure.add_subplot(1, len(draw), place))
     return figure
@@ -170,10 +169,8 @@ def figures(found: list[dict[str, Any]]) -> Any:
 
 def _panels(found: list[dict[str, Any]]) -> Iterator[Any]:
     """The panels of :func:`figures`, a figure each."""
-    from matplotlib.figure import Figure
-
     for panel in _drawings(found):
-        figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+        figure = new_figure(4.6, 3.2)
         panel(figure.add_subplot())
         yield figure
 

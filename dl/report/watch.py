@@ -85,7 +85,7 @@ def watch_run(path: Path, once: bool = False, only: Sequence[str] = (), every: f
         scalars = read_scalars(metrics)
         for name in only:
             if scalars and name not in scalars:
-                raise UserError(f"{path} logs no {name}: it has {', '.join(scalars)}")
+                raise UserError("unknown", f"{path} logs no {name}: it has {', '.join(scalars)}")
         scalars = {name: x for name, x in scalars.items() if not only or name in only}
         done = max((int(p[-1, 0]) for sets in scalars.values() for p in sets.values()), default=0)
         ended = read_run(path).ended

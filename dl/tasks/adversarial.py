@@ -131,16 +131,16 @@ def adversarial(
     def score(outputs, batch, train):
         return {name: mean(values, batch.get("mask")) for name, values in outputs.items()}
 
-    def predict(variables, noise):
-        """Pictures ``[batch, *shape]`` in -1..1 from noise ``[batch, latent]``, or (noise, label)."""
-        noise, label = noise if isinstance(noise, tuple) else (noise, None)
-        return run("generate", variables, noise, label, False)[0]
+    def predict(variables, columns):
+        """Pictures ``[batch, *shape]`` in -1..1 from ``noise [batch, latent]`` (and the label's column)."""
+        return run("generate", variables, columns["noise"], labels(columns), False)[0]
 
     def check(variables, batch, columns):
         if prepare is unit_range:
             pixels(inputs, columns[inputs])
 
-    return Task(init, apply, score, predict, check=check)
+    columns = ("noise",) if label is None else ("noise", label)
+    return Task(init, apply, score, predict, columns, check)
 
 
 def players(

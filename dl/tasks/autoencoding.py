@@ -93,14 +93,12 @@ def autoencoding(
             metrics["noisy_psnr"] = mean(psnr(error(seen)), mask)
         return metrics
 
-    def predict(variables, x):
+    def predict(variables, columns):
         """Reconstructions ``[batch, *shape]``, in the prepared input's units; no noise is added."""
-        return run(variables, prepare(x))
+        return run(variables, prepare(columns[inputs]))
 
     def check(variables, batch, columns):
         if prepare is unit_interval:
             pixels(inputs, columns[inputs])
 
-    return Task(
-        init, apply, score, predict, lambda batch: batch[inputs], check, average=mean_of_values
-    )
+    return Task(init, apply, score, predict, (inputs,), check, average=mean_of_values)

@@ -32,8 +32,7 @@ def classification(
 
     Args:
       model: ``model.apply(variables, x, train=...)`` gives logits ``[batch, classes]``.
-      inputs: the batch's column to feed it; ``prepare`` turns that column (and what ``predict``
-        is given) into the model's input.
+      inputs: the batch's column to feed it; ``prepare`` turns it into the model's input.
       label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016).
       corrupt: ``(key, batch) -> batch`` that the model sees in training.
 
@@ -58,8 +57,9 @@ def classification(
             within("label", columns["label"], classes)
         elif label.shape[1:] != (classes,):
             raise UserError(
+                "label-shape",
                 f"column 'label' has {list(label.shape[1:])} a row: give class numbers [batch], or "
-                f"probabilities [batch, {classes}]"
+                f"probabilities [batch, {classes}]",
             )
         if prepare is unit_range:
             pixels(inputs, columns[inputs])

@@ -96,13 +96,15 @@ def detection(
         odd = ~np.isfinite(boxes).all(-1) | (boxes[:, 2:] <= boxes[:, :2]).any(-1)
         if odd.any():
             raise UserError(
+                "box-corners",
                 f"{odd.sum()} boxes hold no pixel, the first is {boxes[odd][0].tolist()}: give left, top, "
-                "right and bottom in pixels, left < right and top < bottom"
+                "right and bottom in pixels, left < right and top < bottom",
             )
         if boxes.size and boxes.max() <= 1:
             raise UserError(
+                "boxes-not-pixels",
                 "the boxes lie in 0..1: give them in pixels, left and right times the pictures' width, "
-                "top and bottom times their height"
+                "top and bottom times their height",
             )
         if prepare is unit_range:
             pixels(inputs, columns[inputs])

@@ -36,7 +36,7 @@ def forecasting(
 ) -> Task:
     """Predict ``batch[target] [batch, horizon, variables]`` from ``batch[inputs] [batch, time, variables]``.
 
-    Where a series has one variable, both may do without the last axis; so does ``predict`` then.
+    Where a series has one variable, both may do without the last axis; so do predictions then.
 
     Args:
       model: windows to ``[batch, horizon, variables]``; with ``quantiles``, give it
@@ -75,8 +75,9 @@ def forecasting(
         batch, steps, variables = outputs.shape
         if steps % len(levels):
             raise UserError(
+                "output-shape",
                 f"the model forecasts {steps} steps, which are not {len(levels)} quantiles of a whole "
-                "number of steps: give it len(quantiles) times the horizon"
+                "number of steps: give it len(quantiles) times the horizon",
             )
         outputs = outputs.reshape(batch, steps // len(levels), len(levels), variables)
         return jnp.moveaxis(outputs, 2, -1)
@@ -101,9 +102,10 @@ def forecasting(
         steps = forecast.shape[1:3]
         if steps != future.shape[1:]:
             raise UserError(
+                "output-shape",
                 f"the model forecasts [horizon, variables] {list(steps)} but the batch's {target!r} has "
                 f"{list(future.shape[1:])}: give it as many"
-                + (", times the number of quantiles" if quantiles else "")
+                + (", times the number of quantiles" if quantiles else ""),
             )
         if not quantiles:
             loss, point, extra = error(outputs, scaled), forecast, {}
@@ -129,12 +131,14 @@ def check_quantiles(quantiles: Sequence[float]) -> None:
     for level in quantiles:
         if not 0.0 < level < 1.0:
             raise UserError(
-                f"quantile {level:g} is impossible: a level lies between 0 and 1, such as 0.9 for 90 %"
+                "range",
+                f"quantile {level:g} is impossible: a level lies between 0 and 1, such as 0.9 for 90 %",
             )
     if any(low >= high for low, high in itertools.pairwise(quantiles)):
         ordered = " ".join(f"{level:g}" for level in sorted(set(quantiles)))
         raise UserError(
-            f"quantiles {' '.join(f'{level:g}' for level in quantiles)} are out of order: give {ordered}"
+            "quantiles-unordered",
+            f"quantiles {' '.join(f'{level:g}' for level in quantiles)} are out of order: give {ordered}",
         )
 
 

@@ -62,8 +62,9 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
         if carried:
             if {leaf.shape[1] for leaf in jax.tree.leaves(carry)} != {len(inputs)}:
                 raise UserError(
+                    "carry-of-another-batch",
                     "a carried state belongs to the rows of the batch it was made for: train with "
-                    "one batch size and without micro-batches"
+                    "one batch size and without micro-batches",
                 )
             if "reset" in batch:
                 carry = jax.tree.map(lambda c: jnp.where(_rows(batch["reset"], c), 0, c), carry)
@@ -72,24 +73,16 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
         )
         return logits, dict(updates) | ({"carry": carry} if carried else {})
 
-    def predict(variables, tokens):
-        """Logits ``[batch, time, vocabulary]`` of the token after each of ``tokens [batch, time]``."""
-        return model.apply(without_carry(variables), tokens)[0]
+    def predict(variables, columns):
+        """Logits ``[batch, time, vocabulary]`` of the token after each of ``inputs [batch, time]``."""
+        return model.apply(without_carry(variables), columns["inputs"])[0]
 
     def check(variables, batch, columns):
-        vocabulary = jax.eval_shape(predict, variables, batch["inputs"]).shape[-1]
+        vocabulary = jax.eval_shape(predict, variables, batch).shape[-1]
         for name in ("inputs", "targets"):
             within(name, columns[name], vocabulary)
 
-    return Task(
-        init,
-        apply,
-        score,
-        predict,
-        lambda batch: batch["inputs"],
-        check,
-        average=mean_of_probabilities,
-    )
+    return Task(init, apply, score, predict, ("inputs",), check, average=mean_of_probabilities)
 
 
 def _rows(flags, leaf):

@@ -75,11 +75,12 @@ def masked_language_modeling(
             weight = weight * batch["mask"][:, None]
         return token_metrics(logits, batch["tokens"], weight)
 
-    def predict(variables, tokens):
+    def predict(variables, columns):
         """Logits ``[batch, time, vocabulary]`` of ``tokens [batch, time]`` with [MASK]s in them."""
+        tokens = columns["tokens"]
         return model.apply(variables, tokens, mask=tokens != pad)[0]
 
     def check(variables, batch, columns):
         within("tokens", columns["tokens"], vocabulary)
 
-    return Task(init, apply, score, predict, lambda batch: batch["tokens"], check)
+    return Task(init, apply, score, predict, ("tokens",), check)

@@ -59,8 +59,9 @@ def regression(
             outputs.shape != batch[target].shape
         ):  # NumPy would pair every prediction with every target
             raise UserError(
+                "output-shape",
                 f"a row's output has shape {outputs.shape[1:]}, its {target!r} {batch[target].shape[1:]}: "
-                "make the two shapes equal (a last axis of 1 goes away by [..., 0])"
+                "make the two shapes equal (a last axis of 1 goes away by [..., 0])",
             )
 
     def finish(outputs, x):

@@ -103,17 +103,18 @@ def dice_loss(probability: jax.Array, truth: jax.Array) -> jax.Array:
 
 
 def sliding_window(
-    predict: Callable[[jax.Array], jax.Array],
-    image: jax.Array,
+    predict: Callable[[np.ndarray], np.ndarray],
+    image: np.ndarray,
     window: int,
     *,
     overlap: float = 0.5,
-) -> jax.Array:
+) -> np.ndarray:
     """Predictions for a picture of any size from overlapping tiles, each weighed by its distance from
     its own border, where a network sees least.
 
     Args:
-      predict: ``[1, window, window, channels]`` to ``[1, window, window, outputs]``.
+      predict: ``[tiles, window, window, channels]`` to ``[tiles, window, window, outputs]``, such as a
+        :class:`dl.Predictor`.
       image: ``[height, width, channels]``; a side shorter than ``window`` is mirrored out to it.
       overlap: share of a tile that its neighbour covers too, at least.
 
@@ -125,31 +126,22 @@ def sliding_window(
     height, width = image.shape[:2]
     lacking = [max(window - side, 0) for side in (height, width)]
     # Mirrored as often as it takes: a picture may be much smaller than the window.
-    padded = jnp.pad(image, ((0, lacking[0]), (0, lacking[1]), (0, 0)), mode="symmetric")
+    padded = np.pad(image, ((0, lacking[0]), (0, lacking[1]), (0, 0)), mode="symmetric")
 
     def starts(side):
         count = max(1, -(-(side - window) // max(1, int(window * (1 - overlap)))) + 1)
         return np.linspace(0, side - window, count).round().astype(np.int32)
 
     tall, wide = padded.shape[:2]
-    places = np.stack(np.meshgrid(starts(tall), starts(wide), indexing="ij"), -1).reshape(-1, 2)
+    places = [
+        (slice(y, y + window), slice(x, x + window)) for y in starts(tall) for x in starts(wide)
+    ]
+    tiles = np.asarray(predict(np.stack([padded[place] for place in places])), np.float32)
     ramp = np.minimum(np.arange(window) + 1, window - np.arange(window)) / window
-    weight = jnp.asarray(np.outer(ramp, ramp)[..., None], jnp.float32)
-
-    def tile(carry, place):
-        total, weights = carry
-        start = (place[0], place[1], 0)
-        part = jax.lax.dynamic_slice(padded, start, (window, window, image.shape[2]))
-        out = predict(part[None])[0].astype(jnp.float32) * weight
-
-        def add(x, y):
-            old = jax.lax.dynamic_slice(x, start, y.shape)
-            return jax.lax.dynamic_update_slice(x, old + y, start)
-
-        return (add(total, out), add(weights, weight)), None
-
-    part = jax.ShapeDtypeStruct((1, window, window, image.shape[2]), image.dtype)
-    outputs = jax.eval_shape(predict, part).shape[-1]
-    zeros = jnp.zeros((tall, wide, outputs)), jnp.zeros((tall, wide, 1))
-    (total, weights), _ = jax.lax.scan(tile, zeros, jnp.asarray(places))
+    weight = np.outer(ramp, ramp)[..., None].astype(np.float32)
+    total = np.zeros((tall, wide, tiles.shape[-1]), np.float32)
+    weights = np.zeros((tall, wide, 1), np.float32)
+    for place, tile in zip(places, tiles, strict=True):
+        total[place] += tile * weight
+        weights[place] += weight
     return (total / weights)[:height, :width]

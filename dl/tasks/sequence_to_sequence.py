@@ -55,8 +55,9 @@ def sequence_to_sequence(
         weight = token_weight(batch, targets.shape) * (targets != pad)
         return token_metrics(logits, targets, weight, label_smoothing if train else 0.0)
 
-    def predict(variables, source):
+    def predict(variables, columns):
         """Targets of ``source [batch, time]`` without ``start``: int32 ``[batch, length]``."""
+        source = columns["source"]
         first = jnp.full((source.shape[0], 1), start, jnp.int32)
         logits, carry = model.apply(variables, source, first, 1 + length, method="begin")
 
@@ -80,4 +81,4 @@ def sequence_to_sequence(
             within(name, columns[name], model.vocabulary)
 
     # No average: the tokens that members write have no mean.
-    return Task(init, apply, score, predict, lambda batch: batch["source"], check)
+    return Task(init, apply, score, predict, ("source",), check)

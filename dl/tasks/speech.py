@@ -29,7 +29,7 @@ def speech_classification(
     Args:
       model: ``*arguments(x)`` to logits ``[batch, classes]``, such as
         :class:`dl.models.speech.SpeechClassifier` and :func:`dl.models.spectrograms.speech_features`; ``x`` is
-        ``{'waveform': [batch, samples], 'length': [batch]}``, also for ``predict``.
+        ``{'waveform': [batch, samples], 'length': [batch]}``.
       label_smoothing: share of the target spread evenly over all classes, in training.
 
     Metrics: ``loss`` in nats and ``accuracy``.

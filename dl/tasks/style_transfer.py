@@ -72,8 +72,9 @@ def _losses(
     maps = features(x)
     if not len(maps) == len(content_weights) == len(style_weights):
         raise UserError(
+            "style-weights-count",
             f"the network gives {len(maps)} feature maps: content_weights ({len(content_weights)}) and "
-            f"style_weights ({len(style_weights)}) need one number for each"
+            f"style_weights ({len(style_weights)}) need one number for each",
         )
 
     def apart(a, b):
@@ -110,7 +111,7 @@ def style_transfer(
       content_weights, style_weights: one number for each of the network's feature maps; 0 leaves it out.
       smoothness: weight of :func:`roughness`.
 
-    Metrics: ``loss``, ``content``, ``style``. ``predict`` ignores its input and gives the pictures.
+    Metrics: ``loss``, ``content``, ``style``. ``predict`` reads no column and gives the pictures.
     """
     bounded("smoothness", smoothness, at_least=0)
 
@@ -126,7 +127,7 @@ def style_transfer(
         losses = _losses(features, picture, targets["content"], targets["style"], *weights)
         return losses, {"targets": targets}
 
-    def predict(variables, _=None):
+    def predict(variables, columns):
         """The pictures, ``[batch, height, width, channels]`` in 0..1."""
         return jnp.clip(variables["params"]["picture"], 0.0, 1.0)
 
@@ -178,13 +179,13 @@ def style_network(
         losses = _losses(features, outputs, features(x), variables["targets"], *weights)
         return losses, {**updates, "targets": variables["targets"]}
 
-    def predict(variables, x):
+    def predict(variables, columns):
         """Pictures in the style, ``[batch, height, width, channels]`` in 0..1."""
-        return run(variables, prepare(x))
+        return run(variables, prepare(columns[inputs]))
 
     def check(variables, batch, columns):
         if prepare is unit_interval:
             pixels("style", np.asarray(style))
             pixels(inputs, columns[inputs])
 
-    return Task(init, apply, _score, predict, lambda batch: batch[inputs], check)
+    return Task(init, apply, _score, predict, (inputs,), check)

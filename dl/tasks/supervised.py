@@ -29,8 +29,7 @@ def supervised(
     Args:
       model: called as ``model.apply(variables, *arguments, train=...)``, with a ``dropout`` key when
         training; any collection besides the parameters may change then.
-      inputs: the batch's column to feed it, or several: then ``x`` below, and what ``predict`` is
-        given, is a dict of them by name.
+      inputs: the batch's column to feed it, or several: then ``x`` below is a dict of them by name.
       score: ``(outputs, batch, train) -> metrics``; the mean ``'loss'`` of them is descended.
       arguments: ``x ->`` the model's positional arguments.
       finish: ``(outputs, x) ->`` what ``predict`` returns.
@@ -40,8 +39,10 @@ def supervised(
       corrupt: ``(key, batch) -> batch`` that the model sees in training; ``score`` sees the true one.
     """
 
+    columns = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+
     def select(batch):
-        return batch[inputs] if isinstance(inputs, str) else {name: batch[name] for name in inputs}
+        return batch[inputs] if isinstance(inputs, str) else {name: batch[name] for name in columns}
 
     def run(variables, x, **options):
         return model.apply(variables, *in_precision_of(variables, arguments(x)), **options)
@@ -57,8 +58,12 @@ def supervised(
         outputs, updates = run(variables, select(batch), train=True, **training(variables, key))
         return outputs, dict(updates)
 
-    def predict(variables, x):
+    def predict(variables, columns):
+        x = select(columns)
         return finish(run(variables, x, train=False), x)
+
+    def evaluated(variables, row):
+        return apply(variables, row, None)[0]
 
     def check_columns(variables, batch, columns):
         if check is not None:
@@ -66,10 +71,9 @@ def supervised(
             row: Any = {
                 k: jax.ShapeDtypeStruct((1, *v.shape[1:]), v.dtype) for k, v in batch.items()
             }
-            outputs, _ = jax.eval_shape(lambda v, row: apply(v, row, None), variables, row)
-            check(outputs, row, columns)
+            check(jax.eval_shape(evaluated, variables, row), row, columns)
 
-    return Task(init, apply, score, predict, select, check_columns, average)
+    return Task(init, apply, score, predict, columns, check_columns, average)
 
 
 def training(variables: Variables, key: jax.Array) -> dict[str, Any]:

@@ -153,12 +153,12 @@ def variational(
     def score(outputs, batch, train):
         return {name: mean(nats, batch.get("mask")) for name, nats in outputs.items()}
 
-    def predict(variables, x):
-        """The decoder's output for the mean code of each of ``x``: ``[batch, *shape]``."""
-        return model.apply(variables, in_precision_of(variables, prepare(x)))
+    def predict(variables, columns):
+        """The decoder's output for the mean code of each example: ``[batch, *shape]``."""
+        return model.apply(variables, in_precision_of(variables, prepare(columns[inputs])))
 
     def check(variables, batch, columns):
         if prepare is unit_interval:
             pixels(inputs, columns[inputs])
 
-    return Task(init, apply, score, predict, lambda batch: batch[inputs], check)
+    return Task(init, apply, score, predict, (inputs,), check)

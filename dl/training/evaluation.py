@@ -7,13 +7,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from dl.core.experiment import Batches, Experiment
-from dl.core.lanes import Mode, Traced
+from dl.core.errors import UserError
+from dl.core.experiment import Batches
+from dl.core.lanes import Traced, rebuild
 from dl.core.metrics import Metrics, compute
 from dl.core.state import TrainState
+from dl.core.task import Batch, Variables
 from dl.parallel import processes
-from dl.parallel.sharding import Layout, on_host
-from dl.training.compiled import EvalProgram
+from dl.parallel.sharding import on_host
+from dl.training.compiled import Compiled, EvalProgram
+from dl.training.prediction import Predictor, columns_of, predictor_of
 from dl.training.prefetch import prefetch
 
 SUMMED = 64  # batches whose sums stay in float32: over thousands the rounding would show
@@ -26,15 +29,8 @@ class Evaluation:
       seconds: spent compiling so far.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        values: Traced | None = None,
-        mode: Mode | None = None,
-        layout: Layout | None = None,
-    ):
-        self.experiment, self.values, self.mode, self.layout = experiment, values, mode, layout
-        self.seconds = 0.0
+    def __init__(self, compiled: Compiled):
+        self.compiled, self.seconds = compiled, 0.0
         self._programs: dict[str, EvalProgram] = {}
         self._resident: dict[str, Any] = {}
 
@@ -42,41 +38,44 @@ class Evaluation:
         self,
         state: TrainState,
         sets: Mapping[str, Batches],
-        between: Callable[[], None] | None = None,
     ) -> list[dict[str, Any]]:
-        """``{'validation/loss': ...}`` for each lane (one for a run without lanes).
-
-        ``between`` is called after every batch where it is given.
-        """
-        found: list[dict[str, Any]] | None = None
+        """``{'validation/loss': ...}`` for each lane (one for a run alone)."""
+        found: list[dict[str, Any]] = [{} for _ in range(self.compiled.lanes)]
+        measure = self.compiled.experiment.measure
         for name, batches in sets.items():
-            lanes = self._lanes(self._totals(state, name, batches, between))
-            found = found if found is not None else [{} for _ in lanes]
-            for place, lane in enumerate(lanes):
-                metrics: dict[str, Any] = dict(compute(lane))
-                if self.experiment.measure is not None:
-                    variables = local(pick(state, place, self.mode).eval_variables)
-                    measure = functools.partial(self.experiment.measure, variables, name)
-                    metrics |= processes.on_first_process(measure)
-                found[place] |= {f"{name}/{key}": value for key, value in metrics.items()}
-        return found or [{}]
+            totals = self._totals(state, name, batches)
+            columns = functools.cache(functools.partial(columns_of, batches))
+            for place, lane in enumerate(found):
+                metrics: dict[str, Any] = dict(compute(self.compiled.pick(totals, place)))
+                if measure is not None:
+                    predictor = self.predictor(state, place)
+                    metrics |= processes.on_first_process(
+                        lambda: measured(measure(predictor, columns(), name))  # noqa: B023
+                    )
+                lane |= {f"{name}/{key}": value for key, value in metrics.items()}
+        return found
 
-    def _lanes(self, totals: Metrics) -> list[Metrics]:
-        if self.mode is None:
-            return [totals]
-        count = len(next(iter(totals.values())).weight)
-        return [jax.tree.map(lambda x, i=place: np.asarray(x)[i], totals) for place in range(count)]
+    def predictor(self, state: TrainState, lane: int = 0) -> Predictor:
+        """The predictor of the evaluated variables; all states and lanes of a run share its program."""
+        own = (self.compiled.traced, state.eval_variables)
+        traced, variables = self.compiled.pick(own, lane)
+        program = functools.partial(self._predict, traced)
+        return predictor_of(self.compiled.experiment, local(variables), program=program)
 
-    def _totals(self, state, name, batches, between) -> Metrics:
+    @functools.cached_property
+    def _predict(self) -> Callable[..., Any]:
+        def predict(traced: Traced, variables: Variables, columns: Batch) -> Any:
+            return rebuild(self.compiled.experiment, traced).task.predict(variables, columns)
+
+        return jax.jit(predict)
+
+    def _totals(self, state: TrainState, name: str, batches: Batches) -> Metrics:
         streamed = hasattr(batches, "iterate")
-        source = self._resident.get(name) or prefetch(batches, layout=self.layout)
+        source = self._resident.get(name) or prefetch(batches, layout=self.compiled.layout)
         if not streamed:
             self._resident[name] = source
         if name not in self._programs:
-            layout = self.layout if self.mode is None else None  # lanes lie where they always do
-            program = EvalProgram(
-                self.experiment, state, source.at(0)[0], self.values, self.mode, layout
-            )
+            program = self.compiled.evaluation(state, source.at(0)[0])
             self.seconds += program.seconds
             self._programs[name] = program
         program, index, sums = self._programs[name], 0, None
@@ -85,15 +84,23 @@ class Evaluation:
         while index < total:
             window, available = source.at(index)
             left = min(total - index, SUMMED - index % SUMMED)
-            count = min(available, left, total if between is None else 1)
+            count = min(available, left)
             totals = program(state, totals, window, index, count)
             index += count
             if index % SUMMED == 0 and index < total:
                 sums, totals = _added(sums, totals), program.zeros()
-            if between is not None:
-                between()
         source.close()
         return _added(sums, totals)
+
+
+def measured(found: Any) -> dict[str, Any]:
+    """What an experiment's ``measure`` returned; raises UserError where it is no dict of numbers."""
+    numbers = isinstance(found, Mapping) and all(np.ndim(value) == 0 for value in found.values())
+    if not numbers:
+        raise UserError(
+            "measure-return", f"measure must return a dict of single numbers, not {found!r:.60}"
+        )
+    return dict(found)
 
 
 def _added(sums: Metrics | None, totals: Metrics) -> Metrics:
@@ -106,8 +113,3 @@ def local(variables: Any) -> Any:
     """``variables`` for host code that one process runs alone: where they lie, or, with several
     processes, fetched from them all."""
     return variables if jax.process_count() == 1 else jax.tree.map(on_host, variables)
-
-
-def pick(tree: Any, lane: int, mode: Mode | None) -> Any:
-    """One lane of a stacked tree; the tree itself where there are no lanes."""
-    return tree if mode is None else jax.tree.map(lambda x: x[lane], tree)

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mistakes import raises
 
 import dl
-from dl.core.experiment import Experiment, built
+from dl.core.experiment import Experiment
 from dl.core.state import init_state
 from dl.data.batches import train_batches
 from dl.interop import export
@@ -37,7 +38,7 @@ def run_alone(code, cwd):
 @pytest.mark.slow
 def test_an_exported_run_predicts_the_same_without_dl(tmp_path):
     config, build = load_script(TINY)
-    run = dl.train(built(build, config(steps=20)), TINY, runs=tmp_path, name="a", progress=False)
+    run = dl.train(build, config(steps=20), script=TINY, runs=tmp_path, name="a", progress=False)
     command = [
         sys.executable,
         "-c",
@@ -54,7 +55,7 @@ def test_an_exported_run_predicts_the_same_without_dl(tmp_path):
     snippet = done.stdout.split("it is loaded by")[1].strip()
     images = np.arange(7 * 64).reshape(7, 8, 8, 1) % 16  # a batch size that training never saw
     np.save(tmp_path / "x.npy", images.astype(np.uint8))
-    code = f"{snippet}\nnp.save('y.npy', predict(np.load('x.npy')))"
+    code = f"{snippet}\nnp.save('y.npy', predict({{'image': np.load('x.npy')}}))"
     assert "[[" in run_alone(code, tmp_path)
     wanted = run.predict(images.astype(np.uint8))
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), wanted, rtol=1e-4, atol=1e-5)
@@ -76,8 +77,8 @@ def test_a_language_model_exports_with_any_batch(tmp_path):
     done = export(run, tmp_path / "lm", platforms=["cpu"])
     assert done.fixed is None
     program = jax.export.deserialize(bytearray(done.path.read_bytes()))
-    wanted = run.experiment.task.predict(run.state.variables, tokens)
-    np.testing.assert_allclose(program.call(tokens), wanted, atol=1e-5)
+    wanted = run.experiment.task.predict(run.state.variables, {"inputs": tokens})
+    np.testing.assert_allclose(program.call({"inputs": tokens}), wanted, atol=1e-5)
 
 
 def test_a_model_that_needs_its_batch_size_says_so_and_named_tuples_become_dicts(tmp_path):
@@ -85,7 +86,7 @@ def test_a_model_that_needs_its_batch_size_says_so_and_named_tuples_become_dicts
     done = export(run, tmp_path / "p", platforms=["cpu"])
     assert done.fixed
     out = jax.export.deserialize(bytearray(done.path.read_bytes())).call(
-        np.ones((4, 3), np.float32)
+        {"x": np.ones((4, 3), np.float32)}
     )
     assert set(out) == {"value", "size"}
     np.testing.assert_allclose(out["value"], np.full(4, 12.0))
@@ -98,7 +99,8 @@ def _task(value):
         value: jax.Array
         size: jax.Array
 
-    def predict(variables, x):
+    def predict(variables, columns):
+        x = columns["x"]
         rows = jnp.zeros(x.shape[0], jnp.int32)
         return Out(
             value(x), variables["params"]["w"][rows]
@@ -110,14 +112,14 @@ def _task(value):
     def unused(*_):
         raise NotImplementedError
 
-    return dl.Task(init, unused, unused, predict, lambda batch: batch["x"].astype(jnp.float32))
+    return dl.Task(init, unused, unused, predict, ("x",))
 
 
 def test_what_cannot_be_exported_is_a_clear_error(tmp_path):
-    task = dataclasses.replace(_task(lambda x: x), inputs=None)
-    with pytest.raises(dl.UserError, match="inputs=an example"):
+    task = dataclasses.replace(_task(lambda x: x), columns=("noise",))
+    with raises("export-no-inputs", "inputs=an example"):
         export(Trained(task, {"x": np.ones((8, 3))}), tmp_path / "p")
-    with pytest.raises(dl.UserError, match="unknown platform 'gpu'"):
+    with raises("unknown", "platform 'gpu'"):
         export(
             Trained(_task(lambda x: x), {"x": np.ones((8, 3))}), tmp_path / "p", platforms=["gpu"]
         )

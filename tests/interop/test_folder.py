@@ -1,16 +1,15 @@
 """Folders in Hugging Face's layout: the logits that transformers gives, and the way back."""
 
 import json
-import re
 import shutil
 
 import jax
 import numpy as np
 import pytest
 from golden import FILE, pictures, texts, weights, write_weights
+from mistakes import raises
 from safetensors.numpy import load_file, save_file
 
-import dl
 from dl.interop import load, save
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.layers import RMSNorm
@@ -151,24 +150,28 @@ def drop(folder, *names):
 
 
 MISTAKES = {
-    "'t5'": lambda f: edit(f, model_type="t5"),
-    "GPT2ForTokenClassification of": lambda f: edit(
+    ("weights-unsupported", "'t5'"): lambda f: edit(f, model_type="t5"),
+    ("weights-unsupported", "GPT2ForTokenClassification"): lambda f: edit(
         f, architectures=["GPT2ForTokenClassification"]
     ),
-    "lacks tensors of a GPT2LMHeadModel: transformer.h.1.ln_2.bias": lambda f: drop(
+    ("tensors-missing", "GPT2LMHeadModel", "transformer.h.1.ln_2.bias"): lambda f: drop(
         f, "transformer.h.1.ln_2.bias"
     ),
-    "has no 'n_embd'": lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'),
-    "where the config asks for": lambda f: edit(f, n_positions=9),
-    "only False is supported": lambda f: edit(f, scale_attn_by_inverse_layer_idx=True),
-    "no place for: transformer.h.1.": lambda f: edit(f, n_layer=1),
-    "activation 'mish' is not known": lambda f: edit(f, activation_function="mish"),
-    "not a whole safetensors file": lambda f: (f / "model.safetensors").write_bytes(b"1234567890"),
-    "config.json is missing": shutil.rmtree,
-    "pickles, which are never opened": lambda f: (f / "model.safetensors").rename(
-        f / "pytorch.bin"
+    ("weights-config", "'n_embd'"): lambda f: (f / "config.json").write_text(
+        '{"model_type": "gpt2"}'
     ),
-    "not valid JSON": lambda f: (f / "config.json").write_text("{"),
+    ("tensor-shapes", "transformer.wpe.weight"): lambda f: edit(f, n_positions=9),
+    ("weights-unsupported", "only False"): lambda f: edit(f, scale_attn_by_inverse_layer_idx=True),
+    ("tensors-unplaced", "transformer.h.1."): lambda f: edit(f, n_layer=1),
+    ("weights-unsupported", "'mish'"): lambda f: edit(f, activation_function="mish"),
+    ("file-damaged", "model.safetensors"): lambda f: (f / "model.safetensors").write_bytes(
+        b"1234567890"
+    ),
+    ("weights-missing", "config.json"): shutil.rmtree,
+    ("weights-missing", "pickles, which are never opened"): lambda f: (
+        f / "model.safetensors"
+    ).rename(f / "pytorch.bin"),
+    ("weights-config", "config.json", "JSON"): lambda f: (f / "config.json").write_text("{"),
 }
 
 
@@ -176,33 +179,36 @@ MISTAKES = {
 def test_a_folder_that_does_not_fit_is_a_clear_error(message, tmp_path):
     folder = folder_of("gpt2", tmp_path)
     MISTAKES[message](folder)
-    with pytest.raises(dl.UserError, match=re.escape(message)):
+    with raises(*message):
         load(folder)
 
 
 def test_a_language_model_has_no_classes_and_a_bare_one_no_head(tmp_path):
-    with pytest.raises(dl.UserError, match="holds a language model"):
+    with raises("weights-no-classifier", "classes="):
         load(folder_of("gpt2", tmp_path), classes=2)
     folder = folder_of("vit", tmp_path)
     edit(folder, architectures=["ViTModel"])
-    with pytest.raises(dl.UserError, match="give classes="):
+    with raises("no-head", "classes="):
         load(folder)
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (ViT(3, Transformer(8, 1, 2)), r"a class token \(pool='first'\)"),
-        (LanguageModel(7, Transformer(8, 1, 2), 5), "a bidirectional post-norm body"),
+        (ViT(3, Transformer(8, 1, 2)), ("hf-layout", "a class token (pool='first')")),
+        (
+            LanguageModel(7, Transformer(8, 1, 2), 5),
+            ("hf-layout", "a bidirectional post-norm body"),
+        ),
         (
             LanguageModel(7, Transformer(8, 1, 2, causal=True, rope=9.0)),
-            "causal, pre-norm and gated",
+            ("hf-layout", "causal, pre-norm and gated"),
         ),
-        (Transformer(8, 1, 2), "Transformer has no place"),
+        (Transformer(8, 1, 2), ("hf-layout", "Transformer")),
     ],
 )
 def test_a_model_without_a_place_is_a_clear_error(model, message, tmp_path):
-    with pytest.raises(dl.UserError, match=message):
+    with raises(*message):
         save(tmp_path, model, {"params": {}})
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mistakes import raises
 
 import dl
 from dl.cli.commands import report
@@ -146,7 +147,7 @@ def test_a_run_still_going_is_reported_from_what_is_there(place, tmp_path):
 
 
 def test_a_folder_without_runs_says_so(tmp_path):
-    with pytest.raises(dl.UserError, match="holds no run"):
+    with raises("not-a-run", str(tmp_path), "holds no run"):
         report((tmp_path,))
 
 

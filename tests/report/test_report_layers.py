@@ -51,7 +51,7 @@ def test_parameters_shapes_and_flops_are_those_counted_by_hand():
 def test_activations_and_gradients_are_those_of_the_loss():
     variables = TASK.init(KEY, BATCH)
     found = flows(TASK, variables, BATCH, KEY)
-    logits = np.asarray(TASK.predict(variables, BATCH["image"]))
+    logits = np.asarray(TASK.predict(variables, BATCH))
     assert found["head"].mean == pytest.approx(logits.mean(), abs=1e-6)
     assert found["head"].rms == pytest.approx(np.sqrt((logits**2).mean()), rel=1e-5)
 

@@ -4,9 +4,8 @@ import itertools
 import json
 
 import numpy as np
-import pytest
+from mistakes import raises
 
-import dl
 from dl.report.watch import text_curve, watch_run
 
 
@@ -48,7 +47,7 @@ def test_it_ends_with_the_run(tmp_path, capsys):
 
 
 def test_mistakes_are_told(tmp_path):
-    with pytest.raises(dl.UserError, match="not the folder of a run"):
+    with raises("not-a-run", str(tmp_path)):
         watch_run(tmp_path, once=True)
-    with pytest.raises(dl.UserError, match="logs no lss: it has loss"):
+    with raises("unknown", "lss", "loss"):
         watch_run(write(tmp_path / "r", [(1, 1.0)]), once=True, only=("lss",))

@@ -101,7 +101,7 @@ def test_it_learns_where_the_data_is():
     task = adversarial(PLANE, prepare=as_is)
     optimizer = players(optax.adam(1e-3, b1=0.5), optax.adam(5e-3, b1=0.5))
     state, *_ = learn(task, optimizer, lambda step: ring(jax.random.key(step)), 400)
-    fake = jax.jit(task.predict)(state.variables, PLANE.noise(jax.random.key(5), 200))
+    fake = jax.jit(task.predict)(state.variables, {"noise": PLANE.noise(jax.random.key(5), 200)})
     np.testing.assert_allclose(fake.mean(0), [2.0, -1.0], atol=0.4)
 
 
@@ -134,7 +134,8 @@ def test_pictures_spectral_norm_and_batch_norm_live_in_the_state():
         assert dl.digest(stats[0][player]) != dl.digest(stats[1][player])
     assert jax.tree.structure(state.variables) == jax.tree.structure(new.variables)
     assert set(metrics) == {"loss", "discriminator", "generator", "real", "fake"}
-    assert task.predict(new.variables, PICTURES.noise(jax.random.key(0), 2)).shape == (2, 4, 4, 1)
+    noise = {"noise": PICTURES.noise(jax.random.key(0), 2)}
+    assert task.predict(new.variables, noise).shape == (2, 4, 4, 1)
 
 
 def test_micro_batches_carry_the_statistics_on():
@@ -157,8 +158,9 @@ def test_labels_condition_both_players():
     table = grads(variables["params"])
     assert jnp.abs(table["generator"]["Embed_0"]["embedding"]).max() > 0
     assert jnp.abs(table["discriminator"]["Embed_0"]["embedding"]).max() > 0
-    noise = model.noise(jax.random.key(0), 2), jnp.array([0, 2])
-    assert task.predict(variables, noise).shape == (2, 4, 4, 1)
+    assert task.columns == ("noise", "label")
+    columns = {"noise": model.noise(jax.random.key(0), 2), "label": jnp.array([0, 2])}
+    assert task.predict(variables, columns).shape == (2, 4, 4, 1)
 
 
 def test_evaluation_depends_on_no_batching():

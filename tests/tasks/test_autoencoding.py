@@ -55,7 +55,7 @@ def test_metrics_are_those_of_the_pictures_whatever_the_batch():
         assert weight == merged[name].weight == 4
     x = batch["image"] / 255.0
     clean = autoencoding(MODEL)
-    error = jnp.square(clean.predict(variables, batch["image"]) - x).mean((1, 2, 3))
+    error = jnp.square(clean.predict(variables, batch) - x).mean((1, 2, 3))
     metrics = M.compute(jax.jit(clean.evaluate)(variables, batch))
     np.testing.assert_allclose(metrics["loss"], error.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["psnr"], psnr(error).mean(), rtol=1e-5)

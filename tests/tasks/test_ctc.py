@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mistakes import raises
 
 from dl.core.metrics import compute, merge
 from dl.core.transforms import ensemble
@@ -138,10 +139,8 @@ def test_edit_distance_is_levenshteins(a, b):
 def test_word_error_without_jiwer_says_what_to_install(monkeypatch):
     import sys
 
-    from dl.core.errors import UserError
-
     monkeypatch.setitem(sys.modules, "jiwer", None)
-    with pytest.raises(UserError, match="pip install"):
+    with raises("package-missing", "jiwer", "pip install 'dl[speech]'"):
         word_error(["a"], ["a"])
 
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mistakes import raises
 
-from dl.core.errors import UserError
 from dl.core.metrics import compute, merge
 from dl.models.detector import FCOS, Places, grid
 from dl.models.resnet import ResNetFeatures
@@ -117,7 +117,7 @@ def test_padding_may_hold_nan(variables):
 
 
 def test_predictions_are_padded_ordered_and_inside_the_picture(variables):
-    found = jax.jit(TASK.predict)(variables, BATCH["image"])
+    found = jax.jit(TASK.predict)(variables, BATCH)
     assert found.boxes.shape == (2, 5, 4)
     assert (np.diff(found.score, axis=1) <= 0).all()
     assert ((found.boxes >= 0) & (found.boxes <= 64)).all()
@@ -145,5 +145,5 @@ def test_average_precision_by_hand():
 
 def test_without_pycocotools_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
-    with pytest.raises(UserError, match="pip install"):
+    with raises("package-missing", "pycocotools", "pip install 'dl[detection]'"):
         average_precision((BOXES, LABEL, LABEL), BOXES, LABEL, ("a", "b"))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mistakes import raises
 
-from dl.baselines.linear_forecast import compared, fit_linear
-from dl.core.errors import UserError
+from dl.baselines.linear_forecast import Compared, compared, fit_linear
 from dl.core.metrics import compute, merge
 from dl.data.batches import windows
 from dl.data.splits import Info, Splits
@@ -30,7 +30,7 @@ BATCH = {
 def test_mse_and_mae_are_those_of_predict():
     task = f.forecasting(NLinear(8))
     variables = jax.jit(task.init)(KEY, BATCH)
-    wrong = np.asarray(task.predict(variables, BATCH["past"]) - BATCH["future"])
+    wrong = np.asarray(task.predict(variables, BATCH) - BATCH["future"])
     scores = compute(task.evaluate(variables, BATCH))
     assert scores["mse"] == pytest.approx(np.square(wrong).mean(), rel=1e-5)
     assert scores["mae"] == pytest.approx(np.abs(wrong).mean(), rel=1e-5)
@@ -63,7 +63,7 @@ def test_single_series_need_no_variable_axis():
     task = f.forecasting(NLinear(24), quantiles=(0.1, 0.5, 0.9), scale=f.instance_scale)
     batch = {k: v[..., 0] for k, v in BATCH.items()}
     variables = jax.jit(task.init)(KEY, batch)
-    assert task.predict(variables, batch["past"]).shape == (6, 8, 3)
+    assert task.predict(variables, batch).shape == (6, 8, 3)
     assert np.isfinite(task.loss(variables, batch, KEY)[0])
 
 
@@ -85,7 +85,7 @@ def test_quantile_forecasts_are_in_order_and_learn_their_coverage():
 
     start = variables["params"], optimizer.init(variables["params"])
     (params, _), _ = jax.lax.scan(step, start, length=200)
-    forecast = jax.jit(task.predict)({"params": params}, batch["past"])
+    forecast = jax.jit(task.predict)({"params": params}, batch)
     assert (np.diff(forecast, axis=-1) >= 0).all()
     assert compute(task.evaluate({"params": params}, batch))["coverage"] == pytest.approx(
         0.8, abs=0.02
@@ -151,6 +151,22 @@ def test_rivals_know_a_series_that_repeats_and_see_every_window_once():
     np.testing.assert_array_equal(found.future[0], values[144:156])
     for forecast in (found.forecasts["naive"], found.forecasts["linear"]):
         np.testing.assert_allclose(forecast, found.future, atol=0.02)
+
+
+def test_rivals_are_scored_beside_a_forecast_of_ones_own():
+    draw = np.random.default_rng(0)
+    past, future, own = (
+        draw.normal(size=(3, 8)),
+        draw.normal(size=(3, 4)),
+        draw.normal(size=(3, 4, 3)),
+    )
+    naive, errors = draw.normal(size=(3, 4)), np.array([1.0, 2.0, 3.0])
+    panel = Compared(past, future, {"naive": naive}, errors)
+    expected = worth.point_scores(naive, future, errors)
+    assert panel.scores() == {f"naive_{name}": value for name, value in expected.items()}
+    middle = worth.point_scores(own[..., 1], future, errors)
+    assert panel.scores(own) == panel.scores() | middle
+    assert set(Compared(past, future, {"naive": naive}).scores()) == {"naive_mse", "naive_mae"}
 
 
 # Independent scores: one value after another in Python's floats, summed exactly.
@@ -287,54 +303,54 @@ def test_a_forecast_that_failed_is_not_left_out(failed):
 @pytest.mark.parametrize(
     ("score", "says"),
     [
-        (lambda: worth.mase(np.ones(3), np.ones(1), 1.0), "both need the same shape"),
-        (lambda: worth.smape(np.ones((2, 3)), np.ones(3)), "both need the same shape"),
-        (lambda: worth.point_scores(np.ones((2, 3, 1)), np.ones((2, 1, 1))), "both need the same shape"),
-        (lambda: worth.mase(np.ones((2, 3)), np.ones((2, 3)), 1.0), "give one a series"),
-        (lambda: worth.mase(np.ones(3), np.ones(3), -1.0), "never negative"),
-        (lambda: worth.smape(np.ones(3), np.r_[1, 2, np.inf]), "hold infinity"),
-        (lambda: worth.naive_error(np.r_[1, 2, np.inf], 1), "holds infinity"),
-        (lambda: worth.naive_error(np.ones(5), 0), "period of 0 steps is impossible"),
-        (lambda: worth.seasonal_naive(np.ones(5), 3, -1), "period of -1 steps is impossible"),
-        (lambda: worth.naive_error(np.ones((2, 5)), 1, np.array([3])), "give one a series"),
-        (lambda: worth.naive_error(np.ones((2, 5)), 1, np.array([3, 6])), "lengths from 3 to 6"),
-        (lambda: fit_linear([]), "no windows to fit"),
+        (lambda: worth.mase(np.ones(3), np.ones(1), 1.0), ("shapes-differ",)),
+        (lambda: worth.smape(np.ones((2, 3)), np.ones(3)), ("shapes-differ",)),
+        (lambda: worth.point_scores(np.ones((2, 3, 1)), np.ones((2, 1, 1))), ("shapes-differ",)),
+        (lambda: worth.mase(np.ones((2, 3)), np.ones((2, 3)), 1.0), ("shapes-differ", "one a series")),
+        (lambda: worth.mase(np.ones(3), np.ones(3), -1.0), ("naive-error-impossible", "naive_error")),
+        (lambda: worth.smape(np.ones(3), np.r_[1, 2, np.inf]), ("infinity", "NaN")),
+        (lambda: worth.naive_error(np.r_[1, 2, np.inf], 1), ("infinity", "NaN")),
+        (lambda: worth.naive_error(np.ones(5), 0), ("range", "period", "not 0")),
+        (lambda: worth.seasonal_naive(np.ones(5), 3, -1), ("range", "period", "not -1")),
+        (lambda: worth.naive_error(np.ones((2, 5)), 1, np.array([3])), ("shapes-differ", "one a series")),
+        (lambda: worth.naive_error(np.ones((2, 5)), 1, np.array([3, 6])), ("length-beyond-series", "3 to 6")),
+        (lambda: fit_linear([]), ("nothing-to-fit",)),
     ],
 )  # fmt: skip
 def test_scores_of_what_does_not_fit_are_errors(score, says):
-    with pytest.raises(UserError, match=says):
+    with raises(*says):
         score()
 
 
 @pytest.mark.parametrize(
     ("quantiles", "says"),
     [
-        ((0.9, 0.5, 0.1), "0.9 0.5 0.1 are out of order: give 0.1 0.5 0.9"),
-        ((0.5, 0.5), "out of order: give 0.5"),
-        ((0.1, 0.5, 90.0), "quantile 90 is impossible"),
-        ((0.0, 0.5), "quantile 0 is impossible"),
-        ((0.5, 1.0), "quantile 1 is impossible"),
-        ((-0.1,), "quantile -0.1 is impossible"),
-        ((math.nan,), "quantile nan is impossible"),
+        ((0.9, 0.5, 0.1), ("quantiles-unordered", "0.9 0.5 0.1", "give 0.1 0.5 0.9")),
+        ((0.5, 0.5), ("quantiles-unordered", "give 0.5")),
+        ((0.1, 0.5, 90.0), ("range", "quantile 90 ")),
+        ((0.0, 0.5), ("range", "quantile 0 ")),
+        ((0.5, 1.0), ("range", "quantile 1 ")),
+        ((-0.1,), ("range", "quantile -0.1 ")),
+        ((math.nan,), ("range", "quantile nan ")),
     ],
 )
 def test_quantiles_out_of_order_or_range_are_errors(quantiles, says):
-    with pytest.raises(UserError, match=says):
+    with raises(*says):
         f.forecasting(NLinear(8), quantiles=quantiles)
 
 
 @pytest.mark.parametrize(
     ("horizon", "quantiles", "says"),
     [
-        (1, (), r"forecasts \[horizon, variables\] \[1, 2\] but the batch's 'future' has \[8, 2\]"),
-        (8, (0.1, 0.9), r"\[4, 2\] .* times the number of quantiles"),
-        (9, (0.1, 0.9), "9 steps, which are not 2 quantiles"),
+        (1, (), ("output-shape", "[1, 2]", "'future' has [8, 2]")),
+        (8, (0.1, 0.9), ("output-shape", "[4, 2]", "times the number of quantiles")),
+        (9, (0.1, 0.9), ("output-shape", "9 steps", "2 quantiles")),
     ],
 )
 def test_a_model_of_another_horizon_is_never_broadcast(horizon, quantiles, says):
     task = f.forecasting(NLinear(horizon), quantiles=quantiles)
     variables = jax.jit(task.init)(KEY, BATCH)
-    with pytest.raises(UserError, match=says):
+    with raises(*says):
         task.evaluate(variables, BATCH)
 
 

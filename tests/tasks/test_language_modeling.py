@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from learning import learn
+from mistakes import raises
 
 import dl
 from dl.core import metrics as M
@@ -120,7 +121,7 @@ def test_micro_batches_of_a_carried_state_are_refused():
     task = language_modeling(RECURRENT, carried=True)
     optimizer = optax.sgd(0.1)
     state = dl.init_state(task, optimizer, rows())
-    with pytest.raises(dl.UserError, match="without micro-batches"):
+    with raises("carry-of-another-batch", "without micro-batches"):
         dl.train_step(task, optimizer, micro_batches=2)(state, rows())
 
 

@@ -27,7 +27,7 @@ TASK = regression(
 def test_errors_are_in_the_targets_unit_and_the_loss_is_scaled():
     variables = TASK.init(KEY, BATCH)
     scores = compute(TASK.evaluate(variables, BATCH))
-    wrong = np.asarray(TASK.predict(variables, TASK.inputs(BATCH)) - BATCH["rul"])
+    wrong = np.asarray(TASK.predict(variables, BATCH) - BATCH["rul"])
     assert scores["mse"] == pytest.approx(np.square(wrong).mean(), rel=1e-4)
     assert scores["loss"] == pytest.approx(scores["mse"] / 20.0**2, rel=1e-4)
     assert scores["nasa"] == pytest.approx(float(nasa_score(wrong, 0.0).mean()), rel=1e-4)
@@ -62,5 +62,5 @@ def test_an_origin_moves_predictions_and_no_score():
     plain = regression(LSTMRegressor(4, 1, hidden=3), inputs="window", target="rul", spread=20.0)
     variables = plain.init(KEY, BATCH)
     assert compute(moved.evaluate(variables, BATCH)) == compute(plain.evaluate(variables, BATCH))
-    said = [np.asarray(task.predict(variables, task.inputs(BATCH))) for task in (plain, moved)]
+    said = [np.asarray(task.predict(variables, BATCH)) for task in (plain, moved)]
     np.testing.assert_allclose(said[1], said[0] + 1e9, rtol=1e-7)

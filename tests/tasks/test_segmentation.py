@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dl.baselines.threshold import best_threshold
 from dl.core.metrics import compute, merge
+from dl.scores.segmentation import binary_iou, boundary, boundary_matches, f_score
 from dl.tasks import segmentation as s
 
 RNG = np.random.default_rng(0)
@@ -35,19 +37,19 @@ EVALUATE = jax.jit(TASK.evaluate)
 def test_a_void_region_has_no_boundary():
     label = jnp.array([[[0, 0, -1, -1, 1], [0, 1, -1, -1, 1]]])
     right_and_down = [[False, True, False, False, False], [True, False, False, False, False]]
-    np.testing.assert_array_equal(s.boundary(label)[0], right_and_down)
+    np.testing.assert_array_equal(boundary(label)[0], right_and_down)
 
 
 def test_iou_is_that_of_all_pixels_together():
-    guess = np.asarray(TASK.predict(VARIABLES, BATCH["image"]).argmax(-1))
+    guess = np.asarray(TASK.predict(VARIABLES, BATCH).argmax(-1))
     truth = BATCH["segments"]
     scores = compute(EVALUATE(VARIABLES, BATCH))
     real = truth >= 0
-    expected = s.binary_iou(guess[real] == 1, truth[real] == 1)
+    expected = binary_iou(guess[real] == 1, truth[real] == 1)
     assert (scores["iou_0"], scores["iou_1"]) == pytest.approx(expected)
     assert scores["accuracy"] == pytest.approx((guess == truth)[real].mean())
     per_picture = [
-        np.mean(s.binary_iou(g[r] == 1, t[r] == 1))
+        np.mean(binary_iou(g[r] == 1, t[r] == 1))
         for g, t, r in zip(guess, truth, real, strict=True)
     ]
     assert scores["mean_iou"] == pytest.approx(np.mean(per_picture), rel=1e-5)
@@ -65,7 +67,7 @@ def test_a_perfect_guess_has_no_dice_loss_and_full_boundaries():
     truth = jnp.asarray(BATCH["segments"])
     hot = jax.nn.one_hot(truth, 2)
     np.testing.assert_allclose(s.dice_loss(hot, hot), 0.0, atol=1e-6)
-    scores = compute(dict(zip("pr", s.boundary_matches(truth, truth, 0), strict=True)))
+    scores = compute(dict(zip("pr", boundary_matches(truth, truth, 0), strict=True)))
     assert scores == {"p": 1.0, "r": 1.0}
 
 
@@ -73,9 +75,9 @@ def test_boundary_within_and_beyond_the_tolerance():
     truth = jnp.zeros((1, 12, 12), int).at[:, :, 6:].set(1)
     guess = jnp.zeros((1, 12, 12), int).at[:, :, 8:].set(1)
     for tolerance, expected in ((1, 0.0), (2, 1.0)):
-        precision, recall = s.boundary_matches(guess, truth, tolerance)
+        precision, recall = boundary_matches(guess, truth, tolerance)
         assert compute({"p": precision, "r": recall}) == {"p": expected, "r": expected}
-    assert s.f_score(0.5, 1.0) == pytest.approx(2 / 3)
+    assert f_score(0.5, 1.0) == pytest.approx(2 / 3)
 
 
 def test_class_weights_and_dice_may_be_traced():
@@ -90,7 +92,7 @@ def test_class_weights_and_dice_may_be_traced():
 @settings(max_examples=6, deadline=None)
 @given(st.integers(3, 40), st.integers(3, 40), st.sampled_from([0.0, 0.3, 0.75]))
 def test_tiles_of_a_pointwise_network_are_the_whole_picture(height, width, overlap):
-    image = jnp.asarray(RNG.normal(size=(height, width, 2)).astype(np.float32))
+    image = RNG.normal(size=(height, width, 2)).astype(np.float32)
     predict = lambda x: jnp.concatenate([jnp.sin(x), x**2], -1)  # noqa: E731
     tiled = s.sliding_window(predict, image, 16, overlap=overlap)
     np.testing.assert_allclose(tiled, predict(image[None])[0], atol=1e-5)
@@ -99,6 +101,6 @@ def test_tiles_of_a_pointwise_network_are_the_whole_picture(height, width, overl
 def test_threshold_baseline_finds_a_bright_class():
     label = RNG.random((2, 40, 40)) > 0.5
     image = np.where(label, 180, 90) + RNG.integers(-20, 20, label.shape)
-    threshold, iou = s.best_threshold(image, label)
+    threshold, iou = best_threshold(image, label)
     assert 108 <= threshold <= 162
     assert iou > 0.99

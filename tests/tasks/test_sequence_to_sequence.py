@@ -41,7 +41,7 @@ def trained():
 def test_it_learns_to_reverse(beams):
     task = sequence_to_sequence(MODEL, 8, beams=beams)
     batch = pairs(jax.random.key(999), 50)
-    written = jax.jit(task.predict)(trained(), batch["source"])
+    written = jax.jit(task.predict)(trained(), batch)
     expected = np.pad(np.asarray(batch["target"])[:, 1:], ((0, 0), (0, 2)))
     assert (np.asarray(written) == expected).all(axis=1).mean() > 0.9
 
@@ -49,8 +49,8 @@ def test_it_learns_to_reverse(beams):
 def test_a_row_is_read_the_same_in_any_batch_and_padding():
     task = sequence_to_sequence(MODEL, 8, beams=3)
     source = pairs(jax.random.key(7), 6)["source"]
-    together = jax.jit(task.predict)(trained(), source)
-    alone = jax.jit(task.predict)(trained(), jnp.pad(source[2:3], ((0, 0), (0, 3))))
+    together = jax.jit(task.predict)(trained(), {"source": source})
+    alone = jax.jit(task.predict)(trained(), {"source": jnp.pad(source[2:3], ((0, 0), (0, 3)))})
     np.testing.assert_array_equal(together[2:3], alone)
 
 

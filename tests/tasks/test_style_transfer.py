@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from learning import learn
+from mistakes import raises
 
 import dl
 from dl.core import metrics as M
@@ -68,7 +69,7 @@ def test_the_picture_itself_is_learned():
     state, before, after = train(task, batch, 150, 0.02)
     assert before["content"] == 0
     assert after["style"] < 0.2 * before["style"]
-    picture = jax.jit(task.predict)(state.variables)
+    picture = jax.jit(task.predict)(state.variables, {})
     assert picture.shape == (1, 16, 16, 3)
     assert set(state.variables["params"]) == {"picture"}
     assert dl.digest(state.variables["targets"]) == dl.digest(
@@ -83,13 +84,13 @@ def test_a_network_learns_one_style_for_any_picture():
     task = style_network(model, features, data["style"][0], [0.0, 0.1], [1.0, 1.0])
     state, before, after = train(task, {"image": data["content"]}, 40, 1e-2)
     assert after["style"] < 0.6 * before["style"]
-    assert task.predict(state.variables, data["content"]).shape == (1, 16, 16, 3)
+    assert task.predict(state.variables, {"image": data["content"]}).shape == (1, 16, 16, 3)
 
 
 def test_weights_that_do_not_fit_are_named():
     task = style_transfer(features, [1.0], [1.0, 1.0])
     variables = jax.jit(task.init)(jax.random.key(0), pictures())
-    with pytest.raises(dl.UserError, match="2 feature maps"):
+    with raises("style-weights-count", "2 feature maps"):
         task.evaluate(variables, pictures())
 
 

@@ -1,0 +1,1 @@
+"""What is learned: one constructor of a `Task` a file."""

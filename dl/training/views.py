@@ -1,0 +1,40 @@
+"""The experiment's own pictures in the run folder."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dl.core.contract import kind
+from dl.core.errors import UserError
+from dl.core.state import TrainState
+from dl.runs.folder import RunFolder
+from dl.training.evaluation import Evaluation
+
+
+def draw_views(
+    evaluation: Evaluation, folder: RunFolder, step: int, state: TrainState, lane: int = 0
+) -> None:
+    """Draw the views of a state (of one lane of it) into ``views/<name>-<step>``."""
+    views = evaluation.compiled.experiment.views
+    if views is None:
+        return
+    from dl.figures.curves import save_view
+
+    predictor = evaluation.predictor(state, lane)
+    if not folder.writes:
+        return
+    place = folder.path / "views"
+    place.mkdir(exist_ok=True)
+    drawn = views(predictor)
+    if not isinstance(drawn, Mapping):
+        raise UserError(
+            "views-return", f"views must return a dict of pictures by name, not {kind(drawn)}"
+        )
+    for name, view in drawn.items():
+        if not isinstance(view, str) and not hasattr(view, "savefig") and np.ndim(view) != 4:
+            raise UserError(
+                "views-return",
+                f"the view {name!r} must be pictures [n, height, width, channels] in 0..1, a string or a "
+                f"matplotlib figure, not {kind(view)}",
+            )
+        save_view(place / f"{name}-{step}", view)
