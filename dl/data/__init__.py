@@ -1,6 +1,19 @@
 """Named data sets, and batches of them as pure functions of (seed, step)."""
 
+from dl.data.prepared import prepared
+from dl.data.readers.files import use_data_folder
 from dl.data.sets.catalogue import describe, load, load_table, names, prepare
-from dl.data.splits import Info, Splits
+from dl.data.splits import Info, Splits, take
 
-__all__ = ["Info", "Splits", "describe", "load", "load_table", "names", "prepare"]
+__all__ = [
+    "Info",
+    "Splits",
+    "describe",
+    "load",
+    "load_table",
+    "names",
+    "prepare",
+    "prepared",
+    "take",
+    "use_data_folder",
+]

@@ -52,13 +52,20 @@ class Splits:
     test: Columns
     info: Info
 
+    @property
+    def parts(self) -> dict[str, Columns]:
+        """The columns of each part that the set has, by its name: train, validation, test."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: columns for name, columns in named.items() if columns}
+
+    def map(self, function: Callable[[Columns], Columns]) -> "Splits":
+        """The splits whose parts are ``function(columns)`` of these; an empty part stays empty."""
+        done: Any = {name: function(columns) for name, columns in self.parts.items()}
+        return dataclasses.replace(self, **done)
+
     def only(self, *names: str) -> "Splits":
         """The same rows with these columns alone."""
-
-        def part(columns: Columns) -> Columns:
-            return {name: columns[name] for name in names} if columns else {}
-
-        return Splits(part(self.train), part(self.validation), part(self.test), self.info)
+        return self.map(lambda columns: {name: columns[name] for name in names})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +128,8 @@ def rows_of(count: int | float, size: int) -> int:
     rows = round(count * size) if isinstance(count, float) and count < 1 else int(count)
     if not 0 <= rows < size:
         raise UserError(
-            f"cannot hold {count} of {size} training rows out: choose 0 to {size - 1}, or a share below 1"
+            "hold-out-impossible",
+            f"cannot hold {count} of {size} training rows out: choose 0 to {size - 1}, or a share below 1",
         )
     return rows
 

@@ -73,14 +73,15 @@ def read_table(
     categorical, ignore = list(map(str, categorical)), list(map(str, ignore))
     if not target:
         raise UserError(
-            f"target must name the column to predict: one of {', '.join(frame.headings)}"
+            "target-unnamed",
+            f"target must name the column to predict: one of {', '.join(frame.headings)}",
         )
     for heading in (target, *categorical, *ignore):
         if heading not in frame.headings:
             known = [" ".join(known.split()) for known in frame.headings]  # on one line
             error = unknown(f"column of {frame.name}", heading, known)
             without = [note for note in frame.notes if "not headings" in note]
-            raise UserError("; ".join((str(error), *without))) from None
+            raise UserError(error.code, "; ".join((str(error), *without))) from None
     return type_columns(frame, target, categorical=categorical, ignore=ignore, task=task)
 
 
@@ -110,7 +111,9 @@ def type_columns(
         reasons = "".join(
             f"; {column.name!r} is ignored: {column.reason}" for column in columns[:3]
         )
-        raise UserError(f"{frame.name} has no usable column besides {target!r}{reasons}")
+        raise UserError(
+            "table-no-columns", f"{frame.name} has no usable column besides {target!r}{reasons}"
+        )
     return Table(
         tuple(columns),
         np.stack(values, 1) if values else np.zeros((frame.rows, 0), np.float64),
@@ -164,7 +167,7 @@ def split(table: Table, info: Info, train, validation, test) -> Splits:
     it. ``info.details["notes"]`` names the columns that say nothing in the training rows.
     """
     if len(train) == 0:
-        raise UserError("a split needs training rows")
+        raise UserError("part-empty", "a split needs training rows")
     codes = table.categorical
     for place in range(codes.shape[1]):
         seen = np.isin(codes[:, place], codes[train, place])
@@ -203,15 +206,18 @@ def cross_validation(
     """
     rows = len(table.label)
     if not 2 <= count <= rows:
-        raise UserError(f"{rows} rows cannot be cut into {count} folds: choose 2 to {rows}")
+        raise UserError(
+            "range", f"{rows} rows cannot be cut into {count} folds: choose 2 to {rows}"
+        )
     if not 0 <= fold < count:
-        raise UserError(f"there is no fold {fold} of {count}: choose 0 to {count - 1}")
+        raise UserError("range", f"there is no fold {fold} of {count}: choose 0 to {count - 1}")
     for place, name in enumerate(table.classes):
         size = int((table.label == place).sum())
         if size < count:
             raise UserError(
+                "folds-too-many",
                 f"class {name!r} of {table.target!r} has {size} rows, too few for {count} folds: merge it "
-                "with another, leave its rows out, or take fewer folds"
+                "with another, leave its rows out, or take fewer folds",
             )
     strata = table.label if table.classes else np.zeros(rows, np.int32)
     test = folds(strata, count, seed) == fold
@@ -219,7 +225,8 @@ def cross_validation(
     kept, held = hold_out(len(rest), held_out, seed, strata[rest])
     if held_out and not len(held):
         raise UserError(
-            f"{len(rest)} rows are too few to hold {held_out:g} of them out for validation"
+            "hold-out-impossible",
+            f"{len(rest)} rows are too few to hold {held_out:g} of them out for validation",
         )
     return split(table, info, rest[kept], rest[held], np.flatnonzero(test))
 
@@ -262,8 +269,6 @@ def numerical_features(
         raise unknown("scaling", method, ("standard", "quantile"))
 
     def part(columns: Columns) -> Columns:
-        if not columns:
-            return columns
         missing = np.isnan(columns["numerical"]) | unknown_column
         values = np.where(unknown_column, 0.0, columns["numerical"].astype(np.float64))
         scaled = np.where(missing | ~varies, 0.0, scale(values))
@@ -271,7 +276,7 @@ def numerical_features(
             columns, numerical=scaled.astype(np.float32), missing=missing.astype(np.float32)
         )
 
-    return Splits(part(splits.train), part(splits.validation), part(splits.test), splits.info)
+    return splits.map(part)
 
 
 def centred_label(splits: Splits) -> tuple[Splits, float, float]:
@@ -281,10 +286,9 @@ def centred_label(splits: Splits) -> tuple[Splits, float, float]:
     centre, spread = float(label.mean()), float(label.std())
 
     def part(columns: Columns) -> Columns:
-        return columns and dict(columns, label=(columns["label"] - centre).astype(np.float32))
+        return dict(columns, label=(columns["label"] - centre).astype(np.float32))
 
-    parts = (part(splits.train), part(splits.validation), part(splits.test))
-    return Splits(*parts, splits.info), centre, spread if np.ptp(label) > 0 else 1.0
+    return splits.map(part), centre, spread if np.ptp(label) > 0 else 1.0
 
 
 def class_weights(label: np.ndarray, classes: int) -> np.ndarray:

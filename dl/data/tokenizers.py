@@ -16,7 +16,7 @@ import numpy as np
 
 from dl.core.errors import UserError, bounded, need, unknown
 from dl.data.readers.files import write_whole
-from dl.data.splits import Columns
+from dl.data.splits import Columns, Splits
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -61,7 +61,8 @@ class Vocabulary:
         table = [self.numbers.get(str(symbol), fallback) for symbol in found]
         if None in table:
             raise UserError(
-                f"{str(found[table.index(None)])!r} is not among the {len(self)} symbols known"
+                "symbol-unknown",
+                f"{str(found[table.index(None)])!r} is not among the {len(self)} symbols known",
             )
         return np.array(table, np.int32)[inverse] if len(found) else np.zeros(0, np.int32)
 
@@ -82,7 +83,7 @@ def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
         data = json.loads(Path(path).read_text("utf-8"))
         return Vocabulary(tuple(data["symbols"]), data["level"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a saved vocabulary ({error})") from None
+        raise UserError("tokenizer-file", f"{path} is not a saved vocabulary ({error})") from None
 
 
 def characters(text: str | np.ndarray) -> Vocabulary:
@@ -194,7 +195,7 @@ def load_subwords(path: str | os.PathLike) -> "Tokenizer":
     except Exception as error:  # the library raises bare Exception
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is not a saved tokenizer ({error})") from None
+        raise UserError("tokenizer-file", f"{path} is not a saved tokenizer ({error})") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,13 +238,15 @@ def specials(tokenizer: "Tokenizer") -> Specials:
     for name in names:
         number = tokenizer.token_to_id(name)
         if number is None:
-            raise UserError(f"the tokenizer has no {name}: it is not a BERT's")
+            raise UserError("tokenizer-bert", f"the tokenizer has no {name}: it is not a BERT's")
         found.append(number)
     if tokenizer.token_to_id("[PAD]") != PAD:
-        raise UserError(f"the tokenizer's [PAD] must have the number {PAD}")
+        raise UserError("tokenizer-bert", f"the tokenizer's [PAD] must have the number {PAD}")
     first = max(found) + 1
     if first > tokenizer.get_vocab_size() // 2:
-        raise UserError("the tokenizer's special tokens must stand before all others")
+        raise UserError(
+            "tokenizer-bert", "the tokenizer's special tokens must stand before all others"
+        )
     unknown_, start, end, mask = found
     return Specials(unknown_, start, end, mask, first)
 
@@ -254,6 +257,22 @@ def encode_all(tokenizer: "Tokenizer | Vocabulary", texts: Iterable[str]) -> lis
         return [tokenizer.encode(text).tolist() for text in map(str, texts)]
     encoded = tokenizer.encode_batch([str(text) for text in texts], add_special_tokens=False)
     return [item.ids for item in encoded]
+
+
+def tokenized(
+    splits: Splits,
+    tokenizer: "Tokenizer | Vocabulary",
+    length: int | None = None,
+    **ends: int | None,
+) -> Splits:
+    """``splits`` with the column ``text`` as ``tokens`` and ``tokens_length``, cut and padded as by
+    :func:`pad`, which takes ``length`` and the ``ends``."""
+
+    def part(columns: Columns) -> Columns:
+        others = {name: column for name, column in columns.items() if name != "text"}
+        return pad(encode_all(tokenizer, columns["text"]), length, **ends) | others  # type: ignore
+
+    return splits.map(part)
 
 
 def pad(
@@ -276,7 +295,8 @@ def pad(
     length = longest if length is None else length
     if longest > length and not truncate:
         raise UserError(
-            f"the longest text has {longest} tokens, {length} are allowed: raise the length or truncate"
+            "text-too-long",
+            f"the longest text has {longest} tokens, {length} are allowed: raise the length or truncate",
         )
     padded = np.zeros((len(sequences), length), np.int32)
     lengths = np.zeros(len(sequences), np.int32)

@@ -1,13 +1,14 @@
 """Hold-outs and folds are seeded, exact and in proportion."""
 
 import numpy as np
-import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from mistakes import raises
 
-from dl.core.errors import UserError
+from dl.data.batches import held_out
 from dl.data.splits import Info, Splits, folds, hold_out
 
+INFO = Info("set", "", "", "", "", "")
 labels_of = st.lists(st.integers(0, 4), min_size=2, max_size=200)
 
 
@@ -45,8 +46,8 @@ def test_the_seed_decides():
 def test_a_share_is_a_share_and_too_much_is_an_error():
     assert len(hold_out(200, 0.25, 0)[1]) == 50
     assert len(hold_out(200, 0, 0)[1]) == 0
-    for count, says in ((200, "cannot hold 200 of 200"), (-1, "held out must be 0 or more")):
-        with pytest.raises(UserError, match=says):
+    for count, says in ((200, ("hold-out-impossible", "200 of 200")), (-1, ("range", "-1"))):
+        with raises(*says):
             hold_out(200, count, 0)
 
 
@@ -55,3 +56,17 @@ def test_only_some_columns_are_taken_and_an_empty_part_stays_so():
     few = Splits(rows, {}, rows, Info("toy", *5 * [""])).only("image", "label")
     assert list(few.train) == list(few.test) == ["image", "label"]
     assert few.validation == {}
+
+
+def test_a_part_that_is_not_there_stays_so():
+    rows = np.arange(6)
+    splits = Splits({"x": rows, "y": rows}, {}, {"x": rows[:2], "y": rows[:2]}, INFO)
+    assert list(splits.parts) == ["train", "test"]
+    doubled = splits.map(lambda part: {"x": 2 * part["x"]})
+    assert doubled.validation == {}
+    assert doubled.info is INFO
+    np.testing.assert_array_equal(doubled.test["x"], [0, 2])
+    assert list(splits.only("y").train) == ["y"]
+    sets = held_out(splits, 4)
+    assert (list(sets["evals"]), list(sets["tests"])) == ([], ["test"])
+    assert len(sets["tests"]["test"]) == 1

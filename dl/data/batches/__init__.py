@@ -1,5 +1,5 @@
 """Batches: pure functions of (seed, step)."""
 
-from dl.data.batches.resident import eval_batches, train_batches
+from dl.data.batches.resident import eval_batches, held_out, train_batches
 
-__all__ = ["eval_batches", "train_batches"]
+__all__ = ["eval_batches", "held_out", "train_batches"]

@@ -6,6 +6,7 @@ batches whose rows are alike in length, and a step that cuts its inputs down to 
 sizes that holds the batch.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,13 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from dl.core.errors import UserError, bounded
+from dl.core.errors import bounded
 from dl.core.random import mix, permute
 from dl.core.step import Trim
 from dl.core.task import Batch
 from dl.data.batches.resident import (
     Arrays,
+    Resident,
     check_arrays,
+    check_batch_size,
     digest_arrays,
     keep_mask_free,
     stream_seed,
@@ -29,7 +32,7 @@ from dl.data.batches.resident import (
 
 
 @struct.dataclass
-class BucketBatches:
+class BucketBatches(Resident):
     """Training batches of rows of similar length, shuffled anew every epoch.
 
     Rows are sorted by length and dealt into pools of neighbours; an epoch shuffles each pool, cuts it
@@ -43,21 +46,11 @@ class BucketBatches:
       pool: batches a pool.
     """
 
-    arrays: Arrays
     order: Any
     edges: Any
     seed: Any
     batch_size: int = struct.field(pytree_node=False)
     pool: int = struct.field(pytree_node=False)
-
-    @property
-    def size(self) -> int:
-        return len(self.order)
-
-    @property
-    def columns(self) -> Arrays:
-        """All that the columns of a batch are taken from."""
-        return self.arrays
 
     @property
     def steps_per_epoch(self) -> int:
@@ -102,18 +95,15 @@ def bucket_batches(
 
     Args:
       arrays: columns ``[n, ...]``, padded as they are.
-      lengths: what to sort by, ``[n]``: the longer of source and target for pairs.
+      lengths: what to sort by: a column's name, or ``[n]``, such as the longer of source and target.
       pool: batches shuffled together; more mix better, fewer pad less.
     """
     bounded("pool", pool, at_least=1, whole=True)
     size = check_arrays(arrays)
     keep_mask_free(arrays)
-    bounded("batch size", batch_size, whole=True)
-    if not 2 <= batch_size <= size:
-        raise UserError(
-            f"batch size {batch_size} is impossible with {size} bucketed examples: choose 2 to {size}"
-        )
-    order = np.argsort(np.asarray(lengths), kind="stable").astype(np.int32)
+    check_batch_size(batch_size, size, "bucketed examples", least=2)
+    lengths = arrays[lengths] if isinstance(lengths, str) else np.asarray(lengths)
+    order = np.argsort(lengths, kind="stable").astype(np.int32)
     pools = math.ceil(size / (pool * batch_size))
     pool = math.ceil(math.ceil(size / pools) / batch_size)
     edges = (np.arange(pools + 1, dtype=np.int64) * size // pools).astype(np.int32)
@@ -128,7 +118,9 @@ def bucket_batches(
 
 
 def trim(
-    columns: Sequence[str], sizes: Sequence[int], longest: Callable[[Batch], jax.Array]
+    columns: Sequence[str],
+    sizes: Sequence[int],
+    longest: Callable[[Batch], jax.Array] | None = None,
 ) -> Trim:
     """Cuts ``columns`` to the first of ``sizes`` that fits, for ``dl.Experiment(trim=...)``.
 
@@ -139,10 +131,14 @@ def trim(
     Args:
       columns: batch columns ``[batch, length, ...]`` to cut.
       sizes: ascending lengths; the columns' full length is added as the last.
-      longest: the length the batch needs, such as ``lambda b: b['tokens_length'].max()``.
+      longest: the length the batch needs; by default the largest in its columns ``<name>_length``.
     """
     for size in sizes:
         bounded("each of the sizes", size, at_least=1, whole=True)
+
+    def largest(batch: Batch) -> jax.Array:
+        lengths = (batch[f"{name}_length"].max() for name in columns)
+        return functools.reduce(jnp.maximum, lengths)
 
     def by_size(function):
         def call(batch: Batch):
@@ -152,7 +148,7 @@ def trim(
             def branch(width: int):
                 return lambda b: function({**b, **{name: b[name][:, :width] for name in columns}})
 
-            fits = jnp.sum(longest(batch) > jnp.array(widths[:-1], jnp.int32))
+            fits = jnp.sum((longest or largest)(batch) > jnp.array(widths[:-1], jnp.int32))
             return jax.lax.switch(fits, [branch(width) for width in widths], batch)
 
         return call

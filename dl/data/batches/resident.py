@@ -18,6 +18,7 @@ from flax import struct
 from dl.core.errors import UserError, bounded
 from dl.core.random import permute
 from dl.core.task import Batch
+from dl.data.splits import Splits
 
 Arrays = dict[str, Any]  # named arrays, every one [examples, ...]
 
@@ -32,7 +33,8 @@ def stream_rows(step, size: int, batch_size: int, seed, xp=jnp):
     cycle = size // math.gcd(size, batch_size)
     if xp is not np and (cycle + 1) * batch_size >= 2**32:
         raise UserError(
-            f"{size} examples are too many to shuffle on the device: stream them instead"
+            "too-many-rows",
+            f"{size} examples are too many to shuffle on the device: stream them instead",
         )
     integer = xp.int64 if xp is np else xp.uint32
     step = xp.asarray(step, integer)
@@ -54,20 +56,35 @@ def check_arrays(arrays: Arrays) -> int:
     empty or hold no numbers."""
     sizes = {name: len(value) for name, value in arrays.items()}
     if len(set(sizes.values())) != 1 or not min(sizes.values()):
-        raise UserError(f"every column of a data set needs the same, non-zero length; got {sizes}")
+        raise UserError(
+            "column-lengths",
+            f"every column of a data set needs the same, non-zero length; got {sizes}",
+        )
     for name, value in arrays.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in "OSUMm":
             raise UserError(
-                f"column {name!r} holds {value.dtype}, which no device computes with: encode or drop it"
+                "column-not-numbers",
+                f"column {name!r} holds {value.dtype}, which no device computes with: encode or drop it",
             )
     return next(iter(sizes.values()))
+
+
+def check_batch_size(batch_size: int, size: int, of: str, least: int = 1) -> None:
+    """Raises where ``batch_size`` is not from ``least`` to ``size``, the number ``of`` what batches hold."""
+    bounded("batch size", batch_size, whole=True)
+    if not least <= batch_size <= size:
+        raise UserError(
+            "batch-size-impossible",
+            f"batch size {batch_size} is impossible with {size} {of}: choose {least} to {size}",
+        )
 
 
 def keep_mask_free(names) -> None:
     """Raises where a column is called ``mask``, which marks the real rows of a padded batch."""
     if "mask" in names:
         raise UserError(
-            "a column may not be called 'mask', which marks a batch's real rows: rename it"
+            "mask-column",
+            "a column may not be called 'mask', which marks a batch's real rows: rename it",
         )
 
 
@@ -76,7 +93,7 @@ def stream_seed(seed: Any) -> Any:
     if not isinstance(seed, int):
         return seed
     if not 0 <= seed < 2**32:
-        raise UserError(f"seed must be from 0 to 2**32 - 1, not {seed}")
+        raise UserError("range", f"seed must be from 0 to 2**32 - 1, not {seed}")
     return np.uint32(seed)
 
 
@@ -91,15 +108,13 @@ def digest_arrays(arrays: Arrays) -> str:
 
 
 @struct.dataclass
-class TrainBatches:
-    """Shuffled training batches of a set that lives on the device.
+class Resident:
+    """A set that lives on the device, ``arrays`` of columns ``[examples, ...]``.
 
     A pytree: passed into the compiled step as an argument, where ``batches[step]`` is a gather.
     """
 
     arrays: Arrays
-    seed: Any
-    batch_size: int = struct.field(pytree_node=False)
 
     @property
     def size(self) -> int:
@@ -109,6 +124,17 @@ class TrainBatches:
     def columns(self) -> Arrays:
         """All that the columns of a batch are taken from."""
         return self.arrays
+
+    def digest(self) -> str:
+        return digest_arrays(self.arrays)
+
+
+@struct.dataclass
+class TrainBatches(Resident):
+    """Shuffled training batches."""
+
+    seed: Any
+    batch_size: int = struct.field(pytree_node=False)
 
     def indices(self, step):
         host = isinstance(step, int) and not isinstance(self.seed, jax.Array)
@@ -118,25 +144,12 @@ class TrainBatches:
         rows = self.indices(step)
         return {name: value[rows] for name, value in self.arrays.items()}
 
-    def digest(self) -> str:
-        return digest_arrays(self.arrays)
-
 
 @struct.dataclass
-class EvalBatches:
-    """A whole set in order, for evaluation, on the device; the last batch is padded and masked."""
+class EvalBatches(Resident):
+    """A whole set in order, for evaluation; the last batch is padded and masked."""
 
-    arrays: Arrays
     batch_size: int = struct.field(pytree_node=False)
-
-    @property
-    def size(self) -> int:
-        return len(next(iter(self.arrays.values())))
-
-    @property
-    def columns(self) -> Arrays:
-        """All that the columns of a batch are taken from."""
-        return self.arrays
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
@@ -148,18 +161,11 @@ class EvalBatches:
         rows, mask = eval_rows(index, self.size, self.batch_size)
         return {**{name: value[rows] for name, value in self.arrays.items()}, "mask": mask}
 
-    def digest(self) -> str:
-        return digest_arrays(self.arrays)
-
 
 def train_batches(arrays: Arrays, batch_size: int, seed: Any = 0) -> TrainBatches:
     """Endless shuffled batches of in-memory ``arrays``, gathered on the device."""
     size = check_arrays(arrays)
-    bounded("batch size", batch_size, whole=True)
-    if not 1 <= batch_size <= size:
-        raise UserError(
-            f"batch size {batch_size} is impossible with {size} training examples: choose 1 to {size}"
-        )
+    check_batch_size(batch_size, size, "training examples")
     return TrainBatches(arrays, stream_seed(seed), batch_size)
 
 
@@ -167,10 +173,17 @@ def eval_batches(arrays: Arrays, batch_size: int) -> EvalBatches:
     """One ordered pass over in-memory ``arrays``, padded and masked."""
     size = check_arrays(arrays)
     keep_mask_free(arrays)
-    bounded("batch size", batch_size, whole=True)
-    if batch_size < 1:
-        raise UserError(f"batch size {batch_size} is impossible: choose 1 or more")
+    bounded("batch size", batch_size, at_least=1, whole=True)
     return EvalBatches(arrays, min(batch_size, size))
+
+
+def held_out(splits: Splits, batch_size: int) -> dict[str, Any]:
+    """``evals`` and ``tests`` of an experiment: the parts of ``splits`` that it is not trained on."""
+    parts = {"evals": ("validation", splits.validation), "tests": ("test", splits.test)}
+    return {
+        kind: {name: eval_batches(columns, batch_size)} if columns else {}
+        for kind, (name, columns) in parts.items()
+    }
 
 
 @struct.dataclass

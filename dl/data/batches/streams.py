@@ -17,6 +17,7 @@ import numpy as np
 from dl.core.errors import UserError, unknown
 from dl.data.batches.resident import (
     check_arrays,
+    check_batch_size,
     digest_arrays,
     eval_rows,
     keep_mask_free,
@@ -76,7 +77,7 @@ def open_arrays(paths: Mapping[str, str | os.PathLike]) -> ArraySource:
         try:
             arrays[name] = np.load(Path(path), mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot map {path} as a .npy file: {error}") from None
+            raise UserError("file-read", f"cannot map {path} as a .npy file: {error}") from None
     check_arrays(arrays)
     return ArraySource(arrays, tuple(str(path) for path in paths.values()))
 
@@ -107,9 +108,11 @@ def _host_batch(source: Source, rows: np.ndarray, decode: Callable[[Row], Row] |
         try:
             decoded.append(source[row] if decode is None else decode(source[row]))
         except UserError as error:
-            raise UserError(f"reading row {row} failed: {error}") from None
+            raise UserError(error.code, f"reading row {row} failed: {error}") from None
         except Exception as error:
-            raise UserError(f"reading row {row} failed: {type(error).__name__}: {error}") from error
+            raise UserError(
+                "row-unreadable", f"reading row {row} failed: {type(error).__name__}: {error}"
+            ) from error
     columns = {}
     for name in decoded[0]:
         try:
@@ -117,11 +120,15 @@ def _host_batch(source: Source, rows: np.ndarray, decode: Callable[[Row], Row] |
         except ValueError:
             shapes = sorted({np.shape(item[name]) for item in decoded})
             raise UserError(
+                "row-shapes-differ",
                 f"{name!r} has rows of different shapes ({shapes[0]}, {shapes[-1]}): give "
-                "a decode function that brings them to one shape"
+                "a decode function that brings them to one shape",
             ) from None
         if columns[name].dtype.kind in "OSU":
-            raise UserError(f"{name!r} holds {columns[name].dtype}, not numbers: decode or drop it")
+            raise UserError(
+                "column-not-numbers",
+                f"{name!r} holds {columns[name].dtype}, not numbers: decode or drop it",
+            )
     return columns
 
 
@@ -147,8 +154,9 @@ def _read_ahead(batches, start: int, stop: int) -> Iterator[Row]:
         if "terminated unexpectedly" not in str(error):
             raise
         raise UserError(
+            "reader-died",
             f"a reading process died ({str(error).split('.')[0]}): usually it ran out of memory; use "
-            "fewer processes, or processes=0 to see what its decode function does"
+            "fewer processes, or processes=0 to see what its decode function does",
         ) from None
     finally:
         close = getattr(reader, "close", None)
@@ -186,11 +194,7 @@ class StreamBatches:
 
     def __post_init__(self) -> None:
         _check_stream(self)
-        if self.batch_size > self.size:
-            raise UserError(
-                f"batch size {self.batch_size} is impossible with {self.size} training examples: "
-                f"choose 1 to {self.size}"
-            )
+        check_batch_size(self.batch_size, self.size, "training examples")
 
     @property
     def size(self) -> int:
@@ -256,11 +260,15 @@ class StreamEvalBatches:
 def _check_stream(batches) -> None:
     index, count = batches.shard
     if batches.batch_size < 1 or batches.size < 1:
-        raise UserError(f"{batches.size} rows in batches of {batches.batch_size} cannot be read")
+        raise UserError(
+            "batch-size-impossible",
+            f"{batches.size} rows in batches of {batches.batch_size} cannot be read",
+        )
     if not 0 <= index < count or batches.batch_size % count:
         raise UserError(
+            "shard-impossible",
             f"shard {index} of {count} is impossible with batches of {batches.batch_size}: the batch "
-            "size must be a multiple of the number of shards"
+            "size must be a multiple of the number of shards",
         )
 
 

@@ -12,7 +12,7 @@ from dl.core.errors import UserError, bounded
 from dl.core.random import mix
 from dl.core.task import Batch
 from dl.data.batches.resident import digest_arrays, stream_seed
-from dl.data.batches.windows import Field, TrainWindows, train_windows
+from dl.data.batches.windows import Slice, TrainWindows, train_windows
 from dl.data.splits import Columns
 
 
@@ -21,7 +21,7 @@ def crops(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrainWind
     ``[batch, length]``, targets one place on. An epoch has every starting place once."""
     bounded("length", length, at_least=1, whole=True)
     bounded("batch size", batch_size, at_least=1, whole=True)
-    fields = (Field("inputs", "token", 0, length), Field("targets", "token", 1, length))
+    fields = (Slice("inputs", "token", 0, length), Slice("targets", "token", 1, length))
     arrays = {"token": np.asarray(tokens, np.int32)}
     return _shufflable(train_windows(arrays, fields, batch_size, seed))
 
@@ -43,9 +43,9 @@ def packed_crops(
     bounded("batch size", batch_size, at_least=1, whole=True)
     arrays = {"token": np.asarray(tokens, np.int32), "document": np.asarray(documents, np.int32)}
     fields = (
-        Field("inputs", "token", 0, length),
-        Field("targets", "token", 1, length),
-        Field("document", "document", 0, length),
+        Slice("inputs", "token", 0, length),
+        Slice("targets", "token", 1, length),
+        Slice("document", "document", 0, length),
     )
     return _shufflable(train_windows(arrays, fields, batch_size, seed))
 
@@ -71,9 +71,9 @@ def strided(tokens: Any, length: int, stride: int | None = None) -> Columns:
     tokens = np.asarray(tokens, np.int32)
     stride = length if stride is None else stride
     if not 1 <= stride <= length:
-        raise UserError(f"stride {stride} must be from 1 to the length {length}")
+        raise UserError("range", f"stride {stride} must be from 1 to the length {length}")
     if len(tokens) < 2:
-        raise UserError("a text to evaluate on needs two tokens or more")
+        raise UserError("text-too-short", "a text to evaluate on needs two tokens or more")
     targets = len(tokens) - 1
     count = 1 + max(0, -(-(targets - length) // stride))
     places = np.arange(count)[:, None] * stride + np.arange(length)
@@ -147,6 +147,7 @@ def tracks(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrackBat
     bounded("batch size", batch_size, at_least=1, whole=True)
     if (len(tokens) - 1) // (batch_size * length) < 1:
         raise UserError(
-            f"{len(tokens)} tokens are too few for {batch_size} tracks of {length} a step"
+            "text-too-short",
+            f"{len(tokens)} tokens are too few for {batch_size} tracks of {length} a step",
         )
     return TrackBatches(tokens, stream_seed(seed), batch_size, length)

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.task import Batch
 from dl.data.batches.resident import (
     Arrays,
+    check_batch_size,
     digest_arrays,
     eval_rows,
     keep_mask_free,
@@ -24,7 +25,7 @@ from dl.data.readers.series_tables import check_times
 from dl.data.splits import Columns, Splits
 
 
-class Field(NamedTuple):
+class Slice(NamedTuple):
     """One column of a batch: ``length`` entries of ``column``, from ``offset`` after the start."""
 
     name: str
@@ -36,7 +37,7 @@ class Field(NamedTuple):
 def _gather(windows, rows) -> Batch:
     starts = rows.astype(jnp.int32) if windows.starts is None else windows.starts[rows]
 
-    def cut(field: Field):
+    def cut(field: Slice):
         places = starts[:, None] + (field.offset + jnp.arange(field.length, dtype=jnp.int32))
         return windows.arrays[field.column][places]
 
@@ -44,43 +45,9 @@ def _gather(windows, rows) -> Batch:
     return {**batch, **{name: value[rows] for name, value in windows.labels.items()}}
 
 
-class _Windows:
-    """What training and evaluation windows share."""
-
-    @property
-    def size(self) -> int:
-        return self.count  # type: ignore[attr-defined]
-
-    @property
-    def columns(self) -> Arrays:
-        """All that the columns of a batch are taken from."""
-        fields = {field.name: self.arrays[field.column] for field in self.fields}  # type: ignore[attr-defined]
-        return {**fields, **self.labels}  # type: ignore[attr-defined]
-
-    def digest(self) -> str:
-        """SHA-256 (hex) of the sequences, the starts and the labels."""
-        named = {**self.arrays, **{f"label/{k}": v for k, v in self.labels.items()}}  # type: ignore[attr-defined]
-        if self.starts is not None:  # type: ignore[attr-defined]
-            named["starts"] = self.starts  # type: ignore[attr-defined]
-        if any(self.levels):  # type: ignore[attr-defined]
-            named["levels"] = np.array(self.levels)  # type: ignore[attr-defined]
-        return digest_arrays(named)
-
-    @property
-    def level(self) -> np.ndarray:
-        """What was taken off the values before they became float32, to be added to ``past``, ``future``
-        and forecasts of all windows in order: float64 ``[1, 1, variables]``, ``[windows, 1]`` for a
-        panel. 0 for every variable or series that float32 holds as it is."""
-        levels = np.array(self.levels or 0.0)  # type: ignore[attr-defined]
-        if "series" in self.labels and levels.ndim:  # type: ignore[attr-defined]
-            return levels[np.asarray(self.labels["series"])][:, None]  # type: ignore[attr-defined]
-        return levels[None, None] if levels.ndim else levels
-
-
 @struct.dataclass
-class TrainWindows(_Windows):
-    """Shuffled windows, each once an epoch; ``batches[step]`` holds every field ``[batch, length, ...]``
-    and every label ``[batch, ...]``.
+class _Windows:
+    """What training and evaluation windows share.
 
     Attributes:
       arrays: sequences ``[positions, ...]``.
@@ -93,11 +60,46 @@ class TrainWindows(_Windows):
     arrays: Arrays
     labels: Arrays
     starts: Any
-    seed: Any
     batch_size: int = struct.field(pytree_node=False)
     count: int = struct.field(pytree_node=False)
-    fields: tuple[Field, ...] = struct.field(pytree_node=False)
+    fields: tuple[Slice, ...] = struct.field(pytree_node=False)
     levels: tuple[float, ...] = struct.field(pytree_node=False, default=())
+
+    @property
+    def size(self) -> int:
+        return self.count
+
+    @property
+    def columns(self) -> Arrays:
+        """All that the columns of a batch are taken from."""
+        return {**{field.name: self.arrays[field.column] for field in self.fields}, **self.labels}
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the sequences, the starts and the labels."""
+        named = {**self.arrays, **{f"label/{k}": v for k, v in self.labels.items()}}
+        if self.starts is not None:
+            named["starts"] = self.starts
+        if any(self.levels):
+            named["levels"] = np.array(self.levels)
+        return digest_arrays(named)
+
+    @property
+    def level(self) -> np.ndarray:
+        """What was taken off the values before they became float32, to be added to ``past``, ``future``
+        and forecasts of all windows in order: float64 ``[1, 1, variables]``, ``[windows, 1]`` for a
+        panel. 0 for every variable or series that float32 holds as it is."""
+        levels = np.array(self.levels or 0.0)
+        if "series" in self.labels and levels.ndim:
+            return levels[np.asarray(self.labels["series"])][:, None]
+        return levels[None, None] if levels.ndim else levels
+
+
+@struct.dataclass
+class TrainWindows(_Windows):
+    """Shuffled windows, each once an epoch; ``batches[step]`` holds every field ``[batch, length, ...]``
+    and every label ``[batch, ...]``."""
+
+    seed: Any = 0
 
     def indices(self, step):
         return stream_rows(step, self.count, self.batch_size, self.seed)
@@ -114,14 +116,6 @@ class TrainWindows(_Windows):
 @struct.dataclass
 class EvalWindows(_Windows):
     """All windows in order, for evaluation; the last batch is padded and masked."""
-
-    arrays: Arrays
-    labels: Arrays
-    starts: Any
-    batch_size: int = struct.field(pytree_node=False)
-    count: int = struct.field(pytree_node=False)
-    fields: tuple[Field, ...] = struct.field(pytree_node=False)
-    levels: tuple[float, ...] = struct.field(pytree_node=False, default=())
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
@@ -145,17 +139,17 @@ def _check(arrays: Arrays, labels: Arrays, starts, fields) -> tuple[Any, int]:
         count = len(starts)
         first = min(field.offset for field in fields)
         if count and (starts.min() + first < 0 or starts.max() >= room):
-            raise UserError("a window reaches beyond the sequence it is cut from")
+            raise UserError("window-beyond", "a window reaches beyond the sequence it is cut from")
     if count < 1:
-        raise UserError(f"no window fits: the sequence is {1 - room} too short")
+        raise UserError("no-window", f"no window fits: the sequence is {1 - room} too short")
     if any(len(value) != count for value in labels.values()):
-        raise UserError(f"{count} windows need {count} labels")
+        raise UserError("column-lengths", f"{count} windows need {count} labels")
     return starts, count
 
 
 def train_windows(
     arrays: Arrays,
-    fields: tuple[Field, ...],
+    fields: tuple[Slice, ...],
     batch_size: int,
     seed: Any = 0,
     *,
@@ -171,15 +165,14 @@ def train_windows(
     labels = labels or {}
     keep_digits(arrays)
     starts, count = _check(arrays, labels, starts, fields)
-    if not 1 <= batch_size <= count:
-        raise UserError(f"batch size {batch_size} is impossible with {count} windows")
-    seed = stream_seed(seed)
-    return TrainWindows(arrays, labels, starts, seed, batch_size, count, tuple(fields), levels)
+    check_batch_size(batch_size, count, "windows")
+    shuffle = stream_seed(seed)
+    return TrainWindows(arrays, labels, starts, batch_size, count, tuple(fields), levels, shuffle)
 
 
 def eval_windows(
     arrays: Arrays,
-    fields: tuple[Field, ...],
+    fields: tuple[Slice, ...],
     batch_size: int,
     *,
     starts: Any = None,
@@ -190,16 +183,17 @@ def eval_windows(
     labels = labels or {}
     keep_mask_free({*labels, *(field.name for field in fields)})
     starts, count = _check(arrays, labels, starts, fields)
-    if batch_size < 1:
-        raise UserError(f"batch size {batch_size} is impossible: choose 1 or more")
+    bounded("batch size", batch_size, at_least=1, whole=True)
     batch_size = min(batch_size, count)
     return EvalWindows(arrays, labels, starts, batch_size, count, tuple(fields), levels)
 
 
-def _forecast_fields(look_back: int, horizon: int) -> tuple[Field, ...]:
+def _forecast_fields(look_back: int, horizon: int) -> tuple[Slice, ...]:
     if look_back < 1 or horizon < 1:
-        raise UserError(f"look_back {look_back} and horizon {horizon} must both be 1 or more")
-    return Field("past", "values", 0, look_back), Field("future", "values", look_back, horizon)
+        raise UserError(
+            "range", f"look_back {look_back} and horizon {horizon} must both be 1 or more"
+        )
+    return Slice("past", "values", 0, look_back), Slice("future", "values", look_back, horizon)
 
 
 def forecasting(
@@ -230,11 +224,13 @@ def forecasting(
     given = {name: columns for name, columns in named.items() if columns}
     for name in ("train", "test"):
         if name not in given:
-            raise UserError(f"the splits have no {name} part to cut windows from")
+            raise UserError("part-empty", f"the splits have no {name} part to cut windows from")
     parts = {name: complete(c["values"], f"the {name} part") for name, c in given.items()}
     if len({part.shape[1:] for part in parts.values()}) > 1:
         shapes = ", ".join(f"{name} {part.shape}" for name, part in parts.items())
-        raise UserError(f"the parts of a series need the same variables, not {shapes}")
+        raise UserError(
+            "variables-differ", f"the parts of a series need the same variables, not {shapes}"
+        )
     if all("time" in columns for columns in given.values()):
         check_times(np.concatenate([columns["time"] for columns in given.values()]), "the series")
     ends = np.cumsum([len(parts.get(name, ())) for name in named])
@@ -246,7 +242,9 @@ def forecasting(
 
     def starts(begin: int, end: int):
         if end - horizon + 1 <= max(begin, look_back):
-            raise UserError(f"no window of {look_back} + {horizon} fits {end - begin} rows")
+            raise UserError(
+                "no-window", f"no window of {look_back} + {horizon} fits {end - begin} rows"
+            )
         return np.arange(max(begin, look_back), end - horizon + 1, dtype=np.int32) - look_back
 
     def part(begin: int, end: int) -> EvalWindows:
@@ -281,18 +279,23 @@ def panel_forecasting(
     held = splits.validation["values"] if splits.validation else np.zeros((len(known), 0))
     if not len(known) == len(length) == len(held) == len(future):
         raise UserError(
+            "panel-series-differ",
             f"a panel needs the same series in every part, not {len(known)} to train, "
-            f"{len(held)} to validate and {len(future)} to test"
+            f"{len(held)} to validate and {len(future)} to test",
         )
     if length.max() > known.shape[1]:
-        raise UserError(f"a length of {length.max()} is beyond the {known.shape[1]} values given")
+        raise UserError(
+            "length-beyond-series",
+            f"a length of {length.max()} is beyond the {known.shape[1]} values given",
+        )
     if length.min() < look_back + horizon:
         raise UserError(
+            "no-window",
             f"the shortest series has {length.min()} training values: look_back + horizon is "
-            f"{look_back + horizon}"
+            f"{look_back + horizon}",
         )
     if horizon > future.shape[1] or 0 < held.shape[1] < horizon:
-        raise UserError(f"horizon {horizon} is longer than the parts to forecast")
+        raise UserError("no-window", f"horizon {horizon} is longer than the parts to forecast")
     pieces, levels, train_starts, ids, begin, offset = [], [], [], [], [], 0
     for row, (series, count) in enumerate(zip(known, length, strict=True)):
         whole = np.concatenate([series[:count], held[row], future[row]])
@@ -327,9 +330,10 @@ def panel_forecasting(
 
 def unit_windows(
     columns: Columns, window: int, *, cap: float | None = None, last_only: bool = False
-) -> tuple[Columns, np.ndarray, Columns]:
-    """Windows that end at each cycle of each unit (engine): ``(arrays, starts, labels)`` for
-    :func:`train_windows` or :func:`eval_windows` with ``Field('window', 'sensors', 0, window)``.
+) -> dict[str, Any]:
+    """Windows that end at each cycle of each unit (engine), as ``arrays``, ``fields``, ``starts`` and
+    ``labels`` of :func:`train_windows` or :func:`eval_windows`: ``window [batch, window, sensors]``, ``rul``
+    and ``unit [batch]``.
 
     Args:
       columns: ``unit [rows]``, ``sensors [rows, sensors]``, ``rul [rows]``, each unit in one piece.
@@ -340,6 +344,7 @@ def unit_windows(
     Raises:
       UserError: a sensor's value is missing or infinite, or float32 could not tell its values apart.
     """
+    bounded("cap", cap, above=0)
     keep_digits({"sensors": complete(columns["sensors"], "the sensors")})
     pieces, starts, life, units, offset = [], [], [], [], 0
     for unit in np.unique(columns["unit"]):
@@ -358,8 +363,9 @@ def unit_windows(
         "rul": rul if cap is None else np.minimum(rul, np.float32(cap)),
         "unit": np.concatenate(units),
     }
-    return (
-        {"sensors": as_float32(np.concatenate(pieces))},
-        np.concatenate(starts).astype(np.int32),
-        labels,
-    )
+    return {
+        "arrays": {"sensors": as_float32(np.concatenate(pieces))},
+        "fields": (Slice("window", "sensors", 0, window),),
+        "starts": np.concatenate(starts).astype(np.int32),
+        "labels": labels,
+    }

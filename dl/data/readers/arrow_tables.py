@@ -34,8 +34,10 @@ def frame_columns(source: Any, name: str):
         ):
             return pa.table(source)
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise UserError(f"{name} is no table of plain columns: {first_line(error)}") from None
-    raise UserError(f"{type(source).__name__} is no table: give a path or a frame")
+        raise UserError(
+            "not-a-table", f"{name} is no table of plain columns: {first_line(error)}"
+        ) from None
+    raise UserError("not-a-table", f"{type(source).__name__} is no table: give a path or a frame")
 
 
 def _with_times(frame: Any) -> Any:
@@ -67,7 +69,8 @@ def file_columns(data: bytes, name: str):
         raise damaged(Path(name), first_line(error)) from None
     if data[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
         raise UserError(
-            f"{name} is a spreadsheet or a zip archive: save the table as csv or Parquet"
+            "table-spreadsheet",
+            f"{name} is a spreadsheet or a zip archive: save the table as csv or Parquet",
         )
     return None
 

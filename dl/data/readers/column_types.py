@@ -11,13 +11,13 @@ from dl.data.readers.arrow_tables import is_number
 from dl.data.readers.frames import (
     WORDS_MISSING,
     Frame,
+    Numbers,
     coded_words,
     numbers,
-    times,
     to_numbers,
     words,
-    zones,
 )
+from dl.data.readers.times import times, zones
 
 _BAD_SHARE = 0.1  # a column with up to this share of cells that are no numbers is numbers, mistyped
 _EXACT = 2.0**53  # whole numbers beyond this merge in float64
@@ -53,9 +53,8 @@ def typed_column(
         found = _numeric(frame, heading)
         absent = int(found.missing.sum())
         if found.numeric:
-            if np.nanmin(found.values) == np.nanmax(found.values):
-                found.notes.append("one value only")
-            note = "; ".join(found.notes)
+            one = np.nanmin(found.values) == np.nanmax(found.values)
+            note = "; ".join([*found.notes, *(["one value only"] if one else [])])
             return Column(heading, "numerical", missing=absent, note=note), found.values
         _refuse_bad(frame, heading, found, "declare the column categorical")
         notes += _looks_numeric(frame, heading, found)
@@ -84,14 +83,16 @@ def typed_label(frame: Frame, heading: str, task: str | None) -> tuple[np.ndarra
     if task not in (None, "classification", "regression"):
         raise unknown("task", task, ("classification", "regression"))
     if reason := _no_cells(frame, heading):
-        raise UserError(f"{where} cannot be a target: {reason}")
+        raise UserError("target-unusable", f"{where} cannot be a target: {reason}")
     found = None if task == "classification" else _numeric(frame, heading)
     numeric = found is not None and found.numeric
     if found is not None and not numeric:
         if task == "regression":
             bad = np.flatnonzero(found.bad)
             if len(bad):
-                raise UserError(f"{where} is not all numbers ({frame.show(heading, bad)})")
+                raise UserError(
+                    "target-not-numbers", f"{where} is not all numbers ({frame.show(heading, bad)})"
+                )
         _refuse_bad(frame, heading, found, "say task='classification'")
     if found is not None and numeric:
         _refuse_missing(frame, heading, found.missing, classes=False)
@@ -105,38 +106,21 @@ def typed_label(frame: Frame, heading: str, task: str | None) -> tuple[np.ndarra
     _refuse_missing(frame, heading, gone, classes=True)
     if len(classes) < 2:
         raise UserError(
+            "target-one-class",
             f"{where} has one value only, {classes[0]!r}: there is nothing to tell apart, so name another "
-            "target or add rows of another class"
+            "target or add rows of another class",
         )
     if len(classes) > max(2, frame.rows // 2):
         raise UserError(
+            "target-too-many-classes",
             f"{where} has {len(classes)} different values in {frame.rows} rows, too many for classes: name "
-            "another target"
+            "another target",
         )
     code = {value: place for place, value in enumerate(classes)}
     return np.array([code[str(cell)] for cell in spelled], np.int32), classes  # none is missing
 
 
-@dataclasses.dataclass(frozen=True)
-class _Found:
-    """A column as numbers: values float64 with NaN, missing and bad cells, all ``[rows]``; notes."""
-
-    values: np.ndarray
-    missing: np.ndarray
-    bad: np.ndarray
-    notes: list[str]
-
-    @property
-    def present(self) -> int:
-        return int((~self.missing).sum())
-
-    @property
-    def numeric(self) -> bool:
-        """Whether every cell that is not missing is a number."""
-        return self.present > 0 and not self.bad.any()
-
-
-def _numeric(frame: Frame, heading: str) -> _Found:
+def _numeric(frame: Frame, heading: str) -> Numbers:
     """A column as numbers or, where it is none, as times in days or seconds since 1970."""
     import pyarrow as pa
 
@@ -145,39 +129,36 @@ def _numeric(frame: Frame, heading: str) -> _Found:
         passed = column.cast(pa.duration("ns")).to_numpy()
         missing = np.isnat(passed)
         values = np.where(missing, np.nan, passed.astype(np.int64) / 1e9)
-        return _Found(values, missing, np.zeros(len(values), bool), ["in seconds"])
+        return Numbers(values, missing, np.zeros(len(values), bool), ("in seconds",))
     if types.is_time(column.type):
         ticks = column.cast(pa.time64("ns")).cast(pa.int64())
         values = ticks.cast(pa.float64(), safe=False).to_numpy() / 1e9
         missing = np.isnan(values)
-        return _Found(values, missing, np.zeros(len(values), bool), ["in seconds since midnight"])
+        return Numbers(values, missing, np.zeros(len(values), bool), ("in seconds since midnight",))
     if types.is_date(column.type) or types.is_timestamp(column.type):
         return _moments(frame, heading)
     if frame.lines is None and not is_number(column.type):
         none = np.zeros(frame.rows, bool)  # text and booleans of a typed table are words
-        return _Found(np.full(frame.rows, np.nan), none, ~none, [])
+        return Numbers(np.full(frame.rows, np.nan), none, ~none)
     found = numbers(frame, heading)
     if found.bad.sum() > _BAD_SHARE * (~found.missing).sum():
         moments = _moments(frame, heading)
-        return moments if moments.bad.sum() < found.bad.sum() else _Found(*found[:3], [])
-    notes = []
-    if marks := {mark: count for mark, count in found.marks.items() if mark}:
-        shown = ", ".join(f"{mark!r} {count}" for mark, count in sorted(marks.items()))
-        notes.append(f"taken as missing: {shown}")
+        return moments if moments.bad.sum() < found.bad.sum() else found._replace(notes=())
     fix = "declare the column categorical, ignore it, or write smaller numbers"
     check_digits(frame, heading, found.values, fix)
-    return _Found(*found[:3], notes + _doubts(frame, heading, found.values))
+    return found._replace(notes=(*found.notes, *_doubts(frame, heading, found.values)))
 
 
-def _moments(frame: Frame, heading: str) -> _Found:
+def _moments(frame: Frame, heading: str) -> Numbers:
     """A column of times as days since 1970 where all are midnight, else as seconds (UTC)."""
     found = times(frame, heading)
     there = ~np.isnat(found.values)
     if len(found.choices) > 1 and not found.bad.any():
         cell = frame.show(heading, np.flatnonzero(there)[:1])
         raise UserError(
+            "dates-ambiguous",
             f"{frame.name}, column {heading!r} holds times ({cell}) that may be "
-            f"{' or '.join(found.choices[:2])}: say dates={found.choices[0]!r} or the other"
+            f"{' or '.join(found.choices[:2])}: say dates={found.choices[0]!r} or the other",
         )
     if frame.lines is not None and not found.bad.any():
         zones(frame, heading)
@@ -187,8 +168,8 @@ def _moments(frame: Frame, heading: str) -> _Found:
     else:
         part = (found.values - seconds) / np.timedelta64(1, "s")
         values, unit = seconds.astype(np.float64) + part, "seconds"
-    notes = [f"times in {unit} since 1970" + (f", read as {found.format}" if found.format else "")]
-    return _Found(np.where(there, values, np.nan), found.missing, found.bad, notes)
+    note = f"times in {unit} since 1970" + (f", read as {found.format}" if found.format else "")
+    return Numbers(np.where(there, values, np.nan), found.missing, found.bad, (note,))
 
 
 def check_digits(frame: Frame, heading: str, values: np.ndarray, fix: str) -> None:
@@ -203,13 +184,15 @@ def check_digits(frame: Frame, heading: str, values: np.ndarray, fix: str) -> No
     kept = {float(cell) for cell in whole}
     if len(kept) < len(whole):
         raise UserError(
+            "digits-lost",
             f"{where} holds {len(whole)} whole numbers beyond 2**53 ({frame.show(heading, large[:1])}), of "
-            f"which float64 keeps {len(kept)} apart: {fix}"
+            f"which float64 keeps {len(kept)} apart: {fix}",
         )
     huge = np.flatnonzero(np.abs(values) > _SQUARABLE)
     if len(huge):
         raise UserError(
-            f"{where} holds numbers beyond 1e150 ({frame.show(heading, huge[:3])}): {fix}"
+            "number-too-large",
+            f"{where} holds numbers beyond 1e150 ({frame.show(heading, huge[:3])}): {fix}",
         )
 
 
@@ -240,20 +223,22 @@ def _no_cells(frame: Frame, heading: str) -> str:
     return ""
 
 
-def _refuse_bad(frame: Frame, heading: str, found: _Found, otherwise: str) -> None:
+def _refuse_bad(frame: Frame, heading: str, found: Numbers, otherwise: str) -> None:
     """Raises where nearly all cells are numbers, but for a few."""
     bad = np.flatnonzero(found.bad)
     if len(bad) and frame.lines is None and is_number(frame.columns.column(heading).type):
         raise UserError(
+            "infinity",
             f"{frame.name}, column {heading!r} holds infinity in {len(bad)} cells ({frame.show(heading, bad)}): "
-            "make them missing, or leave the column out"
+            "make them missing, or leave the column out",
         )
     if 0 < len(bad) <= _BAD_SHARE * found.present:
         kind = "times" if any("times" in note for note in found.notes) else "numbers"
         raise UserError(
+            "cell-unreadable",
             f"{frame.name}, column {heading!r} is {kind} but for {len(bad)} bad cells "
             f"({frame.show(heading, bad)}): mend them, say missing= where they stand for no value, or "
-            f"{otherwise}"
+            f"{otherwise}",
         )
 
 
@@ -264,11 +249,12 @@ def _refuse_missing(frame: Frame, heading: str, missing: np.ndarray, classes: bo
         word = cell in ("NA", "None") and classes
         keep = f"; or say missing=() where {cell!r} is a class" if word else ""
         raise UserError(
-            f"{frame.name}, {frame.place(row)}: the target {heading!r} is missing: leave the row out{keep}"
+            "target-missing",
+            f"{frame.name}, {frame.place(row)}: the target {heading!r} is missing: leave the row out{keep}",
         )
 
 
-def _looks_numeric(frame: Frame, heading: str, found: _Found) -> list[str]:
+def _looks_numeric(frame: Frame, heading: str, found: Numbers) -> list[str]:
     """A note where a column of words looks like one of numbers, amounts or times."""
     index, different = coded_words(frame, heading)
     like = re.compile(r"\W{0,2}\d[\d.,'’\s_/:-]*([eE][+-]?\d+)?\W?")

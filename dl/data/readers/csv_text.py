@@ -34,19 +34,21 @@ def decoded(data: bytes, name: str, encoding: str | None) -> str:
     chosen = encoding or found
     if chosen == "utf-8" and data.count(0) > len(data) // 5:
         raise UserError(
-            f"{name} holds a zero byte beside most characters: say encoding='utf-16-le' or 'utf-16-be'"
+            "encoding",
+            f"{name} holds a zero byte beside most characters: say encoding='utf-16-le' or 'utf-16-be'",
         )
     try:
         text = data.decode(chosen)
     except LookupError:
-        raise UserError(f"encoding {encoding!r} is none that Python knows") from None
+        raise UserError("unknown", f"encoding {encoding!r} is none that Python knows") from None
     except UnicodeDecodeError as error:
         if encoding is None and found == "utf-8":
             raise UserError(
+                "encoding",
                 f"{name} is not UTF-8 text (byte {error.start}): say its encoding, often "
-                "encoding='cp1252' for a file of Windows in Western Europe, or save it as UTF-8"
+                "encoding='cp1252' for a file of Windows in Western Europe, or save it as UTF-8",
             ) from None
-        raise UserError(f"{name} is not {chosen} text (byte {error.start})") from None
+        raise UserError("encoding", f"{name} is not {chosen} text (byte {error.start})") from None
     return text.removeprefix("\ufeff")
 
 
@@ -68,7 +70,7 @@ def text_columns(
     skipped += len(_line_ends(blank[0]))
     text = text[blank.end() :]
     if not text.strip():
-        raise UserError(f"{name} is empty")
+        raise UserError("table-empty", f"{name} is empty")
     if separator is None:
         separator = _guess_separator(text, quote)
         notes.append(f"cells are separated by {_name(separator)}" if separator else "one column")
@@ -84,7 +86,10 @@ def text_columns(
     if isinstance(header, Sequence):
         names = [str(heading) for heading in header]
         if len(names) != len(first):
-            raise UserError(f"{name} has {len(first)} columns, and header {len(names)} names")
+            raise UserError(
+                "table-header-count",
+                f"{name} has {len(first)} columns, and header {len(names)} names",
+            )
     elif header or (header is None and _guess_header(first, columns)):
         names, columns, lines = first, columns.slice(1), lines[1:]
     elif header is None:
@@ -185,7 +190,7 @@ def _parsed(text: str, name: str, separator: str, quote: str, skipped: int):
         if table.num_columns > first:  # a heading holds a line end
             table = parse(table.num_columns)
     except pa.ArrowException as error:
-        raise UserError(f"{name} is no table: {first_line(error)}") from None
+        raise UserError("not-a-table", f"{name} is no table: {first_line(error)}") from None
     if stand_in:
         columns = [pc.replace_substring(column, stand_in, "\r") for column in table.columns]
         table = pa.table(columns, names=table.column_names)
@@ -202,14 +207,16 @@ def _parsed(text: str, name: str, separator: str, quote: str, skipped: int):
             open_quote = quote and content.count(quote) % 2
             hint = f" (a {quote} is opened and never closed?)" if open_quote else ""
             raise UserError(
-                f"{name}, line {lines[number - 1]}: {actual} cells, expected {expected}{hint}"
+                "table-ragged",
+                f"{name}, line {lines[number - 1]}: {actual} cells, expected {expected}{hint}",
             )
     last = table.column(table.num_columns - 1)[rows - 1].as_py() or ""
     goes_on = "\n" in last if stand_in else bool(_line_ends(last))
     if goes_on and not text.rstrip("\r\n").endswith(quote):
         raise UserError(
+            "table-open-quote",
             f"{name}, line {lines[kept][-1]}: a {quote} is opened and never closed; the rest of the file "
-            "would be one cell"
+            "would be one cell",
         )
     lines = lines[kept]
     if table.num_columns > 1:  # a line of nothing is no row; one of separators alone is

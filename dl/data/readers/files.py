@@ -22,6 +22,8 @@ from dl.core.errors import UserError
 from dl.platform import cache_folder
 
 _BLOCK = 1 << 20
+_chosen: Path | None = None  # by use_data_folder
+_reopened: Path | None = None  # by reopen_data_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +44,44 @@ class File:
     size: int | None = None
 
 
+def use_data_folder(folder: str | os.PathLike | None) -> None:
+    """Have this process take data sets from ``folder``, which holds one folder a data set, from here on.
+
+    Args:
+      folder: None goes back to ``$DL_DATA_DIR`` or the user's cache.
+    """
+    global _chosen, _reopened
+    _chosen, _reopened = None if folder is None else Path(folder).expanduser().absolute(), None
+
+
+def reopen_data_folder(folder: str | os.PathLike | None) -> None:
+    """The same for a run that is reopened: where no folder is chosen, and this one is still there."""
+    global _reopened
+    path = None if folder is None else Path(folder).expanduser()
+    _reopened = path if path is not None and path.is_dir() else None
+
+
+@contextlib.contextmanager
+def same_data_folder() -> Iterator[None]:
+    """Whichever folder is chosen or reopened inside, afterwards it is as before."""
+    global _chosen, _reopened
+    before = _chosen, _reopened
+    try:
+        yield
+    finally:
+        _chosen, _reopened = before
+
+
+def named_data_folder() -> Path | None:
+    """The folder that was chosen, or else reopened; None where neither was."""
+    return _chosen or _reopened
+
+
 def data_folder(data_dir: str | os.PathLike | None = None) -> Path:
-    """The folder that holds one folder per data set: ``data_dir``, ``$DL_DATA_DIR`` or the cache."""
-    if data_dir is None:
-        data_dir = os.environ.get("DL_DATA_DIR") or cache_folder() / "data"
-    return Path(data_dir).expanduser()
+    """The folder that holds one folder per data set: ``data_dir``, else the one chosen for this process,
+    ``$DL_DATA_DIR`` or the user's cache."""
+    default = os.environ.get("DL_DATA_DIR") or cache_folder() / "data"
+    return Path(data_dir or named_data_folder() or default).expanduser()
 
 
 def find(folder: Path, file: File) -> Path | None:
@@ -70,14 +105,17 @@ def fetch(folder: Path, files: Iterable[File], title: str) -> dict[str, Path]:
             paths[file.name] = path
     if missing:
         raise UserError(
-            f"{title} is not here and has no official download: {_place(folder, files)}"
+            "data-missing",
+            f"{title} is not here and has no official download: {_place(folder, files)}",
         )
     for file in files:
         if file.name not in paths:
             try:
                 paths[file.name] = download(file, folder)
             except UserError as error:
-                raise UserError(f"{error}. Or, by hand: {_place(folder, files)}") from None
+                raise UserError(
+                    error.code, f"{error}. Or, by hand: {_place(folder, files)}"
+                ) from None
     return paths
 
 
@@ -114,10 +152,10 @@ def download(file: File, folder: Path) -> Path:
             os.replace(part, target)
             return target
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from None
+        raise UserError("file-write", f"cannot write {target}: {error.strerror or error}") from None
     finally:
         _remove(part)
-    raise UserError(f"could not download {file.name} ({'; '.join(problems)})")
+    raise UserError("download-failed", f"could not download {file.name} ({'; '.join(problems)})")
 
 
 def _remove(part: Path) -> None:
@@ -180,7 +218,9 @@ def digest_files(paths: Sequence[str | os.PathLike]) -> str:
                 for digest in group:
                     whole.update(digest.encode())
     except OSError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror or error}") from None
+        raise UserError(
+            "file-read", f"cannot read {error.filename}: {error.strerror or error}"
+        ) from None
     if settled:
         with contextlib.suppress(UserError):  # a cache that cannot be written costs time alone
             write_whole(kept, lambda file: file.write(whole.hexdigest().encode()))
@@ -220,7 +260,11 @@ def members(path: Path, *suffixes: str) -> Iterator[tuple[str, bytes]]:
 
 def damaged(path: Path, error: object) -> UserError:
     """The error for a file that cannot be read as what it should be."""
-    return UserError(f"{path} is damaged or not what it should be ({error}): delete or replace it")
+    said = " ".join(str(error).split())  # tarfile's words take several lines
+    return UserError(
+        "file-damaged",
+        f"{path} is damaged or not what it should be ({said}): delete or replace it",
+    )
 
 
 def write_whole(path: Path, write) -> None:
@@ -232,7 +276,7 @@ def write_whole(path: Path, write) -> None:
             write(file)
         os.replace(part, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+        raise UserError("file-write", f"cannot write {path}: {error.strerror or error}") from None
     finally:
         _remove(part)
 

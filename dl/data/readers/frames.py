@@ -9,7 +9,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,10 +31,6 @@ from dl.data.readers.files import read
 WORDS_MISSING = frozenset(
     ("", "?", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "NaT")
 )
-_NAT = np.datetime64("NaT", "us")  # with its unit: NumPy is to drop the one without
-_DATES = ("%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
-_ZONE = re.compile(r"\d[T ]\d\d(?::?\d\d){0,2}(?:\.\d+)? ?(Z|[+-]\d\d(?::?\d\d)?)$")
-_CLOCKS = ("", " %H:%M", " %H:%M:%S")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,28 +82,23 @@ class Frame:
 class Numbers(NamedTuple):
     """A column as numbers: ``values`` float64, NaN where ``missing`` or ``bad``, all ``[rows]``.
 
-    ``bad`` cells are neither a finite number nor missing; ``marks`` counts the missing cells by what
-    stood there ("" where nothing did).
+    ``bad`` cells are neither a finite number nor missing; ``notes`` say what was taken for what.
     """
 
     values: np.ndarray
     missing: np.ndarray
     bad: np.ndarray
-    marks: dict[str, int]
+    notes: tuple[str, ...] = ()
 
+    @property
+    def present(self) -> int:
+        """How many cells are not missing."""
+        return int((~self.missing).sum())
 
-class Times(NamedTuple):
-    """A column as times: ``values`` datetime64 (UTC), NaT where ``missing`` or ``bad``, all ``[rows]``.
-
-    ``format`` says how they were read, for a note, and is "" where ISO 8601 or the type left no
-    choice; ``choices`` begins with it and goes on with the usual formats that read every cell otherwise.
-    """
-
-    values: np.ndarray
-    missing: np.ndarray
-    bad: np.ndarray
-    format: str
-    choices: tuple[str, ...] = ()
+    @property
+    def numeric(self) -> bool:
+        """Whether every cell that is not missing is a number."""
+        return self.present > 0 and not self.bad.any()
 
 
 def read_frame(
@@ -151,7 +141,7 @@ def read_frame(
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         if not path.is_file():
-            raise UserError(f"there is no file {path}")
+            raise UserError("file-missing", f"there is no file {path}")
         source, name = read(path), name or path.name
     name, notes = name or "the table", []
     if isinstance(source, bytes):
@@ -162,21 +152,18 @@ def read_frame(
             notes.append("the frame's index is left out: reset_index() makes a column of it")
     if typed is not None:
         of_text = {"separator": separator, "encoding": encoding, "header": header}
-        for option, value in of_text.items():
-            if value is not None:
-                raise UserError(f"{option} is for csv text, and {name} is none: leave it out")
+        for option in (option for option, value in of_text.items() if value is not None):
+            said = f"{option} is for csv text, and {name} is none: leave it out"
+            raise UserError("option-misplaced", said)
         frame = Frame(name, typed, notes=tuple(notes))
     else:
         text = decoded(source, name, encoding)
         typed, lines, separator, notes = text_columns(text, name, separator, quote, header)
         frame = Frame(name, typed, lines, notes=tuple(notes))
     frame = dataclasses.replace(
-        frame,
-        decimal=decimal or ".",
-        thousands=thousands or "",
-        missing=None if missing is None else tuple(missing),
-        dates=dates,
+        frame, decimal=decimal or ".", thousands=thousands or "", dates=dates
     )
+    frame = dataclasses.replace(frame, missing=None if missing is None else tuple(missing))
     _check(frame)
     if frame.lines is None or (decimal is not None and thousands is not None):
         return frame
@@ -188,19 +175,20 @@ def read_frame(
 
 def _check_marks(marks: dict[str, str | None], missing) -> None:
     """Raises where what the user says of the marks in a file cannot be."""
+    decimal, thousands, wrong = marks["decimal"], marks["thousands"], []
     for what, mark in marks.items():
-        may_be_empty = what in ("quote", "thousands")
-        if mark is not None and len(mark) != 1 and not (mark == "" and may_be_empty):
-            raise UserError(f"{what} must be one character, not {mark!r}")
-    for what in ("separator", "quote"):
-        if len((marks[what] or "").encode()) > 1:
-            raise UserError(f"{what} must be a plain (ASCII) character, not {marks[what]!r}")
-    if marks["decimal"] not in (None, ".", ","):
-        raise UserError(f"decimal must be '.' or ',', not {marks['decimal']!r}")
-    if marks["thousands"] and marks["thousands"] == (marks["decimal"] or "."):
-        raise UserError("thousands and decimal must be different marks: say both")
+        if mark is not None and len(mark) != 1 and (mark or what not in ("quote", "thousands")):
+            wrong.append(f"{what} must be one character, not {mark!r}")
+        elif what in ("separator", "quote") and len((mark or "").encode()) > 1:
+            wrong.append(f"{what} must be a plain (ASCII) character, not {mark!r}")
+    if decimal not in (None, ".", ","):
+        wrong.append(f"decimal must be '.' or ',', not {decimal!r}")
+    if thousands and thousands == (decimal or "."):
+        wrong.append("thousands and decimal must be different marks: say both")
     if isinstance(missing, str):
-        raise UserError(f"missing must be a list of cells, such as ({missing!r},)")
+        wrong.append(f"missing must be a list of cells, such as ({missing!r},)")
+    if wrong:
+        raise UserError("table-options", wrong[0])
 
 
 def words(frame: Frame, heading: str) -> np.ndarray:
@@ -236,8 +224,7 @@ def numbers(frame: Frame, heading: str) -> Numbers:
             column = column.cast(pa.float32())
         values = column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
         missing, bad = np.isnan(values), np.isinf(values)
-        marks = {"": int(missing.sum())} if missing.any() else {}
-        return Numbers(np.where(bad, np.nan, values), missing, bad, marks)
+        return Numbers(np.where(bad, np.nan, values), missing, bad)
     index, unique = coded_words(frame, heading)
     absent = _absent(frame, unique)
     values = np.full(len(unique), np.nan)
@@ -245,8 +232,10 @@ def numbers(frame: Frame, heading: str) -> Numbers:
     values[np.isinf(values)] = np.nan  # such as 1e400
     bad = ~absent & np.isnan(values)
     counts = np.bincount(index, minlength=len(unique))
-    marks = {unique[place] or "": int(counts[place]) for place in np.flatnonzero(absent)}
-    return Numbers(values[index], absent[index], bad[index], marks)
+    marks = {unique[place]: counts[place] for place in np.flatnonzero(absent) if unique[place]}
+    shown = ", ".join(f"{mark!r} {count}" for mark, count in sorted(marks.items()))
+    notes = (f"taken as missing: {shown}",) if marks else ()
+    return Numbers(values[index], absent[index], bad[index], notes)
 
 
 def _absent(frame: Frame, cells: np.ndarray) -> np.ndarray:
@@ -271,102 +260,6 @@ def to_numbers(cells: Sequence[str], decimal: str = ".", thousands: str = "") ->
     return values
 
 
-def times(frame: Frame, heading: str) -> Times:
-    """A column as times: ISO 8601 by pyarrow's converter, ``frame.dates``, or a usual format that reads
-    every cell. Of several that differ the first is taken; ``choices`` has them all."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    column, types = frame.columns.column(heading), pa.types
-    if types.is_date(column.type) or types.is_timestamp(column.type):
-        values = column.to_numpy(zero_copy_only=False)
-        if types.is_date(column.type):
-            values = values.astype("datetime64[D]")
-        missing = np.isnat(values)
-        return Times(values, missing, np.zeros(len(values), bool), "")
-    index, unique = coded_words(frame, heading)
-    absent = _absent(frame, unique)
-    present = unique[~absent]
-    values = np.full(len(unique), _NAT)
-
-    def result(found, read=""):
-        values[~absent] = found
-        bad = ~absent & np.isnat(values)
-        return Times(values[index], absent[index], bad[index], read)
-
-    if frame.dates is not None:
-        return result(_strptime(present, frame.dates), frame.dates)
-    text = pa.array(present, pa.string())
-    for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.timestamp("ns")):
-        try:
-            found = pc.cast(text, kind).to_numpy(zero_copy_only=False)
-        except pa.ArrowInvalid:
-            continue
-        values = values.astype(found.dtype)
-        return result(found)
-    fits = []
-    for read_as in (date + clock for clock in _CLOCKS for date in _DATES):
-        found = _strptime(present, read_as, whole=True)
-        if found is not None:
-            fits.append((read_as, found))
-    if fits:
-        found = result(fits[0][1], fits[0][0])
-        others = [read_as for read_as, found_so in fits if (found_so != fits[0][1]).any()]
-        return found._replace(choices=(fits[0][0], *others))
-    return result([_iso(cell) if re.match(r"\d{4}-\d\d", cell) else _NAT for cell in present])
-
-
-def zones(frame: Frame, heading: str) -> list[str]:
-    """The different time zones that the cells of a column of times say: ``Z``, ``+02:00``, ..., or none.
-
-    Raises:
-      UserError: some cells say their zone and some do not.
-    """
-    index, different = coded_words(frame, heading)
-    absent = _absent(frame, different)
-    found: dict[str, int] = {}  # a zone, and the first row that says it
-    for place, cell in enumerate(different):
-        if not absent[place]:
-            match = _ZONE.search(cell)
-            found.setdefault(match[1] if match else "", int(np.argmax(index == place)))
-    if "" in found and len(found) > 1:
-        has = min(row for zone, row in found.items() if zone)
-        raise UserError(
-            f"{frame.name}, column {heading!r}: {frame.place(has)} says its time zone and "
-            f"{frame.place(found[''])} does not: write all times in one zone"
-        )
-    return sorted(zone for zone in found if zone)
-
-
-def _iso(cell: str) -> np.datetime64:
-    """One cell that may be ISO 8601, NaT where it is not, so that the bad one of a column is named."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
-        try:
-            return pc.cast(pa.array([cell]), kind).to_numpy(zero_copy_only=False)[0]
-        except pa.ArrowInvalid:
-            continue
-    return _NAT
-
-
-def _strptime(cells, read_as: str, whole: bool = False) -> np.ndarray | None:
-    """datetime64[us] of each cell, NaT where it does not fit; None there where ``whole``."""
-    values = np.full(len(cells), _NAT)
-    for place, cell in enumerate(cells):
-        try:
-            moment = datetime.strptime(cell, read_as)
-        except ValueError:
-            if whole:
-                return None
-            continue
-        if moment.tzinfo is not None:
-            moment = moment.astimezone(UTC).replace(tzinfo=None)
-        values[place] = np.datetime64(moment, "us")
-    return values if len(cells) or not whole else None
-
-
 def _as_text(column):
     """A pyarrow column as text; times and numbers as pyarrow spells them."""
     import pyarrow as pa
@@ -376,7 +269,9 @@ def _as_text(column):
             column = pa.array(column.to_pylist())  # pyarrow casts no dictionary of string_view
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"cells of type {column.type} cannot be read as text ({error})") from None
+        raise UserError(
+            "cell-unreadable", f"cells of type {column.type} cannot be read as text ({error})"
+        ) from None
 
 
 def _check(frame: Frame) -> None:
@@ -384,14 +279,16 @@ def _check(frame: Frame) -> None:
     empty = [place for place, heading in enumerate(frame.headings, 1) if not heading]
     if empty:
         raise UserError(
+            "table-no-heading",
             f"{frame.name}: column {empty[0]} has no heading (an index that pandas wrote? Then use "
-            "to_csv(index=False)): name every column in the first line"
+            "to_csv(index=False)): name every column in the first line",
         )
     twice = [heading for heading, count in Counter(frame.headings).items() if count > 1]
     if twice:
         raise UserError(
+            "table-heading-twice",
             f"{frame.name} has {twice[0]!r} more than once in its first line: name every column, each "
-            "differently, or say header=False where that line is a row"
+            "differently, or say header=False where that line is a row",
         )
     if not frame.rows:
-        raise UserError(f"{frame.name} has no rows")
+        raise UserError("table-empty", f"{frame.name} has no rows")

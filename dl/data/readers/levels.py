@@ -40,8 +40,9 @@ def as_float32(values: np.ndarray) -> np.ndarray:
     largest = np.abs(values).max(initial=0.0)
     if largest > np.finfo(np.float32).max:
         raise UserError(
+            "number-too-large",
             f"a value of size {largest:g} is beyond float32: standardise the series first "
-            "(dl.data.sets.series.standardize)"
+            "(dl.data.sets.series.standardize)",
         )
     return values.astype(np.float32)
 
@@ -54,13 +55,17 @@ def keep_digits(arrays: Arrays) -> None:
             continue
         if value.dtype == np.float64 and (_rounding(value) > _COARSE).any():
             raise UserError(
+                "digits-lost",
                 f"float32, in which devices compute, cannot tell the values of {name!r} apart, which "
                 f"reach {np.abs(value).max():g}: take their mean off first "
-                "(dl.data.sets.series.standardize)"
+                "(dl.data.sets.series.standardize)",
             )
         whole = np.iinfo(np.int32)
         if value.dtype == np.int64 and (value.min() < whole.min or value.max() > whole.max):
-            raise UserError(f"{name!r} holds whole numbers beyond int32: subtract their smallest")
+            raise UserError(
+                "number-too-large",
+                f"{name!r} holds whole numbers beyond int32: subtract their smallest",
+            )
 
 
 def complete(values: np.ndarray, where: str) -> np.ndarray:
@@ -71,8 +76,9 @@ def complete(values: np.ndarray, where: str) -> np.ndarray:
         row, *variable = lacking[0]
         place = f"row {row}" + (f" of variable {variable[0]}" if variable else "")
         raise UserError(
+            "value-missing",
             f"{len(lacking)} values of {where} are missing or infinite, the first in {place}: fill "
-            "them as you see fit, or cut the series there, before windows are made of it"
+            "them as you see fit, or cut the series there, before windows are made of it",
         )
     return values
 

@@ -56,7 +56,7 @@ def image_folder(folder: str | os.PathLike) -> tuple[FileSource, tuple[str, ...]
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise UserError(f"there is no folder {root}")
+        raise UserError("folder-missing", f"there is no folder {root}")
     left: dict[str, list[str]] = {}  # why files and folders are left out, and which
     listed = sorted(os.listdir(root), key=_order)
     folders = [name for name in listed if (root / name).is_dir()]
@@ -72,8 +72,9 @@ def image_folder(folder: str | os.PathLike) -> tuple[FileSource, tuple[str, ...]
     odd = [f"left out {len(names)} {why} ({_some(names)})" for why, names in left.items()]
     if not any(files):
         raise UserError(
+            "no-pictures",
             f"{root} has no pictures in subfolders named after their classes"
-            + "".join(f"; {words}" for words in odd)
+            + "".join(f"; {words}" for words in odd),
         )
     if empty := [name for name, found in zip(classes, files, strict=True) if not found]:
         odd.append(f"no picture in {len(empty)} of {len(classes)} classes ({_some(empty)})")
@@ -108,7 +109,7 @@ def _pictures_under(folder: Path, root: Path, left: dict[str, list[str]]) -> lis
     """Paths from ``root`` of the pictures in a class's folder; ``left`` gains what is left out."""
 
     def stop(error: OSError):
-        raise UserError(f"cannot list {error.filename}: {error.strerror}") from None
+        raise UserError("file-read", f"cannot list {error.filename}: {error.strerror}") from None
 
     found = []
     for place, folders, files in os.walk(folder, onerror=stop):

@@ -57,7 +57,9 @@ def read_pixels(
     name = _called(file, name)
     picture = _decoded(file, name, upright)
     if picture.mode == "LAB":
-        raise UserError(f"{name} has CIELAB colours, which are not read: convert it to RGB")
+        raise UserError(
+            "picture-colours", f"{name} has CIELAB colours, which are not read: convert it to RGB"
+        )
     if picture.mode == "F" or picture.mode.startswith("I"):
         picture = _eight_bits(picture, name)
     if mode != "RGBA" and picture.has_transparency_data:
@@ -82,12 +84,14 @@ def read_classes(file: PictureFile, name: str | None = None) -> np.ndarray:
     picture = _decoded(file, name, upright=False)
     if picture.format in ("JPEG", "MPO"):
         raise UserError(
-            f"{name} is a JPEG, which blurs numbers into their neighbours: save the label image as PNG"
+            "label-image-jpeg",
+            f"{name} is a JPEG, which blurs numbers into their neighbours: save the label image as PNG",
         )
     if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):
         raise UserError(
+            "label-image-mode",
             f"{name} is a picture of mode {picture.mode}, not a label image: save the classes as grey "
-            "values or as the numbers of a palette"
+            "values or as the numbers of a palette",
         )
     numbers = np.asarray(picture)
     if numbers.dtype == bool:
@@ -119,12 +123,13 @@ def decode_images(
         if image.shape != images.shape[1:]:
             (height, width), (first, across) = image.shape[:2], images.shape[1:3]
             raise UserError(
+                "picture-sizes-differ",
                 f"{name} is {width} x {height} pixels large, the first picture {across} x {first}: "
-                "bring all to one size"
+                "bring all to one size",
             )
         images[place] = image
     if images is None:
-        raise UserError(f"{what} has no pictures")
+        raise UserError("no-pictures", f"{what} has no pictures")
     return images
 
 
@@ -170,7 +175,7 @@ def _decoded(file: PictureFile, name: str, upright: bool) -> Any:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"there is no picture {name}") from None
+        raise UserError("file-missing", f"there is no picture {name}") from None
     except UnidentifiedImageError:
         empty = not isinstance(file, bytes) and _size(file) == 0
         what = "is empty" if empty else "is not a picture of a kind that Pillow reads"
@@ -178,20 +183,27 @@ def _decoded(file: PictureFile, name: str, upright: bool) -> Any:
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise UserError(
+            "picture-too-large",
             f"{name} says that it has more than {most:,} pixels, which may exhaust the memory: make it "
-            "smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+            "smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it",
         ) from None
     except MemoryError:
-        raise UserError(f"{name} does not fit into memory: make it smaller") from None
+        raise UserError(
+            "picture-too-large", f"{name} does not fit into memory: make it smaller"
+        ) from None
     except Exception as error:  # Pillow's decoders raise all kinds over damaged bytes
         if isinstance(error, OSError) and error.errno is not None:
-            raise UserError(f"cannot read the picture {name}: {error.strerror}") from None
+            raise UserError(
+                "file-read", f"cannot read the picture {name}: {error.strerror}"
+            ) from None
         reason = str(error).strip() or type(error).__name__
         raise _unreadable(name, f"is cut off or damaged ({reason})") from None
 
 
 def _unreadable(name: str, what: str) -> UserError:
-    return UserError(f"{name} {what}: replace it with a PNG or JPEG file, or take it away")
+    return UserError(
+        "picture-damaged", f"{name} {what}: replace it with a PNG or JPEG file, or take it away"
+    )
 
 
 def _size(file) -> int | None:
@@ -211,13 +223,14 @@ def _eight_bits(picture: Any, name: str) -> Any:
 
     values = np.asarray(picture)
     if not values.size or not np.isfinite(values).all():
-        raise UserError(f"{name} has values that are not finite: save it as 8-bit grey")
+        raise UserError("infinity", f"{name} has values that are not finite: save it as 8-bit grey")
     low, high = values.min(), values.max()
     if picture.mode == "F":
         if low < 0 or high > 255:
             raise UserError(
+                "pixels-range",
                 f"{name} has floats from {low:.4g} to {high:.4g}, of no known range: scale them to 0..1 "
-                "or save it as 8-bit grey"
+                "or save it as 8-bit grey",
             )
         if high > 1:
             warnings.warn("floats of a picture beyond 1 are read as 0..255, not 0..1", stacklevel=3)
@@ -225,8 +238,9 @@ def _eight_bits(picture: Any, name: str) -> Any:
     else:
         if low < 0 or high > 65535:
             raise UserError(
+                "pixels-range",
                 f"{name} has whole numbers from {low} to {high}, beyond 16 bits: scale them to 0..65535 "
-                "or save it as 8-bit grey"
+                "or save it as 8-bit grey",
             )
         grey = (values.astype(np.uint32) + 128) // 257
         # Pillow leaves 16-bit TIFF files whose 0 is white as they are stored.

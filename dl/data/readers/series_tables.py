@@ -9,7 +9,8 @@ import numpy as np
 
 from dl.core.errors import UserError, unknown
 from dl.data.readers.column_types import check_digits
-from dl.data.readers.frames import Frame, numbers, read_frame, times, zones
+from dl.data.readers.frames import Frame, numbers, read_frame
+from dl.data.readers.times import times, zones
 
 _TIME_HEADINGS = ("time", "date", "datetime", "timestamp", "ds")
 _COMPACT = "%Y%m%d"  # 20240131, which is a whole number too
@@ -60,7 +61,9 @@ def read_csv_series(
     variables = [heading for heading in frame.headings if heading != found]
     if not variables:
         also = "".join(f"; {note}" for note in frame.notes if "index" in note)
-        raise UserError(f"{frame.name} has no column beside the times, {found!r}{also}")
+        raise UserError(
+            "series-no-variables", f"{frame.name} has no column beside the times, {found!r}{also}"
+        )
     values = np.stack([_variable(frame, heading, keep_missing) for heading in variables], 1)
     order = np.argsort(when, kind="stable")
     if sort and (np.diff(order) != 1).any():
@@ -97,19 +100,19 @@ def _time_heading(frame: Frame, time: str | None) -> str:
 def _times(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """The times ``[rows]`` and what of them was guessed."""
 
-    def refuse(rows, what: str):
+    def refuse(rows, code: str, what: str):
         if rows.any():
             row = int(np.flatnonzero(rows)[0])
             cell = frame.columns.column(heading)[row].as_py()
             raise UserError(
-                f"{frame.name}, {frame.place(row)}, column {heading!r}: " + what.format(cell)
+                code, f"{frame.name}, {frame.place(row)}, column {heading!r}: " + what.format(cell)
             )
 
     absent = "no time stands there ({!r}): every row needs its own, so fill it in or drop the row"
     if frame.dates is None:
         number = numbers(frame, heading)
         if not number.bad.any():
-            refuse(number.missing, absent)
+            refuse(number.missing, "time-missing", absent)
             compact = dataclasses.replace(frame, dates=_COMPACT)
             if not 19000101 <= number.values.min() <= number.values.max() < 21010101:
                 return _exact(frame, heading, number.values), ()
@@ -119,13 +122,14 @@ def _times(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...]]:
             return days.values.astype("datetime64[s]"), (f"times are read as {_COMPACT}",)
     read_as = times(frame, heading)
     form = frame.dates or "a time: say how it is written, as dates='%d.%m.%Y'"
-    refuse(read_as.bad, "cannot read {!r} as " + form)
-    refuse(read_as.missing, absent)
+    refuse(read_as.bad, "cell-unreadable", "cannot read {!r} as " + form)
+    refuse(read_as.missing, "time-missing", absent)
     if len(read_as.choices) > 1:
         raise UserError(
+            "dates-ambiguous",
             f"{frame.name}, column {heading!r}: dates such as "
             f"{frame.columns.column(heading)[0].as_py()!r} may be read as "
-            f"{' or '.join(read_as.choices)}: say which, as dates="
+            f"{' or '.join(read_as.choices)}: say which, as dates=",
         )
     notes: tuple[str, ...] = ()
     if read_as.format and frame.dates is None:
@@ -158,13 +162,14 @@ def _variable(frame: Frame, heading: str, keep_missing: bool) -> np.ndarray:
     if refused.any():
         row = int(np.flatnonzero(refused)[0])
         cell = frame.columns.column(heading)[row].as_py()
-        what = f"cannot read {cell!r} as a number"
+        where = f"{frame.name}, {frame.place(row)}, column {heading!r}"
         if found.missing[row]:
-            what = (
-                f"no value stands there ({cell!r}; {found.missing.sum()} such cells): fill them as you "
-                "see fit, or take them as NaN by keep_missing=True"
+            raise UserError(
+                "value-missing",
+                f"{where}: no value stands there ({cell!r}; {found.missing.sum()} such cells): fill them "
+                "as you see fit, or take them as NaN by keep_missing=True",
             )
-        raise UserError(f"{frame.name}, {frame.place(row)}, column {heading!r}: {what}")
+        raise UserError("cell-unreadable", f"{where}: cannot read {cell!r} as a number")
     check_digits(frame, heading, found.values, "leave the column out, or write smaller numbers")
     return found.values
 
@@ -180,28 +185,33 @@ def check_times(
     ``gaps`` are allowed) leave steps of unequal length; ``place`` says where in ``name`` a row stands."""
     if when.ndim != 1 or when.dtype.kind not in "Miuf":
         raise UserError(
-            f"the times of {name} must be dates or numbers, one a row, not {when.dtype}"
+            "times-not-dates",
+            f"the times of {name} must be dates or numbers, one a row, not {when.dtype}",
         )
     when = when.astype(np.int64) if when.dtype.kind == "u" else when
     lacking = np.isnat(when) if when.dtype.kind == "M" else ~np.isfinite(when)
     if lacking.any():
-        raise UserError(f"{name}, {place(int(np.flatnonzero(lacking)[0]))}: no time stands there")
+        raise UserError(
+            "time-missing",
+            f"{name}, {place(int(np.flatnonzero(lacking)[0]))}: no time stands there",
+        )
     step = np.diff(when)
-    zero = step.dtype.type(0)
-    for wrong, what, remedy in (
-        (
-            step < zero,
-            "is before",
-            "the rows are out of order: sort them by time, or let read_csv_series do so by sort=True",
-        ),
-        (step == zero, "repeats", "keep one row a time"),
-    ):
+    zero = np.zeros((), step.dtype)[()]  # with the unit of the steps
+
+    def refuse(wrong, code: str, what: str, remedy: str):
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0]) + 1
             raise UserError(
+                code,
                 f"{name}, {place(row)}: {when[row]} {what} that of {place(row - 1)}, {when[row - 1]} "
-                f"({wrong.sum()} such rows): {remedy}"
+                f"({wrong.sum()} such rows): {remedy}",
             )
+
+    order = (
+        "the rows are out of order: sort them by time, or let read_csv_series do so by sort=True"
+    )
+    refuse(step < zero, "times-out-of-order", "is before", order)
+    refuse(step == zero, "times-repeat", "repeats", "keep one row a time")
     if gaps or len(step) < 2:
         return
     kinds, counts = np.unique(step, return_counts=True)
@@ -214,9 +224,10 @@ def check_times(
     if uneven.any() and not (when.dtype.kind == "M" and _calendar(when)):
         row = int(np.flatnonzero(uneven)[0]) + 1
         raise UserError(
+            "times-uneven",
             f"{name}, {place(row)}: {when[row]} follows {when[row - 1]} by {_length(step[row - 1])} where "
             f"most rows follow by {_length(usual)} ({uneven.sum()} such gaps): add the rows that lack or "
-            "cut the series there; read_csv_series takes them as they come by regular=False"
+            "cut the series there; read_csv_series takes them as they come by regular=False",
         )
 
 

@@ -189,7 +189,9 @@ def _read_bccd(paths, info, validation, seed) -> Splits:
             try:
                 found.append(read_voc(notes[stem], _CELLS, size))
             except ValueError as error:
-                raise UserError(f"{path}: {stem}.xml: {error}: mend it or take it away") from None
+                raise UserError(
+                    "file-damaged", f"{path}: {stem}.xml: {error}: mend it or take it away"
+                ) from None
         numbers = [int(re.sub(r"\D", "", stem)) for stem in stems]
         return found, {"image": images, "number": np.array(numbers, np.int32)}
 
@@ -234,7 +236,10 @@ def _read_isbi(paths, info, validation, seed) -> Splits:
     count = 4 if validation is None else validation
     count = round(count * 24) if isinstance(count, float) else count
     if not 0 <= count < 24:
-        raise UserError(f"cannot hold {count} of the 24 training sections out: choose 0 to 23")
+        raise UserError(
+            "hold-out-impossible",
+            f"cannot hold {count} of the 24 training sections out: choose 0 to 23",
+        )
     held = take(columns, slice(24 - count, 24)) if count else {}
     return Splits(take(columns, slice(0, 24 - count)), held, take(columns, slice(24, 30)), info)
 

@@ -48,7 +48,8 @@ def load(
 
     Args:
       name: one of :func:`names`, or ``tfds:NAME``.
-      data_dir: the folder above; None takes ``$DL_DATA_DIR`` or the user's cache.
+      data_dir: the folder above; None takes the run's ``data_dir``, ``$DL_DATA_DIR`` or the user's cache
+        (:func:`dl.data.use_data_folder`).
       validation: rows to hold out of the training part, or a share of it as a float below 1; None
         takes the set's own validation part or default.
       seed: of every random split.
@@ -69,7 +70,7 @@ def _read(name: str, files: tuple, validation: int | float | None, seed: int) ->
     dataset, paths = _dataset(name), {file: path for file, path, _ in files}
     digests = {path.name: sha256(path) for path in paths.values()}
     splits = _measured(dataset.read(paths, dataset.info, validation, seed), digests)
-    for columns in (splits.train, splits.validation, splits.test):
+    for columns in splits.parts.values():
         for column in columns.values():
             column.flags.writeable = False
     return splits
@@ -89,11 +90,7 @@ def prepare(name: str, data_dir: str | os.PathLike | None = None) -> Info:
 
 def _measured(splits: Splits, digests: dict[str, str]) -> Splits:
     """``splits`` whose info tells their sizes and the files' digests."""
-    sizes = {
-        part: len(next(iter(columns.values())))
-        for part in ("train", "validation", "test")
-        if (columns := getattr(splits, part))
-    }
+    sizes = {name: len(next(iter(columns.values()))) for name, columns in splits.parts.items()}
     info = dataclasses.replace(splits.info, sizes=sizes, digests=digests)
     return dataclasses.replace(splits, info=info)
 

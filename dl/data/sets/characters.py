@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dl.data.readers.files import data_folder
 from dl.data.sets.catalogue import load
 from dl.data.tokenizers import Subwords, Vocabulary, characters, load_subwords
 
 
-@functools.cache
 def load_characters(
     name: str, data_dir: str | None = None, folder: str | None = None
 ) -> tuple[Vocabulary | Subwords, np.ndarray, np.ndarray]:
@@ -20,6 +20,11 @@ def load_characters(
       folder: of an imported model; where a ``tokenizer.json`` lies there, its subwords take the
         characters' place.
     """
+    return _encoded(name, data_folder(data_dir), folder)
+
+
+@functools.lru_cache(maxsize=4)
+def _encoded(name: str, data_dir: Path, folder: str | None):
     splits = load(name, data_dir)
     path = Path(folder) / "tokenizer.json" if folder is not None else None
     if path is not None and path.exists():

@@ -46,7 +46,9 @@ def read_picture(name: str, height: int, width: int | None = None) -> np.ndarray
     elif Path(name).is_file():
         image = read_pixels(name)
     else:
-        raise UserError(f"there is no picture {name!r}: give a file, china.jpg or flower.jpg")
+        raise UserError(
+            "file-missing", f"there is no picture {name!r}: give a file, china.jpg or flower.jpg"
+        )
     width = width or max(4, round(image.shape[1] * height / image.shape[0]) // 4 * 4)
     return fit(image, height, width)
 
@@ -90,7 +92,9 @@ def _read_mnist(paths, info, validation, seed) -> Splits:
             except ValueError as error:
                 raise damaged(path, error) from None
         if len(columns["image"]) != len(columns["label"]):
-            raise UserError(f"{path.parent} has {prefix} images and labels of different numbers")
+            raise UserError(
+                "file-damaged", f"{path.parent} has {prefix} images and labels of different numbers"
+            )
         return {"image": columns["image"][..., None], "label": columns["label"].astype(np.int32)}
 
     return _split(part("train"), part("t10k"), info, validation, seed, 5000)

@@ -40,7 +40,8 @@ def read_wav(
         import soundfile
     except (ImportError, OSError) as error:  # OSError: it finds no libsndfile
         raise UserError(
-            f"reading recordings needs the package soundfile ({error}): pip install soundfile"
+            "package-missing",
+            f"reading recordings needs the package soundfile ({error}): pip install soundfile",
         ) from None
     try:
         if isinstance(file, str | os.PathLike):
@@ -51,19 +52,25 @@ def read_wav(
     except (OSError, soundfile.SoundFileError, TypeError) as error:
         said = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
         raise UserError(
-            f"{name} is not a readable wav file or other recording: {str(said).strip()}"
+            "recording-unreadable",
+            f"{name} is not a readable wav file or other recording: {str(said).strip()}",
         ) from None
     if len(samples) < frames or _cut(log):
         raise UserError(
+            "recording-unreadable",
             f"{name} is cut off after {len(samples)} samples: replace it, or save what is "
-            "left as a new file"
+            "left as a new file",
         )
     if not len(samples):
-        raise UserError(f"{name} has no samples: take it away")
+        raise UserError("recording-empty", f"{name} has no samples: take it away")
     if rate is not None and found != rate:
-        raise UserError(f"{name} has {found} Hz, not {rate}: convert it to {rate} Hz")
+        raise UserError(
+            "recording-rate", f"{name} has {found} Hz, not {rate}: convert it to {rate} Hz"
+        )
     if not np.isfinite(samples).all():
-        raise UserError(f"{name} has samples that are not finite: save it as 16-bit wav")
+        raise UserError(
+            "infinity", f"{name} has samples that are not finite: save it as 16-bit wav"
+        )
     if beyond := int((np.abs(samples) > 1).any(1).sum()):
         warnings.warn(f"{name}: {beyond} samples beyond full scale are cut", stacklevel=2)
     mono = np.rint(np.clip(samples, -1, 1).mean(1) * 32768)
@@ -90,6 +97,12 @@ def pad_waveforms(waveforms: list[np.ndarray], length: int | None = None) -> Col
     for row, item in enumerate(waveforms):
         padded[row, : len(item)] = item[: padded.shape[1]]
     return {"waveform": padded, "length": np.minimum(lengths, padded.shape[1]).astype(np.int32)}
+
+
+def beginnings(columns: Columns, samples: int) -> Columns:
+    """The first ``samples`` of every recording."""
+    waveform = np.ascontiguousarray(columns["waveform"][:, :samples])
+    return dict(columns, waveform=waveform, length=np.minimum(columns["length"], samples))
 
 
 def leave_speaker_out(splits: Splits, speaker: int | str) -> Splits:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.data.readers.files import File, damaged, read
 from dl.data.readers.frames import numbers, read_frame, words
 from dl.data.readers.series_tables import read_csv_series
@@ -33,20 +33,25 @@ def standardize(
     values = np.asarray(splits.train[column], np.float64)
     group = np.asarray(splits.train[by]) if by else np.zeros(len(values), np.int32)
     if not len(values):
-        raise UserError(f"the training part has no rows to standardise {column!r} by")
+        raise UserError("part-empty", f"the training part has no rows to standardise {column!r} by")
     if group.dtype.kind not in "iu" or group.min() < 0:
-        raise UserError(f"column {by!r} must hold whole numbers from 0 on, one a group")
+        raise UserError(
+            "group-numbers", f"column {by!r} must hold whole numbers from 0 on, one a group"
+        )
     count = int(group.max()) + 1
     mean, deviation = np.zeros((2, count, *values.shape[1:]))
     for place in np.unique(group):
         part = values[group == place]
         where = f" where {by} is {place}" if by else ""
         if np.isinf(part).any():
-            raise UserError(f"{column!r} holds infinity in the training part{where}")
+            raise UserError("infinity", f"{column!r} holds infinity in the training part{where}")
         empty = np.isnan(part).all(0)
         if empty.any():
             names = f" of variable {np.flatnonzero(empty)[0]}" if part.ndim > 1 else ""
-            raise UserError(f"{column!r} has no value{names} in the training part{where}: drop it")
+            raise UserError(
+                "variable-empty",
+                f"{column!r} has no value{names} in the training part{where}: drop it",
+            )
         # Differences from a value that occurs, so that a constant's deviation is 0 and not rounding.
         first = np.take_along_axis(part, np.isnan(part).argmin(0)[None], 0)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -54,29 +59,27 @@ def standardize(
             mean[place], deviation[place] = first[0] + np.nanmean(apart, 0), np.nanstd(apart, 0)
         if not np.isfinite(deviation[place]).all():
             raise UserError(
+                "number-too-large",
                 f"{column!r} reaches {np.nanmax(np.abs(part)):g} in the training part{where}, of which even "
-                "float64 holds no square: divide it by a power of ten first"
+                "float64 holds no square: divide it by a power of ten first",
             )
     deviation = np.where(deviation > 0, deviation, 1.0)
 
     def scaled(columns: Columns) -> Columns:
-        if not columns:
-            return columns
         place = columns[by] if by else np.zeros(len(columns[column]), np.int32)
         if not np.isin(place, group).all():
-            raise UserError(f"a value of {by!r} never occurs in the training part")
+            raise UserError("group-unseen", f"a value of {by!r} never occurs in the training part")
         result = (np.asarray(columns[column], np.float64) - mean[place]) / deviation[place]
         if (np.abs(result) > np.finfo(np.float32).max).any():
             raise UserError(
+                "number-too-large",
                 f"a value of {column!r} lies {np.nanmax(np.abs(result)):g} standard deviations from the "
-                "training mean, beyond float32: mend it or leave it out"
+                "training mean, beyond float32: mend it or leave it out",
             )
         return dict(columns, **{column: result.astype(np.float32)})
 
-    parts = (scaled(splits.train), scaled(splits.validation), scaled(splits.test))
-    if by is None:
-        mean, deviation = mean[0], deviation[0]
-    return Splits(*parts, splits.info), mean, deviation
+    done = splits.map(scaled)
+    return (done, mean, deviation) if by else (done, mean[0], deviation[0])
 
 
 def smoothed(values: np.ndarray, group: np.ndarray, decay: float) -> np.ndarray:
@@ -92,11 +95,12 @@ def smoothed(values: np.ndarray, group: np.ndarray, decay: float) -> np.ndarray:
     """
     from scipy.signal import lfilter
 
-    if not 0 <= decay < 1:
-        raise UserError(f"a decay of {decay:g} is impossible: give 0 or more and less than 1")
+    bounded("decay", decay, at_least=0, below=1)
     values = np.asarray(values, np.float64)
     if not np.isfinite(values).all():
-        raise UserError("a missing or infinite value cannot be smoothed: fill it or cut there")
+        raise UserError(
+            "value-missing", "a missing or infinite value cannot be smoothed: fill it or cut there"
+        )
     result = np.empty(values.shape)
     for name in np.unique(group):
         rows = np.flatnonzero(group == name)
@@ -115,7 +119,9 @@ def _read_ett(paths, info, validation, seed) -> Splits:
         raise damaged(path, f"{len(when)} rows of {', '.join(names)}")
     columns = {"time": when, "values": values}
     if validation is not None:
-        raise UserError("ett's parts are fixed by its published protocol: leave validation unset")
+        raise UserError(
+            "split-fixed", "ett's parts are fixed by its published protocol: leave validation unset"
+        )
     train = take(columns, slice(0, 12 * _MONTH))
     held = take(columns, slice(12 * _MONTH, 16 * _MONTH))
     return Splits(train, held, take(columns, slice(16 * _MONTH, 20 * _MONTH)), info)
@@ -144,7 +150,8 @@ def _read_m4(paths, info, validation, seed) -> Splits:
     horizon = 48 if validation is None else validation
     if not isinstance(horizon, int) or not 0 <= horizon < min(len(series) for series in known):
         raise UserError(
-            "m4_hourly takes its validation part in hours off each series' end: 0 or more"
+            "hold-out-impossible",
+            "m4_hourly takes its validation part in hours off each series' end: 0 or more",
         )
     cut = [series[: len(series) - horizon] for series in known]
     held = {"values": np.stack([series[-horizon:] for series in known])} if horizon else {}
@@ -154,7 +161,7 @@ def _read_m4(paths, info, validation, seed) -> Splits:
 def pad_series(series: list[np.ndarray]) -> Columns:
     """``values [n, longest]`` float64, NaN after ``length [n]``."""
     if not series:
-        raise UserError("there are no series to pad")
+        raise UserError("no-series", "there are no series to pad")
     length = np.array([len(item) for item in series], np.int32)
     values = np.full((len(series), length.max()), np.nan)
     for row, item in enumerate(series):

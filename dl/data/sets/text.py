@@ -34,7 +34,9 @@ def _read_sst2(paths, info, validation, seed) -> Splits:
         for number, line in enumerate(_decode(path).splitlines(), 1):
             sentence, tab, mark = line.rpartition("\t")
             if not tab or mark not in ("0", "1"):
-                raise UserError(f"{path}, line {number}: expected a sentence, a tab and 0 or 1")
+                raise UserError(
+                    "file-damaged", f"{path}, line {number}: expected a sentence, a tab and 0 or 1"
+                )
             text.append(sentence)
             label.append(int(mark))
         return {"text": np.array(text), "label": np.array(label, np.int32)}
@@ -54,7 +56,8 @@ def _read_multi30k(paths, info, validation, seed) -> Splits:
             columns[language] = [line.strip() for line in lines[: -1 if not lines[-1] else None]]
         if len(columns["en"]) != len(columns["de"]):
             raise UserError(
-                f"{paths[f'{name}.en.gz'].parent}: {name}.en and {name}.de differ in length"
+                "file-damaged",
+                f"{paths[f'{name}.en.gz'].parent}: {name}.en and {name}.de differ in length",
             )
         return {language: np.array(lines) for language, lines in columns.items()}
 

@@ -51,7 +51,7 @@ def load_tfds(
             stacklevel=2,
         )
     if "train" not in found:
-        raise UserError(f"{title} has no train split, only {', '.join(found)}")
+        raise UserError("part-empty", f"{title} has no train split, only {', '.join(found)}")
 
     def part(split: str) -> Columns:
         if split not in found:
@@ -76,7 +76,8 @@ def _size(name: str) -> tuple[str, int | None]:
     name, at, size = name.partition("@")
     if at and not (size.isdigit() and int(size) > 0):
         raise UserError(
-            f"after tfds:{name}@ comes a picture size in pixels, such as 64, not {size!r}"
+            "tfds-picture-size",
+            f"after tfds:{name}@ comes a picture size in pixels, such as 64, not {size!r}",
         )
     return name, int(size) if at else None
 
@@ -180,7 +181,7 @@ def read_source(source, what: str, side: int | None = None, masks: Collection[st
     """
     size = len(source)
     if not size:
-        raise UserError(f"{what} is empty")
+        raise UserError("part-empty", f"{what} is empty")
     arrays: dict[str, np.ndarray] = {}
     texts: dict[str, list[str]] = {}
     for place in progress(range(size), f"reading {what}", size):
@@ -195,9 +196,10 @@ def read_source(source, what: str, side: int | None = None, masks: Collection[st
                 arrays[name] = np.empty((size, *value.shape), value.dtype)
             if value.shape != arrays[name].shape[1:] or value.dtype.kind in "OSU":
                 raise UserError(
+                    "row-shapes-differ",
                     f"{what}: {name!r} differs in shape from row to row. Pictures: add a size to the "
                     "name, such as tfds:NAME@64; others: stream with dl.data.batches.streams and a decode "
-                    "function that brings them to one shape"
+                    "function that brings them to one shape",
                 )
             arrays[name][place] = value
     wide = (np.int64, np.uint64, np.int16, np.uint16)
@@ -240,9 +242,9 @@ def _builders(name: str, data_dir) -> list:
         hint = (
             f"did you mean {' or '.join(near)}?" if near else "see tensorflow.org/datasets/catalog"
         )
-        raise UserError(f"TensorFlow Datasets has no set {name!r}: {hint}") from None
+        raise UserError("unknown", f"TensorFlow Datasets has no set {name!r}: {hint}") from None
     except (ValueError, ImportError, AssertionError) as error:
-        raise UserError(f"cannot open tfds:{name}: {error}") from None
+        raise UserError("tfds-unreadable", f"cannot open tfds:{name}: {error}") from None
 
 
 def _prepared(name: str, data_dir):
@@ -256,21 +258,24 @@ def _prepared(name: str, data_dir):
     downloaded = any((own / "downloads").glob("**/*.INFO"))  # TFDS marks finished files so
     if not downloaded and (host := _out_of_reach(builder)):
         raise UserError(
+            "tfds-not-prepared",
             f"tfds:{name} is not prepared in {own} nor in {theirs}, and {host} "
-            "cannot be reached to download it. Prepare it on a machine with a network and copy the folder"
+            "cannot be reached to download it. Prepare it on a machine with a network and copy the folder",
         )
     try:
         builder.download_and_prepare(file_format="array_record")
     except ImportError as error:
         raise UserError(
+            "package-missing",
             f"preparing tfds:{name} needs a package that is not here ({error.name or error}): "
-            "pip install 'dl[tfds]'. Reading it afterwards needs none"
+            "pip install 'dl[tfds]'. Reading it afterwards needs none",
         ) from None
     except Exception as error:  # TFDS and its generators raise anything at all
         first = (str(error).splitlines() or [""])[0]
         raise UserError(
+            "tfds-not-prepared",
             f"cannot prepare tfds:{name} in {builder.data_dir} ({type(error).__name__}: {first[:200]}). "
-            "Prepare it on a machine with a network and pip install 'dl[tfds]', then copy the folder"
+            "Prepare it on a machine with a network and pip install 'dl[tfds]', then copy the folder",
         ) from None
     return builder
 

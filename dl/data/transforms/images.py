@@ -14,7 +14,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from dl.core.errors import bounded
+from dl.core.errors import UserError, bounded
 from dl.core.random import example_keys
 from dl.core.task import Batch
 
@@ -51,7 +51,11 @@ def random_crop(padding: int, mode: Literal["reflect", "constant"] = "reflect") 
         image = batch["image"]
         count, height, width = image.shape[:3]
         if mode == "reflect" and padding >= min(height, width):
-            raise ValueError(f"cannot reflect {padding} pixels of a {height}x{width} image")
+            raise UserError(
+                "padding-too-large",
+                f"cannot reflect {padding} pixels of a {height}x{width} image: pad by fewer, or with zeros "
+                "(mode='constant')",
+            )
         margins = ((0, 0), (padding, padding), (padding, padding), (0, 0))
         padded = jnp.pad(image, margins, mode)
         corner = integers(key, count, (2,), 2 * padding + 1)
@@ -213,7 +217,11 @@ def chance(transform: Transform, probability) -> Transform:
 
         def pick(new, old):
             if new.shape != old.shape:
-                raise ValueError("chance() needs a transform that keeps shapes")
+                raise UserError(
+                    "chance-changes-shape",
+                    f"chance() needs a transform that keeps shapes, and this one makes {list(new.shape)} of "
+                    f"{list(old.shape)}: give another",
+                )
             return jnp.where(chosen.reshape((count,) + (1,) * (new.ndim - 1)), new, old)
 
         return {name: pick(changed[name], batch[name]) for name in batch}

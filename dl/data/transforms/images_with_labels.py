@@ -9,7 +9,7 @@ right, bottom in pixels) with ``label [batch, objects]``, -1 where there is no o
 import jax
 import jax.numpy as jnp
 
-from dl.core.errors import bounded
+from dl.core.errors import UserError, bounded
 from dl.core.random import example_keys
 from dl.data.transforms.images import Transform, coin, integers, uniform
 
@@ -55,7 +55,10 @@ def random_quarter_turns() -> Transform:
 
         def turned(value):
             if value.shape[1] != value.shape[2]:
-                raise ValueError(f"only square images can be turned, not {value.shape[1:3]}")
+                raise UserError(
+                    "not-square",
+                    f"only square images can be turned, not {list(value.shape[1:3])}: cut square tiles first",
+                )
             one = turns.reshape((-1,) + (1,) * (value.ndim - 1))
             value = jnp.where(one % 2 == 1, jnp.rot90(value, 1, (1, 2)), value)
             return jnp.where(one >= 2, jnp.rot90(value, 2, (1, 2)), value)
@@ -73,7 +76,10 @@ def random_tile(height: int, width: int) -> Transform:
     def transform(key, batch):
         count, tall, wide = batch["image"].shape[:3]
         if height > tall or width > wide:
-            raise ValueError(f"a {height}x{width} tile does not fit a {tall}x{wide} image")
+            raise UserError(
+                "tile-too-large",
+                f"a {height}x{width} tile does not fit a {tall}x{wide} image: cut smaller ones",
+            )
         top = integers(jax.random.fold_in(key, 0), count, (), tall - height + 1)
         left = integers(jax.random.fold_in(key, 1), count, (), wide - width + 1)
 

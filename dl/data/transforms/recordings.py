@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from dl.core.errors import bounded
+from dl.core.errors import UserError, bounded
 from dl.core.random import example_keys
 from dl.data.transforms.images import Transform
 
@@ -26,7 +26,11 @@ def join_recordings(most: int, samples: int, *, pause=800) -> Transform:
     def transform(key, batch):
         waveform, length, label = (batch[name] for name in ("waveform", "length", "label"))
         if waveform.shape[1] > samples:
-            raise ValueError(f"recordings of {waveform.shape[1]} samples do not fit {samples}")
+            raise UserError(
+                "recording-too-long",
+                f"recordings of {waveform.shape[1]} samples do not fit {samples}: give "
+                f"samples={waveform.shape[1]} or more",
+            )
         voice = batch.get("speaker", jnp.zeros_like(label))
 
         def one(key, row):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from mistakes import raises
 
-from dl.core.errors import UserError
 from dl.core.metrics import compute, mean
 from dl.core.state import init_state
 from dl.core.step import eval_step, train_step
@@ -55,7 +55,7 @@ def test_steps_and_seeds_decide_the_rows():
 
 
 def test_one_row_a_batch_is_refused():
-    with pytest.raises(UserError, match="choose 2 to 9"):
+    with raises("batch-size-impossible", "choose 2 to 9"):
         bucket_batches({"row": np.arange(9)}, np.arange(9), 1)
 
 

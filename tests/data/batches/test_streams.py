@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 import pytest
+from mistakes import raises
 
-from dl.core.errors import UserError
 from dl.data.batches.resident import eval_batches, stream_rows, train_batches
 from dl.data.batches.streams import (
     ArraySource,
@@ -66,12 +66,12 @@ def test_shards_are_the_pieces_of_the_whole_batch(make):
     parts = [make(SOURCE, 16, shard=(i, 4))[2] for i in range(4)]
     for name in whole:
         np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), whole[name])
-    with pytest.raises(UserError, match="shard 0 of 3 is impossible"):
+    with raises("shard-impossible", "shard 0 of 3"):
         make(SOURCE, 16, shard=(0, 3))
 
 
 def test_impossible_batches_are_named():
-    with pytest.raises(UserError, match="choose 1 to 50"):
+    with raises("batch-size-impossible", "choose 1 to 50"):
         StreamBatches(SOURCE, 51)
 
 
@@ -83,16 +83,16 @@ def _broken(row):
 
 def test_a_row_that_cannot_be_decoded_is_named():
     stream = StreamBatches(SOURCE, 10, decode=_broken)
-    with pytest.raises(UserError, match="reading row 17 failed: ValueError: bad picture"):
+    with raises("row-unreadable", "row 17", "ValueError: bad picture"):
         list(itertools.islice(stream.iterate(), 5))
 
 
 def test_rows_of_different_shapes_or_of_words_ask_for_decoding():
     ragged = StreamBatches(SOURCE, 10, decode=lambda row: {"x": np.zeros(int(row["x"]) % 3)})
-    with pytest.raises(UserError, match="rows of different shapes"):
+    with raises("row-shapes-differ"):
         ragged[0]
     words = StreamBatches(SOURCE, 10, decode=lambda row: {"x": "word"})
-    with pytest.raises(UserError, match="not numbers"):
+    with raises("column-not-numbers"):
         words[0]
 
 
@@ -118,7 +118,7 @@ def test_pictures_in_folders(tmp_path):
     assert batch["image"].shape == (6, 8, 12, 3)
     np.testing.assert_array_equal(batch["image"][:, 4, 4, 0], np.repeat([50, 200], 3))
     np.testing.assert_array_equal(batch["label"], np.repeat([0, 1], 3))
-    with pytest.raises(UserError, match="no pictures"):
+    with raises("no-pictures"):
         image_folder(tmp_path / "cats")
 
 
@@ -180,7 +180,7 @@ def test_a_folder_without_oddities_warns_of_nothing(tmp_path, recwarn):
 def test_a_folder_without_pictures_says_what_it_has(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.heic").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no pictures in subfolders .*1 files ending in .heic"):
+    with raises("no-pictures", "1 files ending in .heic"):
         image_folder(tmp_path)
 
 
@@ -208,9 +208,8 @@ def test_a_damaged_picture_stops_the_reading_in_one_line_with_its_name(tmp_path,
     broken.write_bytes(broken.read_bytes()[:-30])
     source, _ = image_folder(tmp_path)
     stream = StreamEvalBatches(source, 5, decode=DecodeImage(4, 4), processes=processes)
-    with pytest.raises(UserError, match=r"row 3 failed: .*3\.png is cut off or damaged") as found:
+    with raises("picture-damaged", "row 3", "3.png"):
         list(stream.iterate())
-    assert "\n" not in str(found.value)
 
 
 def test_a_digest_of_files_is_of_their_bytes_and_not_of_their_place(tmp_path):
@@ -229,7 +228,7 @@ def test_a_digest_of_files_is_of_their_bytes_and_not_of_their_place(tmp_path):
     shutil.move(tmp_path / "one" / "b" / "9.png", tmp_path / "one" / "a" / "99.png")
     assert image_folder(tmp_path / "one")[0].digest() != before
     (tmp_path / "one" / "a" / "1.png").unlink()
-    with pytest.raises(UserError, match=r"cannot read .*1\.png"):
+    with raises("file-read", "1.png"):
         one.digest()
 
 
@@ -308,7 +307,7 @@ def test_a_mapped_file_streams_at_constant_memory(tmp_path):
 
 def test_a_file_that_is_no_array_is_named(tmp_path):
     (tmp_path / "x.npy").write_bytes(b"something else")
-    with pytest.raises(UserError, match="cannot map"):
+    with raises("file-read", "x.npy"):
         open_arrays({"x": tmp_path / "x.npy"})
 
 

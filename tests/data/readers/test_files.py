@@ -9,8 +9,8 @@ import threading
 import zipfile
 
 import pytest
+from mistakes import raises
 
-from dl.core.errors import UserError
 from dl.data.readers.files import (
     File,
     data_folder,
@@ -19,6 +19,7 @@ from dl.data.readers.files import (
     find,
     members,
     read,
+    use_data_folder,
     write_whole,
 )
 
@@ -70,7 +71,7 @@ def test_download_gives_the_whole_checked_file(server, tmp_path):
     ],
 )
 def test_a_bad_download_leaves_nothing_behind(server, tmp_path, place, sha256, size, words):
-    with pytest.raises(UserError, match=words):
+    with raises("download-failed", words):
         download(_file(server, place, sha256=sha256, size=size), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -81,7 +82,7 @@ def test_a_second_place_serves_when_the_first_fails(server, tmp_path):
 
 def test_an_unwritable_folder_is_one_clear_error(server, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
+    with raises("file-write", "set.bin"):
         download(_file(server, "good"), tmp_path / "file" / "set")
 
 
@@ -98,29 +99,37 @@ def test_packed_and_plain_names_serve_for_each_other(tmp_path, name, there):
 
 
 def test_a_missing_file_without_a_download_says_what_goes_where(tmp_path):
-    with pytest.raises(UserError, match=rf"put a\.npz, b\.npz into {tmp_path}"):
+    with raises("data-missing", f"put a.npz, b.npz into {tmp_path}"):
         fetch(tmp_path, [File("a.npz"), File("b.npz")], "Some set")
 
 
 def test_a_failed_download_says_what_goes_where(tmp_path):
-    with pytest.raises(UserError, match=rf"by hand: put a\.npz into {tmp_path}"):
+    with raises("download-failed", f"by hand: put a.npz into {tmp_path}"):
         fetch(tmp_path, [File("a.npz", ("http://127.0.0.1:1/a.npz",))], "Some set")
 
 
-def test_the_data_folder_is_the_argument_then_the_environment_then_the_cache(monkeypatch, tmp_path):
+def test_the_data_folder_is_the_argument_the_choice_the_environment_or_the_cache(
+    monkeypatch, tmp_path
+):
     monkeypatch.setenv("DL_CACHE", str(tmp_path))
     monkeypatch.delenv("DL_DATA_DIR", raising=False)
     assert data_folder() == tmp_path / "data"
     monkeypatch.setenv("DL_DATA_DIR", "/elsewhere")
     assert str(data_folder()) == "/elsewhere"
-    assert str(data_folder("/here")) == "/here"
+    use_data_folder("/chosen")
+    try:
+        assert str(data_folder()) == "/chosen"
+        assert str(data_folder("/here")) == "/here"
+    finally:
+        use_data_folder(None)
+    assert str(data_folder()) == "/elsewhere"
 
 
 def test_gzip_is_unpacked_and_damage_named(tmp_path):
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"text"))
     assert read(tmp_path / "a.gz") == b"text"
     (tmp_path / "b.gz").write_bytes(gzip.compress(b"text" * 1000)[:20])
-    with pytest.raises(UserError, match=r"b\.gz is damaged"):
+    with raises("file-damaged", "b.gz"):
         read(tmp_path / "b.gz")
 
 
@@ -143,7 +152,7 @@ def test_members_of_a_zip_and_of_damage(tmp_path):
         archive.writestr("x.txt", "data")
     assert dict(members(tmp_path / "a.zip", ".txt")) == {"x.txt": b"data"}
     (tmp_path / "b.tar.gz").write_bytes(b"not an archive")
-    with pytest.raises(UserError, match="damaged"):
+    with raises("file-damaged", "b.tar.gz"):
         list(members(tmp_path / "b.tar.gz", ".txt"))
 
 
@@ -155,7 +164,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match="No space left"):
+    with raises("file-write", "No space left"):
         write_whole(path, fails)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mistakes import raises
 from PIL import Image, ImageOps
 
 from dl.core.errors import UserError
@@ -95,7 +96,7 @@ def test_16_bit_grey_of_other_makings():
         )
     white_is_0 = file_of(Image.fromarray(values), "TIFF", tiffinfo={262: 0})
     np.testing.assert_array_equal(read_pixels(white_is_0, mode="L")[..., 0], 255 - expected)
-    with pytest.raises(UserError, match=r"a\.tif has whole numbers from 0 to 70000"):
+    with raises("pixels-range", "a.tif", "0 to 70000"):
         read_pixels(file_of(Image.fromarray(np.array([[0, 70000]], np.int32)), "TIFF"), "a.tif")
 
 
@@ -106,8 +107,8 @@ def test_floats_are_in_0_1_or_said_to_be_in_0_255():
     with pytest.warns(UserWarning, match=r"read as 0\.\.255"):
         seen = read_pixels(file_of(Image.fromarray(values * 200), "TIFF"), mode="L")[..., 0]
     np.testing.assert_array_equal(seen, np.rint(values * np.float32(200)))
-    for bad, words in ((300.0, "floats from 300 to 300"), (np.nan, "not finite")):
-        with pytest.raises(UserError, match=words):
+    for bad, words in ((300.0, ("pixels-range", "from 300 to 300")), (np.nan, ("infinity",))):
+        with raises(*words):
             read_pixels(file_of(Image.new("F", (2, 2), bad), "TIFF"))
 
 
@@ -193,23 +194,25 @@ WHOLE = {k: file_of(Image.fromarray(noise(40, 50, 3)), k) for k in ("PNG", "JPEG
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "is empty"),
-        (b"no picture at all", "not a picture of a kind that Pillow reads"),
-        *[(data[: len(data) // 2], "cut off or damaged") for data in WHOLE.values()],
-        *[(data[:15], r"damaged|not a picture") for data in WHOLE.values()],
-        (_bomb(), "178,956,970 pixels"),
-        (file_of(Image.new("RGB", (9, 9)), "EPS"), "drawn by a program"),
-        (file_of(Image.frombytes("LAB", (2, 2), bytes(12)), "TIFF"), "CIELAB"),
+        (b"", ("picture-damaged", "is empty")),
+        (b"no picture at all", ("picture-damaged", "not a picture")),
+        *[
+            (data[: len(data) // 2], ("picture-damaged", "cut off or damaged"))
+            for data in WHOLE.values()
+        ],
+        *[(data[:15], ("picture-damaged",)) for data in WHOLE.values()],
+        (_bomb(), ("picture-too-large", "178,956,970 pixels")),
+        (file_of(Image.new("RGB", (9, 9)), "EPS"), ("picture-damaged", "EPS")),
+        (file_of(Image.frombytes("LAB", (2, 2), bytes(12)), "TIFF"), ("picture-colours", "CIELAB")),
     ],
 )
 def test_what_cannot_be_read_is_one_line_with_the_name(tmp_path, data, says):
     path = tmp_path / "some picture.png"
     path.write_bytes(data)
     for file, name in ((path, None), (str(path), None), (data, "some picture.png")):
-        with pytest.raises(UserError, match=says) as found:
+        with raises(*says) as found:
             read_pixels(file, name)
         assert "some picture.png" in str(found.value)
-        assert "\n" not in str(found.value)
 
 
 @QUICK
@@ -225,9 +228,9 @@ def test_a_damaged_file_gives_pixels_or_a_user_error(kind, data):
 
 
 def test_absent_files_and_folders_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"there is no picture .*absent\.png"):
+    with raises("file-missing", "absent.png"):
         read_pixels(tmp_path / "absent.png")
-    with pytest.raises(UserError, match="cannot read the picture"):
+    with raises("file-read", str(tmp_path)):
         read_pixels(tmp_path)
 
 
@@ -256,23 +259,23 @@ def test_label_images_keep_their_numbers(mode):
 
 def test_a_jpeg_is_no_label_image():
     grey = Image.fromarray(noise(16, 16) % 4)
-    with pytest.raises(UserError, match=r"labels is a JPEG, which blurs numbers .*as PNG"):
+    with raises("label-image-jpeg", "labels", "PNG"):
         read_classes(file_of(grey, "JPEG"), "labels")
 
 
 def test_a_picture_of_colours_is_no_label_image():
-    with pytest.raises(UserError, match="a picture of mode RGB, not a label image"):
+    with raises("label-image-mode", "mode RGB"):
         read_classes(WHOLE["PNG"])
 
 
 def test_pictures_of_one_set_have_one_size():
     files = [file_of(Image.new("L", size)) for size in ((4, 3), (4, 3), (5, 3))]
     assert decode_images(files[:2], "set", "L").shape == (2, 3, 4, 1)
-    with pytest.raises(UserError, match="set, c is 5 x 3 pixels large, the first picture 4 x 3"):
+    with raises("picture-sizes-differ", "set, c is 5 x 3", "4 x 3"):
         decode_images(files, "set", names="abc")
-    with pytest.raises(UserError, match="set, picture 1 is empty"):
+    with raises("picture-damaged", "set, picture 1 is empty"):
         decode_images([files[0], b""], "set")
-    with pytest.raises(UserError, match="set has no pictures"):
+    with raises("no-pictures", "set"):
         decode_images([], "set")
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mistakes import raises
 
-from dl.core.errors import UserError
 from dl.data.readers.series_tables import check_times, read_csv_series
 
 
@@ -35,7 +35,7 @@ def test_a_frame_of_periods_is_one_of_the_times_they_begin_at():
     np.testing.assert_array_equal(times, np.arange("2024-01", "2025-01", dtype="datetime64[M]"))
     np.testing.assert_array_equal(values[:, 0], range(12))
     numbered = pd.DataFrame({"a": range(3)}, index=[2000, 2001, 2002])
-    with pytest.raises(UserError, match=r"beside the times, 'a'; the frame's index is left out"):
+    with raises("series-no-variables", "'a'", "the frame's index is left out"):
         read_csv_series(numbered)
 
 
@@ -75,32 +75,31 @@ def test_regular_times_are_read(times, first, last):
 @pytest.mark.parametrize(
     ("times", "values", "says"),
     [
-        (["2020-01-02", "2020-01-01"], None, r"line 3: 2020-01-01.* is before that of line 2.*sort=True"),
-        (["2020-01-01", "2020-01-01"], None, r"line 3: 2020-01-01.* repeats that of line 2.*keep one row"),
-        ([7, 6, 5], None, r"line 3: 6 is before that of line 2, 7 \(2 such rows\)"),
+        (["2020-01-02", "2020-01-01"], None, ("times-out-of-order", "line 3: 2020-01-01", "line 2", "sort=True")),
+        (["2020-01-01", "2020-01-01"], None, ("times-repeat", "line 3: 2020-01-01", "line 2")),
+        ([7, 6, 5], None, ("times-out-of-order", "line 3: 6", "line 2, 7", "2 such rows")),
         (["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-05"], None,
-         r"line 5: 2020-01-05.* by 2 days where most rows follow by 1 day \(1 such gaps\): add the rows"),
-        ([0, 1, 2, 4], None, "line 5: 4 follows 2 by 2 where most rows follow by 1"),
-        (["2020-01-31", "2020-02-29", "2020-04-30"], None, "line 3|line 4"),
-        (["2020-01-01", "", "2020-01-03"], None, "line 3, column 'date': no time stands there"),
-        (["2020-01-01", "NaT", "2020-01-03"], None, "line 3, column 'date': no time stands there"),
-        ([1, "", 3], None, "line 3, column 'date': no time stands there"),
-        (["2020-01-01", "soon"], None, "line 3, column 'date': cannot read 'soon' as a time: .*dates='%d"),
-        (["2020-01-01T00:00Z", "2020-01-01T01:00"], None, "line 2 says its time zone and line 3 does not"),
-        (["01/02/2020", "02/02/2020"], None, "may be read as .*: say which, as dates="),
-        (["2020-01-01", "2020-01-02"], [1, ""], r"line 3, column 'a': no value stands there .None; 1 such"),
-        (["2020-01-01", "2020-01-02"], ["NA", 1], "line 2, column 'a': no value stands there .'NA'"),
-        (["2020-01-01", "2020-01-02"], ["inf", 1], "line 2, column 'a': cannot read 'inf'"),
-        (["2020-01-01", "2020-01-02"], ["1_5", 1], "line 2, column 'a': cannot read '1_5'"),
+         ("times-uneven", "line 5: 2020-01-05", "by 2 days", "by 1 day", "1 such gaps")),
+        ([0, 1, 2, 4], None, ("times-uneven", "line 5: 4 follows 2 by 2", "by 1")),
+        (["2020-01-31", "2020-02-29", "2020-04-30"], None, ("times-uneven", "line 4")),
+        (["2020-01-01", "", "2020-01-03"], None, ("time-missing", "line 3, column 'date'")),
+        (["2020-01-01", "NaT", "2020-01-03"], None, ("time-missing", "line 3, column 'date'")),
+        ([1, "", 3], None, ("time-missing", "line 3, column 'date'")),
+        (["2020-01-01", "soon"], None, ("cell-unreadable", "line 3, column 'date'", "'soon'", "dates='%d")),
+        (["2020-01-01T00:00Z", "2020-01-01T01:00"], None, ("time-zones-mixed", "line 2", "line 3")),
+        (["01/02/2020", "02/02/2020"], None, ("dates-ambiguous", "dates=")),
+        (["2020-01-01", "2020-01-02"], [1, ""], ("value-missing", "line 3, column 'a'", "(None; 1 such")),
+        (["2020-01-01", "2020-01-02"], ["NA", 1], ("value-missing", "line 2, column 'a'", "('NA'")),
+        (["2020-01-01", "2020-01-02"], ["inf", 1], ("cell-unreadable", "line 2, column 'a'", "'inf'")),
+        (["2020-01-01", "2020-01-02"], ["1_5", 1], ("cell-unreadable", "line 2, column 'a'", "'1_5'")),
         (["2020-01-01", "2020-01-02"], [2**53, 2**53 + 1],
-         "column 'a' holds 2 whole numbers beyond 2.*53 .*, of which float64 keeps 1 apart: leave"),
-        (["2020-01-01", "2020-01-02"], ["1e200", 1], "column 'a' holds numbers beyond 1e150"),
+         ("digits-lost", "column 'a' holds 2 whole numbers beyond 2**53", "float64 keeps 1 apart")),
+        (["2020-01-01", "2020-01-02"], ["1e200", 1], ("number-too-large", "column 'a'", "1e150")),
     ],
 )  # fmt: skip
 def test_what_is_no_regular_series_is_one_line(times, values, says):
-    with pytest.raises(UserError, match=says) as caught:
+    with raises(*says):
         read_csv_series(_text(times, values))
-    assert "\n" not in str(caught.value)
 
 
 def test_disorder_gaps_and_missing_values_are_taken_when_asked_for():
@@ -112,7 +111,7 @@ def test_disorder_gaps_and_missing_values_are_taken_when_asked_for():
     gapped = _text(["2020-01-01", "2020-01-02", "2020-01-09"])
     assert len(read_csv_series(gapped, regular=False)[1]) == 3
     twice = _text(["2020-01-02", "2020-01-02", "2020-01-03"])
-    with pytest.raises(UserError, match="repeats"):
+    with raises("times-repeat"):
         read_csv_series(twice, sort=True, regular=False)
     missing = _text(["2020-01-01", "2020-01-02"], ["", 5])
     np.testing.assert_array_equal(read_csv_series(missing, keep_missing=True)[2], [[np.nan], [5]])
@@ -132,15 +131,15 @@ def test_the_time_column_is_found_and_shown():
         warnings.simplefilter("error")  # what is plain needs no word
         read_csv_series(_text(["2020-01-01", "2020-01-02"]))
         read_csv_series(b"a,b\n1,7\n2,6\n", time="a")
-    with pytest.raises(UserError, match="unknown column 'dat': did you mean 'date'"):
+    with raises("unknown", "column 'dat'", "'date'"):
         read_csv_series(_text([1, 2]), time="dat")
-    with pytest.raises(UserError, match="no column beside the times"):
+    with raises("series-no-variables", "'date'"):
         read_csv_series(b"date\n2020-01-01\n")
 
 
 def test_times_of_another_kind_are_refused():
     for wrong in (np.array(["a", "b"]), np.zeros((3, 2))):
-        with pytest.raises(UserError, match="must be dates or numbers, one a row"):
+        with raises("times-not-dates"):
             check_times(wrong, "x")
 
 
@@ -163,10 +162,10 @@ def test_pandas_frequencies_are_regular_and_a_lost_or_moved_row_is_found(freq, c
     check_times(when, "x")
     if count > 4:  # the lost row may stand anywhere between two others
         lost = data.draw(st.integers(1, count - 2))
-        with pytest.raises(UserError, match="follows"):
+        with raises("times-uneven"):
             check_times(np.delete(when, lost), "x")
     place = data.draw(st.integers(0, count - 2))
     moved = when.copy()
     moved[[place, place + 1]] = moved[[place + 1, place]]
-    with pytest.raises(UserError, match=f"row {place + 1}.* is before"):
+    with raises("times-out-of-order", f"row {place + 1}"):
         check_times(moved, "x")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mistakes import raises
 from pycocotools import mask as coco_masks
 
 import dl.data
-from dl.core.errors import UserError
 from dl.data.sets.annotated import pad_boxes, parse_voc, read_voc, resize
 
 NOTE = b"""<annotation><object><name>RBC</name><bndbox><xmin>1</xmin><ymin>11</ymin><xmax>10</xmax>
@@ -151,18 +151,21 @@ def test_boxes_lie_on_the_pixels_as_stored_whatever_exif_says(tmp_path):
 @pytest.mark.parametrize(
     ("notes", "pictures", "says"),
     [
-        ({"B_2": _note(("RBC", 1, 1, "nan", 9))}, {}, r"B_2\.xml: a box has xmax = 'nan'"),
-        ({"B_2": b"<annotation>"}, {}, r"B_2\.xml: not an XML file"),
-        ({"B_2": _note(size=(80, 100))}, {}, r"B_2\.xml: it speaks of a picture of 80 x 100"),
-        ({}, {"B_1": b"no picture"}, r"bccd\.tar\.gz, B_1\.jpg is not a picture"),
-        ({}, {"B_1": b""}, r"B_1\.jpg is empty"),
+        (
+            {"B_2": _note(("RBC", 1, 1, "nan", 9))},
+            {},
+            ("file-damaged", "B_2.xml: a box has xmax = 'nan'"),
+        ),
+        ({"B_2": b"<annotation>"}, {}, ("file-damaged", "B_2.xml: not an XML file")),
+        ({"B_2": _note(size=(80, 100))}, {}, ("file-damaged", "B_2.xml", "80 x 100")),
+        ({}, {"B_1": b"no picture"}, ("picture-damaged", "bccd.tar.gz, B_1.jpg")),
+        ({}, {"B_1": b""}, ("picture-damaged", "B_1.jpg is empty")),
     ],
 )
 def test_a_damaged_member_of_a_set_is_named(tmp_path, notes, pictures, says):
     _bccd(tmp_path, notes, pictures)
-    with pytest.raises(UserError, match=says) as found:
+    with raises(*says):
         dl.data.load("bccd", tmp_path)
-    assert "\n" not in str(found.value)
 
 
 def test_padding_of_boxes():

@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from mistakes import raises
 
 import dl.data
-from dl.core.errors import UserError
 
 SIZES = {  # train, validation, test, as published or as each set's Info promises
     "mnist": (55000, 5000, 10000),
@@ -76,12 +76,12 @@ def test_every_name_is_described():
 
 
 def test_an_unknown_name_gets_a_suggestion():
-    with pytest.raises(UserError, match="did you mean 'mnist'"):
+    with raises("unknown", "did you mean 'mnist'"):
         dl.data.load("minst")
 
 
 def test_a_wish_for_too_much_validation_is_one_clear_error(tmp_path):
-    with pytest.raises(UserError, match="cannot hold 5000 of 1437"):
+    with raises("hold-out-impossible", "5000 of 1437"):
         dl.data.load("digits", tmp_path, validation=5000)
 
 

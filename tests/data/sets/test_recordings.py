@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mistakes import raises
 
 import dl.data
 from dl.core.errors import UserError
@@ -37,17 +38,17 @@ def test_wav_round_trip_and_stereo_mean():
 
 
 def test_what_is_no_recording_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"a\.wav is not a readable wav"):
+    with raises("recording-unreadable", "a.wav"):
         read_wav(io.BytesIO(b"RIFF"), "a.wav")
-    with pytest.raises(UserError, match=r"absent\.wav is not a readable wav.*No such file"):
+    with raises("recording-unreadable", "absent.wav", "No such file"):
         read_wav(tmp_path / "absent.wav")
-    with pytest.raises(UserError, match="no samples"):
+    with raises("recording-empty", "empty.wav"):
         read_wav(_wav(np.zeros(0, np.int16)), "empty.wav")
-    with pytest.raises(UserError, match=r"b\.wav has 8000 Hz, not 16000: convert it to 16000 Hz"):
+    with raises("recording-rate", "b.wav has 8000 Hz", "16000 Hz"):
         read_wav(_wav(np.zeros(4, np.int16)), "b.wav", rate=16000)
     buffer = io.BytesIO()
     soundfile.write(buffer, np.array([0.0, np.nan]), 8000, "FLOAT", format="WAV")
-    with pytest.raises(UserError, match="not finite"):
+    with raises("infinity", "c.wav"):
         read_wav(io.BytesIO(buffer.getvalue()), "c.wav")
 
 
@@ -108,10 +109,9 @@ def test_a_recording_that_is_cut_off_is_named(kind, channels):
     data = buffer.getvalue()
     assert abs(len(read_wav(io.BytesIO(data))[0]) - 8000) < 2000  # MP3 pads
     for end in (len(data) // 2 + 1, len(data) - 1, 30):
-        with pytest.raises(
-            UserError, match=r"a\.wav (is cut off|is not a readable|has no samples)"
-        ):
+        with pytest.raises(UserError, match=r"^a\.wav ") as told:
             read_wav(io.BytesIO(data[:end]), "a.wav")
+        assert told.value.code in ("recording-unreadable", "recording-empty")
 
 
 def test_what_follows_the_samples_or_an_unknown_size_is_no_cut():
@@ -128,17 +128,17 @@ def test_a_set_names_the_member_that_cannot_be_read(tmp_path):
     whole = _wav(np.arange(100, dtype=np.int16)).getvalue()
     fast = whole[:24] + (16000).to_bytes(4, "little") + whole[28:]
     for data, says in (
-        (whole[:100], r"3_theo_7\.wav is cut off after 28 samples"),
-        (fast, r"3_theo_7\.wav has 16000 Hz, not 8000"),
-        (b"", r"recordings\.tar\.gz, r/3_theo_7\.wav is not a readable"),
+        (whole[:100], ("recording-unreadable", "3_theo_7.wav", "28 samples")),
+        (fast, ("recording-rate", "3_theo_7.wav has 16000 Hz", "8000")),
+        (b"", ("recording-unreadable", "recordings.tar.gz, r/3_theo_7.wav")),
     ):
-        folder = tmp_path / says[-6:] / "fsdd"
+        folder = tmp_path / str(len(data)) / "fsdd"
         folder.mkdir(parents=True)
         with tarfile.open(folder / "recordings.tar.gz", "w:gz") as archive:
             entry = tarfile.TarInfo("r/3_theo_7.wav")
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
-        with pytest.raises(UserError, match=says):
+        with raises(*says):
             dl.data.load("fsdd", folder.parent)
 
 

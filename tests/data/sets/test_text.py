@@ -4,9 +4,9 @@ import gzip
 
 import numpy as np
 import pytest
+from mistakes import raises
 
 import dl.data
-from dl.core.errors import UserError
 
 
 def _shakespeare(folder, text):
@@ -34,7 +34,7 @@ def test_a_bad_line_of_sst2_is_named(tmp_path):
     (tmp_path / "sst2").mkdir()
     for name in ("train", "dev", "test"):
         (tmp_path / "sst2" / f"{name}.tsv").write_text("good film\t1\nbad film\t2\n")
-    with pytest.raises(UserError, match=r"train\.tsv, line 2"):
+    with raises("file-damaged", "train.tsv, line 2"):
         dl.data.load("sst2", tmp_path)
 
 
@@ -56,7 +56,7 @@ def test_sentence_pairs_stay_pairs(tmp_path):
 
 def test_unequal_sides_are_an_error(tmp_path):
     _multi30k(tmp_path, de=["eins"])
-    with pytest.raises(UserError, match="differ in length"):
+    with raises("file-damaged", "train.en and train.de"):
         dl.data.load("multi30k", tmp_path)
 
 

@@ -7,6 +7,7 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mistakes import raises
 
 from dl.core.metrics import mean
 from dl.core.state import init_state
@@ -73,7 +74,7 @@ def test_every_shift_comes_about_equally_often():
 
 
 def test_a_crop_that_cannot_be_mirrored_is_refused():
-    with pytest.raises(ValueError, match="cannot reflect 7 pixels"):
+    with raises("padding-too-large", "7 pixels", "pad by fewer"):
         augment.random_crop(7)(KEY, BATCH)
 
 
