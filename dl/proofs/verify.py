@@ -1,11 +1,20 @@
-"""Exact resume, proved on the user's own script: killed at any moment, a run ends with the same bits."""
+"""Exact resume, proved on the user's own script: killed at any moment, a run ends with the same bits.
 
-import os
+The kills come from outside, as the world's do, and the run knows nothing of them. What its folder shows
+tells when to strike, and afterwards what was struck.
+"""
+
+import contextlib
+import json
 import random
 import subprocess
 import sys
 import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -16,69 +25,184 @@ from dl.runs.folder import RunFolder, read_json
 from dl.runs.scripts import load_script
 
 ROWS = 32  # of the table; leaves that differ come first
+ROUNDS = 3  # runs that are killed, until a kill of every kind has struck
+LOOK = 0.0005  # seconds between two looks into a run's folder
+KILLS = {
+    "step": "between two steps",
+    "checkpoint": "while a checkpoint was being written",
+    "evaluate": "inside an evaluation",
+    "end": "after the last step",
+}
 
 
 def verify_script(script: Path, flags: list[str], *, kills: int = 3, seed: int = 0) -> bool:
     """Run ``script`` whole, then killed and resumed in new processes; print the table of both.
 
+    A kill that came too late, as the run had ended or passed on, is tried again at another moment.
+
     Returns:
       Whether the entire state (at every checkpoint) and every logged scalar agree, bit for bit.
+
+    Raises:
+      UserError: ``script`` is no experiment, fails, or ends before any kill strikes.
     """
     bounded("--kills", kills, at_least=0, whole=True)
     load_script(script)  # tells what is no experiment before a process is spent on it
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    chance = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="dl-verify-") as place:
         runs = Path(place)
+        whole = killed = RunFolder(runs / "whole")
         console.print(f"running {script} whole")
-        _run(script, flags, runs, "whole")
-        whole = RunFolder(runs / "whole")
-        moments = _moments(whole, kills, seed)
-        killed = RunFolder(runs / "killed")
-        for phase, step in moments:
-            console.print(f"running it again, to be killed with SIGKILL: {phase} at step {step}")
-            _run(script, flags, runs, "killed", kill=f"{phase}:{step}")
-            if killed.finished():
-                raise UserError(f"the run ended before it could be killed ({phase} at step {step})")
-        console.print("resuming it to the end")
-        _run(script, flags, runs, "killed")
-        difference = first_difference(whole, killed)
+        _run(script, flags, whole)
+        steps, difference, struck = _steps(whole), None, Counter[str]()
+        wanted = Counter({kind: kills if kind == "step" else 1 for kind in steps})
+        for number in range(ROUNDS):
+            left = (wanted - struck).elements()
+            moments = sorted((chance.choice(steps[kind]), kind) for kind in left)
+            if not moments or difference is not None:
+                break
+            killed = RunFolder(runs / f"killed-{number}")
+            for step, kind in moments:
+                console.print(f"running it again, to be killed with SIGKILL: {kind} at step {step}")
+                struck.update(_kill(script, flags, whole, killed, kind, step, chance))
+                if killed.finished():
+                    break
+            else:
+                console.print("resuming it to the end")
+                _run(script, flags, killed)
+            difference = first_difference(whole, killed)
+        if not struck:
+            raise UserError(
+                "run-too-short", "the run ended before it could be killed: let it take more steps"
+            )
         console.print(_table(whole, killed))
         if difference is None:
+            told = ", ".join(f"{struck[kind]} {KILLS[kind]}" for kind in wanted | struck)
             console.print(
-                f"identical: killed {len(moments)} times and resumed, the run ends with the same bits "
-                "in the whole state and in every logged scalar"
+                f"identical: killed {struck.total()} times and resumed, the run ends with the same bits "
+                f"in the whole state and in every logged scalar (kills: {told})"
             )
         else:
             console.print(f"DIFFERENT: {difference}")
     return difference is None
 
 
-def _moments(whole: RunFolder, kills: int, seed: int) -> list[tuple[str, int]]:
-    """The moments of the kills, in the order of their steps."""
-    generator = random.Random(seed)
-    steps = read_json(whole.result)["steps"]
-    picked = generator.sample(range(1, steps), min(kills, max(steps - 1, 0)))
-    moments = [("step", step) for step in picked]
-    saves = sorted(leaves(whole))
-    if saves:
-        moments.append(("checkpoint", generator.choice(saves)))
-    evaluations = [r["step"] for r in whole.records() if r["event"] == "eval"]
-    if evaluations:
-        moments.append(("evaluate", generator.choice(evaluations)))
-    # A kill only counts if the run has not passed its moment when it resumes.
-    return sorted(moments, key=lambda moment: moment[1])
+def _logged(folder: RunFolder, event: str) -> list[int]:
+    """The steps of the lines of an event."""
+    return [line["step"] for line in folder.records() if line["event"] == event]
 
 
-def _run(script: Path, flags: list[str], runs: Path, name: str, kill: str | None = None) -> None:
-    environment = {**os.environ, "DL_KILL_AT": kill} if kill else dict(os.environ)
-    options = ["--runs", str(runs), "--name", name, "--resume", "--no-progress"]
-    done = subprocess.run(
-        [sys.executable, str(script), *flags, *options],
-        env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False,
-    )  # fmt: skip
-    if done.returncode not in (0, -9 if kill else 0):
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise UserError(f"{script} failed: {' '.join(last)}")
+def _steps(whole: RunFolder) -> dict[str, list[int]]:
+    """The steps at which each kind of kill may be tried; where it can be, after the first checkpoint."""
+    trained, saved = _logged(whole, "train"), _logged(whole, "checkpoint")
+    found = {
+        "step": trained[:-1] or trained,
+        "checkpoint": saved,
+        # Between its line of training and its own, a run evaluates.
+        "evaluate": sorted({*trained} & {*_logged(whole, "eval")}),
+    }
+    return {
+        kind: [step for step in steps if step > saved[0]] or steps
+        for kind, steps in found.items()
+        if steps
+    }
+
+
+def _kill(
+    script: Path,
+    flags: list[str],
+    whole: RunFolder,
+    killed: RunFolder,
+    kind: str,
+    step: int,
+    chance: random.Random,
+) -> list[str]:
+    """Go on with the run and kill it at its first moment of ``kind`` from ``step`` on; returns the kind of
+    the kill that struck, none where the run ended first."""
+    evaluations, last = {*_logged(whole, "eval")}, read_json(whole.result)["steps"]
+    old, news = _unfinished(killed), _appended(killed.metrics)
+    newest: dict[str, Any] = {"event": "", "step": -1}
+
+    def kinds() -> dict[str, bool]:
+        """What the run is at, by what it wrote last."""
+        evaluates = newest["event"] == "train" and newest["step"] in evaluations
+        return {
+            "checkpoint": bool(_unfinished(killed) - old),
+            "evaluate": evaluates,
+            "step": 0 <= newest["step"] < last and not evaluates,
+            "end": newest["step"] == last and not evaluates,
+        }
+
+    def look() -> bool:
+        old.intersection_update(_unfinished(killed))  # the run clears away what earlier kills left
+        newest.update(next(news))
+        return newest["step"] >= step and kinds()[kind]
+
+    delay = chance.uniform(0, _between_lines(whole)) if kind == "step" else 0.0
+    _run(script, flags, killed, look, delay)
+    if killed.finished():
+        return []
+    look()
+    return [kind if kinds()[kind] else next(name for name, true in kinds().items() if true)]
+
+
+def _unfinished(folder: RunFolder) -> set[str]:
+    """The checkpoints that are being written, or were when the run was killed."""
+    return {path.name for path in folder.checkpoints.glob("*tmp*")}
+
+
+def _appended(path: Path) -> Iterator[dict[str, Any]]:
+    """At every look the newest line that was appended to the file since this began; {} where none was. A
+    resumed run cuts its files back before it appends to them."""
+    seen = path.stat().st_size if path.exists() else 0
+    while True:
+        newest: dict[str, Any] = {}
+        size = path.stat().st_size if path.exists() else 0
+        if size > seen:
+            with path.open("rb") as file:
+                file.seek(seen)
+                lines = file.read().rpartition(b"\n")[0].splitlines(keepends=True)
+            size = seen + sum(map(len, lines)) + bool(lines)
+            newest = json.loads(lines[-1]) if lines else {}
+        seen = size
+        yield newest
+
+
+def _between_lines(whole: RunFolder) -> float:
+    """The seconds from one line of training to the next."""
+    clock = [line["time"]["elapsed"] for line in whole.records() if line["event"] == "train"]
+    return (clock[-1] - clock[0]) / max(len(clock) - 1, 1)
+
+
+def _run(
+    script: Path,
+    flags: list[str],
+    folder: RunFolder,
+    now: Callable[[], bool] = lambda: False,
+    delay: float = 0.0,
+) -> None:
+    """Carry the run out, or go on with it, in a process of its own; it is killed ``delay`` seconds after
+    the moment at which ``now()`` is true."""
+    options = ["--runs", str(folder.path.parent), "--name", folder.name, "--resume"]
+    command = [sys.executable, str(script), *flags, *options, "--no-progress"]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        try:
+            while process.poll() is None and not now():
+                time.sleep(LOOK)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(delay)
+            over = process.poll()
+        finally:
+            process.kill()
+            process.wait()
+        if over:
+            said.seek(0)
+            last = said.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise UserError(
+                "script-fails", f"{script} failed: {' '.join(last) or f'it ended with {over}'}"
+            )
 
 
 def _table(whole: RunFolder, killed: RunFolder) -> Table:

@@ -1,6 +1,5 @@
 """Runs of several real processes, each with its own device, over gloo."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -8,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mistakes import one_line
 
 import dl
-from dl.core.experiment import built
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder
 from dl.runs.scripts import load_script
 
 TINY = Path(__file__).parents[1] / "scripts" / "tiny.py"
+KILLED = TINY.with_name("killed.py")
 SHAPE = {"steps": 24, "batch_size": 48, "optimizer": "momentum", "stream": True}
 CADENCE = {"log_every": 4, "eval_every": 8, "save_every": 8}
 CLOSE = 1e-4  # relative, of a loss: sums come in another order, and 24 steps spread that a little
@@ -23,8 +23,8 @@ CLOSE = 1e-4  # relative, of a loss: sums come in another order, and 24 steps sp
 pytestmark = pytest.mark.slow
 
 
-def start(count, runs, name, port, faults=None):
-    """``(exit code, stderr)`` of each of ``count`` processes; ``faults`` is DL_KILL_AT of the last one."""
+def start(count, runs, name, port, kill=None):
+    """``(exit code, stderr)`` of each of ``count`` processes; the last one gets ``kill``."""
     flags = [
         f"--{n.replace('_', '-')}={v}" for n, v in {**SHAPE, **CADENCE}.items() if n != "stream"
     ]
@@ -32,13 +32,10 @@ def start(count, runs, name, port, faults=None):
     flags += ["--runs", str(runs), "--name", name, "--resume", "--no-progress"]
     begun = []
     for process in range(count):
-        environment = dict(os.environ)
-        if faults and process == count - 1:
-            environment["DL_KILL_AT"] = faults
+        program = [KILLED, kill, TINY] if kill and process == count - 1 else [TINY]
         begun.append(
             subprocess.Popen(
-                [sys.executable, TINY, *flags, "--process", str(process)],
-                env=environment,
+                [sys.executable, *program, *flags, "--process", str(process)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -51,7 +48,7 @@ def start(count, runs, name, port, faults=None):
 def alone(runs, name):
     config, build = load_script(TINY)
     options = {**CADENCE, "progress": False, "resume": True}
-    return dl.train(built(build, config(**SHAPE)), runs=runs, name=name, **options)
+    return dl.train(build, config(**SHAPE), runs=runs, name=name, **options)
 
 
 def series(folder):
@@ -88,7 +85,8 @@ def test_killed_terminated_and_resumed_they_end_alike(runs, single, free_port):
     # SIGKILL: the survivor says why it stops, and nothing later than the last checkpoint is believed.
     (survivor, said), (killed, _) = start(2, runs, "hurt", free_port(), "step:13")
     assert (survivor, killed) == (2, -9)
-    assert "another process of this run is gone" in said
+    told = next(line for line in said.splitlines() if line.startswith("error: "))
+    one_line(f"{told}\n", "process-gone", "hurt", "--resume", "[DL_TRACEBACK=1 shows all of it]")
     # SIGTERM to one: both save the same step.
     ends = start(2, runs, "hurt", free_port(), "step:19:SIGTERM")
     assert [code for code, _ in ends] == [128 + 15] * 2, ends

@@ -6,75 +6,65 @@ import subprocess
 import sys
 from pathlib import Path
 
+import faults
 import pytest
 
 import dl
-from dl.core.experiment import built
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder
 from dl.runs.scripts import load_script
-from dl.training import checkpoints, faults
+from dl.training import checkpoints
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 OPTIONS = {"log_every": 4, "eval_every": 10, "save_every": 10, "progress": False}
 
 
-class Crash(BaseException):
-    """Stands for SIGKILL: nothing catches it, nothing is tidied up."""
-
-
 def tiny(**changes):
     config, build = load_script(SCRIPTS / "tiny.py")
-    chosen = config(steps=30, **changes)
-    return built(build, chosen)
+    return build, config(steps=30, **changes)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return dl.train(tiny(), runs=tmp_path_factory.mktemp("runs"), name="whole", **OPTIONS)
+    return dl.train(*tiny(), runs=tmp_path_factory.mktemp("runs"), name="whole", **OPTIONS)
 
 
-def crash_at(monkeypatch, phase, step):
-    """Make the next run die as `faults.reach` would kill it."""
-    monkeypatch.setenv("DL_KILL_AT", f"{phase}:{step}")
-
-    def die(reached, at):
-        if reached == phase and at >= step:
-            raise Crash
-
-    monkeypatch.setattr(faults, "reach", die)
-
-
-def run_to_crash(monkeypatch, runs, phase, step):
-    with monkeypatch.context() as patch:
-        crash_at(patch, phase, step)
-        with pytest.raises(Crash):
-            dl.train(tiny(), runs=runs, name="killed", resume=True, **OPTIONS)
+def run_to_crash(runs, phase, step):
+    with faults.at(phase, step), pytest.raises(faults.Crash):
+        dl.train(*tiny(), runs=runs, name="killed", resume=True, **OPTIONS)
 
 
 @pytest.mark.parametrize(
     "moments", [[("step", 3)], [("step", 17)], [("evaluate", 20)], [("step", 11), ("step", 29)]]
 )
-def test_killed_and_resumed_is_identical(whole, tmp_path, monkeypatch, moments):
+def test_killed_and_resumed_is_identical(whole, tmp_path, moments):
     for phase, step in moments:
-        run_to_crash(monkeypatch, tmp_path, phase, step)
-    killed = dl.train(tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
+        run_to_crash(tmp_path, phase, step)
+    killed = dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
     assert first_difference(whole.folder, killed.folder) is None
     assert killed.metrics == whole.metrics
 
 
-def test_a_signal_in_a_log_window_changes_nothing(whole, tmp_path, monkeypatch):
-    def interrupt(phase, step):
-        if phase == "step" and step == 17:
-            os.kill(os.getpid(), signal.SIGTERM)
+def test_a_checkpoint_whose_line_was_lost_is_recorded_again(whole, tmp_path):
+    dl.train(*tiny(), runs=tmp_path, name="killed", **OPTIONS)
+    folder = RunFolder(tmp_path / "killed")
+    folder.result.unlink()
+    for path in (folder.metrics, folder.digests):
+        lines = path.read_text().splitlines(keepends=True)
+        lost = [x for x in lines if '"step": 30' in x and ("checkpoint" in x or "leaves" in x)]
+        assert len(lost) == 1
+        path.write_text("".join(x for x in lines if x not in lost))
+    resumed = dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
+    assert first_difference(whole.folder, resumed.folder) is None
+    assert resumed.result["digest"] == whole.result["digest"]
 
-    with monkeypatch.context() as patch:
-        patch.setenv("DL_KILL_AT", "step:17")
-        patch.setattr(faults, "reach", interrupt)
-        stopped = dl.train(tiny(), runs=tmp_path, name="killed", **OPTIONS)
+
+def test_a_signal_in_a_log_window_changes_nothing(whole, tmp_path):
+    with faults.at("step", 17, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        stopped = dl.train(*tiny(), runs=tmp_path, name="killed", **OPTIONS)
     assert stopped.ended == "SIGTERM"
     assert int(stopped.state.step) == 17
-    done = dl.train(tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
+    done = dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
     assert first_difference(whole.folder, done.folder) is None
 
 
@@ -82,7 +72,7 @@ def test_a_signal_in_a_log_window_changes_nothing(whole, tmp_path, monkeypatch):
     "part", ["state/opt_state", "state/ema", "state/variables/batch_stats", "totals", "state/step"]
 )
 def test_a_part_left_out_of_the_checkpoint_is_found(whole, tmp_path, monkeypatch, part):
-    run_to_crash(monkeypatch, tmp_path, "step", 17)
+    run_to_crash(tmp_path, "step", 17)
     honest = checkpoints.unflatten
 
     def forget(flat, template):
@@ -90,15 +80,13 @@ def test_a_part_left_out_of_the_checkpoint_is_found(whole, tmp_path, monkeypatch
         return honest({n: fresh[n] if n.startswith(part) else x for n, x in flat.items()}, template)
 
     monkeypatch.setattr(checkpoints, "unflatten", forget)
-    resumed = dl.train(tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
+    resumed = dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
     assert first_difference(whole.folder, resumed.folder) is not None
 
 
 @pytest.mark.parametrize("harm", ["truncate", "flip"])
-def test_a_damaged_checkpoint_is_found_and_the_one_before_it_used(
-    whole, tmp_path, monkeypatch, capfd, harm
-):
-    run_to_crash(monkeypatch, tmp_path, "step", 25)
+def test_a_damaged_checkpoint_is_found_and_the_one_before_it_used(whole, tmp_path, capfd, harm):
+    run_to_crash(tmp_path, "step", 25)
     newest = max((tmp_path / "killed" / "checkpoints").glob("[0-9]*"), key=lambda p: int(p.name))
     assert newest.name == "20"
     files = [p for p in newest.rglob("*") if p.is_file() and p.stat().st_size > 300]
@@ -109,7 +97,7 @@ def test_a_damaged_checkpoint_is_found_and_the_one_before_it_used(
     else:
         content[len(content) // 2] ^= 0x10
         target.write_bytes(content)
-    resumed = dl.train(tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
+    resumed = dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
     assert "checkpoint 20 is damaged" in capfd.readouterr().err
     assert first_difference(whole.folder, resumed.folder) is None
 
@@ -138,11 +126,11 @@ def test_dl_verify_kills_real_processes_and_tells(script, agrees, tmp_path):
     assert ("identical" if agrees else "DIFFERENT") in done.stdout
 
 
-def test_metrics_file_is_cut_back_to_the_checkpoint(tmp_path, monkeypatch):
-    run_to_crash(monkeypatch, tmp_path, "step", 29)
+def test_metrics_file_is_cut_back_to_the_checkpoint(tmp_path):
+    run_to_crash(tmp_path, "step", 29)
     folder = RunFolder(tmp_path / "killed")
     with folder.metrics.open("a") as file:
         file.write('{"event": "train", "step": 29, "metr')  # what a kill in mid-line leaves
-    dl.train(tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
+    dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
     steps = [r["step"] for r in folder.records() if r["event"] == "train"]
     assert steps == [4, 8, 12, 16, 20, 24, 28, 30]
