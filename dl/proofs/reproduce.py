@@ -1,12 +1,10 @@
-"""The README's results table, run again: every row is one command, and its verdict pass or short.
+"""The project's results, run again: every row is one command, and its verdict pass or short.
 
-What a row says (script, flags, figure) stands in the README alone. ``experiments/results.toml`` adds what
-a machine needs to check it: the metric's name in ``result.json``, seeds, the bar, the minutes.
+``experiments/results.toml`` says what was run and what was reached, and explains its own fields.
 """
 
 import dataclasses
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -23,20 +21,22 @@ from dl.runs.records import numbers
 
 SHARE = 0.02  # what a figure of one seed may be missed by
 SPREADS = 2.0  # and one of several, in standard deviations
-_NUMBER = r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?|\.\d+)"
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One figure of the table.
+    """One figure of the results.
 
     Attributes:
-      name: what to call it on the command line; script, flags: the command.
+      name: what to call it on the command line.
+      script, flags: the command.
       metric: its name in ``result.json``, with a minus in front where lower is better.
       scale: what to multiply the metric by for the table's unit (100 for percent).
       reached, sd: the figure stated and its spread over seeds; None where it says none.
       bar: what it must reach to count, in the table's unit.
-      minutes: about how long it takes on two CPU cores.
+      minutes: about how long it takes on the machine of the figure.
+      first: the script and flags of a run that must be there before.
+      group: the name of its row, which may have several figures.
     """
 
     name: str
@@ -48,60 +48,53 @@ class Row:
     sd: float | None = None
     bar: float | None = None
     minutes: float | None = None
+    first: tuple[str, ...] = ()
+    group: str = ""
 
     @property
     def lower(self) -> bool:
         return self.metric.startswith("-")
 
 
-def table(readme: Path) -> dict[str, list[str]]:
-    """The cells of the README's experiment table by their first, backticks left out."""
-    found = {}
-    for line in readme.read_text("utf-8").splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("| ") and len(cells) == 5:
-            found[cells[0].replace("`", "")] = cells
-    return found
+_FIELDS = dataclasses.fields(Row)
 
 
 def rows(experiments: Path) -> list[Row]:
-    """Every row of ``results.toml`` with what the README beside the folder says of it.
+    """Every figure of ``results.toml`` that is a number.
 
     Raises:
-      UserError: a file is absent, or a row names none of the README's.
+      UserError: the file is absent, or a row lacks its name or its command.
     """
-    file, readme = experiments / "results.toml", experiments.absolute().parent / "README.md"
-    for path in (file, readme):
-        if not path.exists():
-            raise UserError(f"{path} is missing: run this in the project's checkout")
-    stated = table(readme)
-    made = []
-    for given in tomllib.loads(file.read_text("utf-8"))["row"]:
-        given = dict(given)
-        key, place = given.pop("readme"), given.pop("figure", 0)
-        if key not in stated:
-            raise UserError(f"{file}: the README's table has no row {key!r} (its first cell)")
-        script, *flags = shlex.split(key)
-        flags += shlex.split(given.pop("flags", ""))
-        reached, sd = figure(stated[key][3], place)
-        made.append(Row(script=script, flags=tuple(flags), reached=reached, sd=sd, **given))
+    file = experiments / "results.toml"
+    if not file.exists():
+        raise UserError("file-missing", f"{file} is missing: run this in the project's checkout")
+    written, made = tomllib.loads(file.read_text("utf-8")), []
+    for row in written["row"]:
+        for figure in row.get("figures", [{}]):
+            given = {**written.get("every", {}), **row, **figure}
+            for field in {"name", "command"} - given.keys():
+                raise UserError("results-incomplete", f"{file}: a row has no {field}: {given}")
+            if "metric" not in given:  # pictures, judged by eye
+                continue
+            words = shlex.split(f"{given['command']} {given.get('flags', '')}")
+            if given.get("seeds", 1) > 1:
+                words += ["--seeds", str(given["seeds"])]
+            given |= {
+                "name": f"{row['name']}-{figure['name']}" if "name" in figure else row["name"],
+                "group": row["name"],
+                "script": words[0],
+                "flags": tuple(words[1:]),
+                "first": tuple(shlex.split(given.get("first", ""))),
+            }
+            made.append(Row(**{f.name: given[f.name] for f in _FIELDS if f.name in given}))
     return made
 
 
-def figure(cell: str, place: int) -> tuple[float | None, float | None]:
-    """Number ``place`` of a table's cell and the spread after its ±, None where there is none."""
-    found = re.findall(_NUMBER + r"(?: ± (\d[\d.]*))?", cell)
-    if place >= len(found):
-        return None, None
-    value, sd = found[place]
-    return float(value.replace(",", "")), float(sd) if sd else None
-
-
 def choose(known: list[Row], names: tuple[str, ...]) -> list[Row]:
-    """The rows of those names, all of a script's by its name, or all of them by ``all``."""
+    """The figures of those names, of a row, or of a script; or all of them by ``all``."""
     chosen = []
     for name in names:
-        found = [row for row in known if name in (row.name, row.script, "all")]
+        found = [row for row in known if name in (row.name, row.group, row.script, "all")]
         if not found:
             raise unknown("row", name, {row.name for row in known} | {"all"})
         chosen += [row for row in found if row not in chosen]
@@ -137,19 +130,21 @@ def reproduce(
     environment = dict(os.environ)
     if data_dir is not None:
         environment["DL_DATA_DIR"] = str(data_dir.absolute())
+
+    def run(words: tuple[str, ...], *options: str) -> int:
+        command = [sys.executable, str(experiments / f"{words[0]}.py"), *words[1:], *options]
+        return subprocess.run(command, env=environment, check=False).returncode
+
     made: dict[tuple[str, ...], tuple[Path, int, float]] = {}
     for place, row in enumerate(chosen, 1):
         command = (row.script, *row.flags)
         if command not in made:
             print(f"[{place}/{len(chosen)}] {row.name}: {' '.join(command)}", flush=True)
-            script, name = experiments / f"{row.script}.py", new_name(runs, row.name)
-            options = ["--runs", str(runs), "--name", name]
+            name = new_name(runs, row.name)
+            code = run(row.first) if row.first else 0
             begun = time.perf_counter()
-            done = subprocess.run(
-                [sys.executable, str(script), *row.flags, *options], env=environment, check=False
-            )
-            minutes = (time.perf_counter() - begun) / 60
-            made[command] = runs / name, done.returncode, minutes
+            code = code or run(command, "--runs", str(runs), "--name", name)
+            made[command] = runs / name, code, (time.perf_counter() - begun) / 60
         folder, code, minutes = made[command]
         if code:
             yield row, False, f"the script ended with code {code}"

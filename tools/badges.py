@@ -1,6 +1,6 @@
 """Give every notebook its "Open in Colab" badge, and the address it installs from, on GitHub.
 
-    python colab/badges.py OWNER/REPOSITORY [BRANCH]
+    python tools/badges.py OWNER/REPOSITORY [BRANCH]
 
 Run it once the repository has an address, and again when that changes.
 """
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+CLONE = ", of a clone in this folder, dl"  # what a notebook says while there is no address
 
 
 def addressed(notebook: dict, name: str, repository: str, branch: str) -> dict:
@@ -24,7 +25,7 @@ def addressed(notebook: dict, name: str, repository: str, branch: str) -> dict:
     code = "".join(install["source"])
     extras = "".join(re.findall(r"%pip install .*(\[\w+\])", code))
     origin = f'"dl{extras} @ git+https://github.com/{repository}@{branch}"'
-    code = re.sub(r"%pip install .*", f"%pip install -q {origin}", code)
+    code = re.sub(r"%pip install .*", f"%pip install -q {origin}", code).replace(CLONE, "")
     cells = [
         {**title, "source": badge + lines},
         {**install, "source": code.splitlines(keepends=True)},
@@ -45,4 +46,4 @@ def main(folder: Path, repository: str, branch: str = "main") -> None:
 if __name__ == "__main__":
     if not 2 <= len(sys.argv) <= 3 or not re.fullmatch(r"[\w.-]+/[\w.-]+", sys.argv[1]):
         sys.exit(__doc__)
-    main(Path(__file__).parent, *sys.argv[1:])
+    main(Path(__file__).parents[1] / "colab", *sys.argv[1:])
