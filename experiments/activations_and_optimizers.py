@@ -13,33 +13,17 @@ import optax
 
 import dl
 from dl.core.optim import max_norm
-from dl.data import load
-from dl.data.batches import eval_batches, train_batches
 from dl.models.mlp import MLP
 from dl.tasks.classification import classification
 
-he, xavier, lecun = (
-    getattr(nn.initializers, f"{name}_normal")() for name in ("he", "xavier", "lecun")
-)
-# Each with the initialisation made for it.
-ACTIVATIONS = {
-    "sigmoid": (nn.sigmoid, xavier),
-    "tanh": (nn.tanh, xavier),
-    "relu": (nn.relu, he),
-    "leaky_relu": (nn.leaky_relu, he),
-    "elu": (nn.elu, he),
-    "selu": (nn.selu, lecun),
-    "gelu": (nn.gelu, he),
-    "silu": (nn.silu, he),
-}
+# What each activation's weights begin with; the others' as in He et al. 2015.
+INITIALIZERS = {"sigmoid": "xavier", "tanh": "xavier", "selu": "lecun"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(dl.Recipe):
     data: str = "mnist"
     """mnist, or digits (embedded, 8x8)"""
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     activation: Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu"] = (
         "relu"
     )
@@ -58,26 +42,24 @@ class Config(dl.Recipe):
 
 
 def build(config: Config) -> dl.Experiment:
-    splits = load(config.data, config.data_dir)
-    train = train_batches(splits.train, config.batch_size, config.seed)
-
-    activation, init = ACTIVATIONS[config.activation]
-    features = (*config.widths, len(splits.info.classes))
+    splits = dl.load(config.data)
+    init = getattr(nn.initializers, INITIALIZERS.get(config.activation, "he") + "_normal")()
+    features, activation = (
+        (*config.widths, len(splits.info.classes)),
+        getattr(nn, config.activation),
+    )
     model = MLP(features, activation, config.dropout, config.input_dropout, kernel_init=init)
     made = config.experiment(
         classification(model),
-        train,
-        epochs=config.epochs,
-        evals={"validation": eval_batches(splits.validation, 500)},
-        tests={"test": eval_batches(splits.test, 500)},
+        dl.train_batches(splits.train, config.batch_size, config.seed),
+        **dl.held_out(splits, 500),
         select="validation/accuracy",
         classes=splits.info.classes,
     )
     if config.max_norm is None:
         return made
-    return dataclasses.replace(
-        made, optimizer=optax.chain(made.optimizer, max_norm(config.max_norm))
-    )
+    limited = optax.chain(made.optimizer, max_norm(config.max_norm))
+    return dataclasses.replace(made, optimizer=limited)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,14 @@ Data: MNIST or any image set; reference: PCA of the same code size, fitted on th
 """
 
 import dataclasses
-import functools
 import math
 
-import jax
 import numpy as np
 
 import dl
-from dl.data import load
-from dl.data.batches import eval_batches, train_batches
 from dl.figures.codes import code_map, strips
 from dl.models.autoencoder import Autoencoder
-from dl.models.mlp import MLP
+from dl.models.mlp import mirrored
 from dl.tasks.autoencoding import autoencoding, gaussian_noise, psnr, spoilt, unit_interval
 
 
@@ -23,8 +19,6 @@ from dl.tasks.autoencoding import autoencoding, gaussian_noise, psnr, spoilt, un
 class Config(dl.Recipe):
     data: str = "mnist"
     """digits, mnist, cifar10, cifar10_jpeg, or tfds:NAME"""
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     epochs: int = 30
     """passes over the training set"""
     batch_size: int = 128
@@ -39,49 +33,43 @@ class Config(dl.Recipe):
     clip: float | None = None
 
 
-@functools.cache
-def principal_components(data: str, data_dir: str | None, code: int):
+@dl.prepared
+def principal_components(config: Config):
     """PCA's ``x [n, values] -> reconstruction`` from the training rows."""
     from sklearn.decomposition import PCA
 
-    x = np.asarray(load(data, data_dir).train["image"], np.float32) / 255
-    pca = PCA(code, svd_solver="covariance_eigh").fit(x.reshape(len(x), -1))
+    x = np.asarray(dl.load(config.data).train["image"], np.float32) / 255
+    pca = PCA(config.code, svd_solver="covariance_eigh").fit(x.reshape(len(x), -1))
     return lambda x: pca.inverse_transform(pca.transform(x.reshape(len(x), -1))).reshape(x.shape)
 
 
 def build(config: Config) -> dl.Experiment:
-    splits = load(config.data, config.data_dir)
+    splits = dl.load(config.data)
     images, shape = splits.only("image"), splits.train["image"].shape[1:]
-    model = Autoencoder(
-        MLP((*config.widths, config.code), jax.nn.gelu),
-        MLP((*config.widths[::-1], math.prod(shape)), jax.nn.gelu),
-        shape,
-    )
+    model = Autoencoder(*mirrored(config.widths, config.code, math.prod(shape)), shape)
     noise = None if config.noise is None else gaussian_noise(config.noise)
     task = autoencoding(model, noise=noise)
 
     def seen(image):
         return np.asarray(spoilt(noise, image, unit_interval(image)))
 
-    def measure(variables, name):
-        image = getattr(splits, name)["image"]
-        found = principal_components(config.data, config.data_dir, config.code)(seen(image))
+    def measure(predictor, columns, name):
+        image = columns["image"]
+        found = principal_components(config)(seen(image))
         error = np.square(found - image / np.float32(255)).mean((1, 2, 3))
         return {"pca_loss": float(error.mean()), "pca_psnr": float(psnr(error).mean())}
 
-    def views(variables):
+    def views(predictor):
         image, label = splits.validation["image"], splits.validation["label"]
         few = image[:: len(image) // 12][:12]
-        codes = np.asarray(model.apply(variables, seen(image), method="encode"))
-        again = np.asarray(model.apply(variables, seen(few)))
+        codes = np.asarray(model.apply(predictor.variables, seen(image), method="encode"))
+        again = np.asarray(model.apply(predictor.variables, seen(few)))
         return {"strips": strips(few / 255, seen(few), again), "codes": code_map(codes, label)}
 
     return config.experiment(
         task,
-        train_batches(images.train, config.batch_size, config.seed),
-        epochs=config.epochs,
-        evals={"validation": eval_batches(images.validation, 500)},
-        tests={"test": eval_batches(images.test, 500)},
+        dl.train_batches(images.train, config.batch_size, config.seed),
+        **dl.held_out(images, 500),
         select="-validation/loss",
         measure=measure,
         views=views,

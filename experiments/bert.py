@@ -9,17 +9,12 @@ Reference: 82.7 % from scratch, though trained on the phrases too (Kim 2014, CNN
 """
 
 import dataclasses
-import functools
-from typing import Literal
+from typing import Any, Literal
 
 import dl
-from dl import interop
-from dl.core.errors import need
 from dl.core.transforms import initialized_from
-from dl.data import load
-from dl.data.batches import eval_batches
 from dl.data.batches.buckets import bucket_batches, trim
-from dl.data.tokenizers import encode_all, load_subwords, pad, specials, train_subwords
+from dl.data.tokenizers import load_subwords, specials, tokenized, train_subwords
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.transformer import Transformer
 from dl.tasks.masked_language_modeling import masked_language_modeling
@@ -33,8 +28,6 @@ class Config(dl.Recipe):
     """folder of a pre-training run to begin from; it must be of the same architecture"""
     weights: str | None = None
     """folder of a BERT in Hugging Face's layout, in place of vocabulary, width, layers and heads"""
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     vocabulary: int = 8000
     """WordPiece tokens, trained on the training set's text"""
     width: int = 128
@@ -60,73 +53,52 @@ class Config(dl.Recipe):
     """networks whose outputs are averaged"""
 
 
-@functools.cache
-def prepare(data_dir: str | None, size: int, length: int, weights: str | None):
-    """``(tokenizer, training, validation and test columns)``."""
-    splits = load("sst2", data_dir)
-    if weights is None:
-        tokenizer = train_subwords(splits.train["text"], "wordpiece", size)
+@dl.prepared
+def sentences(config: Config):
+    """The tokenizer, and SST-2 in its tokens."""
+    splits = dl.load("sst2")
+    if config.weights is None:
+        tokenizer = train_subwords(splits.train["text"], "wordpiece", config.vocabulary)
     else:
-        tokenizer = load_subwords(f"{weights}/tokenizer.json")
-    special, parts = specials(tokenizer), []
-    for part in (splits.train, splits.validation, splits.test):
-        tokens = encode_all(tokenizer, part["text"])
-        parts.append(
-            pad(tokens, length, start=special.start, end=special.end) | {"label": part["label"]}
-        )
-    return tokenizer, *parts
+        tokenizer = load_subwords(f"{config.weights}/tokenizer.json")
+    ends = {"start": specials(tokenizer).start, "end": specials(tokenizer).end}
+    return tokenizer, tokenized(splits, tokenizer, config.positions, **ends)
 
 
-@functools.cache
-def learned(folder: str):
+@dl.prepared
+def learned(config: Config):
     """The parameters that a run selected; an imported BERT's output is no part of the encoder."""
-    params = dl.open_run(folder).state.eval_variables["params"]
+    params = dl.open_run(str(config.start)).state.eval_variables["params"]
     return {name: tree for name, tree in params.items() if name != "output"}
 
 
 def build(config: Config) -> dl.Experiment:
-    need("tokenizers", extra="text", why="cutting text into subwords")
-    tokenizer, train, validation, test = prepare(
-        config.data_dir, config.vocabulary, config.positions, config.weights
-    )
-    size, special, pretrain = (
-        tokenizer.get_vocab_size(),
-        specials(tokenizer),
-        config.stage == "pretrain",
-    )
+    tokenizer, splits = sentences(config)
+    size, special = tokenizer.get_vocab_size(), specials(tokenizer)
+    pretrain = config.stage == "pretrain"
     if config.weights is not None:
         kind = "BertForMaskedLM" if pretrain else "BertForSequenceClassification"
         options = {"architecture": kind, "classes": 2, "vocabulary": size}
-        model, given = interop.load(config.weights, dropout=config.dropout, **options)
+        model, given = dl.interop.load(config.weights, dropout=config.dropout, **options)
     else:
         body = Transformer(config.width, config.layers, config.heads, dropout=config.dropout)
-        model, given = LanguageModel(size, body, config.positions), {}
+        model, given = LanguageModel(size, body, config.positions), None
         model = model if pretrain else TextClassifier(model, 2)
     if pretrain:
-        task = masked_language_modeling(
-            model, size, rate=config.rate, mask_token=special.mask, first=special.first
-        )
+        hidden: Any = {"rate": config.rate, "mask_token": special.mask}
+        task = masked_language_modeling(model, size, first=special.first, **hidden)
     else:
-        task = sequence_classification(
-            model.clone(dropout=config.head_dropout),
-            label_smoothing=config.label_smoothing,
-            word_dropout=config.word_dropout,
-            unknown=special.unknown,
-            first=special.first,
-        )
+        model, rare = model.clone(dropout=config.head_dropout), special.unknown
+        noise = {"label_smoothing": config.label_smoothing, "word_dropout": config.word_dropout}
+        task = sequence_classification(model, unknown=rare, first=special.first, **noise)
     task = initialized_from(task, given)
     if config.start is not None:
-        task = initialized_from(task, encoder=learned(config.start))
-    if config.members != 1:
-        task = dl.ensemble(task, config.members)
-
+        task = initialized_from(task, encoder=learned(config))
     return config.experiment(
-        task,
-        bucket_batches(train, train["tokens_length"], config.batch_size, config.seed),
-        trim=trim(["tokens"], (20, 36), lambda batch: batch["tokens_length"].max()),
-        steps=config.steps,
-        evals={"validation": eval_batches(validation, 128)},
-        tests={"test": eval_batches(test, 128)},
+        dl.ensemble(task, config.members),
+        bucket_batches(splits.train, "tokens_length", config.batch_size, config.seed),
+        trim=trim(["tokens"], (20, 36)),
+        **dl.held_out(splits, 128),
         select="-validation/loss" if pretrain else "validation/accuracy",
     )
 

@@ -7,24 +7,16 @@ Reference: about 1.5 nats a character for LSTMs of this kind (Karpathy 2015, cha
 import dataclasses
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-
 import dl
-from dl.data.batches import eval_batches
 from dl.data.batches.tokens import strided, tracks
 from dl.data.sets.characters import load_characters
-from dl.models.generation import check_sampling, generate
-from dl.models.rnn import RNN, RecurrentLanguageModel, gru, lstm, simple_rnn
+from dl.models.rnn import CELLS, RNN, RecurrentLanguageModel
 from dl.tasks.language_modeling import language_modeling
-
-CELLS = {"rnn": simple_rnn, "lstm": lstm, "gru": gru}
+from dl.training.writing import Writing, write
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(dl.Recipe):
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     cell: Literal["rnn", "lstm", "gru"] = "lstm"
     features: int = 320
     """width of every layer"""
@@ -45,27 +37,19 @@ class Config(dl.Recipe):
 
 
 def build(config: Config) -> dl.Experiment:
-    check_sampling(config.temperature)  # used after a tenth of the steps only
-    vocabulary, train, held = load_characters("tinyshakespeare", config.data_dir)
+    vocabulary, train, held = load_characters("tinyshakespeare")
     body = RNN(config.features, CELLS[config.cell], config.layers, dropout=config.dropout)
     model = RecurrentLanguageModel(len(vocabulary), body, config.embedding, dropout=config.dropout)
-
-    def sample(variables):
-        prompt = jnp.asarray(vocabulary.encode("ROMEO:"))[None]
-        (text,) = generate(
-            model, variables, prompt, 500, key=jax.random.key(0), temperature=config.temperature
-        )
-        return {"sample": "ROMEO:" + vocabulary.decode(text)}
-
     return config.experiment(
         language_modeling(model, carried=True),
         tracks(train, config.length, config.batch_size, config.seed),
-        steps=config.steps,
-        evals={"validation": eval_batches(strided(held, config.context, config.context // 2), 64)},
+        evals={
+            "validation": dl.eval_batches(strided(held, config.context, config.context // 2), 64)
+        },
         select="-validation/loss",
-        views=sample,
+        views=Writing(model, vocabulary, 500, config.temperature, prompt="ROMEO:", texts=1),
     )
 
 
 if __name__ == "__main__":
-    dl.main(Config, build)
+    dl.main(Config, build, write=write)

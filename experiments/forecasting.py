@@ -6,32 +6,27 @@ series). Reference: ETTh1 MSE of horizons 96/192/336/720: NLinear .374/.408/.429
 """
 
 import dataclasses
-import functools
-from typing import Literal
+from typing import Any, Literal
 
-import jax
 import numpy as np
 
 import dl
 from dl.baselines.linear_forecast import compared
-from dl.data import load
 from dl.data.batches import windows
 from dl.data.sets import series
 from dl.figures import pictures
-from dl.models import forecasters as models
-from dl.scores.forecasting import naive_error, point_scores
+from dl.models.forecasters import forecaster
+from dl.scores.forecasting import naive_error
 from dl.tasks.forecasting import forecasting, instance_scale
 from dl.tasks.supervised import absolute, squared
-from dl.training.prediction import predict_all
 
 PERIOD = 24  # hours
+ERRORS = {"squared": squared, "absolute": absolute}
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(dl.Recipe):
     data: Literal["ett", "m4_hourly"] = "ett"
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     horizon: int | None = None
     """hours to forecast; None is 96 for ett and 48, all that is known, for m4_hourly"""
     look_back: int = 336
@@ -56,87 +51,54 @@ class Config(dl.Recipe):
     width: int = 64
     """of lstm and tcn, and half of patchtst's"""
 
-
-@functools.cache
-def prepare(data, data_dir):
-    splits = load(data, data_dir)
-    return series.standardize(splits)[0] if data == "ett" else splits
+    @property
+    def hours(self) -> int:
+        return self.horizon if self.horizon is not None else 96 if self.data == "ett" else 48
 
 
-def windows_of(data, data_dir, look_back, horizon, batch_size, seed):
+def windows_of(config: Config, batch_size: int = 1, seed: Any = 0):
     """Training windows, and {set: evaluation windows}."""
-    cut = windows.forecasting if data == "ett" else windows.panel_forecasting
-    options = {"eval_batch_size": 512, "seed": seed}
-    train, held, test = cut(prepare(data, data_dir), look_back, horizon, batch_size, **options)
+    splits, cut = dl.load(config.data), windows.panel_forecasting
+    if config.data == "ett":
+        splits, cut = series.standardize(splits)[0], windows.forecasting
+    sizes = {"eval_batch_size": 512, "seed": seed}
+    train, held, test = cut(splits, config.look_back, config.hours, batch_size, **sizes)
     return train, {"validation": held, "test": test}
 
 
-@functools.cache
-def rivals(data, data_dir, look_back, horizon):
+@dl.prepared
+def rivals(config: Config):
     """{set: past, future, and what simple rivals forecast}."""
-    train, sets = windows_of(data, data_dir, look_back, horizon, 1, 0)
-    return compared(train.ordered(4096), sets, PERIOD, relative=data == "m4_hourly")
-
-
-@functools.cache
-def naive_errors(data_dir, name):
-    """In-sample error of the seasonal naive forecast of each series, for MASE: ``[series]``."""
-    hours = 0 if name == "test" else None  # what is known by then
-    part = load("m4_hourly", data_dir, validation=hours).train
-    return naive_error(part["values"], PERIOD, part["length"])
-
-
-def network(config: Config, horizon: int):
-    wide, drop = config.width, config.dropout
-    return {
-        "rlinear": lambda: models.RevIN(models.TimeLinear(horizon)),
-        "nlinear": lambda: models.NLinear(horizon),
-        "dlinear": lambda: models.DLinear(horizon),
-        "sparse": lambda: models.SparseLinear(horizon, PERIOD),
-        "lstm": lambda: models.LSTMForecaster(horizon, wide, dropout=drop),
-        "tcn": lambda: models.TCN(horizon, (wide,) * 6, dropout=drop),
-        "patchtst": lambda: models.RevIN(models.PatchTST(horizon, width=wide // 2, dropout=drop)),
-    }[config.model]()
+    train, sets = windows_of(config)
+    if config.data == "ett":
+        return compared(train.ordered(4096), sets, PERIOD)
+    known = {"validation": dl.load(config.data), "test": dl.load(config.data, validation=0)}
+    history = {name: (s.train["values"], PERIOD, s.train["length"]) for name, s in known.items()}
+    scale = {name: naive_error(*given) for name, given in history.items()}
+    return compared(train.ordered(4096), sets, PERIOD, scale)
 
 
 def build(config: Config) -> dl.Experiment:
-    panel = config.data == "m4_hourly"
-    horizon = config.horizon if config.horizon is not None else 48 if panel else 96
-    key = (config.data, config.data_dir, config.look_back, horizon)
-    train, sets = windows_of(*key, config.batch_size, config.seed)
-    task = forecasting(
-        network(config, horizon * max(1, len(config.quantiles))),
-        error=squared if config.error == "squared" else absolute,
-        quantiles=config.quantiles,
-        scale=instance_scale if panel else None,
-    )
-    predict = jax.jit(task.predict)
+    panel, quantiles = config.data == "m4_hourly", config.quantiles
+    train, sets = windows_of(config, config.batch_size, config.seed)
+    horizon, design = config.hours * max(1, len(quantiles)), (config.width, config.dropout)
+    model = forecaster(config.model, horizon, PERIOD, *design)
+    error, scale = ERRORS[config.error], instance_scale if panel else None
+    task = forecasting(model, error=error, quantiles=quantiles, scale=scale)
 
-    def said(variables, name):
+    def said(predictor, rows, name):
         """Forecasts of a set in the units of its series, with their quantiles on the last axis."""
-        forecast, level = predict_all(predict, variables, sets[name], "past"), sets[name].level
-        return forecast.astype(np.float64) + (level[..., None] if config.quantiles else level)
+        forecast, level = predictor(rows).astype(np.float64), sets[name].level
+        return forecast + (level[..., None] if quantiles else level)
 
-    def point(variables, name):
-        forecast = said(variables, name)
-        return forecast[..., len(config.quantiles) // 2] if config.quantiles else forecast
+    def measure(predictor, columns, name):
+        # The task's own scores are of a long series' windows, but not of each series of a panel.
+        return rivals(config)[name].scores(said(predictor, columns, name) if panel else None)
 
-    def measure(variables, name):
-        _, truth, others = rivals(*key)[name]
-        naive = naive_errors(config.data_dir, name) if panel else None
-        forecasts = {f"{rival}_": forecast for rival, forecast in others.items()}
-        if panel:
-            forecasts[""] = point(variables, name)
-        return {
-            f"{prefix}{metric}": value
-            for prefix, forecast in forecasts.items()
-            for metric, value in point_scores(forecast, truth, naive).items()
-        }
-
-    def views(variables):
-        past, truth, others = rivals(*key)["validation"]
+    def views(predictor):
+        past, truth, others, _ = rivals(config)["validation"]
+        forecast = said(predictor, sets["validation"], "validation")
         rows = np.linspace(0, len(past) - 1, 4).astype(int)
-        forecast = said(variables, "validation")
         drawn = [values[rows] for values in (past, truth, forecast, others["naive"])]
         if not panel:  # of several variables the last, ETT's oil temperature
             drawn = [values[:, :, -1] for values in drawn]
@@ -145,8 +107,6 @@ def build(config: Config) -> dl.Experiment:
     return config.experiment(
         task,
         train,
-        steps=config.steps,
-        epochs=None if config.steps else config.epochs,
         evals={"validation": sets["validation"]},
         tests={"test": sets["test"]},
         select="-validation/mase" if panel else "-validation/mse",

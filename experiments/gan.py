@@ -10,22 +10,14 @@ import functools
 from typing import Literal
 
 import jax
-import numpy as np
 
 import dl
-from dl.core.errors import bounded
-from dl.core.state import digest
-from dl.data import load
-from dl.data.batches import eval_batches, train_batches
 from dl.data.splits import shuffled
-from dl.models.cnn import CNN
 from dl.models.gan import GAN, Discriminator, Generator
-from dl.models.layers import Dropout
 from dl.scores.frechet import class_coverage, frechet_distance
 from dl.tasks.adversarial import adversarial, hinge, non_saturating, players, wasserstein
-from dl.tasks.classification import classification, unit_range
-from dl.training.cached import train_cached
-from dl.training.prediction import in_pieces
+from dl.tasks.classification import unit_range
+from dl.training.cached import judge
 
 OBJECTIVES = {"non_saturating": non_saturating, "hinge": hinge, "wasserstein": wasserstein}
 
@@ -34,8 +26,6 @@ OBJECTIVES = {"non_saturating": non_saturating, "hinge": hinge, "wasserstein": w
 class Config:
     data: str = "mnist"
     """mnist, or another set of pictures whose sides can be halved twice"""
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     seed: int = 0
     """of initialisation, data order and noise"""
     objective: Literal["non_saturating", "hinge", "wasserstein"] = "non_saturating"
@@ -63,77 +53,54 @@ class Config:
     """passes of the judge over the training set"""
 
 
-@functools.cache
-def judge(data: str, data_dir: str | None, epochs: int):
-    """``pictures in -1..1 -> (features [n, 64], classes [n])`` of a classifier trained once, its digest."""
-    train = train_batches(load(data, data_dir).train, 128)
-    model = CNN(int(train.arrays["label"].max()) + 1, (16, 32, 64))
-    recipe = dl.Recipe(learning_rate=3e-3, warmup_percent=10, clip=None)
-    variables = train_cached(recipe.experiment(classification(model), train, epochs=epochs))
-
-    @jax.jit
-    def look(pictures):
-        pooled = lambda module, _: isinstance(module, Dropout)  # noqa: E731 (what the last layer reads)
-        logits, seen = model.apply(variables, pictures, capture_intermediates=pooled)
-        return jax.tree.leaves(seen)[0], logits.argmax(-1)
-
-    return functools.partial(in_pieces, look), digest(variables)
+@dl.prepared
+def jury(config: Config) -> dl.Predictor:
+    """``pictures in -1..1 -> (features [n, 64], classes [n])`` of a classifier trained once."""
+    return judge(dl.load(config.data).train, (16, 32, 64), config.judge_epochs)
 
 
-@functools.cache
-def real(data: str, data_dir: str | None, epochs: int, name: str, count: int):
-    """The judge's features of that many pictures of the set ``name``."""
-    image = getattr(load(data, data_dir), name)["image"]
-    rows = np.sort(shuffled(len(image), 0)[:count])
-    return judge(data, data_dir, epochs)[0](unit_range(image[rows]))[0]
+@dl.prepared
+def real(config: Config):
+    """{set: the judge's features of its pictures, in random order, of no more than are compared}."""
+
+    def features(columns):
+        rows = shuffled(len(columns["image"]), 0)[: config.samples]
+        return jury(config)(unit_range(columns["image"][rows]))[0]
+
+    return {name: features(part) for name, part in dl.load(config.data).parts.items()}
 
 
 def build(config: Config) -> dl.Experiment:
-    bounded("--samples", config.samples, at_least=1)
-    splits = load(config.data, config.data_dir)
+    dl.bounded("--samples", config.samples, at_least=1)
+    splits, wgan = dl.load(config.data), config.objective == "wasserstein"
     images, shape = splits.only("image"), splits.train["image"].shape[1:]
-    wgan = config.objective == "wasserstein"
-    model = GAN(
-        Generator(shape, config.widths),
-        Discriminator(config.critic_widths, spectral=not wgan),
-        config.latent,
-    )
-    task = adversarial(
-        model,
-        OBJECTIVES[config.objective],
-        gradient_penalty=config.gradient_penalty if wgan else 0.0,
-    )
-    generate = jax.jit(task.predict)
-    judged = config.data, config.data_dir, config.judge_epochs
+    critic = Discriminator(config.critic_widths, spectral=not wgan)
+    model = GAN(Generator(shape, config.widths), critic, config.latent)
+    penalty = config.gradient_penalty if wgan else 0.0
+    adam = functools.partial(dl.optimizer, "adam", b1=0.5, b2=0.99)
+    both = adam(config.learning_rate), adam(config.critic_rate)
 
-    def measure(variables, name):
-        count = min(config.samples, len(getattr(splits, name)["image"]))
-        noise = model.noise(jax.random.key(1), count)
-        fake = in_pieces(functools.partial(generate, variables), noise)
-        features, classes = judge(*judged)[0](fake)
-        held_out = real(*judged, name, count)
+    def measure(predictor, columns, name):
+        truth = real(config)[name]
+        fake = predictor(model.noise(jax.random.key(1), len(truth)))
+        features, classes = jury(config)(fake)
         return {
-            "frechet": frechet_distance(features, held_out),
-            "frechet_floor": frechet_distance(real(*judged, "train", count), held_out),
+            "frechet": frechet_distance(features, truth),
+            "frechet_floor": frechet_distance(real(config)["train"][: len(truth)], truth),
             **class_coverage(classes, len(splits.info.classes)),
         }
 
-    def views(variables):
-        fake = generate(variables, model.noise(jax.random.key(1), 100))
-        return {"samples": np.asarray(fake) / 2 + 0.5, "judge": judge(*judged)[1]}
+    def views(predictor):
+        fake = predictor(model.noise(jax.random.key(1), 100))
+        return {"samples": fake / 2 + 0.5, "judge": dl.digest(jury(config).variables)}
 
     return dl.Experiment(
-        task=task,
-        data=train_batches(images.train, config.batch_size, config.seed),
-        optimizer=players(
-            dl.optimizer("adam", config.learning_rate, b1=0.5, b2=0.99),
-            dl.optimizer("adam", config.critic_rate, b1=0.5, b2=0.99),
-            critic_steps=config.critic_steps,
-        ),
+        task=adversarial(model, OBJECTIVES[config.objective], gradient_penalty=penalty),
+        data=dl.train_batches(images.train, config.batch_size, config.seed),
+        optimizer=players(*both, critic_steps=config.critic_steps),
         steps=config.steps,
         seed=config.seed,
-        evals={"validation": eval_batches(images.validation, 500)},
-        tests={"test": eval_batches(images.test, 500)},
+        **dl.held_out(images, 500),
         select="-validation/frechet",
         ema=0.999,
         measure=measure,

@@ -6,14 +6,11 @@ training set. The figure without generated pictures: `--generated 0`.
 """
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
 
 import dl
-from dl.data import load
-from dl.data.batches import eval_batches, train_batches
 from dl.data.splits import hold_out, take
 from dl.data.transforms import images as augment
 from dl.models.cnn import CNN
@@ -21,15 +18,12 @@ from dl.models.gan import GAN, Discriminator, Generator
 from dl.tasks.adversarial import adversarial, hinge, players
 from dl.tasks.classification import classification
 from dl.training.cached import train_cached
-from dl.training.prediction import in_pieces
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(dl.Recipe):
     data: str = "mnist"
     """mnist, or another labelled set of pictures whose sides can be halved twice"""
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     labelled: int = 550
     """labels there are, classes in proportion"""
     choice: int = 0
@@ -56,18 +50,19 @@ def classifier(config: Config, train, classes, **options) -> dl.Experiment:
     height = train["image"].shape[1]
     return config.experiment(
         task,
-        train_batches(train, config.batch_size, config.seed),
+        dl.train_batches(train, config.batch_size, config.seed),
         augment=(augment.random_crop(padding=max(1, height // 12)),),
-        steps=config.steps,
         classes=classes,
         **options,
     )
 
 
-@functools.cache
-def training_set(plain: Config):
-    """The labelled rows and the generated ones. ``plain`` holds no traced value."""
-    splits = load(plain.data, plain.data_dir)
+@dl.prepared
+def training_set(config: Config):
+    """The labelled rows and the generated ones. These fields alone make them: others may be traced."""
+    known = "data labelled choice unlabelled generated gan_steps widths steps batch_size"
+    plain = Config(**{name: getattr(config, name) for name in known.split()})
+    splits = dl.load(plain.data)
     classes, label = splits.info.classes, splits.train["label"]
     _, rows = hold_out(len(label), plain.labelled, plain.choice, label)
     few = take(splits.train, rows)
@@ -76,9 +71,8 @@ def training_set(plain: Config):
     seen = few
     if plain.unlabelled:
         first = classifier(dataclasses.replace(plain, seed=plain.choice), few, classes)
-        guess = functools.partial(jax.jit(first.task.predict), train_cached(first))
-        image = splits.train["image"]
-        labels = in_pieces(guess, image, pieces=20).argmax(-1).astype(np.int32)
+        guess, image = dl.Predictor(first.task, train_cached(first)), splits.train["image"]
+        labels = guess(image).argmax(-1).astype(np.int32)
         labels[rows] = few["label"]
         seen = {"image": image, "label": labels}
 
@@ -89,32 +83,25 @@ def training_set(plain: Config):
     )
     rate = dl.optimizer("adam", 5e-4, b1=0.5, b2=0.99)
     task = adversarial(model, hinge, label="label")
-    data = train_batches(seen, min(64, len(seen["label"])), plain.choice)
+    data = dl.train_batches(seen, min(64, len(seen["label"])), plain.choice)
     gan = dl.Experiment(task, data, players(rate, rate), plain.gan_steps, plain.choice, ema=0.999)
-    variables, draw = train_cached(gan), jax.jit(task.predict)
     noise = model.noise(jax.random.key(plain.choice), plain.generated)
     wanted = np.arange(plain.generated, dtype=np.int32) % len(classes)
-    image = in_pieces(lambda *inputs: draw(variables, inputs), noise, wanted)
+    image = dl.Predictor(task, train_cached(gan))({"noise": noise, "label": wanted})
     drawn = {"image": np.uint8(np.round(image * 127.5 + 127.5)), "label": wanted}
     return {name: np.concatenate([few[name], drawn[name]]) for name in few}
 
 
 def build(config: Config) -> dl.Experiment:
-    splits = load(config.data, config.data_dir)
-    # The generator knows these fields alone: others may be traced, or differ between lanes.
-    known = (
-        *("data", "data_dir", "labelled", "choice", "unlabelled", "generated", "gan_steps"),
-        *("widths", "steps", "batch_size"),
-    )
-    train = training_set(Config(**{name: getattr(config, name) for name in known}))
+    splits = dl.load(config.data)
+    train = training_set(config)
     return classifier(
         config,
         train,
         splits.info.classes,
-        evals={"validation": eval_batches(splits.validation, 500)},
-        tests={"test": eval_batches(splits.test, 500)},
+        **dl.held_out(splits, 500),
         select="validation/accuracy",
-        views=lambda variables: {"training": train["image"][-100:] / np.float32(255)},
+        views=lambda predictor: {"training": train["image"][-100:] / np.float32(255)},
     )
 
 

@@ -8,33 +8,23 @@ python experiments/gpt.py write RUN --prompt "ROMEO:"
 """
 
 import dataclasses
-import functools
-import secrets
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
 
 import dl
-from dl import interop
 from dl.core.transforms import initialized_from
-from dl.data.batches import eval_batches
 from dl.data.batches.tokens import crops, strided
 from dl.data.sets.characters import load_characters
-from dl.models.generation import check_sampling, generate, stream
+from dl.models.attention import Attention, Cache
 from dl.models.language import LanguageModel
-from dl.models.layers import LayerNorm, RMSNorm
-from dl.models.transformer import Transformer
+from dl.models.layers import Dense, Dropout, LayerNorm, RMSNorm
 from dl.tasks.language_modeling import language_modeling
+from dl.training.writing import Writing, write
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(dl.Recipe):
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     weights: str | None = None
     """folder of a GPT-2 or Llama in Hugging Face's layout, in place of the five fields below; its tokens
     take the characters' place where a tokenizer.json lies there, and nats are a token then"""
@@ -60,69 +50,64 @@ class Config(dl.Recipe):
     """share of probability that sample draws from"""
 
 
-def network(config: Config, vocabulary: int):
-    """The model, and the parameters it starts from where they are imported."""
-    if config.weights is not None:
-        return interop.load(config.weights, vocabulary=vocabulary, dropout=config.dropout)
-    body = functools.partial(
-        Transformer, config.width, config.layers, config.heads, config.kv_heads, causal=True
-    )
-    if config.style == "gpt2":
-        block = body(norm=LayerNorm, dropout=config.dropout)
-        return LanguageModel(vocabulary, block, config.context), None
-    hidden = -(-8 * config.width // 3 // 32) * 32  # as costly as four times the width ungated
-    gate: dict[str, Any] = {"hidden": hidden, "activation": nn.silu, "gated": True, "bias": False}
-    block = body(**gate, norm=RMSNorm, rope=10000.0, dropout=config.dropout)
-    return LanguageModel(vocabulary, block), None
+class Block(nn.Module):
+    """Attention to what came before, then a feed-forward; each reads its input normed, and adds to it."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x, cache, layer, train):
+        c, llama = self.config, self.config.style == "llama"
+        norm, rope = (RMSNorm, 10000.0) if llama else (LayerNorm, None)
+        # Gated, two thirds of the hidden width cost as much.
+        hidden = -(-8 * c.width // 3 // 32) * 32 if llama else 4 * c.width
+        start = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+        small = nn.initializers.variance_scaling(0.5 / c.layers, "fan_in", "normal")
+        attend = Attention(c.heads, c.kv_heads, rope, not llama, start, small, name="attention")
+        y, cache, _ = attend(norm(name="attention_norm")(x), causal=True, cache=cache, layer=layer)
+        x = x + Dropout(c.dropout)(y, train=train)
+        y = norm(name="feed_forward_norm")(x)
+        y = Dense((1 + llama) * hidden, not llama, kernel_init=start, name="in")(y)
+        y = nn.silu(y[..., :hidden]) * y[..., hidden:] if llama else nn.gelu(y)
+        y = Dense(c.width, not llama, kernel_init=small, name="out")(y)
+        return x + Dropout(c.dropout)(y, train=train), cache
+
+
+class Blocks(nn.Module):
+    """All of them: the body of a :class:`LanguageModel`, which embeds tokens and gives their logits."""
+
+    config: Config
+    width = property(lambda self: self.config.width)
+
+    def initial_cache(self, batch: int, length: int) -> Cache:
+        c = self.config
+        return Cache.empty(c.layers, batch, length, c.kv_heads or c.heads, c.width // c.heads)
+
+    @nn.compact
+    def __call__(self, x, *, mask=None, cache=None, train: bool = False):
+        dl.bounded("layers", self.config.layers, at_least=1)
+        stored = cache and cache[:3]
+        x = Dropout(self.config.dropout)(x, train=train)
+        for layer in range(self.config.layers):
+            x, stored = Block(self.config, name=f"layer_{layer}")(x, stored, layer, train)
+        norm = RMSNorm if self.config.style == "llama" else LayerNorm
+        return norm(name="norm")(x), cache and cache.after(stored, x.shape[1])
 
 
 def build(config: Config) -> dl.Experiment:
-    check_sampling(config.temperature, None, config.top_p)  # used after a tenth of the steps only
-    vocabulary, train, held = load_characters("tinyshakespeare", config.data_dir, config.weights)
-    model, given = network(config, len(vocabulary))
-    task = language_modeling(model)
-    if given is not None:
-        task = initialized_from(task, given)
-
-    def sample(variables):  # one token at a time, from a key-value cache
-        prompts = jnp.tile(vocabulary.encode("\n"), (4, 1))
-        options: dict[str, Any] = {"temperature": config.temperature, "top_p": config.top_p}
-        key = jax.random.key(0)
-        texts = generate(model, variables, prompts, config.context - 1, key=key, **options)
-        return {"sample": "\n--\n".join(vocabulary.decode(text) for text in np.asarray(texts))}
-
+    vocabulary, train, held = load_characters("tinyshakespeare", folder=config.weights)
+    positions = config.context if config.style == "gpt2" else 0
+    model, given = LanguageModel(len(vocabulary), Blocks(config), positions), None
+    if config.weights is not None:
+        sizes = {"vocabulary": len(vocabulary), "dropout": config.dropout}
+        model, given = dl.interop.load(config.weights, **sizes)
     return config.experiment(
-        task,
+        initialized_from(language_modeling(model), given),
         crops(train, config.context, config.batch_size, config.seed),
-        steps=config.steps,
-        evals={"validation": eval_batches(strided(held, config.context), 64)},
+        evals={"validation": dl.eval_batches(strided(held, config.context), 64)},
         select="-validation/loss",
-        views=sample,
+        views=Writing(model, vocabulary, config.context - 1, config.temperature, config.top_p),
     )
-
-
-def write(run: Path, prompt: str = "\n", length: int | None = None) -> None:
-    """Print what a trained run writes, as it writes it.
-
-    Args:
-      run: the run's folder.
-      prompt: what the text begins with.
-      length: characters to write; by default up to the length the model was trained on.
-    """
-    trained = dl.open_run(run)
-    config = trained.experiment.config
-    vocabulary = load_characters("tinyshakespeare", config.data_dir, config.weights)[0]
-    model, start = network(config, len(vocabulary))[0], vocabulary.encode(prompt)[None]
-    if not prompt:
-        raise dl.UserError("--prompt is empty: give it a character or more")
-    if length is None:
-        length = max(1, config.context - start.shape[1])
-    options: dict[str, Any] = {"temperature": config.temperature, "top_p": config.top_p}
-    variables, key = trained.state.eval_variables, jax.random.key(secrets.randbits(32))
-    print(prompt, end="")
-    for piece in stream(model, variables, jnp.asarray(start), length, key=key, **options):
-        print(vocabulary.decode(np.asarray(piece[0])), end="", flush=True)
-    print()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Reference: always answering 1 has a mean squared error of 0.167; below 0.01 the 
 """
 
 import dataclasses
-import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -15,19 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import dl
-from dl.core.errors import bounded
 from dl.core.random import purpose_key
-from dl.data import load
-from dl.data.batches import eval_batches, train_batches
+from dl.data import take
 from dl.figures.gradients import gradient_figure, kernel_norms
 from dl.models.layers import Dense
 from dl.models.mlp import MLP
-from dl.models.rnn import RNN, gru, lstm, simple_rnn
+from dl.models.rnn import CELLS, RNN
 from dl.tasks.classification import classification
 from dl.tasks.regression import regression
-
-CELLS = {"rnn": simple_rnn, "lstm": lstm, "gru": gru}
-ACTIVATIONS = {"sigmoid": nn.sigmoid, "tanh": nn.tanh, "relu": nn.relu}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +43,6 @@ class Config(dl.Recipe):
     learning_rate: float = 2e-3
 
 
-@functools.cache
 def adding_problem(count: int, length: int, seed: int) -> dict[str, np.ndarray]:
     """``values [count, length]`` uniform in 0..1; ``marks [count, 2]``, a place in either half;
     ``label [count]``, the sum of the two values there."""
@@ -78,21 +71,19 @@ def sequence(x):
 
 
 def build(config: Config) -> dl.Experiment:
-    bounded("--length", config.length, at_least=2)  # a mark in either half
-    bounded("--examples", config.examples, at_least=1)
+    dl.bounded("--length", config.length, at_least=2)  # a mark in either half
+    dl.bounded("--examples", config.examples, at_least=1)
     if config.model == "mlp":
-        splits = load("digits")
+        splits = dl.load("digits")
         train, validation = splits.train, splits.validation
-        widths = (config.features,) * config.layers
-        init = nn.initializers.he_normal()
-        model = MLP((*widths, 10), ACTIVATIONS[config.activation], kernel_init=init)
-        task = classification(model)
+        widths = (*(config.features,) * config.layers, 10)
+        activation, init = getattr(nn, config.activation), nn.initializers.he_normal()
+        task = classification(MLP(widths, activation, kernel_init=init))
     else:
         train = adding_problem(config.examples, config.length, seed=0)
         validation = adding_problem(2000, config.length, seed=1)
         adder = Adder(RNN(config.features, CELLS[config.model], config.layers))
-        inputs = ("values", "marks")
-        task = regression(adder, inputs=inputs, arguments=sequence)
+        task = regression(adder, inputs=("values", "marks"), arguments=sequence)
 
     @jax.jit
     def gradients(params, batch):
@@ -100,17 +91,16 @@ def build(config: Config) -> dl.Experiment:
         loss = lambda params, batch: task.loss({"params": params}, batch, key)[0]  # noqa: E731
         return jax.grad(loss)(params, batch), jax.grad(loss, 1, allow_int=True)(params, batch)
 
-    def views(variables):
-        batch = {name: value[:256] for name, value in validation.items()}
-        by_params, by_batch = gradients(variables["params"], batch)
+    def views(predictor):
+        batch = take(validation, slice(256))
+        by_params, by_batch = gradients(predictor.variables["params"], batch)
         times = None if config.model == "mlp" else jnp.linalg.norm(by_batch["values"], axis=0)
         return {"gradients": gradient_figure(kernel_norms(by_params), times)}
 
     return config.experiment(
         task,
-        train_batches(train, config.batch_size, config.seed),
-        steps=config.steps,
-        evals={"validation": eval_batches(validation, 500)},
+        dl.train_batches(train, config.batch_size, config.seed),
+        evals={"validation": dl.eval_batches(validation, 500)},
         select="-validation/loss",
         views=views,
     )

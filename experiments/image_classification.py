@@ -6,22 +6,21 @@ Reference: MNIST 99.2 % in the Flax and Keras tutorials.
 
 import dataclasses
 
+import flax.linen as nn
+import jax
+
 import dl
-from dl import interop
 from dl.core.transforms import initialized_from
-from dl.data import load
-from dl.data.batches import eval_batches, train_batches
 from dl.data.transforms import images as augment
-from dl.models.cnn import CNN
-from dl.tasks.classification import classification
+from dl.models.convolution import Conv, max_pool
+from dl.models.layers import Dropout
+from dl.tasks.classification import classification, unit_range
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(dl.Recipe):
     data: str = "digits"
     """digits, mnist, cifar10, cifar10_jpeg, or tfds:NAME"""
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     epochs: int = 10
     """passes over the training set; digits takes five times as many, being small"""
     learning_rate: float = 3e-3
@@ -43,8 +42,30 @@ class Config(dl.Recipe):
     """side of the square cut out of training images (DeVries & Taylor 2017)"""
 
 
+class CNN(nn.Module):
+    """Stages of 3x3 convolutions, each at half the size of the one before; the classifier reads their mean."""
+
+    classes: int
+    widths: tuple[int, ...]
+    depth: int
+    dropout: float | jax.Array
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        for stage, width in enumerate(self.widths):
+            if stage > 0:
+                x = max_pool(x, (2, 2), strides=(2, 2))
+            for _ in range(self.depth):
+                x = Conv(width, (3, 3), use_bias=False)(x)
+                x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+        x = Dropout(self.dropout)(x.mean((1, 2)), train=train)
+        return nn.Dense(self.classes)(x)
+
+
 def build(config: Config) -> dl.Experiment:
-    splits = load(config.data, config.data_dir).only("image", "label")  # a TFDS set may have more
+    dl.bounded("--depth", config.depth, at_least=1)
+    dl.bounded("--widths", min(config.widths, default=0), at_least=1)
+    splits = dl.load(config.data).only("image", "label")  # a TFDS set may have more
     classes = len(splits.info.classes)
     height = splits.train["image"].shape[1]
     transforms = [augment.random_crop(padding=max(1, height // 12))]
@@ -55,21 +76,21 @@ def build(config: Config) -> dl.Experiment:
     if config.mixup:
         transforms.append(augment.mixup(config.mixup, classes))
 
-    if config.weights is None:
-        model = CNN(classes, config.widths, config.depth, config.dropout)
-        task = classification(model, label_smoothing=config.label_smoothing)
-    else:
-        model, given = interop.load(config.weights, classes=classes, dropout=config.dropout)
-        prepare = interop.image_preparation(config.weights)
-        task = classification(model, prepare=prepare, label_smoothing=config.label_smoothing)
-        task = initialized_from(task, given)
+    model, given, prepare = (
+        CNN(classes, config.widths, config.depth, config.dropout),
+        None,
+        unit_range,
+    )
+    if config.weights is not None:
+        model, given = dl.interop.load(config.weights, classes=classes, dropout=config.dropout)
+        prepare = dl.interop.image_preparation(config.weights)
+    task = classification(model, prepare=prepare, label_smoothing=config.label_smoothing)
     return config.experiment(
-        task,
-        train_batches(splits.train, config.batch_size, config.seed),
+        initialized_from(task, given),
+        dl.train_batches(splits.train, config.batch_size, config.seed),
         augment=tuple(transforms),
         epochs=config.epochs * (5 if config.data == "digits" else 1),
-        evals={"validation": eval_batches(splits.validation, 500)},
-        tests={"test": eval_batches(splits.test, 500)},
+        **dl.held_out(splits, 500),
         select="validation/accuracy",
         classes=splits.info.classes,
     )

@@ -5,7 +5,6 @@ Reference: mean IoU .82 is the aim; thresholding the grey value gives about .55.
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,6 @@ import numpy as np
 
 import dl
 from dl.baselines.threshold import best_threshold
-from dl.core.errors import bounded
-from dl.data import load
-from dl.data.batches import eval_batches, train_batches
 from dl.data.transforms import images as augment
 from dl.data.transforms import images_with_labels as joint
 from dl.figures import pictures
@@ -26,8 +22,6 @@ from dl.tasks.segmentation import segmentation, sliding_window
 
 @dataclasses.dataclass(frozen=True)
 class Config(dl.Recipe):
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     widths: tuple[int, ...] = (16, 32, 64)
     """channels of each resolution, the finest first"""
     patch: int = 1
@@ -54,45 +48,35 @@ class Config(dl.Recipe):
     ema: float | None = 0.99
 
 
-@functools.cache
-def thresholds(data_dir):
-    """{set: mean IoU of the best threshold of the training pictures}."""
-    splits = load("isbi_membrane", data_dir)
-    level, _ = best_threshold(splits.train["image"][..., 0], splits.train["segments"])
-    parts = {"validation": splits.validation, "test": splits.test}
-    return {
-        name: float(np.mean(binary_iou(part["image"][..., 0] > level, part["segments"] > 0)))
-        for name, part in parts.items()
-    }
+@dl.prepared
+def threshold(config: Config) -> float:
+    train = dl.load("isbi_membrane").train
+    return best_threshold(train["image"][..., 0], train["segments"])[0]
 
 
 def build(config: Config) -> dl.Experiment:
-    bounded("--membrane-weight", config.membrane_weight, at_least=0)
-    splits = load("isbi_membrane", config.data_dir)
+    dl.bounded("--membrane-weight", config.membrane_weight, at_least=0)
+    splits = dl.load("isbi_membrane")
     weights = jnp.stack([jnp.float32(config.membrane_weight), jnp.float32(1.0)])
-    model = UNet(2, config.widths, config.dropout, config.patch)
-    task = segmentation(
-        Symmetrized(model, config.symmetries), 2, class_weights=weights, dice=config.dice
-    )
-    if config.members != 1:
-        task = dl.ensemble(task, config.members, one_by_one=jax.default_backend() == "cpu")
-    tiles = jax.jit(
-        lambda variables, image: sliding_window(
-            functools.partial(task.predict, variables), image, 2 * config.tile
-        )
-    )
+    model = Symmetrized(UNet(2, config.widths, config.dropout, config.patch), config.symmetries)
+    task = segmentation(model, 2, class_weights=weights, dice=config.dice)
+    task = dl.ensemble(task, config.members, one_by_one=jax.default_backend() == "cpu")
 
-    def views(variables):
+    def measure(predictor, columns, name):
+        brighter = columns["image"][..., 0] > threshold(config)
+        return {"threshold_iou": float(np.mean(binary_iou(brighter, columns["segments"] > 0)))}
+
+    def views(predictor):
         """Membranes found (green), missed (blue) and made up (red) on a validation section, by tiles."""
         image, truth = splits.validation["image"][:1], splits.validation["segments"][:1]
-        guess = np.asarray(tiles(variables, image[0])).argmax(-1)[None]
+        guess = sliding_window(predictor, image[0], 2 * config.tile).argmax(-1)[None]
         grey = np.repeat(image / 255.0, 3, -1)
         sheet = np.concatenate([grey, pictures.overlay(image, guess, truth, shown=0)])
         return {"membranes": sheet}
 
     return config.experiment(
         task,
-        train_batches(splits.train, config.batch_size, config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed),
         augment=(
             joint.random_tile(config.tile, config.tile),
             joint.random_flips(0.5, 0.5),
@@ -100,11 +84,9 @@ def build(config: Config) -> dl.Experiment:
             augment.chance(joint.elastic(config.elastic), config.warped),
             augment.color_jitter(0.1, 0.2),
         ),
-        steps=config.steps,
-        evals={"validation": eval_batches(splits.validation, 1)},
-        tests={"test": eval_batches(splits.test, 1)},
+        **dl.held_out(splits, 1),
         select="validation/mean_iou",
-        measure=lambda variables, name: {"threshold_iou": thresholds(config.data_dir)[name]},
+        measure=measure,
         views=views,
     )
 

@@ -6,14 +6,11 @@ All three: --sweep model=cnn,bilstm,transformer --seeds 3
 """
 
 import dataclasses
-import functools
 from typing import Any, Literal
 
 import dl
-from dl.data import load
-from dl.data.batches import eval_batches
 from dl.data.batches.buckets import bucket_batches, trim
-from dl.data.tokenizers import encode_all, pad, words
+from dl.data.tokenizers import tokenized, words
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.rnn import RNN
 from dl.models.text import TextCNN, TextRNN
@@ -23,8 +20,6 @@ from dl.tasks.sequence_classification import sequence_classification
 
 @dataclasses.dataclass(frozen=True)
 class Config(dl.Recipe):
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     model: Literal["cnn", "bilstm", "transformer"] = "cnn"
     embedding: int = 128
     """width of the word vectors, and of the Transformer"""
@@ -52,33 +47,20 @@ class Config(dl.Recipe):
     ema: float | None = 0.99
 
 
-@functools.cache
-def prepare(data_dir: str | None, min_count: int):
-    """``(vocabulary's size, training, validation and test columns)``; words of the training set."""
-    splits = load("sst2", data_dir)
-    vocabulary = words(splits.train["text"], min_count=min_count)
-    parts = [
-        pad(encode_all(vocabulary, part["text"])) | {"label": part["label"]}
-        for part in (splits.train, splits.validation, splits.test)
-    ]
-    return len(vocabulary), *parts
+@dl.prepared
+def reviews(config: Config):
+    """How many words the training set has, and the reviews as their numbers."""
+    splits = dl.load("sst2")
+    vocabulary = words(splits.train["text"], min_count=config.min_count)
+    return len(vocabulary), tokenized(splits, vocabulary)
 
 
 def network(config: Config, vocabulary: int):
     if config.model == "transformer":
-        encoder = Transformer(
-            config.embedding,
-            config.layers,
-            config.heads,
-            hidden=2 * config.embedding,
-            rope=10000.0,
-            dropout=config.dropout,
-        )
+        inner: Any = {"hidden": 2 * config.embedding, "rope": 10000.0, "dropout": config.dropout}
+        encoder = Transformer(config.embedding, config.layers, config.heads, **inner)
         return TextClassifier(LanguageModel(vocabulary, encoder), 2, dropout=config.dropout)
-    noise: dict[str, Any] = {
-        "dropout": config.dropout,
-        "embedding_dropout": config.embedding_dropout,
-    }
+    noise: Any = {"dropout": config.dropout, "embedding_dropout": config.embedding_dropout}
     if config.model == "cnn":
         return TextCNN(vocabulary, 2, config.embedding, config.features, **noise)
     body = RNN(config.features, layers=config.layers, bidirectional=True, dropout=config.dropout)
@@ -86,21 +68,16 @@ def network(config: Config, vocabulary: int):
 
 
 def build(config: Config) -> dl.Experiment:
-    vocabulary, train, validation, test = prepare(config.data_dir, config.min_count)
-    task = sequence_classification(
-        network(config, vocabulary),
-        label_smoothing=config.label_smoothing,
-        word_dropout=config.word_dropout,
-    )
+    vocabulary, splits = reviews(config)
+    noise: Any = {"label_smoothing": config.label_smoothing, "word_dropout": config.word_dropout}
+    task = sequence_classification(network(config, vocabulary), **noise)
     if config.model == "cnn" and config.learning_rate is None:
         config = dataclasses.replace(config, learning_rate=3e-3)
     return config.experiment(
         task,
-        bucket_batches(train, train["tokens_length"], config.batch_size, config.seed),
-        trim=trim(["tokens"], (16, 28), lambda batch: batch["tokens_length"].max()),
-        steps=config.steps,
-        evals={"validation": eval_batches(validation, 128)},
-        tests={"test": eval_batches(test, 128)},
+        bucket_batches(splits.train, "tokens_length", config.batch_size, config.seed),
+        trim=trim(["tokens"], (16, 28)),
+        **dl.held_out(splits, 128),
         select="validation/accuracy",
         classes=("negative", "positive"),
     )

@@ -6,7 +6,6 @@ aim. A trained run reads files: python experiments/speech_ctc.py transcribe RUN 
 """
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Literal
 
@@ -14,16 +13,13 @@ import jax
 import numpy as np
 
 import dl
-from dl.core.errors import bounded, need
-from dl.data import load
-from dl.data.batches import eval_batches, train_batches
-from dl.data.sets.recordings import read_wav
+from dl.data import take
+from dl.data.sets.recordings import beginnings, read_wav
 from dl.data.transforms.recordings import join_recordings
 from dl.models.spectrograms import speech_features
 from dl.models.speech import SpeechRecognizer, speech_encoder
 from dl.scores.speech import word_error
 from dl.tasks.ctc import ctc, decode, spell
-from dl.training.prediction import predict_all
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RATE, WORD = 8000, 8000  # samples a second; samples of one recording that are used
@@ -31,8 +27,6 @@ RATE, WORD = 8000, 8000  # samples a second; samples of one recording that are u
 
 @dataclasses.dataclass(frozen=True)
 class Config(dl.Recipe):
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     encoder: Literal["cnn", "cnn_lstm", "bilstm", "conformer"] = "cnn_lstm"
     width: int = 32
     """channels of the cnn's first stage; the others' sizes follow"""
@@ -51,57 +45,45 @@ class Config(dl.Recipe):
     """strings that the final decoding keeps; 1 is greedy"""
 
 
-def short(columns):
-    """The first second of every recording."""
-    waveform = np.ascontiguousarray(columns["waveform"][:, :WORD])
-    return dict(columns, waveform=waveform, length=np.minimum(columns["length"], WORD))
-
-
-@functools.cache
-def prepare(data_dir, most, samples):
+@dl.prepared
+def strings(config: Config):
     """Training recordings, and fixed strings to evaluate on, one beginning with each recording."""
-    splits = load("fsdd", data_dir)
-    join = jax.jit(join_recordings(most, samples))
-
-    def strings(columns, number):
-        return jax.tree.map(np.asarray, join(jax.random.key(number), short(columns)))
-
-    return short(splits.train), strings(splits.validation, 1), strings(splits.test, 2)
+    splits = dl.load("fsdd").map(lambda part: beginnings(part, WORD))
+    join = jax.jit(join_recordings(config.most, config.samples))
+    validation = jax.device_get(join(jax.random.key(1), splits.validation))
+    test = jax.device_get(join(jax.random.key(2), splits.test))
+    return dataclasses.replace(splits, validation=validation, test=test)
 
 
 def build(config: Config) -> dl.Experiment:
-    bounded("--beam", config.beam, at_least=1)  # first used when all is trained
-    need("jiwer", extra="speech", why="word error")
-    recordings, *strings = prepare(config.data_dir, config.most, config.samples)
-    parts = dict(zip(("validation", "test"), strings, strict=True))
-    sets = {name: eval_batches(part, 50) for name, part in parts.items()}
+    dl.bounded("--beam", config.beam, at_least=1)  # first used when all is trained
+    dl.need("jiwer", extra="speech", why="word error")
+    splits = strings(config)
     encoder = speech_encoder(config.encoder, config.width, config.dropout)
     task = ctc(SpeechRecognizer(encoder, len(WORDS)), speech_features())
-    predict = jax.jit(task.predict)
 
-    def decoded(variables, name, beam):
-        """(true strings, recognised strings) of a set."""
-        logits, frames = predict_all(predict, variables, sets[name], ("waveform", "length"))
-        both = parts[name]["label"], decode(logits, frames, beam)
+    def decoded(predictor, columns, beam):
+        """(true strings, recognised strings)."""
+        logits, frames = predictor(columns)
+        both = columns["label"], decode(logits, frames, beam)
         return [[spell(row, WORDS) for row in rows] for rows in both]
 
-    def measure(variables, name):  # the beam is slow, so it is for the end alone
-        beam = config.beam
-        return {"word_error": word_error(*decoded(variables, name, beam))} if name == "test" else {}
+    def measure(predictor, columns, name):
+        if name != "test":  # the beam is slow, so it is for the end alone
+            return {}
+        return {"word_error": word_error(*decoded(predictor, columns, config.beam))}
 
-    def views(variables):
-        pairs = list(zip(*decoded(variables, "validation", 1), strict=True))[:20]
+    def views(predictor):
+        pairs = zip(*decoded(predictor, take(splits.validation, slice(20)), 1), strict=True)
         lines = ["truth, then what was recognised (* where they differ)"]
         lines += [f"{'  ' if a == b else '* '}{a}\n  {b}" for a, b in pairs]
         return {"strings": "\n".join(lines)}
 
     return config.experiment(
         task,
-        train_batches(recordings, config.batch_size, config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed),
         augment=(join_recordings(config.most, config.samples),),
-        epochs=config.epochs,
-        evals={"validation": sets["validation"]},
-        tests={"test": sets["test"]},
+        **dl.held_out(splits, 50),
         select="-validation/token_error",
         measure=measure,
         views=views,
@@ -115,11 +97,11 @@ def transcribe(run: Path, files: tuple[Path, ...]) -> None:
       run: the run's folder.
       files: recordings.
     """
-    trained = dl.open_run(run)
+    listen = dataclasses.replace(dl.open_run(run).predictor, batch_size=1)
     for file in files:
         samples, _ = read_wav(file, rate=RATE)
         recording = {"waveform": samples[None], "length": np.array([len(samples)], np.int32)}
-        logits, frames = trained.predict(recording)
+        logits, frames = listen(recording)
         print(f"{file}: {spell(decode(logits, frames, 16)[0], WORDS)}")
 
 

@@ -5,27 +5,19 @@ inside the compiled step. Reference: 98 % on the official split by small CNNs.
 """
 
 import dataclasses
-import functools
 from typing import Literal
 
-import jax
 import numpy as np
 
 import dl
-from dl.core.errors import bounded
-from dl.data import load
-from dl.data.batches import eval_batches, train_batches
-from dl.data.sets.recordings import leave_speaker_out
+from dl.data.sets.recordings import beginnings, leave_speaker_out
 from dl.models.spectrograms import speech_features
 from dl.models.speech import SpeechClassifier, speech_encoder
 from dl.tasks.speech import speech_classification
-from dl.training.prediction import predict_all
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(dl.Recipe):
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     leave_out: str | None = None
     """a speaker who is test, whole (george, jackson, lucas, nicolas, theo, yweweler); by default the
     official split"""
@@ -47,42 +39,32 @@ class Config(dl.Recipe):
     ema: float | None = 0.99
 
 
-@functools.cache
-def prepare(data_dir, leave_out, samples):
-    splits = load("fsdd", data_dir)
-    if leave_out is not None:
-        splits = leave_speaker_out(splits, leave_out)
-
-    def short(columns):
-        waveform = np.ascontiguousarray(columns["waveform"][:, :samples])
-        return dict(columns, waveform=waveform, length=np.minimum(columns["length"], samples))
-
-    return {name: short(getattr(splits, name)) for name in ("train", "validation", "test")}
+@dl.prepared
+def recordings(config: Config):
+    splits = dl.load("fsdd")
+    if config.leave_out is not None:
+        splits = leave_speaker_out(splits, config.leave_out)
+    return splits.map(lambda part: beginnings(part, config.samples))
 
 
 def build(config: Config) -> dl.Experiment:
-    bounded("--samples", config.samples, at_least=1)
-    parts = prepare(config.data_dir, config.leave_out, config.samples)
-    sets = {name: eval_batches(parts[name], 100) for name in ("validation", "test")}
+    dl.bounded("--samples", config.samples, at_least=1)
+    splits = recordings(config)
     encoder = speech_encoder(config.encoder, config.width, config.dropout)
     model = SpeechClassifier(encoder, 10, config.band_width, config.stretch_width)
     task = speech_classification(model, speech_features(), label_smoothing=config.label_smoothing)
-    predict = jax.jit(task.predict)
 
-    def views(variables):
+    def views(predictor):
         """How often each digit was taken for which, on the validation set."""
-        logits = predict_all(predict, variables, sets["validation"], ("waveform", "length"))
-        table = np.zeros((10, 10), int)
-        np.add.at(table, (parts["validation"]["label"], logits.argmax(1)), 1)
+        held, table = splits.validation, np.zeros((10, 10), int)
+        np.add.at(table, (held["label"], predictor(held).argmax(1)), 1)
         rows = (f"{digit}: " + " ".join(f"{n:3}" for n in row) for digit, row in enumerate(table))
         return {"confusion": "spoken: taken for 0 ... 9\n" + "\n".join(rows)}
 
     return config.experiment(
         task,
-        train_batches(parts["train"], config.batch_size, config.seed),
-        epochs=config.epochs,
-        evals={"validation": sets["validation"]},
-        tests={"test": sets["test"]},
+        dl.train_batches(splits.train, config.batch_size, config.seed),
+        **dl.held_out(splits, 100),
         select="validation/accuracy",
         classes=tuple("0123456789"),
         views=views,

@@ -8,7 +8,6 @@ the style from crops of the content picture, then draws in one pass).
 """
 
 import dataclasses
-import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -17,17 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import dl
-from dl import interop
-from dl.core.errors import bounded
-from dl.data import load
-from dl.data.batches import eval_batches, train_batches
 from dl.data.sets.images import overlapping, read_picture
 from dl.figures.codes import strips
 from dl.models.cnn import CNN
 from dl.models.style import StyleNetwork
-from dl.tasks.classification import classification
 from dl.tasks.style_transfer import maps_of, style_network, style_transfer
-from dl.training.cached import train_cached
+from dl.training.cached import cached_classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +35,6 @@ class Config:
     """height of both pictures, divisible by 4; widths follow, those of the style cut to the content's"""
     features: str = "random"
     """random, or the labelled set of pictures that the feature network learns first"""
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     weights: str | None = None
     """folder of a ResNet in Hugging Face's layout: its stages are the features, in place of the above"""
     feature_epochs: int = 3
@@ -60,55 +52,48 @@ class Config:
     """weight of the squared differences of neighbouring pixels"""
 
 
-@functools.cache
-def network(
-    weights: str | None, data: str, data_dir: str | None, epochs: int, widths: tuple[int, ...]
-):
+@dl.prepared
+def network(config: Config):
     """The feature network's maps of pictures in 0..1."""
-    if weights is not None:
-        return interop.feature_maps(weights)
-    if data == "random":
-        model = CNN(10, widths)
+    if config.weights is not None:
+        return dl.interop.feature_maps(config.weights)
+    if config.features == "random":
+        model = CNN(10, config.widths)
         variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-        return maps_of(model, variables, nn.BatchNorm)
-    train = train_batches(load(data, data_dir).train, 128)
-    model = CNN(int(train.arrays["label"].max()) + 1, widths)
-    recipe = dl.Recipe(learning_rate=3e-3, warmup_percent=10, clip=None)
-    learn = recipe.experiment(classification(model), train, epochs=epochs)
-    return maps_of(model, train_cached(learn), nn.BatchNorm)
+    else:
+        known = dl.load(config.features).train
+        model, variables = cached_classifier(known, config.widths, config.feature_epochs)
+    return maps_of(model, variables, nn.BatchNorm)
 
 
-@functools.cache
-def prepared(content: str, style: str, size: int, *features):
+@dl.prepared
+def pictures(config: Config):
     """Both pictures, maps that each have unit mean square on the style, so that weights mean the
     same for any network; and how many they are."""
-    first = read_picture(content, size)
-    second = read_picture(style, *first.shape[:2])
-    maps = network(*features)
+    first = read_picture(config.content, config.size)
+    second = read_picture(config.style, *first.shape[:2])
+    maps = network(config)
     scales = [float(jnp.sqrt(jnp.square(m).mean())) for m in jax.jit(maps)(second[None] / 255.0)]
     scaled = lambda x: [m / s for m, s in zip(maps(x), scales, strict=True)]  # noqa: E731
     return first, second, scaled, len(scales)
 
 
 def build(config: Config) -> dl.Experiment:
-    bounded("--style-weight", config.style_weight, at_least=0)
-    c = config
-    features = (c.weights, c.features, c.data_dir, c.feature_epochs, c.widths)
-    content, style, maps, count = prepared(c.content, c.style, c.size, *features)
+    dl.bounded("--style-weight", config.style_weight, at_least=0)
+    content, style, maps, count = pictures(config)
     weights = [0.0] * (count - 1) + [1.0], [config.style_weight / count] * count
     pair = {"content": content[None], "style": style[None], "image": content[None]}
-    data, rate = train_batches(pair, 1, config.seed), config.learning_rate
+    data, rate = dl.train_batches(pair, 1, config.seed), config.learning_rate
     task = style_transfer(maps, *weights, smoothness=config.smoothness)
     if config.method == "network":
         model = StyleNetwork((16, 32, 64), blocks=3)
-        task = style_network(
-            model, maps, jnp.asarray(style), *weights, smoothness=config.smoothness
-        )
+        look = jnp.asarray(style)
+        task = style_network(model, maps, look, *weights, smoothness=config.smoothness)
         squares = overlapping(content, config.size // 8 * 4, 8)
-        data, rate = train_batches({"image": squares}, 4, config.seed), rate / 10
+        data, rate = dl.train_batches({"image": squares}, 4, config.seed), rate / 10
 
-    def views(variables):
-        drawn = np.asarray(task.predict(variables, pair["content"]))
+    def views(predictor):
+        drawn = predictor(pair)
         return {"picture": drawn, "all": strips(np.stack([content / 255, drawn[0], style / 255]))}
 
     return dl.Experiment(
@@ -117,7 +102,7 @@ def build(config: Config) -> dl.Experiment:
         optimizer=dl.optimizer("adam", dl.schedule("cosine", rate, config.steps, end=0.05)),
         steps=config.steps,
         seed=config.seed,
-        evals={"picture": eval_batches(pair, 1)},
+        evals={"picture": dl.eval_batches(pair, 1)},
         views=views,
     )
 

@@ -5,48 +5,25 @@ Data: adult (official split); german, mammography and pima (five stratified fold
 """
 
 import dataclasses
-import functools
 from typing import Literal
 
-import jax
 import numpy as np
 from scipy.special import softmax
 
 import dl
 from dl.baselines.trees import boosted_trees, tree_predictions
-from dl.data import load, load_table, tables
-from dl.data.batches import eval_batches, train_batches
+from dl.data import tables
+from dl.data.sets.own import OwnTable, table_splits
 from dl.figures import pictures
 from dl.models.tabular import tabular_network
 from dl.scores.tabular import fit_temperature, reliability, scores
-from dl.tasks.tabular import COLUMNS, tabular_classification, tabular_regression, unweighted
-from dl.training.prediction import predict_all
+from dl.tasks.tabular import tabular_classification, tabular_regression, unweighted
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(dl.Recipe):
+class Config(OwnTable, dl.Recipe):
     data: Literal["adult", "german", "mammography", "pima"] = "adult"
     """a table that goes by a name"""
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
-    csv: str | None = None
-    """a csv, Parquet or Arrow file of your own instead; types, marks and headings are guessed and shown"""
-    target: str = ""
-    """the column of the csv to predict"""
-    separator: str | None = None
-    """the character between the cells of the csv, where the guess is wrong"""
-    decimal: Literal[".", ","] | None = None
-    """the decimal mark of its numbers"""
-    encoding: str | None = None
-    """of its text, where it is not UTF-8, such as cp1252"""
-    dates: str | None = None
-    """format of its times, such as %d.%m.%Y, where it is not ISO 8601"""
-    missing: tuple[str, ...] | None = None
-    """cells that stand for no value, instead of the usual ones"""
-    categorical: tuple[str, ...] = ()
-    """its columns of numbers that are categories"""
-    ignore: tuple[str, ...] = ()
-    """its columns to leave out"""
     fold: int = 0
     """which fifth of a table without official split is test"""
     model: Literal["mlp", "resnet", "transformer"] = "mlp"
@@ -66,103 +43,70 @@ class Config(dl.Recipe):
     """fit gradient-boosted trees to the same rows and print their scores beside"""
 
 
-READING = ("separator", "decimal", "encoding", "dates", "missing", "categorical", "ignore")
-
-
-@functools.cache
-def prepare(data, data_dir, csv, target, fold, *reading):
-    """The parts before any scaling."""
-    if csv is None and (target or any(reading)):
-        raise dl.UserError(
-            f"target, {', '.join(READING)} are for a csv of your own: leave them out"
-        )
-    if csv and data != Config.data:
-        raise dl.UserError(
-            f"csv is a table of your own, and data {data} another: give one of the two"
-        )
-    if csv is None and data == "adult":
-        if fold:
-            raise dl.UserError("adult has an official split: leave fold out")
-        return load("adult", data_dir)
-    if csv:
-        table, info = tables.own_table(csv, target, **dict(zip(READING, reading, strict=True)))
-        print(tables.summary(table))
-    else:
-        table, info = load_table(data, data_dir)
-    splits = tables.cross_validation(table, info, fold)
-    print("".join(f"{note}\n" for note in splits.info.details["notes"]), end="")
+@dl.prepared
+def unscaled(config: Config):
+    name = None if config.csv and config.data == Config.data else config.data
+    splits = table_splits(name, config, config.fold)
+    print("".join(f"{line}\n" for line in splits.info.details["told"]), end="")
     return splits
 
 
-@functools.cache
-def scaled(scaling, *key):
-    return tables.numerical_features(prepare(*key), scaling)
+@dl.prepared
+def scaled(config: Config):
+    return tables.numerical_features(unscaled(config), config.scaling)
 
 
-@functools.cache
-def trees_of(*key):
+@dl.prepared
+def trees_of(config: Config):
     """{set: predictions of boosted trees}."""
-    splits = prepare(*key)
+    splits = unscaled(config)
     trees = boosted_trees(splits.train, splits.validation, len(splits.info.classes))
-    return {n: tree_predictions(trees, getattr(splits, n)) for n in ("validation", "test")}
+    return {name: tree_predictions(trees, part) for name, part in splits.parts.items()}
 
 
 def build(config: Config) -> dl.Experiment:
-    names = ("data", "data_dir", "csv", "target", "fold", *READING)
-    key = tuple(getattr(config, name) for name in names)
-    raw, splits = prepare(*key), scaled(config.scaling, *key)
+    raw, splits = unscaled(config), scaled(config)
+    truth = {name: part["label"] for name, part in raw.parts.items()}
     classes, label, weights = len(splits.info.classes), splits.train["label"], None
-    model = tabular_network(
-        config.model,
-        classes or 1,
-        [len(c.categories) + 1 for c in splits.info.details["columns"] if c.categories],
-        splits.train["numerical"],
-        config.embedding,
-        config.dropout,
-    )
+    kinds = [len(c.categories) + 1 for c in splits.info.details["columns"] if c.categories]
+    design = splits.train["numerical"], config.embedding, config.dropout
+    model = tabular_network(config.model, classes or 1, kinds, *design)
     if classes:
         weights = tables.class_weights(label, classes) if config.balanced else None
         task = tabular_classification(model, class_weights=weights)
-        predict = jax.jit(task.predict)
     else:
         splits, mean, spread = tables.centred_label(splits)
         task = tabular_regression(model, spread=spread, origin=mean)
-        predict = jax.jit(tabular_regression(model, spread=spread).predict)  # less the mean
-    sets = {n: eval_batches(getattr(splits, n), 2048) for n in ("validation", "test")}
+        centred = tabular_regression(model, spread=spread)  # less the mean, to be added in float64
 
-    def said(variables, name):
-        """Log-odds of one set's classes, or numbers."""
-        outputs = predict_all(predict, variables, sets[name], COLUMNS)
+    def said(predictor, columns):
+        """Log-odds of the classes, or numbers."""
         if classes:
-            return np.asarray(unweighted(outputs, weights))
-        return np.asarray(outputs, np.float64) + mean
+            return np.asarray(unweighted(predictor(columns), weights))
+        return dl.Predictor(centred, predictor.variables)(columns).astype(np.float64) + mean
 
-    def measure(variables, name):
-        truth, outputs = getattr(raw, name)["label"], said(variables, name)
-        found = scores(truth, softmax(outputs, -1) if classes else outputs)
+    def measure(predictor, columns, name):
+        outputs = said(predictor, columns)
+        found = scores(truth[name], softmax(outputs, -1) if classes else outputs)
         if classes == 2:  # calibrated by one number, fitted to the validation rows
-            held = outputs if name == "validation" else said(variables, "validation")
-            heat = fit_temperature(held, raw.validation["label"])
-            found["ece_tempered"] = scores(truth, softmax(outputs / heat, -1))["ece"]
-        trees = scores(truth, trees_of(*key)[name]) if config.trees else {}
+            held = outputs if name == "validation" else said(predictor, splits.validation)
+            heat = fit_temperature(held, truth["validation"])
+            found["ece_tempered"] = scores(truth[name], softmax(outputs / heat, -1))["ece"]
+        trees = scores(truth[name], trees_of(config)[name]) if config.trees else {}
         return found | {f"trees_{metric}": value for metric, value in trees.items()}
 
-    def views(variables):
+    def views(predictor):
         if classes != 2:
             return {}
-        curves = {"network": softmax(said(variables, "validation"), -1)}
-        if config.trees:
-            curves["trees"] = trees_of(*key)["validation"]
-        truth = raw.validation["label"]
-        curves = {name: reliability(p[:, 1], truth) for name, p in curves.items()}
+        held = {"network": softmax(said(predictor, splits.validation), -1)}
+        held |= {"trees": trees_of(config)["validation"]} if config.trees else {}
+        curves = {name: reliability(p[:, 1], truth["validation"]) for name, p in held.items()}
         return {"reliability": pictures.reliability(curves, splits.info.title)}
 
     return config.experiment(
         task,
-        train_batches(splits.train, min(config.batch_size, len(label)), config.seed),
-        epochs=config.epochs,
-        evals={"validation": sets["validation"]},
-        tests={"test": sets["test"]},
+        dl.train_batches(splits.train, min(config.batch_size, len(label)), config.seed),
+        **dl.held_out(splits, 2048),
         select=config.select or ("validation/accuracy" if classes else "-validation/mse"),
         classes=splits.info.classes,
         measure=measure,

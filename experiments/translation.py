@@ -5,15 +5,12 @@ Reference: sacreBLEU 36 and more on test2016 for small Transformers trained on t
 """
 
 import dataclasses
-import functools
+from typing import Any
 
-import jax
 import numpy as np
 
 import dl
-from dl.core.errors import need
-from dl.data import load
-from dl.data.batches import eval_batches
+from dl.data import take
 from dl.data.batches.buckets import bucket_batches, trim
 from dl.data.tokenizers import BOS, EOS, encode_all, pad, train_subwords
 from dl.figures import pictures
@@ -21,13 +18,10 @@ from dl.models.language import EncoderDecoder
 from dl.models.transformer import Transformer
 from dl.scores.bleu import corpus_bleu
 from dl.tasks.sequence_to_sequence import sequence_to_sequence
-from dl.training.prediction import predict_all
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(dl.Recipe):
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     vocabulary: int = 6000
     """byte-pair tokens for both languages together"""
     width: int = 128
@@ -52,91 +46,66 @@ class Config(dl.Recipe):
     length_penalty: float = 0.8
 
 
-@functools.cache
-def prepare(data_dir: str | None, size: int):
-    """``(tokenizer, columns of each part, German sentences of each part)``, sentences by length."""
-    splits = load("multi30k", data_dir)
+@dl.prepared
+def sentences(config: Config):
+    """The tokenizer, and the sentences in its tokens, by length, beside the German ones as they are."""
+    splits = dl.load("multi30k")
     both = [*splits.train["en"], *splits.train["de"]]
-    tokenizer = train_subwords(both, "bpe", size)
-    columns, german = {}, {}
-    for name in ("train", "validation", "test"):
-        part = getattr(splits, name)
+    tokenizer = train_subwords(both, "bpe", config.vocabulary)
+
+    def encoded(part):
         source, target = (encode_all(tokenizer, part[language]) for language in ("en", "de"))
         order = np.argsort([len(tokens) for tokens in source], kind="stable")
         source, target = ([rows[i] for i in order] for rows in (source, target))
         longest = 2 + max(len(tokens) for tokens in (*source, *target))
-        columns[name] = pad(source, longest, end=EOS, name="source")
-        columns[name] |= pad(target, longest, start=BOS, end=EOS, name="target")
-        german[name] = [str(sentence) for sentence in part["de"][order]]
-    return tokenizer, columns, german
+        columns = pad(source, longest, end=EOS, name="source")
+        columns |= pad(target, longest, start=BOS, end=EOS, name="target")
+        return columns | {"german": part["de"][order]}
 
-
-def longest(batch):
-    """Tokens of the longest sentence of either side."""
-    return jax.numpy.maximum(batch["source_length"].max(), batch["target_length"].max())
+    return tokenizer, splits.map(encoded)
 
 
 def build(config: Config) -> dl.Experiment:
-    need("tokenizers", extra="text", why="cutting text into subwords")
-    need("sacrebleu", extra="text", why="BLEU")
-    tokenizer, columns, german = prepare(config.data_dir, config.vocabulary)
-    encoder = Transformer(
-        config.width,
-        config.layers,
-        config.heads,
-        hidden=config.hidden,
-        rope=10000.0,
-        dropout=config.dropout,
-    )
+    dl.need("sacrebleu", extra="text", why="BLEU")
+    tokenizer, texts = sentences(config)
+    splits = texts.only("source", "source_length", "target", "target_length")
+    german = {name: part["german"].tolist() for name, part in texts.parts.items()}
+    inner: Any = {"hidden": config.hidden, "rope": 10000.0, "dropout": config.dropout}
+    encoder = Transformer(config.width, config.layers, config.heads, **inner)
     decoder = encoder.clone(causal=True, cross=True)
     model = EncoderDecoder(tokenizer.get_vocab_size(), encoder, decoder)
-    task = sequence_to_sequence(
-        model,
-        length=columns["train"]["target"].shape[1],
-        label_smoothing=config.label_smoothing,
-        beams=config.beams,
-        length_penalty=config.length_penalty,
-    )
-    evals = {name: eval_batches(columns[name], 128) for name in ("validation", "test")}
-    predict = jax.jit(task.predict)
+    search: Any = {"beams": config.beams, "length_penalty": config.length_penalty}
+    length, smoothing = splits.train["target"].shape[1], config.label_smoothing
+    task = sequence_to_sequence(model, length=length, label_smoothing=smoothing, **search)
 
-    def translate(variables, name):
-        tokens = predict_all(predict, variables, evals[name], "source")
-        return tokenizer.decode_batch([row.tolist() for row in tokens])
+    def measure(predictor, columns, name):
+        said = tokenizer.decode_batch(predictor(columns).tolist())
+        return {"bleu": corpus_bleu(said, german[name])}
 
-    def views(variables):
+    def views(predictor):
         """Some translations, and where the decoder's last layer looks in the source of one."""
-        batch = evals["validation"][0]
-        said = predict(variables, batch["source"])
-        rows = np.linspace(0, len(said) - 1, 8).astype(int)
-        texts = [
-            tokenizer.decode_batch(np.asarray(side)[rows].tolist())
-            for side in (batch["source"], said, batch["target"])
-        ]
-        source = batch["source"][rows[-1]][: batch["source_length"][rows[-1]]]
-        target = batch["target"][rows[-1]][: batch["target_length"][rows[-1]]]
-        kept = model.apply(variables, source[None], target[None], mutable="intermediates")[1]
-        looks = kept["intermediates"]["decoder"][f"layer_{config.layers - 1}"]["memory"]["weights"]
-        tokens = [
-            [tokenizer.id_to_token(int(token)) for token in side] for side in (target, source)
-        ]
+        rows = np.linspace(0, min(128, len(german["validation"])) - 1, 8).astype(int)
+        few = take(splits.validation, rows)
+        sides = few["source"], predictor(few), few["target"]
+        texts = [tokenizer.decode_batch(side.tolist()) for side in sides]
+        source, target = (few[n][-1, : few[f"{n}_length"][-1]] for n in ("source", "target"))
+        given = predictor.variables, source[None], target[None]
+        kept = model.apply(*given, mutable="intermediates")[1]["intermediates"]
+        looks = kept["decoder"][f"layer_{config.layers - 1}"]["memory"]["weights"]
+        tokens = [list(map(tokenizer.id_to_token, side.tolist())) for side in (target, source)]
         return {
             "translations": "\n\n".join(map("\n".join, zip(*texts, strict=True))),
             "attention": pictures.attention_maps(np.asarray(looks[0][0]), *tokens),
         }
 
-    lengths = np.maximum(columns["train"]["source_length"], columns["train"]["target_length"])
+    lengths = np.maximum(splits.train["source_length"], splits.train["target_length"])
     return config.experiment(
         task,
-        bucket_batches(columns["train"], lengths, config.batch_size, config.seed),
-        trim=trim(["source", "target"], config.sizes, longest),
-        steps=config.steps,
-        evals={"validation": evals["validation"]},
-        tests={"test": evals["test"]},
+        bucket_batches(splits.train, lengths, config.batch_size, config.seed),
+        trim=trim(["source", "target"], config.sizes),
+        **dl.held_out(splits, 128),
         select="validation/bleu",
-        measure=lambda variables, name: {
-            "bleu": corpus_bleu(translate(variables, name), german[name])
-        },
+        measure=measure,
         views=views,
     )
 

@@ -6,8 +6,8 @@ Reference: 86.76 nats by 5,000 importance samples, one stochastic layer (Burda e
 """
 
 import dataclasses
-import functools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,13 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import dl
-from dl.core.errors import bounded
-from dl.core.metrics import compute, merge
-from dl.data import load
-from dl.data.batches import eval_batches, train_batches
 from dl.data.splits import shuffled
 from dl.figures.codes import code_map, strips
-from dl.models.mlp import MLP
+from dl.models.mlp import mirrored
 from dl.models.vae import VAE, interpolate
 from dl.tasks.variational import bernoulli, gaussian, variational
 
@@ -30,8 +26,6 @@ from dl.tasks.variational import bernoulli, gaussian, variational
 class Config(dl.Recipe):
     data: str = "mnist"
     """digits, mnist, or tfds:NAME"""
-    data_dir: str | None = None
-    """folder with one sub-folder a data set"""
     optimizer: dl.OptimizerName = "adam"
     ema: float | None = 0.999
     clip: float | None = None
@@ -56,56 +50,44 @@ class Config(dl.Recipe):
 
 def build(config: Config) -> dl.Experiment:
     for name in ("samples", "rows"):  # first used when all is trained
-        bounded(f"--{name}", getattr(config, name), at_least=1)
-    splits = load(config.data, config.data_dir)
+        dl.bounded(f"--{name}", getattr(config, name), at_least=1)
+    splits = dl.load(config.data)
     images, shape = splits.only("image"), splits.train["image"].shape[1:]
-    model = VAE(
-        MLP((*config.widths, 2 * config.latent), nn.gelu),
-        MLP((*config.widths[::-1], math.prod(shape)), nn.gelu),
-        shape,
-    )
+    model = VAE(*mirrored(config.widths, 2 * config.latent, math.prod(shape)), shape)
     binarize = config.deviation is None
     likelihood = bernoulli if config.deviation is None else gaussian(config.deviation)
-    task = variational(
-        model,
-        likelihood=likelihood,
-        binarize=binarize,
-        beta=config.beta,
-        particles=config.particles,
-    )
-    many = variational(model, likelihood=likelihood, binarize=binarize, importance=config.samples)
-    exact = jax.jit(many.evaluate)
+    seen: Any = {"likelihood": likelihood, "binarize": binarize}
+    task = variational(model, **seen, beta=config.beta, particles=config.particles)
+    many = variational(model, **seen, importance=config.samples)
+    exact = dataclasses.replace(many, predict=lambda v, x: many.apply(v, x, None)[0]["nll"])
 
-    def measure(variables, name):
+    def measure(predictor, columns, name):
         if name != "test":
             return {}
-        rows = np.sort(shuffled(len(splits.test["image"]), 0)[: config.rows])
-        batches = eval_batches({"image": splits.test["image"][rows]}, 250)
-        parts = (exact(variables, batches[i]) for i in range(len(batches)))
-        return {"nll": compute(functools.reduce(merge, parts))["nll"]}
+        rows = np.sort(shuffled(len(columns["image"]), 0)[: config.rows])
+        nll = dl.Predictor(exact, predictor.variables, batch_size=250)(columns["image"][rows])
+        return {"nll": float(nll.mean())}
 
     def picture(code, variables):
         outputs = jnp.asarray(model.apply(variables, code, method="decode"))
         return nn.sigmoid(outputs) if binarize else jnp.clip(outputs, 0.0, 1.0)
 
-    def views(variables):
-        image, label = splits.validation["image"], splits.validation["label"]
-        codes = model.apply(variables, image / np.float32(255), method="encode")[0]
+    def views(predictor):
+        variables, held = predictor.variables, splits.validation
+        codes = model.apply(variables, held["image"] / np.float32(255), method="encode")[0]
         ends = codes[:: len(codes) // 12][:12].reshape(6, 2, -1)
         paths = [picture(interpolate(a, b, 12), variables) for a, b in ends]
         noise = jax.random.normal(jax.random.key(0), (100, config.latent))
         return {
             "samples": np.asarray(picture(noise, variables)),
             "interpolations": strips(*paths),
-            "codes": code_map(codes, label),
+            "codes": code_map(codes, held["label"]),
         }
 
     return config.experiment(
         task,
-        train_batches(images.train, config.batch_size, config.seed),
-        epochs=config.epochs,
-        evals={"validation": eval_batches(images.validation, 500)},
-        tests={"test": eval_batches(images.test, 500)},
+        dl.train_batches(images.train, config.batch_size, config.seed),
+        **dl.held_out(images, 500),
         select="-validation/loss",
         measure=measure,
         views=views,

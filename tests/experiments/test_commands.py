@@ -4,26 +4,36 @@ import sys
 
 import numpy as np
 import pytest
+from mistakes import raises
 from test_scripts import CADENCE, FOLDER, TINY
 
 import dl
-from dl.core.experiment import built
+from dl.data import use_data_folder
 from dl.runs.scripts import load_script
 
 
-def trained(name, data_dir, tmp_path):
+@pytest.fixture(autouse=True)
+def data_of_the_run(data_dir):
+    use_data_folder(data_dir)
+    yield
+    use_data_folder(None)
+
+
+def trained(name, tmp_path):
     """(module, folder) of a tiny run of a script."""
     kind, build = load_script(FOLDER / f"{name}.py")
-    config = kind(**TINY[name], data_dir=str(data_dir))
+    config = kind(**TINY[name])
     run = dl.train(
-        built(build, config), FOLDER / f"{name}.py", runs=tmp_path, name="tiny", **CADENCE
+        build, config, script=FOLDER / f"{name}.py", runs=tmp_path, name="tiny", **CADENCE
     )
     return sys.modules[build.__module__], run.folder.path
 
 
 @pytest.mark.slow
-def test_a_language_model_writes_on_from_a_prompt(data_dir, tmp_path, capsys):
-    script, folder = trained("gpt", data_dir, tmp_path)
+@pytest.mark.parametrize("name", ["gpt", "character_rnn"])
+def test_a_language_model_writes_on_from_a_prompt(name, tmp_path, capsys):
+    script, folder = trained(name, tmp_path)
+    use_data_folder(None)  # the run knows it
     capsys.readouterr()
     arguments = ["write", str(folder), "--prompt", "KING", "--length", "20"]
     dl.main(script.Config, script.build, arguments, write=script.write)
@@ -33,15 +43,15 @@ def test_a_language_model_writes_on_from_a_prompt(data_dir, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_recogniser_reads_wav_files(data_dir, tmp_path, capsys):
+def test_a_recogniser_reads_wav_files(tmp_path, capsys):
     from scipy.io import wavfile
 
-    script, folder = trained("speech_ctc", data_dir, tmp_path)
+    script, folder = trained("speech_ctc", tmp_path)
     noise = np.random.default_rng(0).integers(-3000, 3000, 6000).astype(np.int16)
     wavfile.write(tmp_path / "noise.wav", 8000, noise)
     wavfile.write(tmp_path / "fast.wav", 16000, noise)
     capsys.readouterr()
     script.transcribe(folder, (tmp_path / "noise.wav",))
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'noise.wav'}:")
-    with pytest.raises(dl.UserError, match="16000 Hz"):
+    with raises("recording-rate", "16000 Hz"):
         script.transcribe(folder, (tmp_path / "fast.wav",))

@@ -3,29 +3,29 @@
 import dataclasses
 import json
 import math
-import sys
 from pathlib import Path
 
+import faults
 import jax
 import pytest
+from mistakes import raises
 
 import dl
 from dl.core.experiment import built
 from dl.core.lanes import first_batch, traceable_fields
-from dl.data import load
+from dl.data import load, take
 from dl.report.layers import summary
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder
+from dl.runs.options import Options
 from dl.runs.scripts import load_script
-from dl.sweeps.sweep import Sweep, run_sweep
-from dl.training import faults
+from dl.sweeps.groups import Sweep
+from dl.sweeps.sweep import run_sweep
 from dl.training.checks import check
-from dl.training.run import Options
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 
-# Config fields of a run of a few steps. A script that needs files of its own takes `data_dir` from the
-# fixture of that name, and is skipped where they are absent.
+# Config fields of a run of a few steps. A script that needs files is skipped where they are absent.
 TINY: dict[str, dict] = {
     "image_classification": {"epochs": 1, "batch_size": 400, "widths": (8, 8)},
     "tabular": {
@@ -101,10 +101,6 @@ ROWS = {"train": 600, "validation": 90, "test": 90}
 CADENCE = {"log_every": 2, "eval_every": 4, "progress": False}
 
 
-class Crash(BaseException):
-    """Stands for SIGKILL: nothing catches it, nothing is tidied up."""
-
-
 def scripts():
     assert {path.stem for path in FOLDER.glob("*.py")} == set(TINY), "TINY must list every script"
     return [*TINY.items(), *MORE]
@@ -112,9 +108,7 @@ def scripts():
 
 def beginning_of(*which):
     splits = load(*which)
-    parts = {
-        part: {k: v[:rows] for k, v in getattr(splits, part).items()} for part, rows in ROWS.items()
-    }
+    parts = {name: take(part, slice(ROWS[name])) for name, part in splits.parts.items()}
     return dataclasses.replace(splits, **parts)
 
 
@@ -123,35 +117,30 @@ def case(request):
     """(config class, build, tiny config, path) of every script."""
     name, fields = request.param
     kind, build = load_script(FOLDER / f"{name}.py")
+    monkeypatch = request.getfixturevalue("monkeypatch")
     if name in CUT:
-        sys.modules[build.__module__].load = beginning_of  # the module is this call's own
+        monkeypatch.setattr(dl, "load", beginning_of)
     if name in NEEDS_DATA:
-        fields = {**fields, "data_dir": str(request.getfixturevalue("data_dir"))}
+        monkeypatch.setenv("DL_DATA_DIR", str(request.getfixturevalue("data_dir")))
     return kind, build, kind(**fields), FOLDER / f"{name}.py"
 
 
 @pytest.mark.slow
-def test_resumes_exactly_and_sweeps_to_the_bit(case, tmp_path, monkeypatch):
+def test_resumes_exactly_and_sweeps_to_the_bit(case, tmp_path):
     _, build, config, path = case
     experiment = built(build, config)
-    whole = dl.train(experiment, path, runs=tmp_path, name="whole", **CADENCE)
+    whole = dl.train(build, config, script=path, runs=tmp_path, name="whole", **CADENCE)
     assert whole.ended in ("done", "early")
 
     kill = max(1, whole.result["steps"] - 2)
-    with monkeypatch.context() as patch:
-        patch.setenv("DL_KILL_AT", f"step:{kill}")
-
-        def die(phase, step):
-            if phase == "step" and step >= kill:
-                raise Crash
-
-        patch.setattr(faults, "reach", die)
-        with pytest.raises(Crash):
-            dl.train(experiment, path, runs=tmp_path, name="killed", **CADENCE)
-    resumed = dl.train(experiment, path, runs=tmp_path, name="killed", resume=True, **CADENCE)
+    with faults.at("step", kill), pytest.raises(faults.Crash):
+        dl.train(build, config, script=path, runs=tmp_path, name="killed", **CADENCE)
+    resumed = dl.train(
+        build, config, script=path, runs=tmp_path, name="killed", resume=True, **CADENCE
+    )
     assert first_difference(whole.folder, resumed.folder) is None
 
-    if "seed" in traceable_fields(experiment):
+    if "seed" in traceable_fields(experiment).values:
         options = Options(name="sweep", runs=tmp_path, **CADENCE)
         place = run_sweep(build, config, Sweep(seeds=2, lanes="map"), options, lambda n, t: t, path)
         lane = sorted((place / "lanes").iterdir())[0]
@@ -168,8 +157,8 @@ def test_its_layers_hold_all_its_parameters(case):
     leaves = jax.tree.leaves(variables["params"])
     assert found.parameters == sum(math.prod(leaf.shape) for leaf in leaves)
     assert config.__class__.__module__.endswith("style_transfer") or found.flops > 0
-    if experiment.task.inputs is not None:
-        jax.eval_shape(experiment.task.predict, variables, experiment.task.inputs(batch))
+    if batch.keys() >= set(experiment.task.columns):
+        jax.eval_shape(experiment.task.predict, variables, batch)
 
 
 def test_an_ensemble_of_nobody_is_refused(case):
@@ -177,13 +166,13 @@ def test_an_ensemble_of_nobody_is_refused(case):
     if not hasattr(config, "members"):
         pytest.skip("has no members")
     for count in (0, -1):
-        with pytest.raises(dl.UserError, match=f"needs 1 member or more, not {count}"):
+        with raises("range", "1 member or more", f"not {count}"):
             build(dataclasses.replace(config, members=count))
 
 
 def test_a_table_of_ones_own_beside_a_named_one_is_refused():
     kind, build = load_script(FOLDER / "tabular.py")
-    with pytest.raises(dl.UserError, match="data pima another: give one of the two"):
+    with raises("options-exclusive", "pima"):
         build(kind(csv=str(Path(__file__).parent / "loans.csv"), target="y", data="pima"))
 
 
