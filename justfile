@@ -14,8 +14,8 @@ fast *args: lint types
 
 # Lint and format
 lint:
-    ruff check dl experiments tests colab/badges.py
-    ruff format --check dl experiments tests colab/badges.py
+    ruff check dl experiments tests tools
+    ruff format --check dl experiments tests tools
 
 # Types
 types:
@@ -23,7 +23,15 @@ types:
 
 # The pages and the README, run as they stand
 docs:
-    python -m pytest tests/test_readme.py tests/test_docs.py tests/colab
+    python -m pytest tests/test_readme.py tests/test_docs.py tests/colab tests/tools
+
+# The documentation as a site, in site/ (needs the extra docs)
+docs-site *args:
+    mkdocs build --strict {{args}}
+
+# The tables of docs/results.md, from experiments/results.toml
+results *args:
+    python tools/results_table.py {{args}}
 
 # A benchmark by name, such as mlp or loop
 bench name *args:

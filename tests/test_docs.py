@@ -1,7 +1,10 @@
 """What the documentation says is run."""
 
+import dataclasses
+import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +17,9 @@ import pytest
 
 import dl
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
 def blocks(page):
@@ -48,6 +53,15 @@ def test_a_model_a_task_and_a_data_set_of_ones_own(tmp_path):
     assert float(re.search(r"test accuracy: ([\d.]+)", done.stdout)[1]) > 0.9
     report = ["-c", "from dl.cli.main import main; main()", "report", "runs/wines"]
     subprocess.run([sys.executable, *report], cwd=tmp_path, env=os.environ, check=True)
+    command = (
+        "import best, tyro; from dl.cli.commands import COMMANDS\n"
+        "tyro.extras.subcommand_cli_from_dict({**COMMANDS, 'best': best.best})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command, "best", "runs/wines"],
+        cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert float(re.search(r"^test/accuracy +([\d.]+)$", done.stdout, re.MULTILINE)[1]) > 0.9
     page = (tmp_path / "runs" / "wines" / "report.html").read_text()
     assert "Highway" in page
 
@@ -64,14 +78,157 @@ def test_the_task_without_help_learns_its_line_alone_and_in_company():
         step = jax.jit(dl.train_step(task, optimizer))
         for _ in range(100):
             state, _ = step(state, batch)
-        said = task.predict(state.variables, task.inputs(batch))
+        said = task.predict(state.variables, batch)
         np.testing.assert_allclose(said, batch["y"], atol=1e-2)
+
+
+def test_the_task_without_help_is_proved(tmp_path, monkeypatch):
+    for block in blocks("extending.md"):
+        (tmp_path / block.split()[1]).write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("test_line").test_line()
+
+
+def test_the_batches_of_ones_own_are_proved(tmp_path, monkeypatch):
+    for block in blocks("extending.md"):
+        (tmp_path / block.split()[1]).write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("test_pairs").test_pairs()
+
+
+def test_measures_and_views_of_ones_own(tmp_path, monkeypatch):
+    for block in blocks("extending.md"):
+        (tmp_path / block.split()[1]).write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
+    measures = importlib.import_module("wine_measures")
+    run = dl.train(measures.build, measures.Config(steps=10), name="measured", eval_every=10)
+    assert 0 < run.metrics["validation/f1"] <= 1
+    assert 0 < run.metrics["test/f1"] <= 1
+    assert {path.name for path in (tmp_path / "runs/measured/views").iterdir()} == {
+        "classes-10.png",
+        "mistakes-10.txt",
+    }
+    x = measures.wines().test["features"]
+    model = importlib.import_module("highway").Highway(outputs=2)
+    said = run.predictor(x)
+    assert isinstance(said, np.ndarray)
+    alone = dataclasses.replace(run.predictor, batch_size=1)(x)
+    for other in (model.apply(run.predictor.variables, x), alone):
+        np.testing.assert_allclose(said, other, rtol=1e-4, atol=1e-5)
+    assert {"step", "validation/f1"} <= run.history("eval").keys()
+
+
+def test_the_tracker_writes_what_is_logged(tmp_path):
+    (code,) = (block for block in blocks("extending.md") if block.startswith("# scalars.py"))
+    space = {}
+    exec(code, space)
+    tracker = space["Scalars"](tmp_path)
+    tracker.write(3, {"loss": 0.5, "accuracy": 1.0})
+    tracker.write(4, {"loss": 0.25})
+    tracker.close()
+    lines = (tmp_path / "scalars.csv").read_text().splitlines()
+    assert lines == ["3,loss,0.5", "3,accuracy,1.0", "4,loss,0.25"]
+
+
+@pytest.mark.slow
+def test_the_design_s_example_runs(tmp_path):
+    (example,) = blocks("design.md")
+    (tmp_path / "digits.py").write_text(example)
+    done = subprocess.run(
+        [sys.executable, "digits.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    accuracy, curves = done.stdout.splitlines()[-2:]
+    assert float(accuracy) > 0.95
+    assert (tmp_path / curves.removeprefix("curves: ")).is_file()
+
+
+def test_a_mistake_is_told_by_its_code(capsys):
+    (code,) = blocks("errors.md")
+    exec(code, {})
+    told, _, sentence = capsys.readouterr().out.partition(" | ")
+    assert f"| `{told}` |" in (DOCS / "errors.md").read_text()
+    assert "of-another-day" in sentence
+
+
+def test_no_python_of_a_page_is_left_untried():
+    tried = {"coming-from.md", "extending.md", "design.md", "errors.md"}
+    assert {page.name for page in DOCS.glob("*.md") if blocks(page.name)} == tried
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_parses(page):
+    from dl.cli.arguments import parse
+    from dl.cli.commands import COMMANDS
+    from dl.runs.scripts import load_script
+
+    text = page.read_text()
+    shell = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
+    commands = re.findall(r"python (experiments/\w+\.py)([^\n\"&]*)", shell)
+    for script, flags in commands:
+        config, build = load_script(ROOT / script)
+        parse(config, build, shlex.split(flags), script)
+    for name in re.findall(r"(?:`|^)dl ([a-z]\w*)", text, re.MULTILINE):
+        assert name in COMMANDS
+    assert commands or page.stem not in {"README", "index", "sweeps", "scaling"}
+
+
+def test_the_commands_for_several_processes_name_their_run():
+    from dl.cli.arguments import parse
+    from dl.runs.scripts import load_script
+
+    commands = re.findall(
+        r"python (experiments/\w+\.py)( [^\n\"]*--(?:mesh|coordinator)[^\n\"]*)",
+        (DOCS / "scaling.md").read_text(),
+    )
+    assert len(commands) == 4
+    for script, flags in commands:
+        config, build = load_script(ROOT / script)
+        _, options, _ = parse(config, build, shlex.split(flags), script)
+        assert options.name
+        assert options.mesh or options.coordinator
+
+
+@pytest.mark.slow
+def test_two_shells_on_one_machine_are_one_run(tmp_path, free_port):
+    page = (DOCS / "scaling.md").read_text()
+    shells = re.findall(r"^python (experiments/\S+) (.*--coordinator .*)$", page, re.MULTILINE)
+    assert len(shells) == 2
+    port = str(free_port())
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, ROOT / script),
+                *shlex.split(flags.replace("12345", port)),
+                *("--epochs", "1", "--runs", tmp_path),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for script, flags in shells
+    ]
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert "test accuracy" in said[0]
+    assert (tmp_path / "two" / "result.json").is_file()
+
+
+def test_every_public_name_is_in_the_reference():
+    named = re.findall(r"^::: dl\.(\w+)$", (DOCS / "reference.md").read_text(), re.MULTILINE)
+    assert sorted(named) == dl.__all__
 
 
 def test_every_file_and_name_of_the_pages_exists():
     for page in DOCS.glob("*.md"):
         text = page.read_text()
-        for path in re.findall(r"`((?:dl|experiments|tests)/[\w/]+(?:\.py)?/?)`", text):
-            assert (DOCS.parent / path).exists(), f"{page.name}: {path}"
+        for path in re.findall(
+            r"`((?:dl|experiments|tests|tools|colab)/[\w/]+(?:\.\w+)?/?)`", text
+        ):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
         for name in re.findall(r"`dl\.([a-z_A-Z]+)", text):
             assert hasattr(dl, name), f"{page.name}: dl.{name}"
+        for link in re.findall(r"\]\(([\w/.-]+)[)#]", text):
+            assert (DOCS / link).exists(), f"{page.name}: {link}"
