@@ -17,6 +17,7 @@ _PUBLIC = {
     "Experiment": "dl.core.experiment",
     "NonFiniteError": "dl.core.errors",
     "OptimizerName": "dl.core.optim",
+    "Predictor": "dl.training.prediction",
     "Recipe": "dl.core.recipe",
     "Run": "dl.training.run",
     "ScheduleName": "dl.core.optim",
@@ -24,28 +25,38 @@ _PUBLIC = {
     "TrainState": "dl.core.state",
     "UserError": "dl.core.errors",
     "accumulate": "dl.core.step",
+    "bounded": "dl.core.errors",
     "digest": "dl.core.state",
     "ensemble": "dl.core.transforms",
+    "eval_batches": "dl.data.batches",
     "eval_step": "dl.core.step",
+    "held_out": "dl.data.batches",
     "init_state": "dl.core.state",
+    "load": "dl.data",
     "main": "dl.cli.script",
     "mixed_precision": "dl.core.transforms",
+    "need": "dl.core.errors",
     "open_run": "dl.training.reopening",
     "optimizer": "dl.core.optim",
+    "prepared": "dl.data",
     "scan_steps": "dl.core.step",
     "schedule": "dl.core.optim",
     "sweep": "dl.sweeps.sweep",
-    "train": "dl.training.run",
+    "train": "dl.training.train",
+    "train_batches": "dl.data.batches",
     "train_step": "dl.core.step",
 }
-_MODULES = {"core", "data", "interop", "models", "parallel", "report", "tasks", "training"}
+_MODULES = {
+    *("baselines", "core", "data", "figures", "interop", "models", "parallel", "proofs", "report"),
+    *("runs", "scores", "sweeps", "tasks", "testing", "training"),
+}
 
 __all__ = sorted(_PUBLIC)
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from dl.cli.script import main
-    from dl.core.errors import NonFiniteError, UserError
+    from dl.core.errors import NonFiniteError, UserError, bounded, need
     from dl.core.experiment import Batches, Experiment
     from dl.core.optim import OptimizerName, ScheduleName, optimizer, schedule
     from dl.core.recipe import Recipe
@@ -53,9 +64,13 @@ if TYPE_CHECKING:
     from dl.core.step import accumulate, eval_step, scan_steps, train_step
     from dl.core.task import Task
     from dl.core.transforms import ensemble, mixed_precision
+    from dl.data import load, prepared
+    from dl.data.batches import eval_batches, held_out, train_batches
     from dl.sweeps.sweep import sweep
+    from dl.training.prediction import Predictor
     from dl.training.reopening import open_run
-    from dl.training.run import Run, train
+    from dl.training.run import Run
+    from dl.training.train import train
 
 
 def __getattr__(name: str) -> Any:

@@ -29,6 +29,9 @@ XLA_DEFAULTS = {
     "--xla_gpu_deterministic_ops": "true",
 }
 
+# Where Linux shows an accelerator, whether or not JAX can use it, by the extra of jax that can.
+CHIPS = {"cuda12": ("/dev/nvidia0", "/dev/dxg"), "tpu": ("/dev/accel0", "/dev/vfio/0")}
+
 # XLA aborts the process on a flag it does not know, so flags are only set for the releases they
 # were tried with.
 TESTED_JAXLIB = ((0, 10), (0, 12))
@@ -198,6 +201,26 @@ def no_backend() -> str:
     return ""
 
 
+def computes_on() -> str:
+    """What JAX computes on here, in a line that also says where an accelerator is there and unused."""
+    if told := no_backend():
+        return told
+    import jax
+
+    first, *others = jax.devices()
+    count = f"{1 + len(others)} x " if others else ""
+    line = f"JAX {jax.__version__} computes on {count}{first.device_kind}"
+    unused = next((extra for extra in CHIPS if first.platform == "cpu" and _there(extra)), None)
+    if unused is None:
+        return line
+    settings: Any = jax.config
+    remedy = f"pip install -U 'jax[{unused}]=={jax.__version__}'"
+    if settings.jax_platforms:
+        remedy = f"unset JAX_PLATFORMS, which is {settings.jax_platforms}"
+    name = "TPU" if unused == "tpu" else "NVIDIA GPU"
+    return f"{line} while the {name} of this machine is unused: {remedy}, then start Python anew"
+
+
 def lenient_output() -> None:
     """Have the screen show '?' where its encoding lacks a character, in place of an error: under LC_ALL=C,
     and in a Windows console or a pipe there, a ± would end the run."""
@@ -256,5 +279,12 @@ def _in_a_cluster() -> bool:
     if "KUBERNETES_SERVICE_HOST" in variables and "JOB_COMPLETION_INDEX" in variables:
         return True
     # On a TPU VM only the metadata server knows of other hosts, and JAX asks it.
-    chips = Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists()
-    return chips and "TPU_WORKER_HOSTNAMES" not in variables and find_spec("libtpu") is not None
+    return (
+        _there("tpu")
+        and "TPU_WORKER_HOSTNAMES" not in variables
+        and find_spec("libtpu") is not None
+    )
+
+
+def _there(extra: str) -> bool:
+    return any(Path(place).exists() for place in CHIPS[extra])

@@ -1,5 +1,7 @@
 """A short training, for tests that something is learned."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -23,3 +25,13 @@ def learn(task, optimizer, batches, steps, state=None):
 
     state, first, last = run(state)
     return state, compute(first), compute(last)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """A config that says nothing."""
+
+
+def as_made(experiment):
+    """``(build, config)`` of an experiment that a test made by hand, for ``dl.train`` and its like."""
+    return lambda _: experiment, Plain()

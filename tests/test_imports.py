@@ -13,14 +13,14 @@ ROOMS = (
     {"platform"},
     {"core"},
     {"models", "data", "parallel", "scores"},
-    {"tasks", "baselines", "interop", "runs"},
+    {"tasks", "baselines", "interop", "runs", "testing"},
     {"figures"},
     {"report"},
     {"training"},
     {"sweeps", "proofs"},
     {"cli"},
 )
-PURE = ("core", "models", "tasks", "scores")
+PURE = ("core", "models", "tasks", "scores", "testing")
 IMPURE_MODULES = {
     "os",
     "pathlib",

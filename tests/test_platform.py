@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dl import platform
 from dl.platform import XLA_DEFAULTS, cache_folder, xla_flags
 
 
@@ -92,3 +93,20 @@ def test_freed_blocks_are_kept_unless_the_user_chose(variable, kept):
         check=True,
     )
     assert (int(done.stdout) < 5_000) == kept
+
+
+def test_an_accelerator_that_is_there_and_unused_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(platform, "CHIPS", {"cuda12": (tmp_path / "nvidia0",), "tpu": ()})
+    assert platform.computes_on() == f"JAX {jax.__version__} computes on cpu"
+    (tmp_path / "nvidia0").touch()
+    asked = jax.config.jax_platforms
+    try:
+        jax.config.update("jax_platforms", "")
+        assert (
+            f"NVIDIA GPU of this machine is unused: pip install -U 'jax[cuda12]=={jax.__version__}'"
+            in (platform.computes_on())
+        )
+        jax.config.update("jax_platforms", "cpu")
+        assert "unset JAX_PLATFORMS, which is cpu" in platform.computes_on()
+    finally:
+        jax.config.update("jax_platforms", asked)

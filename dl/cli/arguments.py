@@ -26,7 +26,8 @@ def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> t
     for taken in (f.name for kind in (Options, Sweep) for f in dataclasses.fields(kind)):
         if taken in own:
             raise UserError(
-                f"the field {taken!r} of {config.__name__} is a flag of every run: rename it"
+                "field-is-flag",
+                f"the field {taken!r} of {config.__name__} is a flag of every run: leave it out, or rename it",
             )
     parts = [field("config", config), field("run", Options), field("sweep", Sweep)]
     both = dataclasses.make_dataclass("Arguments", parts)
@@ -66,5 +67,6 @@ def check_locale(words: list[str]) -> None:
     for word in (*words, str(Path.cwd())):
         if not word.isascii() and word.encode("utf-8", "replace").decode() != word:
             raise UserError(
-                f"{word!a} cannot be read in this locale: set PYTHONUTF8=1 (or LC_ALL=C.UTF-8) and begin again"
+                "locale",
+                f"{word!a} cannot be read in this locale: set PYTHONUTF8=1 (or LC_ALL=C.UTF-8) and begin again",
             )

@@ -24,7 +24,9 @@ def list_experiments(folder: tyro.conf.Positional[Path] = Path("experiments")) -
     """
     scripts = sorted(folder.glob("*.py"))
     if not scripts:
-        raise UserError(f"no experiment scripts in {folder}/: give the folder that holds them")
+        raise UserError(
+            "no-scripts", f"no experiment scripts in {folder}/: give the folder that holds them"
+        )
     for path in scripts:
         doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
         print(f"{path.stem:<28} {doc.splitlines()[0] if doc else ''}")
@@ -45,10 +47,12 @@ def data(
     import dl.data
 
     if data_dir is not None and action in ("list", "info"):
-        raise UserError(f"dl data {action} reads no data: leave --data-dir out")
+        raise UserError("option-misplaced", f"dl data {action} reads no data: leave --data-dir out")
     if action == "list":
         if name is not None:
-            raise UserError(f"dl data list shows all sets: for one, dl data info {name}")
+            raise UserError(
+                "option-misplaced", f"dl data list shows all sets: for one, dl data info {name}"
+            )
         for known in dl.data.names():
             info = dl.data.describe(known)
             print(f"{known:<16} {info.task:<18} {info.title}")
@@ -57,7 +61,9 @@ def data(
     if action not in ("info", "prepare"):
         raise unknown("action", action, ("list", "info", "prepare"))
     if name is None:
-        raise UserError(f"dl data {action} needs the name of a data set: see dl data list")
+        raise UserError(
+            "data-set-unnamed", f"dl data {action} needs the name of a data set: see dl data list"
+        )
     info = dl.data.describe(name) if action == "info" else dl.data.prepare(name, data_dir)
     for field in dataclasses.fields(info):
         value = getattr(info, field.name)
@@ -85,7 +91,10 @@ def plan(
     options.refuse_processes("a plan")
     if wish.wanted:
         if timing:
-            raise UserError("--timing is of one run: leave --seeds, --sweep and --trials out")
+            raise UserError(
+                "option-misplaced",
+                "--timing is of one run: leave --seeds, --sweep and --trials out",
+            )
         plan_sweep(build, config, wish, options, swept_values(type(config), build, experiment))
         return
     wish.check_unwanted()
@@ -115,11 +124,16 @@ def verify(
     _, _, options, wish = _load(experiment)
     options.refuse_processes("dl verify")
     if wish.wanted:
-        raise UserError("dl verify proves one run: leave --seeds, --sweep and --trials out")
+        raise UserError(
+            "option-misplaced", "dl verify proves one run: leave --seeds, --sweep and --trials out"
+        )
     wish.check_unwanted()
     for name in ("name", "runs", "resume"):
         if getattr(options, name) != getattr(type(options)(), name):
-            raise UserError(f"dl verify names and resumes runs of its own: leave --{name} out")
+            raise UserError(
+                "option-misplaced",
+                f"dl verify names and resumes runs of its own: leave --{name} out",
+            )
     if not verify_script(experiment, _extra(), kills=kills, seed=seed):
         sys.exit(1)
 
@@ -203,13 +217,19 @@ def report(
     from dl.training.reopening import open_run
 
     if inspect < 0:
-        raise UserError(f"--inspect {inspect}: give the number of settings to look into, or 0")
+        raise UserError(
+            "range", f"--inspect {inspect}: give the number of settings to look into, or 0"
+        )
     if not runs:
-        raise UserError("give the folder of a run, or one that holds runs: dl report runs/")
+        raise UserError(
+            "run-unnamed", "give the folder of a run, or one that holds runs: dl report runs/"
+        )
     found = find_runs(runs)
     file = output or default_file(runs)
     if file.is_dir() or not file.parent.is_dir():
-        raise UserError(f"the page cannot be {file}: name a file in a folder that is there")
+        raise UserError(
+            "file-write", f"the page cannot be {file}: name a file in a folder that is there"
+        )
     inside: dict[Path, Inspection | str] = {}
     for setting in track(grouped(found)[:inspect], "looking into runs", disable=inspect < 1):
         path = setting.runs[0].path
@@ -228,13 +248,13 @@ def reproduce(
     runs: Path = Path("runs/reproduce"),
     experiments: Path = Path("experiments"),
 ) -> None:
-    """Run rows of the README's results table again and say pass or short; without one, list them.
+    """Run rows of the project's results again and say pass or short; without one, list them.
 
     Args:
-        row: names of rows, or of scripts for all of theirs, or all.
+        row: names of rows or of their figures, of scripts for all of theirs, or all.
         data_dir: folder with one sub-folder a data set; by default $DL_DATA_DIR, else the user's cache.
         runs: where the runs go.
-        experiments: the scripts' folder, beside the README.
+        experiments: the scripts' folder, with results.toml.
     """
     from dl.proofs import reproduce as again
 
@@ -243,14 +263,14 @@ def reproduce(
         for one in known:
             minutes = "" if one.minutes is None else f"about {one.minutes:g} min"
             figure = "" if one.reached is None else f"{one.reached:g}"
-            print(f"{one.name:<18} {figure:>8}  {minutes:<13} {one.script} {' '.join(one.flags)}")
+            print(f"{one.name:<29} {figure:>8}  {minutes:<13} {one.script} {' '.join(one.flags)}")
         print("\nrun some with dl reproduce NAME [NAME ...], or all of them with dl reproduce all")
         return
     short, lines = 0, []
     done = again.reproduce(again.choose(known, row), experiments, runs, data_dir)
     for one, good, said in done:
         short += not good
-        lines.append(f"{'pass ' if good else 'short'}  {one.name:<18} {said}")
+        lines.append(f"{'pass ' if good else 'short'}  {one.name:<29} {said}")
         print(lines[-1], flush=True)
     if len(lines) > 1:
         print("\n" + "\n".join(lines))
@@ -295,8 +315,10 @@ def _extra() -> list[str]:
 
 def _load(script: Path) -> tuple[Any, Any, Any, Any]:
     """``(config, build, options, sweep)`` of a script under the flags after ``--``."""
+    from dl.data.readers.files import use_data_folder
     from dl.runs.scripts import load_script
 
     config, build = load_script(script)
     chosen, options, wish = parse(config, build, _extra(), script.name)
+    use_data_folder(options.data_dir)
     return chosen, build, options, wish

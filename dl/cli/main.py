@@ -30,7 +30,8 @@ def main() -> None:
             raise unknown("command", words[0], COMMANDS)
         if end + 1 < len(sys.argv) and words[0] in COMMANDS and words[0] not in TAKE_FLAGS:
             raise UserError(
-                f"dl {words[0]} takes no flags of a script: leave -- and what follows it out"
+                "option-misplaced",
+                f"dl {words[0]} takes no flags of a script: leave -- and what follows it out",
             )
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,

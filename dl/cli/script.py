@@ -43,21 +43,22 @@ def main(
             required = (tyro.conf.PositionalRequiredArgs,)
             tyro.cli(commands[given[0]], args=given[1:], prog=prog, config=required)
             return
-        from dl.core.experiment import built
+        from dl.data.readers.files import use_data_folder
         from dl.parallel import processes
         from dl.runs.scripts import check_config
-        from dl.training.run import train
+        from dl.training.train import train
 
         check_config(config, build)
         script = Path(sys.modules[build.__module__].__file__ or "experiment.py")
         chosen, options, sweep = parse(config, build, argv, script.name)
         # Before build, which may compute: JAX learns of other processes only before it begins.
         processes.join(options.coordinator, options.processes, options.process)
+        use_data_folder(options.data_dir)
         with _memory_advice(chosen, sweep):
             if sweep.wanted:
                 sys.exit(_sweep(config, build, chosen, sweep, options, script, given))
             sweep.check_unwanted()
-            run = train(built(build, chosen), script=script, **_given(options))
+            run = train(build, chosen, script=script, **_given(options))
         code = _report(run, script, given, processes.first())
     sys.exit(code)
 
@@ -73,7 +74,7 @@ def _sweep(
 ) -> int:
     """Run a sweep and print its table; returns the exit code."""
     from dl.report.sweeps import print_report
-    from dl.sweeps.sweep import run_sweep
+    from dl.sweeps.sweep import SweepRun, run_sweep
 
     convert = swept_values(config, build, script)
     place = run_sweep(build, chosen, sweep, options, convert, script)
@@ -82,9 +83,8 @@ def _sweep(
         return 130
     print_report(place)
     print(f"sweep folder: {place} (a run folder each under lanes/)")
-    lane = min(str(path) for path in (place / "lanes").iterdir())
     print("next:", shlex.join(["dl", "sweep", "report", str(place)]))
-    print("next:", shlex.join(["dl", "replay", lane]))
+    print("next:", shlex.join(["dl", "replay", str(SweepRun(place).best)]))
     return 0
 
 
@@ -140,7 +140,7 @@ def _memory_advice(config: Any, sweep: Any) -> Iterator[None]:
         elif _devices() > 1:
             ways.append(f"spread it over devices with --mesh fsdp={_devices()}")
         told = [*ways, "or make the model smaller" if ways else "make the model smaller"]
-        raise UserError(f"out of memory: {', '.join(told)}") from None
+        raise UserError("out-of-memory", f"out of memory: {', '.join(told)}") from None
 
 
 def _devices() -> int:

@@ -8,12 +8,16 @@ import jax
 import optax
 
 from dl.core.errors import UserError
-from dl.core.task import Batch, Task, Variables
+from dl.core.task import Batch, Task
 
 
 @runtime_checkable
 class Batches(Protocol):
     """A data set cut into batches: ``batches[step]`` is a pure function of (seed, step).
+
+    A compiled step takes the batches as an argument and traces the step, so they are a registered pytree
+    (``flax.struct.dataclass``) of jnp columns; or they have ``iterate(start)`` and are read on the host. An
+    evaluation set has ``__len__``, and pads its last batch under a float ``mask``; a training set has no end.
 
     Attributes:
       size: number of examples; batch_size: rows a batch.
@@ -59,10 +63,12 @@ class Experiment:
         (:func:`dl.data.batches.buckets.trim`), or None.
       ema: decay of the variables' moving average, which is what is evaluated then, or None.
       micro_batches: pieces each batch is cut into to save memory.
-      measure: ``(variables, name of the set) -> {metric: value}``, for what no mean over examples
-        gives (BLEU, mAP, AUC); called on the host after a set's evaluation and merged into it.
-      views: ``(variables) -> {name: picture}``, drawn into the run folder at every evaluation: an
-        image batch ``[n, height, width, channels]`` in 0..1, a string, or a matplotlib figure.
+      measure: ``(predictor, columns, name) -> {metric: value}``, for what no mean over examples gives (BLEU,
+        mAP, AUC); called on the host after the evaluation of the set ``name`` and merged into it.
+        ``predictor`` (:class:`dl.Predictor`) has the evaluated variables; ``columns`` are the set's own,
+        ``{name: [rows, ...]}`` in NumPy, without padding.
+      views: ``(predictor) -> {name: picture}``, drawn into the run folder at every evaluation: an image
+        batch ``[n, height, width, channels]`` in 0..1, a string, or a matplotlib figure.
       classes: what the label's values are called, for reports.
       sharding: rules for where parameters lie on a mesh, before the default ones: pairs of a pattern
         searched for in a parameter's path and the mesh axes of its last dimensions, such as
@@ -85,8 +91,8 @@ class Experiment:
     trim: Callable[[Callable[[Batch], Any]], Callable[[Batch], Any]] | None = None
     ema: float | None = None
     micro_batches: int = 1
-    measure: Callable[[Variables, str], dict[str, float]] | None = None
-    views: Callable[[Variables], dict[str, Any]] | None = None
+    measure: Callable[[Any, dict[str, Any], str], dict[str, float]] | None = None
+    views: Callable[[Any], dict[str, Any]] | None = None
     classes: tuple[str, ...] = ()
     sharding: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     config: Any = None
@@ -94,11 +100,36 @@ class Experiment:
     build: "Callable[[Any], Experiment] | None" = dataclasses.field(default=None, init=False)
 
 
+def check_door(build: Any, config: Any) -> None:
+    """Raise UserError unless ``build`` is a function and ``config`` a frozen dataclass."""
+    if isinstance(build, Experiment) or not callable(build):
+        given = "what they made" if isinstance(build, Experiment) else f"{build!r:.40}"
+        raise UserError(
+            "build-not-function",
+            "give the function that makes the experiment and its config apart, (build, Config()), so that "
+            f"the run can be rebuilt, and not {given}",
+        )
+    known = dataclasses.is_dataclass(config) and not isinstance(config, type)
+    if not known or not config.__dataclass_params__.frozen:
+        raise UserError(
+            "config-not-dataclass",
+            f"the config must be a frozen dataclass, such as Config(), not {config!r:.60}: the run's folder "
+            "keeps its fields, so write @dataclasses.dataclass(frozen=True) above its class",
+        )
+
+
 def built(build: Callable[[Any], Experiment], config: Any) -> Experiment:
-    """``build(config)``, knowing both, so that fields of the config can be traced."""
+    """``build(config)``, knowing both, so that fields of the config can be traced.
+
+    Raises:
+      UserError: ``config`` is no frozen dataclass, or ``build`` makes no experiment of it.
+    """
+    check_door(build, config)
     made = build(config)
     if not isinstance(made, Experiment):
-        raise UserError(f"build(config) must return a dl.Experiment, not {made!r:.60}")
+        raise UserError(
+            "build-not-experiment", f"build(config) must return a dl.Experiment, not {made!r:.60}"
+        )
     experiment = dataclasses.replace(made, config=config)
     object.__setattr__(experiment, "build", build)  # frozen for everyone else
     return experiment

@@ -9,7 +9,7 @@ and a lane are the same program, and have the same bits.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -17,18 +17,28 @@ from dl.core.experiment import Batches, Experiment, built
 from dl.core.metrics import Metrics
 from dl.core.random import purpose_key
 from dl.core.state import TrainState, init_state
-from dl.core.step import Step, augment_batch, eval_step, train_step, zeros
+from dl.core.step import Step, augment_batch, eval_step, train_step
 from dl.core.task import Batch
 
 Traced = dict[str, Any]  # config fields that are traced, by name
 Mode = Literal["map", "vmap"]
 
-# What an experiment's training metrics look like is kept with it under this name: a step takes long to
-# trace, and every program wants to know.
-_METRICS = "_metrics"
+
+class Traceable(NamedTuple):
+    """What of an experiment may be traced.
+
+    Attributes:
+      values: config fields with their values; metrics: the shapes of a training step's, where it was traced
+        to find out.
+    """
+
+    values: Traced
+    metrics: Metrics | None
 
 
-def over_lanes(function: Callable, mode: Mode | None, shared: int = 0) -> Callable:
+def over_lanes(
+    function: Callable[..., Any], mode: Mode | None, shared: int = 0
+) -> Callable[..., Any]:
     """``function`` over lanes: every argument but the last ``shared`` has a leading axis ``[lanes]``.
 
     ``map`` computes lane after lane with the very program of one (equal bits); ``vmap`` all at once
@@ -37,10 +47,10 @@ def over_lanes(function: Callable, mode: Mode | None, shared: int = 0) -> Callab
     if mode is None:
         return function
 
-    def lanes(*args):
+    def lanes(*args: Any) -> Any:
         own, rest = args[: len(args) - shared], args[len(args) - shared :]
 
-        def lane(own):
+        def lane(own: tuple[Any, ...]) -> Any:
             return function(*own, *rest)
 
         return jax.lax.map(lane, own) if mode == "map" else jax.vmap(lane)(own)
@@ -103,29 +113,26 @@ def shape_source(experiment: Experiment) -> Batches | Batch:
     return experiment.data[0] if hasattr(experiment.data, "iterate") else experiment.data
 
 
-def empty_totals(experiment: Experiment, values: Traced, data: Batches | Batch) -> Metrics:
-    """Empty training metrics of the shape that the experiment's step returns (nothing is computed)."""
+def metrics_of(experiment: Experiment) -> Metrics:
+    """The shapes of the metrics that the experiment's step returns; nothing is computed."""
 
-    def metrics(values, data):
-        state = initial(experiment, values, data)
-        batch = data if isinstance(data, dict) else data[0]
-        return step_of(rebuild(experiment, values))(state, batch)[1]
+    def metrics(data: Any) -> Metrics:
+        state = initial(experiment, {}, data)
+        return step_of(experiment)(state, data if isinstance(data, dict) else data[0])[1]
 
-    kept = vars(experiment)
-    if _METRICS not in kept:
-        kept[_METRICS] = jax.eval_shape(metrics, values, data)
-    return zeros(kept[_METRICS])
+    return jax.eval_shape(metrics, shape_source(experiment))
 
 
-def traceable_fields(experiment: Experiment) -> Traced:
-    """The fields of the experiment's config that may be traced, with their values.
+def traceable_fields(experiment: Experiment) -> Traceable:
+    """The fields of the experiment's config that may be traced.
 
     Tried are floats, and the integer called ``seed``; kept are those under which the experiment still
-    builds, initialises and steps. Empty for an experiment that does not know its ``build``.
+    builds, initialises, steps and, where something is measured or drawn, predicts. None for an
+    experiment that does not know its ``build``.
     """
     config = experiment.config
     if experiment.build is None or not dataclasses.is_dataclass(config):
-        return {}
+        return Traceable({}, None)
     wanted = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
@@ -134,35 +141,34 @@ def traceable_fields(experiment: Experiment) -> Traced:
     }
     first = shape_source(experiment)
 
-    def works(probe: Callable, values: Traced) -> bool:
-        try:
-            found = jax.eval_shape(probe, values, first)
-        except Exception:  # any failure means the same: Python needs the value itself
-            return False
-        if found is not None:
-            vars(experiment)[_METRICS] = found
-        return True
-
-    def builds(values, data):
+    def builds(values: Traced, data: Any) -> None:
         if rebuild(experiment, values).steps != experiment.steps:
             raise ValueError
 
-    def steps(values, data):
+    def steps(values: Traced, data: Any) -> Metrics:
         lane = rebuild(experiment, values)
         batches = data if isinstance(data, dict) else graft(lane.data, data)
         state = initial(experiment, values, batches)
         batch = batches if isinstance(batches, dict) else batches[state.step]
+        if (lane.measure or lane.views) and batch.keys() >= set(lane.task.columns):
+            lane.task.predict(state.eval_variables, batch)
         return step_of(lane)(state, batch)[1]
 
-    def largest(probe: Callable, wanted: Traced) -> Traced:
+    def tried(probe: Callable[..., Metrics | None], values: Traced) -> Traceable | None:
+        try:
+            return Traceable(values, jax.eval_shape(probe, values, first))
+        except Exception:  # any failure means the same: Python needs the value itself
+            return None
+
+    def largest(probe: Callable[..., Metrics | None], wanted: Traced) -> Traceable:
         """All of ``wanted`` if they work together, else each that works with those before it."""
-        if not wanted or works(probe, wanted):
-            return wanted
-        kept: Traced = {}
+        found = tried(probe, wanted) if wanted else None
+        if found is not None:
+            return found
+        kept = Traceable({}, None)
         for name, value in wanted.items():
-            if works(probe, {**kept, name: value}):
-                kept[name] = value
+            kept = tried(probe, {**kept.values, name: value}) or kept
         return kept
 
     # Most that fail do so in `build`, which is quickly tried; tracing a step takes much longer.
-    return largest(steps, largest(builds, wanted))
+    return largest(steps, largest(builds, wanted).values)

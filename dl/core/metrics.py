@@ -40,8 +40,9 @@ def mean(values: jax.Array, weights: jax.Array | None = None) -> Mean:
         mine != theirs and not (mine == 1 and axis) for axis, (mine, theirs) in enumerate(axes)
     ):
         raise UserError(
+            "mean-weights",
             f"a mean of values {list(values.shape)} has weights {list(weights.shape)}: give one weight an "
-            "entry, or one for each row of the leading axes"
+            "entry, or one for each row of the leading axes",
         )
     weights = weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim))
     weights = jnp.broadcast_to(weights, values.shape)

@@ -71,7 +71,8 @@ def schedule(
     elif name == "exponential":
         if isinstance(end, int | float) and end <= 0:
             raise UserError(
-                "an exponential schedule needs a final rate (final_rate) above 0, 0.01 say"
+                "range",
+                "an exponential schedule needs a final rate (final_rate) above 0, 0.01 say",
             )
         main = lambda step: peak * jnp.power(end, jnp.minimum(step / rest, 1.0))  # noqa: E731
     elif name == "rsqrt":
@@ -86,16 +87,16 @@ def schedule(
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
 
 
-def _not_negative(learning_rate) -> None:
+def _not_negative(learning_rate: Any) -> None:
     if isinstance(learning_rate, int | float) and not 0 <= learning_rate < math.inf:
-        raise UserError(f"the learning rate must be 0 or more, not {learning_rate}")
+        raise UserError("range", f"the learning rate must be 0 or more, not {learning_rate}")
 
 
 # What parameters are called that have one axis in every layer: by Flax, and by other names of norms.
 _VECTORS = ("bias", "scale", "beta", "gamma")
 
 
-def stacked_axes(params) -> optax.Params:
+def stacked_axes(params: optax.Params) -> optax.Params:
     """How many leading axes of each leaf are those of models or layers stacked on one another, int: 1 for
     layers under ``nn.scan`` and for the members of an ensemble, 2 for both.
 
@@ -104,7 +105,7 @@ def stacked_axes(params) -> optax.Params:
     leaf's axes (weight decay, Muon, LAMB's norms, max-norm) asks here which of them are the layer's own.
     """
 
-    def count(tree, known: int):
+    def count(tree: Any, known: int) -> Any:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         vectors = [leaf for path, leaf in leaves if _name(path) in _VECTORS]
 
@@ -125,17 +126,17 @@ def stacked_axes(params) -> optax.Params:
     return count(params, 0)
 
 
-def _name(path) -> str:
+def _name(path: tuple[Any, ...]) -> str:
     """The last word of a leaf's path."""
     return str(getattr(path[-1], "key", getattr(path[-1], "name", ""))) if path else ""
 
 
-def own_axes(params) -> optax.Params:
+def own_axes(params: optax.Params) -> optax.Params:
     """How many axes each leaf has in its own layer: all but the stacked ones."""
     return jax.tree.map(lambda p, stacked: p.ndim - stacked, params, stacked_axes(params))
 
 
-def decay_matrices(params) -> optax.Params:
+def decay_matrices(params: optax.Params) -> optax.Params:
     """Weight-decay mask: True for kernels and embeddings (two axes or more of their own), False for biases
     and norm scales."""
     return jax.tree_util.tree_map_with_path(
@@ -147,16 +148,18 @@ def by_params(make: Callable[[Any], optax.GradientTransformation]) -> optax.Grad
     """The transformation that ``make`` gives for the parameters at hand, all of them: one that Optax
     calls for a part of the tree would not see which axes are stacked."""
 
-    def update(updates, state, params=None):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return make(params).update(updates, state, params)
 
     return optax.GradientTransformation(lambda params: make(params).init(params), update)
 
 
-def _muon(rate, weight_decay, mask, b1, b2) -> optax.GradientTransformation:
+def _muon(
+    rate: Any, weight_decay: Any, mask: Any, b1: float, b2: float
+) -> optax.GradientTransformation:
     """Muon for matrices, those of stacked layers each by itself; Adam for the rest; decay for both."""
 
-    def make(params):
+    def make(params: optax.Params) -> optax.GradientTransformation:
         # A leaf is a matrix to Muon where it has two axes of its own; the others go to Adam.
         numbers = jax.tree.map(
             lambda own: optax.contrib.MuonDimensionNumbers(-2, -1) if own == 2 else None,
@@ -174,11 +177,13 @@ def _muon(rate, weight_decay, mask, b1, b2) -> optax.GradientTransformation:
     )
 
 
-def _lamb(rate, weight_decay, mask, b1, b2) -> optax.GradientTransformation:
+def _lamb(
+    rate: Any, weight_decay: Any, mask: Any, b1: float, b2: float
+) -> optax.GradientTransformation:
     """``optax.lamb`` with norms over each layer's own axes."""
 
-    def update(updates, state, params=None):
-        def scaled(u, p, stacked):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def scaled(u: jax.Array, p: jax.Array, stacked: int) -> jax.Array:
             axes = tuple(range(stacked, p.ndim))
             old, new = (jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True)) for x in (p, u))
             return u * jnp.where((old == 0) | (new == 0), 1.0, old / jnp.where(new == 0, 1.0, new))
@@ -201,8 +206,8 @@ def max_norm(limit: float | jax.Array) -> optax.GradientTransformation:
     """
     bounded("the largest norm", limit, above=0)
 
-    def update(updates, state, params=None):
-        def project(u, p, own):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def project(u: jax.Array, p: jax.Array, own: int) -> jax.Array:
             if own != 2:
                 return u
             new = p + u
@@ -223,7 +228,7 @@ def optimizer(
     momentum: float = 0.9,
     b1: float = 0.9,
     b2: float = 0.999,
-    decay_mask: Callable | None = decay_matrices,
+    decay_mask: Callable[[optax.Params], optax.Params] | None = decay_matrices,
 ) -> optax.GradientTransformation:
     """An Optax optimiser by its usual name, with global-norm clipping and masked weight decay.
 

@@ -5,6 +5,8 @@ state, and an example's key does not depend on how the batch is cut across devic
 """
 
 import zlib
+from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +37,7 @@ def content_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, hashed)
 
 
-def permute(index, size: int, seed, epoch, xp=jnp):
+def permute(index: Any, size: int, seed: Any, epoch: Any, xp: ModuleType = jnp) -> Any:
     """The place of ``index`` in the ``epoch``-th pseudo-random permutation of ``range(size)``.
 
     A keyed bijection computed per element, so a batch of a shuffled epoch costs O(batch), holds no
@@ -55,7 +57,7 @@ def permute(index, size: int, seed, epoch, xp=jnp):
     return (_permute if xp is np else _permute_traced)(index, size, seed, epoch, xp)
 
 
-def _permute(index, size: int, seed, epoch, xp):
+def _permute(index: Any, size: int, seed: Any, epoch: Any, xp: ModuleType) -> Any:
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = xp.uint32((1 << half) - 1)
     # Mixed before the rounds are counted on: else seeds s and s + 1 would share all round keys but one,
@@ -67,7 +69,7 @@ def _permute(index, size: int, seed, epoch, xp):
             for r in range(_ROUNDS)
         ]
 
-    def cipher(value):
+    def cipher(value: Any) -> Any:
         left, right = value >> np.uint32(half), value & mask
         for key in rounds:
             left, right = right, left ^ (mix(right ^ key, xp) & mask)
@@ -90,7 +92,7 @@ _permute_traced = jax.jit(_permute, static_argnames=("size", "xp"))
 _ROUNDS = 6
 
 
-def mix(value, xp=jnp):
+def mix(value: Any, xp: ModuleType = jnp) -> Any:
     """A 32-bit finaliser with good avalanche (lowbias32, Wellons 2018); uint32 in, uint32 out."""
     with np.errstate(over="ignore"):
         value = xp.asarray(value, xp.uint32)

@@ -55,14 +55,18 @@ class Recipe:
         """The experiment of ``task`` on ``data``, trained by this recipe.
 
         Args:
-          steps, epochs: the run's length, one of the two; ``epochs`` are passes over ``data``.
+          steps, epochs: the run's length, one of the two, by default the config's own field ``steps`` or,
+            without one, ``epochs``, which are passes over ``data``.
           **others: the other fields of :class:`~dl.core.experiment.Experiment`.
 
         Raises:
           UserError: both lengths are given, or neither.
         """
+        if steps is epochs is None:
+            steps = getattr(self, "steps", None)
+            epochs = getattr(self, "epochs", None) if steps is None else None
         if (steps is None) == (epochs is None):
-            raise UserError("give the experiment either steps or epochs")
+            raise UserError("steps-or-epochs", "give the experiment either steps or epochs")
         bounded("--steps", steps, at_least=1, whole=True)
         bounded("--epochs", epochs, above=0)
         bounded("--warmup-percent", self.warmup_percent, at_least=0, at_most=100, whole=True)

@@ -58,25 +58,25 @@ def init_state(
     )
 
 
-def plain(tree):
+def plain(tree: Any) -> Any:
     """``tree`` with typed PRNG keys as their uint32 words, for hashing and for disk."""
     return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
 
 
-def like(tree, template):
+def like(tree: Any, template: Any) -> Any:
     """The inverse of :func:`plain`: ``tree`` with keys wherever ``template`` has them."""
 
-    def wrap(x, t):
+    def wrap(x: Any, t: Any) -> Any:
         return jax.random.wrap_key_data(x, impl=jax.random.key_impl(t)) if _is_key(t) else x
 
     return jax.tree.map(wrap, tree, template)
 
 
-def _is_key(x) -> bool:
-    return hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+def _is_key(x: Any) -> bool:
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def leaf_digests(tree) -> dict[str, str]:
+def leaf_digests(tree: Any) -> dict[str, str]:
     """SHA-256 (hex) of every leaf's dtype, shape and bytes, by its path such as
     ``variables/params/Dense_0/kernel``."""
     digests = {}
@@ -93,7 +93,7 @@ def array_digest(array: np.ndarray) -> str:
     return hasher.hexdigest()
 
 
-def digest(tree) -> str:
+def digest(tree: Any) -> str:
     """One SHA-256 (hex) for a whole tree: equal exactly when every leaf has the same bits."""
     return combine(leaf_digests(tree))
 
@@ -104,7 +104,7 @@ def combine(leaves: dict[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def path_name(path) -> str:
+def path_name(path: tuple[Any, ...]) -> str:
     """A pytree key path as ``a/b/0``."""
     return "/".join(
         str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part))))

@@ -16,6 +16,9 @@ from dl.core.task import Aux, Batch, Members, Task, Variables, member_key, toget
 
 Gradient = Callable[..., tuple[optax.Updates, Aux]]  # (variables, batch, key) -> (gradients, aux)
 Augment = Callable[[jax.Array, Batch], Batch]  # (key, batch) -> batch
+Progress = tuple[
+    TrainState, Metrics, jax.Array
+]  # state, running totals, whether every loss was finite
 # What computes a function of a batch in one of several shapes: (batch -> tree) -> (batch -> tree).
 Trim = Callable[[Callable[[Batch], Any]], Callable[[Batch], Any]]
 
@@ -23,8 +26,8 @@ Trim = Callable[[Callable[[Batch], Any]], Callable[[Batch], Any]]
 def gradient(task: Task) -> Gradient:
     """``(variables, batch, key) -> (gradients, aux)`` of the task's loss by its parameters."""
 
-    def compute(variables, batch, key):
-        def loss(params):
+    def compute(variables: Variables, batch: Batch, key: jax.Array) -> tuple[optax.Updates, Aux]:
+        def loss(params: optax.Params) -> tuple[jax.Array, Aux]:
             return task.loss({**variables, "params": params}, batch, key)
 
         return jax.grad(loss, has_aux=True)(variables["params"])
@@ -56,10 +59,10 @@ def accumulate(gradient: Gradient, count: int) -> Gradient:
     if count == 1:
         return gradient
 
-    def compute(variables, batch, key):
+    def compute(variables: Variables, batch: Batch, key: jax.Array) -> tuple[optax.Updates, Aux]:
         micro = jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), batch)
 
-        def body(carry, inputs):
+        def body(carry: Any, inputs: Any) -> tuple[Any, Metrics]:
             total, updates = carry
             index, part = inputs
             grads, aux = gradient({**variables, **updates}, part, jax.random.fold_in(key, index))
@@ -172,7 +175,7 @@ def moving_average(
     """
     share = jnp.maximum(1.0 - decay, _SHORTEST / (step.astype(jnp.float32) + _SHORTEST))
 
-    def one(old, new):
+    def one(old: jax.Array, new: jax.Array) -> jax.Array:
         if not jnp.issubdtype(new.dtype, jnp.floating):
             return new
         return (old + share * (new - old)).astype(new.dtype)
@@ -188,10 +191,10 @@ def over_members(step: Step, members: Members, optimizer: optax.GradientTransfor
     averages and optimiser state are the members' stacked."""
 
     def each(state: TrainState) -> Any:
-        def alone(params):
+        def alone(params: optax.Params) -> optax.OptState:
             return optimizer.init(jax.tree.map(lambda x: x[0], params))
 
-        def own(leaf, one):
+        def own(leaf: jax.Array, one: jax.ShapeDtypeStruct) -> jax.Array:
             # An optimiser begun on stacked parameters has one counter for all.
             shared = leaf.ndim == one.ndim
             return jnp.broadcast_to(leaf, (members.size, *leaf.shape)) if shared else leaf
@@ -199,19 +202,19 @@ def over_members(step: Step, members: Members, optimizer: optax.GradientTransfor
         of_one = jax.eval_shape(alone, state.variables["params"])
         return state.variables, jax.tree.map(own, state.opt_state, of_one), state.ema
 
-    def state_of(state: TrainState, member, own) -> TrainState:
+    def state_of(state: TrainState, member: jax.Array, own: Any) -> TrainState:
         variables, opt_state, ema = own
         return TrainState(state.step, variables, opt_state, ema, member_key(state.key, member))
 
     def gradients(state: TrainState, batch: Batch) -> tuple[optax.Updates, Aux]:
-        def one(member, own):
+        def one(member: jax.Array, own: Any) -> tuple[optax.Updates, Aux]:
             return step.gradients(state_of(state, member, own), batch)
 
         grads, aux = members.map(one, each(state))
         return grads, Aux(together(aux.metrics), aux.updates)
 
     def update(state: TrainState, grads: optax.Updates, aux: Aux) -> TrainState:
-        def one(member, own, grads, updates):
+        def one(member: jax.Array, own: Any, grads: optax.Updates, updates: Variables) -> Any:
             new = step.update(state_of(state, member, own), grads, Aux({}, updates))
             return new.variables, new.opt_state, new.ema
 
@@ -235,7 +238,7 @@ def eval_step(task: Task, trim: Trim | None = None) -> Callable[[TrainState, Bat
     return evaluate
 
 
-def guarded(step: Step):
+def guarded(step: Step) -> Callable[[TrainState, Metrics, jax.Array, Any], Progress]:
     """One step that adds to running totals and stands still once a loss is not finite.
 
     ``(state, totals, finite, batches) -> (state, totals, finite)``. ``batches[state.step]`` gives the
@@ -243,10 +246,12 @@ def guarded(step: Step):
     state returned is the one that was about to take it, for a post-mortem.
     """
 
-    def take(state, totals, grads, aux):
+    def take(
+        state: TrainState, totals: Metrics, grads: optax.Updates, aux: Aux
+    ) -> tuple[TrainState, Metrics]:
         return step.update(state, grads, aux), merge(totals, aux.metrics)
 
-    def run(state, totals, finite, batches):
+    def run(state: TrainState, totals: Metrics, finite: jax.Array, batches: Any) -> Progress:
         grads, aux = step.gradients(state, batches[state.step])
         finite = finite & jnp.isfinite(aux.metrics["loss"].total)
         # A branch, not a select over the state: that would cost a tenth of a small model's step.
@@ -258,7 +263,7 @@ def guarded(step: Step):
     return run
 
 
-def scan_steps(step: Step):
+def scan_steps(step: Step) -> Callable[[TrainState, Metrics, Any, Any], Progress]:
     """Many steps in one dispatch: ``(state, totals, batches, count) -> (state, totals, finite)``.
 
     ``totals`` are running metrics, begun as :func:`zero_metrics`. ``count`` is traced: the body is
@@ -268,7 +273,7 @@ def scan_steps(step: Step):
     """
     one = guarded(step)
 
-    def run(state, totals, batches, count):
+    def run(state: TrainState, totals: Metrics, batches: Any, count: Any) -> Progress:
         stop = state.step + count
         return jax.lax.while_loop(
             lambda carry: (carry[0].step < stop) & carry[2],
@@ -279,7 +284,7 @@ def scan_steps(step: Step):
     return run
 
 
-def zero_metrics(function: Callable[..., Metrics], *args) -> Metrics:
+def zero_metrics(function: Callable[..., Metrics], *args: Any) -> Metrics:
     """Totals of nothing, shaped like the metrics that ``function(*args)`` would return."""
     return zeros(jax.eval_shape(function, *args))
 
@@ -289,12 +294,14 @@ def zeros(shapes: Metrics) -> Metrics:
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
 
-def scan_evaluation(evaluate: Callable[[TrainState, Batch], Metrics]):
+def scan_evaluation(
+    evaluate: Callable[[TrainState, Batch], Metrics],
+) -> Callable[[TrainState, Metrics, Any, Any, Any], Metrics]:
     """Metrics of many batches in one dispatch:
     ``(state, totals, batches, start, count) -> totals``."""
 
-    def run(state, totals, batches, start, count):
-        def body(index, totals):
+    def run(state: TrainState, totals: Metrics, batches: Any, start: Any, count: Any) -> Metrics:
+        def body(index: jax.Array, totals: Metrics) -> Metrics:
             # Nothing may move out of the loop: how far XLA hoists depends on what surrounds it (the loop
             # over a sweep's lanes), and with it what is fused and where sums round.
             held, index = jax.lax.optimization_barrier((state, index))

@@ -8,14 +8,14 @@ from dl.core.errors import UserError
 from dl.core.experiment import Experiment, built
 from dl.runs import lock
 from dl.runs.compare import first_difference, leaves
-from dl.runs.folder import RunFolder, read_json
+from dl.runs.folder import RunFolder, read_json, write_json
 from dl.runs.scripts import from_json, load_script
-from dl.training.compiled import layout_of
+from dl.training.compiled import Compiled, layout_of
 from dl.training.console import Console
-from dl.training.lanes import Lane, Lanes
-from dl.training.loop import Cadence
-from dl.training.run import train
+from dl.training.lane import Cadence, Lane
+from dl.training.loop import run_lanes
 from dl.training.selection import Selection
+from dl.training.train import train
 
 ENDS = ("ended", "note", "steps", "metrics")  # what result.json says of how a lane ended
 
@@ -30,12 +30,18 @@ def replay_run(path: Path, *, force: bool = False, say=print) -> bool:
     folder = RunFolder(path)
     stored, locked = read_json(folder.config), read_json(folder.lock)
     if not folder.finished():
-        raise UserError(f"{path} is not finished: go on with it by --resume first")
+        raise UserError(
+            "run-unfinished", f"{path} is not finished: go on with it by --resume first"
+        )
     if locked["script"] is None:
-        raise UserError(f"{path} was not started by a script, so it cannot be replayed")
+        raise UserError(
+            "script-not-recorded", f"{path} was not started by a script, so it cannot be replayed"
+        )
     script = Path(locked["script"])
+    lock.reopen_data(folder)
     kind, build = load_script(script)
-    experiment = built(build, from_json(kind, stored["config"]))
+    config = from_json(kind, stored["config"])
+    experiment = built(build, config)
     mesh = locked["environment"]["devices"].get("mesh")
     topology = stored.get("deterministic_topology", False)
     try:
@@ -48,10 +54,10 @@ def replay_run(path: Path, *, force: bool = False, say=print) -> bool:
     changes = lock.changes(folder, experiment, described, script, layout)
     changed = [line for lines in changes for line in lines]
     if changed and not force:
-        lines = "\n  ".join(changed)
         raise UserError(
-            f"{path} was made under other conditions:\n  {lines}\nmake them equal, or replay all the "
-            "same with --force"
+            "conditions-changed",
+            f"{path} was made under other conditions ({'; '.join(changed)}): make them equal, or replay all "
+            "the same with --force",
         )
     for line in changed:
         say(f"differs: {line}")
@@ -67,7 +73,7 @@ def replay_run(path: Path, *, force: bool = False, say=print) -> bool:
             again = _among_others(folder, computed, kind, experiment, options, place)
         else:
             options |= {"mesh": mesh, "deterministic_topology": topology}
-            again = train(experiment, script, runs=place, name="again", **options).folder
+            again = train(build, config, script=script, runs=place, name="again", **options).folder
         difference = _difference(folder, again)
     say("identical" if difference is None else f"different: {difference}")
     return difference is None
@@ -103,24 +109,23 @@ def _among_others(
     Raises:
       UserError: the others' folders are not beside it.
     """
-    lanes = []
+    lanes, configs = [], []
     for name in computed["lanes"]:
         beside = RunFolder(folder.path.parent / name)
         if not beside.exists():
             raise UserError(
+                "lane-missing",
                 f"{folder.path} was computed by {computed['mode']} together with {name}, which is not "
-                "beside it, so no bits can be promised: put it back among the sweep's lanes"
+                "beside it, so no bits can be promised: put it back among the sweep's lanes",
             )
-        config = from_json(kind, read_json(beside.config)["config"])
+        configs.append(from_json(kind, read_json(beside.config)["config"]))
         own = RunFolder(place / "lanes" / name)
         own.path.mkdir(parents=True)
-        lanes.append(Lane(own, config, Selection(experiment.select)))
-    cadence, console = Cadence(experiment.steps, **options), Console()
-    program = Lanes(
-        experiment, lanes, computed["fields"], computed["mode"], place / "checkpoints", cadence,
-        console, computed["halve"],
-    )  # fmt: skip
-    ended = program.run()
-    if ended != "done":
-        raise UserError(f"stopped by {ended} before it could be compared")
+        write_json(own.lock, {})
+        lanes.append(Lane(own, Selection(experiment.select)))
+    compiled = Compiled.of_lanes(experiment, configs, computed["fields"], computed["mode"])
+    cadence, shared = Cadence(experiment.steps, **options), place / "checkpoints"
+    stopped = run_lanes(compiled, lanes, shared, cadence, Console(), computed["halve"])
+    if stopped:
+        raise UserError("replay-stopped", f"stopped by {stopped} before it could be compared")
     return RunFolder(place / "lanes" / folder.name)

@@ -1,11 +1,13 @@
 """Two runs side by side: the first step, and there the first leaf or scalar, that differs."""
 
+from typing import Any
+
 from dl.runs.folder import RunFolder
 
 LOGGED = ("train", "eval", "test")
 
 
-def logged(folder: RunFolder) -> dict[tuple[int, str], dict]:
+def logged(folder: RunFolder) -> dict[tuple[int, str], dict[str, Any]]:
     """Every logged scalar by (step, event)."""
     return {
         (record["step"], record["event"]): record["metrics"]

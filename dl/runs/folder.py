@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,15 @@ def write_json(path: Path, value: Any) -> None:
     part.replace(path)
 
 
-class Document(dict):
+class Document(dict[str, Any]):
     """What a JSON file holds; an entry that is missing says so in words."""
 
-    def __init__(self, path: Path, values: dict):
+    def __init__(self, path: Path, values: dict[str, Any]):
         super().__init__(values)
         self.path = path
 
     def __missing__(self, name: str) -> Any:
-        raise UserError(f"{self.path} has no {name!r}: restore it from a copy")
+        raise UserError("record-damaged", f"{self.path} has no {name!r}: restore it from a copy")
 
 
 def read_json(path: Path) -> Document:
@@ -71,18 +71,24 @@ def read_json(path: Path) -> Document:
         if not isinstance(values, dict):
             raise ValueError("no object")
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: is {path.parent} the folder of a run?") from None
+        inside = path.parent / "lanes"
+        told = f"is {path.parent} the folder of a run?"
+        if inside.is_dir():
+            told = f"{path.parent} is a sweep, whose runs lie in {inside}/"
+        raise UserError("not-a-run", f"{path} is missing: {told}") from None
     except NotADirectoryError:
-        raise UserError(f"{path.parent} is a file, not the folder of a run") from None
+        raise UserError("not-a-run", f"{path.parent} is a file, not the folder of a run") from None
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}): restore it from a copy") from None
+        raise UserError(
+            "record-damaged", f"{path} is not valid JSON ({error}): restore it from a copy"
+        ) from None
     return Document(path, values)
 
 
 class RunFolder:
     """Paths and files of one run; with ``writes=False`` one that another process writes."""
 
-    def __init__(self, path: str | os.PathLike, writes: bool = True):
+    def __init__(self, path: str | os.PathLike[str], writes: bool = True):
         self.path, self.writes = Path(path), writes
         self.config = self.path / "config.json"
         self.lock = self.path / "run.lock.json"
@@ -107,7 +113,7 @@ class RunFolder:
             (int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit()), default=-1
         )
 
-    def append(self, path: Path, record: dict) -> None:
+    def append(self, path: Path, record: dict[str, Any]) -> None:
         """Add one line to ``metrics`` or ``digests``."""
         if not self.writes:
             return
@@ -121,7 +127,7 @@ class RunFolder:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
 
-    def records(self, path: Path | None = None) -> Iterator[dict]:
+    def records(self, path: Path | None = None) -> Iterator[dict[str, Any]]:
         """The lines of ``metrics`` (or of ``path``); a last line cut short by a kill is left out."""
         return read_records(path or self.metrics)
 
@@ -144,22 +150,28 @@ class RunFolder:
         odd = sorted(set(str(self.path.absolute())) & set("[*?"))
         if odd:  # Orbax would look for its own files by this name as by a pattern, and find none
             raise UserError(
+                "path-characters",
                 f"no checkpoint can be written in {self.path.absolute()}, for the {odd[0]} in its name: "
-                "choose another --name or --runs, or start from another folder"
+                "choose another --name or --runs, or start from another folder",
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make the run folder {self.path} ({error.strerror})") from None
+            raise UserError(
+                "file-write", f"cannot make the run folder {self.path} ({error.strerror})"
+            ) from None
         with (self.path / ".writer").open("w", encoding="utf-8") as file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
+                except BlockingIOError:
                     raise UserError(
+                        "run-in-use",
                         f"{self.path} is being written by another process: wait for it, or choose "
-                        "another --name"
+                        "another --name",
                     ) from None
+                except OSError:
+                    pass  # some mounted drives know no locks
             yield
 
 
@@ -173,15 +185,21 @@ def new_name(runs: Path, stem: str) -> str:
     return name
 
 
-def furthest_unfinished(
-    runs: Path, config: Any, fits: Callable[[RunFolder], bool] = lambda folder: True
-) -> RunFolder | None:
-    """The run in ``runs`` that has ``config``, ``fits`` and has no result yet; of several, all on their way
-    to the same bits, the one that has come furthest (no clock is asked, for clocks jump)."""
+def check_name(runs: Path, name: str, what: str) -> None:
+    """Raise UserError unless ``name`` is that of a folder in ``runs``; ``what`` would bear it, a run or a
+    sweep."""
+    if Path(name).name != name:
+        raise UserError(
+            "name-malformed", f"a {what}'s name is that of a folder in {runs}/, not {name!r}"
+        )
+
+
+def furthest_unfinished(runs: Path, config: Any) -> RunFolder | None:
+    """The run in ``runs`` that has ``config`` and no result yet; of several, all on their way to the same
+    bits, the one that has come furthest (no clock is asked, for clocks jump)."""
     found = []
     for path in runs.glob("*/config.json"):
         folder = RunFolder(path.parent)
-        same = not folder.finished() and read_json(path) == to_json(config)
-        if same and fits(folder):
+        if not folder.finished() and read_json(path) == to_json(config):
             found.append((folder.saved(), folder.name, folder))
     return max(found)[2] if found else None

@@ -1,24 +1,20 @@
 """What a run's bits depend on besides its configuration: versions, compiler, devices, data, code; and how
 the world now differs from it, asked at every door to a run: resume, replay, reopen, export, report."""
 
-import dataclasses
-import functools
 import hashlib
-import inspect
 import os
 import platform as host
 import subprocess
-import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment
+from dl.data.readers.files import named_data_folder, reopen_data_folder
 from dl.parallel.mesh import mesh_name
 from dl.parallel.sharding import Layout
 from dl.runs.folder import RunFolder, read_json, to_json, write_json
@@ -58,6 +54,7 @@ def environment(
         },
         "code": {"dl": package_digest(), **(script_digest(script) if script else {})},
         "revision": revision(script.parent if script else Path.cwd()),
+        "data_dir": named_data_folder(),
     }
 
 
@@ -73,8 +70,6 @@ def write(
         {
             "script": script and script.absolute(),
             "environment": environment(experiment, script, layout),
-            "settings": settings(experiment),
-            "by_config": experiment.build is not None,
         },
     )
 
@@ -83,7 +78,7 @@ class Changes(NamedTuple):
     """How an experiment, and the world, differ from what a run's folder holds, each in words.
 
     Attributes:
-      settings: of the configuration, the cadence, or the experiment itself; data: by the name of the set.
+      settings: of the configuration and the cadence; data: by the name of the set.
       devices: what computes; others: versions, compiler settings and code.
     """
 
@@ -100,13 +95,15 @@ class Changes(NamedTuple):
         """
         if self.settings:
             raise UserError(
+                "config-changed",
                 f"{folder.path} was started with another configuration ({'; '.join(self.settings[:3])}): "
-                f"a {verb} run keeps its own. Give the same values, or {remedy}"
+                f"a {verb} run keeps its own. Give the same values, or {remedy}",
             )
         if self.data:
             raise UserError(
+                "data-changed",
                 f"the data of {folder.path} changed since it was started ({'; '.join(self.data[:3])}): "
-                f"bring back the data as they were, or {remedy}"
+                f"bring back the data as they were, or {remedy}",
             )
 
 
@@ -121,7 +118,7 @@ def changes(
 
     Args:
       described: what its ``config.json`` would hold if it were started now (see
-        :func:`dl.runs.options.describe`).
+        :func:`dl.runs.options.recorded`).
     """
     stored, locked = read_json(folder.config), read_json(folder.lock)
     set_to = differences(stored, to_json(described))
@@ -129,92 +126,35 @@ def changes(
     data = [c for c in apart if c.startswith("data.")]
     devices = [c for c in apart if c.startswith("devices.")]
     others = [c for c in apart if not c.startswith(("data.", "devices."))]
-    inner = []
-    if "settings" in locked:
-        inner = differences(locked["settings"], to_json(settings(experiment)))
-    # A config says what its build makes of it: then these follow from edited code, as after an upgrade.
-    explained = locked.get("by_config") and experiment.build is not None
-    if explained or any(c.startswith(("packages.", "code.dl")) for c in others):
-        return Changes(set_to, data, devices, [*others, *inner])
-    return Changes([*set_to, *inner], data, devices, others)
+    return Changes(set_to, data, devices, others)
 
 
-def settings(experiment: Experiment) -> dict[str, Any]:
-    """What an experiment can be seen to be set to, by name: its plain fields, those of its training batches,
-    and the numbers and texts that the functions of its optimiser, task and augmentation hold. It is all
-    that is known of an experiment that no config describes."""
-    plain = ("seed", "select", "patience", "ema", "micro_batches")
-    found = {name: getattr(experiment, name) for name in plain}
-    aside = ("threads", "processes", "prefetch")  # of streams: they change no batch
-    for name, value in vars(experiment.data).items():
-        if _is_plain(value) and name not in aside:
-            found[f"data.{name}"] = value
-    for name in ("optimizer", "task", "augment", "trim"):
-        found |= dict(_held(getattr(experiment, name), name, {}))
-    return {name: v.item() if isinstance(v, np.generic) else v for name, v in found.items()}
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str | np.generic)
-
-
-def _held(value: Any, at: str, seen: dict[int, Any]) -> Iterator[tuple[str, Any]]:
-    """``(path, number or text)`` of all that ``value`` holds: in closures, defaults, dataclasses and
-    containers. Functions come as their names too, arrays as their digests; objects of other classes are
-    passed over."""
-    if _is_plain(value):
-        yield at, value
+def add(folder: RunFolder, **entries: Any) -> None:
+    """Put entries into the lock, where they are not there yet."""
+    if not folder.writes:
         return
-    if id(value) in seen:
-        return
-    seen[id(value)] = value  # kept, so that no other object comes by its number
-    if isinstance(value, types.FunctionType):
-        yield at, value.__qualname__
-    if isinstance(value, np.ndarray | jax.Array):
-        if not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
-            array = np.ascontiguousarray(value)
-            named = f"{array.dtype}{array.shape}".encode()
-            yield at, hashlib.sha256(named + array.tobytes()).hexdigest()
-        return
-    for name, part in _parts(value):
-        yield from _held(part, f"{at}.{name}", seen)
+    locked = read_json(folder.lock)
+    if entries.keys() - locked.keys():
+        write_json(folder.lock, {**entries, **locked})
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, functools.partial):
-        yield from (("function", value.func), ("arguments", (*value.args, value.keywords)))
-    elif isinstance(value, types.MethodType):
-        yield from (("self", value.__self__), ("function", value.__func__))
-    elif isinstance(value, types.FunctionType):
-        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-            try:
-                yield name, cell.cell_contents
-            except ValueError:  # not yet given
-                continue
-        for name, parameter in inspect.signature(value, follow_wrapped=False).parameters.items():
-            if parameter.default is not parameter.empty:
-                yield name, parameter.default
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        # A Flax module's parent is none of its settings.
-        names = [f.name for f in dataclasses.fields(value) if f.name != "parent"]
-        yield from ((name, getattr(value, name)) for name in names if hasattr(value, name))
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        yield from zip(value._fields, value, strict=True)
-    elif isinstance(value, tuple | list):
-        yield from ((str(place), part) for place, part in enumerate(value))
-    elif isinstance(value, Mapping):
-        yield from sorted(((str(name), part) for name, part in value.items()), key=lambda x: x[0])
-    elif callable(getattr(value, "__wrapped__", None)):  # jitted, cached
-        yield "function", value.__wrapped__
+def reopen_data(folder: RunFolder) -> None:
+    """Have data sets come from where the run's came from, if a folder was named and is still there."""
+    named = read_json(folder.lock)["environment"].get("data_dir")
+    config = read_json(folder.config)["config"]
+    if named is None and isinstance(config, dict):  # where runs had it before it was an option
+        named = config.get("data_dir")
+    reopen_data_folder(named)
 
 
-def differences(then: dict, now: dict, at: str = "") -> list[str]:
+def differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> list[str]:
     """Every entry that differs between two locks, as 'packages.jax: 0.10.2 then, 0.12.0 now'.
 
-    The code revision is a label, not an input: the code's own digests are compared instead.
+    The code revision and the data's folder are labels: the digests of code and data are compared instead.
     """
     found = []
-    for name in sorted({*then, *now} - ({"revision"} if not at else set())):
+    labels = {"revision", "data_dir"} if at in ("", "config.") else set()
+    for name in sorted({*then, *now} - labels):
         path = f"{at}{name}"
         a, b = then.get(name), now.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
@@ -224,7 +164,7 @@ def differences(then: dict, now: dict, at: str = "") -> list[str]:
     return found
 
 
-def _short(value) -> str:
+def _short(value: Any) -> str:
     text = str(value)
     if len(text) == 64:
         return text[:12] + "…"
@@ -248,7 +188,7 @@ def script_digest(script: Path) -> dict[str, str]:
 def revision(folder: Path) -> str | None:
     """The git commit that ``folder`` is at, with '+' where files were changed since; None outside git."""
 
-    def git(*args):
+    def git(*args: str) -> str:
         return subprocess.run(
             ["git", "-C", str(folder), *args],
             capture_output=True,

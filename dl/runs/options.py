@@ -17,6 +17,8 @@ class Options:
     """name of the run, and of its folder; by default the script's name with the date and time"""
     runs: Path = Path("runs")
     """folder that holds the runs"""
+    data_dir: Path | None = None
+    """folder with one sub-folder a data set; by default $DL_DATA_DIR, else the user's cache"""
     resume: bool = False
     """go on with the run --name, or with the unfinished one of this configuration"""
     log_every: int | None = None
@@ -43,7 +45,7 @@ class Options:
     process: int | None = None
     """which of them this is, from 0"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "runs", Path(self.runs))  # a string will do, in a notebook
 
     def find_packages(self) -> None:
@@ -57,7 +59,7 @@ class Options:
         """Raise UserError where flags of a run of several processes are given to ``what`` is but one."""
         for name in ("coordinator", "processes", "process"):
             if getattr(self, name) is not None:
-                raise UserError(f"{what} is of one process: leave --{name} out")
+                raise UserError("option-misplaced", f"{what} is of one process: leave --{name} out")
 
     def cadence(self, steps: int) -> dict[str, int]:
         """The steps between events, defaults filled in for a run of ``steps``."""
@@ -71,7 +73,9 @@ class Options:
         given = {n: d if getattr(self, n) is None else getattr(self, n) for n, d in default.items()}
         for name, value in given.items():
             if not (isinstance(value, int) and value >= 1):
-                raise UserError(f"{name} must be 1 or more, not {value} (steps are whole numbers)")
+                raise UserError(
+                    "range", f"{name} must be 1 or more, not {value} (steps are whole numbers)"
+                )
         return given
 
 
@@ -88,7 +92,7 @@ def chosen_options(given: Mapping[str, Any]) -> Options:
     return Options(**given)
 
 
-def describe(experiment: Experiment, options: Options, config: Any = None) -> dict[str, Any]:
+def recorded(experiment: Experiment, options: Options, config: Any = None) -> dict[str, Any]:
     """What ``config.json`` holds, and what must be equal for a run to be resumed; the ``config`` is a
     lane's own, else the experiment's."""
     config = experiment.config if config is None else config

@@ -35,14 +35,16 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
         except ValueError:
             if number == len(lines):
                 return
-            raise UserError(f"{path} is damaged in line {number}: remove that line") from None
+            raise UserError(
+                "record-damaged", f"{path} is damaged in line {number}: remove that line"
+            ) from None
         yield record
 
 
 def numbers(metrics: dict[str, Any]) -> dict[str, Any]:
     """Stored metrics with what JSON has no number for, ``'nan'``, ``'inf'`` and ``'-inf'``, as floats."""
 
-    def number(value):
+    def number(value: Any) -> Any:
         if isinstance(value, list):
             return [number(each) for each in value]
         return float(value) if value in ("nan", "inf", "-inf") else value
@@ -52,7 +54,7 @@ def numbers(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def read_scalars(metrics: Path) -> Scalars:
     """``{metric: {set: [n, 2] of (step, value)}}`` of a run's ``metrics.jsonl``."""
-    points: dict[str, dict[str, list]] = {}
+    points: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for record in read_records(metrics):
         if record["event"] not in ("train", "eval"):
             continue
@@ -74,7 +76,9 @@ def read_object(path: Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError(f"a {type(found).__name__} in place of an object")
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}): restore it from a copy") from None
+        raise UserError(
+            "record-damaged", f"{path} is not valid JSON ({error}): restore it from a copy"
+        ) from None
     return found
 
 
@@ -83,7 +87,9 @@ def entry(path: Path, values: dict[str, Any], name: str, default: Any) -> Any:
     where it has not."""
     found = values.get(name, default)
     if not isinstance(found, type(default)):
-        raise UserError(f"{path}: {name!r} cannot be {found!r:.40}: restore it from a copy")
+        raise UserError(
+            "record-damaged", f"{path}: {name!r} cannot be {found!r:.40}: restore it from a copy"
+        )
     return found
 
 
@@ -153,7 +159,7 @@ class RunRecord:
 def read_run(path: Path) -> RunRecord:
     """The run in the folder ``path``."""
     if not (path / "config.json").exists():
-        raise UserError(f"{path} is not the folder of a run: it has no config.json")
+        raise UserError("not-a-run", f"{path} is not the folder of a run: it has no config.json")
     files = [path / name for name in ("config.json", "run.lock.json", "result.json")]
     config, lock, result = (read_object(file) for file in files)
     for name, default in (("metrics", {}), ("selected", {}), ("ended", "")) if result else ():
@@ -188,7 +194,8 @@ def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
         within = list(_within(path))
         if not within:
             raise UserError(
-                f"{path} holds no run: give the folder of a run, or one that holds runs"
+                "not-a-run",
+                f"{path} holds no run: give the folder of a run, or one that holds runs",
             )
         found += within
     return list({run.path.resolve(): run for run in found}.values())

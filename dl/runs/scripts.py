@@ -15,10 +15,10 @@ from dl.core.errors import UserError, unknown
 def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:
     """``(Config, build)`` of the experiment script at ``path``, without running it."""
     if not path.is_file():
-        raise UserError(f"there is no experiment script {path}")
+        raise UserError("file-missing", f"there is no experiment script {path}")
     spec = importlib.util.spec_from_file_location(f"dl_script_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path} is not a Python script")
+        raise UserError("script-not-python", f"{path} is not a Python script")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look their module up there
     beside = str(path.parent.absolute())
@@ -27,14 +27,21 @@ def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
+        raise UserError("script-syntax", f"{path}, line {error.lineno}: {error.msg}") from None
     except ModuleNotFoundError as error:
-        raise UserError(f"{path} imports {error.name}, which is not installed here") from error
+        raise UserError(
+            "script-import", f"{path} imports {error.name}, which is not installed here"
+        ) from error
     except Exception as error:
-        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+        raise UserError(
+            "script-fails", f"{path} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     config, build = getattr(module, "Config", None), getattr(module, "build", None)
     if config is None or build is None:
-        raise UserError(f"{path} is no experiment: it needs a dataclass Config and build(config)")
+        raise UserError(
+            "script-without-build",
+            f"{path} is no experiment: it needs a dataclass Config and build(config)",
+        )
     check_config(config, build)
     return config, build
 
@@ -43,26 +50,33 @@ def check_config(config: Any, build: Any) -> None:
     """Raise UserError where ``config`` is no frozen dataclass with a default for every field, or ``build``
     no function."""
     if not callable(build):
-        raise UserError(f"build must be a function of the config, not {build!r}")
+        raise UserError(
+            "build-not-function", f"build must be a function of the config, not {build!r}"
+        )
     if not isinstance(config, type):
         raise UserError(
-            f"the config is given as its class, Config and not Config(): {config!r:.100}"
+            "config-not-class",
+            f"the config is given as its class, Config and not Config(): {config!r:.100}",
         )
     name = config.__name__
     if not dataclasses.is_dataclass(config) or not config.__dataclass_params__.frozen:  # type: ignore
         raise UserError(
-            f"{name} must be a frozen dataclass: write @dataclasses.dataclass(frozen=True) above it"
+            "config-not-dataclass",
+            f"{name} must be a frozen dataclass: write @dataclasses.dataclass(frozen=True) above it",
         )
     known = {field.name for field in dataclasses.fields(config)}
     for field in dataclasses.fields(config):
         if field.default is field.default_factory is dataclasses.MISSING:
-            raise UserError(f"the field {field.name!r} of {name} needs a default value")
+            raise UserError(
+                "config-no-default", f"the field {field.name!r} of {name} needs a default value"
+            )
     plain = (int, float, str, bool, tuple, list, dict, type(None))
     for word, value in vars(config).items():
         if not word.startswith("_") and word not in known and type(value) in plain:
             raise UserError(
+                "config-no-type",
                 f"{word!r} of {name} has no type, so it is no field and no flag: write "
-                f"{word}: {type(value).__name__} = {value!r}"
+                f"{word}: {type(value).__name__} = {value!r}",
             )
 
 
@@ -83,15 +97,16 @@ def from_json(kind: type, values: dict[str, Any] | None) -> Any:
     """
     if values is None:
         raise UserError(
+            "config-not-recorded",
             "this run was started without a config, dl.train(build(config)), so nothing can rebuild it: "
-            "give open_run build= and config="
+            "give open_run build= and config=",
         )
     fields = {f.name for f in dataclasses.fields(kind)}
     for name in values:
-        if name not in fields:
+        if name not in fields and name != "data_dir":  # once a field, now an option of the run
             raise unknown(f"field of {kind.__name__}", name, fields)
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _revive(hints[name], value) for name, value in values.items()})
+    return kind(**{n: _revive(hints[n], value) for n, value in values.items() if n in fields})
 
 
 def _revive(hint: Any, value: Any) -> Any:

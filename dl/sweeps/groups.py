@@ -4,31 +4,86 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
-from dl.core.lanes import traceable_fields
+from dl.core.lanes import Mode, Traceable, traceable_fields
 from dl.runs import lock
-from dl.runs.folder import RunFolder, new_name, read_json, to_json, write_json
-from dl.runs.options import Options, describe
+from dl.runs.folder import RunFolder, check_name, new_name, read_json, to_json, write_json
+from dl.runs.options import Options, recorded
 from dl.sweeps.search_space import Overrides, lane_name
 from dl.training.checks import check
+from dl.training.compiled import Compiled
 from dl.training.console import Console
 from dl.training.halving import rungs
-from dl.training.lanes import Lane
-from dl.training.selection import Selection
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Many runs in one compiled program, one folder each. Any of the first three starts a sweep."""
+
+    seeds: int = 1
+    """runs of each setting, with seed, seed + 1, ..."""
+    sweep: tuple[str, ...] = ()
+    """fields to vary: field=a,b,c or field=low:high:count[:log] or, at random, field=low:high[:log]"""
+    trials: int = 0
+    """draws of the random fields"""
+    lanes: Literal["auto", "map", "vmap"] = "auto"
+    """map: bit-equal to solo runs; vmap: side by side; auto measures which is faster"""
+    halve: int | None = None
+    """successive halving: at 1/H, 1/H^2, ... of the run keep the best 1/H of the lanes"""
+
+    @property
+    def wanted(self) -> bool:
+        return self.seeds > 1 or bool(self.sweep) or self.trials > 0
+
+    def check(self) -> None:
+        """Raise UserError for what can be no sweep, or says how to do one where none is asked for."""
+        if self.seeds < 1:
+            raise UserError("range", f"--seeds {self.seeds}: give 1 or more")
+        if self.trials < 0:
+            raise UserError("range", f"--trials {self.trials}: give 1 or more")
+        if self.halve is not None and self.halve < 2:
+            raise UserError("range", f"halving by {self.halve}: keep one lane of 2 or more")
+        if self.lanes not in ("auto", *get_args(Mode)):
+            raise unknown("way to compute lanes", self.lanes, ("auto", *get_args(Mode)))
+
+    def check_unwanted(self) -> None:
+        """Raise UserError where a single run is given what only a sweep heeds."""
+        self.check()
+        for name in ("lanes", "halve"):
+            if getattr(self, name) != getattr(Sweep, name):
+                raise UserError(
+                    "option-misplaced",
+                    f"--{name} is for sweeps, and this is one run: leave it out, or give --seeds or --sweep",
+                )
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Lanes of one structure: they differ in the traced ``fields`` alone."""
+    """Lanes of one structure: their configs differ in traced fields alone.
+
+    Attributes:
+      experiment: of the first; traceable: its traced fields.
+      configs: a lane each; names: those of their folders.
+    """
 
     experiment: Experiment
-    fields: list[str]
-    lanes: list[Lane]
+    traceable: Traceable
+    configs: list[Any] = dataclasses.field(default_factory=list)
+    names: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def fields(self) -> list[str]:
+        return list(self.traceable.values)
+
+    def compiled(self, mode: Mode, some: slice = slice(None)) -> Compiled:
+        """The programs of ``some`` of the lanes."""
+        metrics = self.traceable.metrics
+        return Compiled.of_lanes(self.experiment, self.configs[some], self.fields, mode, metrics)
 
 
 def grouped(
@@ -46,10 +101,10 @@ def grouped(
         if group is None:
             experiment = built(build, chosen)
             check(experiment)
-            group = Group(experiment, list(traceable_fields(experiment)), [])
+            group = Group(experiment, traceable_fields(experiment))
             found.append(group)
-        folder = RunFolder(lane_name(number, own))  # within the sweep's, where that is made
-        group.lanes.append(Lane(folder, chosen, Selection(group.experiment.select)))
+        group.configs.append(chosen)
+        group.names.append(lane_name(number, own))
     return found
 
 
@@ -67,7 +122,8 @@ def sweep_folder(
         go_on = (place / "sweep.json").exists()
         if go_on and not options.resume:
             raise UserError(
-                f"{place} is there already: go on with it by --resume, or choose another --name"
+                "name-taken",
+                f"{place} is there already: go on with it by --resume, or choose another --name",
             )
     else:
         place = options.runs / new_name(options.runs, f"{script.stem if script else 'run'}-sweep")
@@ -79,21 +135,26 @@ def sweep_folder(
                 if read_json(p)["spec"] == spec and not (p.parent / "result.json").exists()
             ]
             if not alike:
-                raise UserError(f"no unfinished sweep of this kind lies in {options.runs}/")
+                raise UserError(
+                    "nothing-to-resume", f"no unfinished sweep of this kind lies in {options.runs}/"
+                )
             # All lead to the same bits: the one that has come furthest, by what is there, not by a clock.
             place = max(alike, key=lambda p: (len([*p.glob("lanes/*/result.json")]), p.name))
             go_on = True
     if go_on and read_json(place / "sweep.json")["spec"] != spec:
         raise UserError(
-            f"{place} was started with other settings: give the same, or another --name"
+            "config-changed",
+            f"{place} was started with other settings: give the same, or another --name",
         )
     if not go_on:
         if place.is_dir() and any(place.iterdir()):
-            raise UserError(f"{place} is not the folder of a sweep: choose another --name")
+            raise UserError(
+                "folder-not-empty", f"{place} is not the folder of a sweep: choose another --name"
+            )
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make {place} ({error.strerror})") from None
+            raise UserError("file-write", f"cannot make {place} ({error.strerror})") from None
         write_json(place / "sweep.json", {"spec": spec, "script": script, "started": time.time()})
     return place, go_on
 
@@ -106,18 +167,18 @@ def make_folders(
     for group in groups:
         environment = lock.environment(group.experiment, script)
         compared = False
-        for lane in group.lanes:
-            lane.folder = RunFolder(place / "lanes" / lane.folder.name)
-            described = describe(group.experiment, options, lane.config)
-            if not lane.folder.exists():
-                lane.folder.path.mkdir(parents=True, exist_ok=True)
+        for name, config in zip(group.names, group.configs, strict=True):
+            folder = RunFolder(place / "lanes" / name)
+            described = recorded(group.experiment, options, config)
+            if not folder.exists():
+                folder.path.mkdir(parents=True, exist_ok=True)
                 locked = {"script": script and script.absolute(), "environment": environment}
-                write_json(lane.folder.lock, locked)
-                write_json(lane.folder.config, described)
+                write_json(folder.lock, locked)
+                write_json(folder.config, described)
             elif go_on and not compared:  # the others of its program are like it
-                changes = lock.changes(lane.folder, group.experiment, described, script)
-                changes.refuse(lane.folder, "resumed", "start anew under another --name")
-                told = [*changes.others, *(f"devices.{c}" for c in changes.devices)]
+                changes = lock.changes(folder, group.experiment, described, script)
+                changes.refuse(folder, "resumed", "start anew under another --name")
+                told = [*changes.others, *changes.devices]
                 if told:
                     Console().warn(
                         f"resumed under other conditions, so bits may differ: {'; '.join(told[:3])}"
@@ -149,19 +210,12 @@ def check_options(options: Options) -> None:
         or (options.coordinator, options.processes, options.process) != (None, None, None)
     ):
         raise UserError(
+            "option-misplaced",
             "a sweep is one process whose lanes lie over all its devices, a lane on one of them: leave "
-            "--mesh, --deterministic-topology and --coordinator out"
+            "--mesh, --deterministic-topology and --coordinator out",
         )
-    for given, flag in ((options.tensorboard, "--tensorboard"), (options.wandb, "--wandb")):
-        if given:
-            raise UserError(
-                f"a sweep writes metrics.jsonl for every lane and nothing for other tools: leave {flag} "
-                "out, and see dl sweep report and dl report for its curves"
-            )
-    if options.name is not None and Path(options.name).name != options.name:
-        raise UserError(
-            f"a sweep's name is that of a folder in {options.runs}/, not {options.name!r}"
-        )
+    if options.name is not None:
+        check_name(options.runs, options.name, "sweep")
 
 
 def check_halving(halve: int | None, options: Options, groups: list[Group]) -> None:
@@ -171,17 +225,20 @@ def check_halving(halve: int | None, options: Options, groups: list[Group]) -> N
     experiment = groups[0].experiment
     if experiment.select is None:
         raise UserError(
+            "halve-without-select",
             "--halve ranks lanes by the experiment's select, and it has none: give "
-            "select='validation/accuracy', or leave --halve out"
+            "select='validation/accuracy', or leave --halve out",
         )
     every = options.cadence(experiment.steps)["eval_every"]
     if not rungs(experiment.steps, every, halve):
         raise UserError(
+            "halve-too-early",
             f"--halve {halve} looks at 1/{halve} of {experiment.steps} steps, and the first "
-            f"evaluation is at step {every}: evaluate more often with --eval-every"
+            f"evaluation is at step {every}: evaluate more often with --eval-every",
         )
-    if all(len(group.lanes) < 2 for group in groups):
+    if all(len(group.names) < 2 for group in groups):
         raise UserError(
+            "halve-lanes-apart",
             "--halve compares the lanes of one compiled program, and here every lane has its own: leave "
-            "it out, or sweep seeds or learning rates too"
+            "it out, or sweep seeds or learning rates too",
         )

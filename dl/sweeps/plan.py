@@ -18,4 +18,4 @@ def plan_sweep(
 ) -> None:
     """Print what each compiled program of a sweep will cost (see :func:`dl.sweeps.sweep.run_sweep`)."""
     for group, settings in foreseen(build, config, sweep, options, convert):
-        plan_experiment(group.experiment, options=options, lanes=len(group.lanes), told=settings)
+        plan_experiment(group.experiment, options=options, lanes=len(group.names), told=settings)

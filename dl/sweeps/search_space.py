@@ -22,7 +22,7 @@ TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
+class SweptField:
     """One swept field: points as text, or a random range (``low``, ``high``, ``log``) of the ``kind``,
     float, int (both ends included) or bool."""
 
@@ -39,7 +39,7 @@ def parse_field(
     known: Sequence[str],
     kinds: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
-) -> Field:
+) -> SweptField:
     """A field from ``name=a,b,c``, ``name=low:high:count[:log]`` or, to draw at random,
     ``name=low:high[:log]``. A value that holds commas stands in quotes or brackets.
 
@@ -54,14 +54,17 @@ def parse_field(
     name, equals, spec = text.partition("=")
     name, spec = name.strip().replace("-", "_"), spec.strip()
     if not equals or not spec:
-        raise UserError(f"--sweep {text}: write field=value,value or field=low:high:count[:log]")
+        raise UserError(
+            "sweep-malformed",
+            f"--sweep {text}: write field=value,value or field=low:high:count[:log]",
+        )
     if name not in known:
         raise unknown("field to sweep,", name, known)
     items = _items(spec, ",", f"--sweep {text}")
     kind = _kind(kinds[name]) if kinds and name in kinds else None
     if ":" in spec and len(items) == 1 and kind in (None, bool, int, float):
         return _range(text, name, spec, kind, say)
-    return Field(name, tuple(_unquoted(item) for item in items))
+    return SweptField(name, tuple(_unquoted(item) for item in items))
 
 
 def _kind(hint: Any) -> Any:
@@ -78,14 +81,20 @@ def _items(text: str, separator: str, what: str) -> list[str]:
     quoted, round_, square = r""""[^"]*"|'[^']*'""", r"\((?:[^()]|\([^()]*\))*\)", r"\[[^\[\]]*\]"
     piece = rf"""(?:[^{separator}"'()\[\]]|{quoted}|{round_}|{square})*"""
     if not re.fullmatch(rf"{piece}(?:[{separator}]{piece})*", text):
-        raise UserError(f"{what}: a quote or bracket is open: close it, or quote the whole value")
+        raise UserError(
+            "sweep-malformed",
+            f"{what}: a quote or bracket is open: close it, or quote the whole value",
+        )
     ends = [-1]
     while ends[-1] < len(text):
         found = re.compile(piece).match(text, ends[-1] + 1)
         ends.append(found.end() if found else len(text))
     items = [text[a + 1 : b].strip() for a, b in itertools.pairwise(ends)]
     if "" in items:
-        raise UserError(f"{what}: a value is missing beside a comma (write '' for an empty text)")
+        raise UserError(
+            "sweep-malformed",
+            f"{what}: a value is missing beside a comma (write '' for an empty text)",
+        )
     return items
 
 
@@ -93,17 +102,21 @@ def _unquoted(item: str) -> str:
     return item[1:-1] if item[0] == item[-1] and item[0] in "\"'" and len(item) > 1 else item
 
 
-def _range(text: str, name: str, spec: str, kind: Any, say: Callable[[str], None]) -> Field:
+def _range(text: str, name: str, spec: str, kind: Any, say: Callable[[str], None]) -> SweptField:
     log = spec.split(":")[-1].strip() == "log"
     numbers = [part.strip() for part in spec.split(":")][: -1 if log else None]
     wrong = f"--sweep {text}: "
     if kind is bool:
         if log or [TRUTH.get(n.lower()) for n in numbers] != [False, True]:
-            raise UserError(f"{wrong}write {name}=true,false, or {name}=false:true to draw one")
-        return Field(name, low=0, high=1, kind=bool)
+            raise UserError(
+                "sweep-range", f"{wrong}write {name}=true,false, or {name}=false:true to draw one"
+            )
+        return SweptField(name, low=0, high=1, kind=bool)
     whole = kind is not float and all(re.fullmatch(r"[+-]?\d+", n) for n in numbers[:2])
     if kind is int and not whole:
-        raise UserError(f"{wrong}{name} takes whole numbers: write the ends of the range as such")
+        raise UserError(
+            "sweep-range", f"{wrong}{name} takes whole numbers: write the ends of the range as such"
+        )
     try:
         if not 2 <= len(numbers) <= 3:
             raise ValueError
@@ -112,25 +125,29 @@ def _range(text: str, name: str, spec: str, kind: Any, say: Callable[[str], None
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError
     except ValueError:
-        raise UserError(f"{wrong}a range is low:high:count[:log], in numbers") from None
+        raise UserError(
+            "sweep-range", f"{wrong}a range is low:high:count[:log], in numbers"
+        ) from None
     if low >= high:
-        raise UserError(f"{wrong}the range is empty, as {low:g} is not below {high:g}")
+        raise UserError(
+            "sweep-range", f"{wrong}the range is empty, as {low:g} is not below {high:g}"
+        )
     if log and low <= 0:
-        raise UserError(f"{wrong}a log range needs both ends above 0")
+        raise UserError("sweep-range", f"{wrong}a log range needs both ends above 0")
     if count is None:
-        return Field(name, low=low, high=high, log=log, kind=int if whole else float)
+        return SweptField(name, low=low, high=high, log=log, kind=int if whole else float)
     if count < 2:
-        raise UserError(f"{wrong}a range needs a count of 2 or more")
+        raise UserError("sweep-range", f"{wrong}a range needs a count of 2 or more")
     points = _whole(int(low), int(high), count, log) if whole else []
     if whole and kind is None and any(p.denominator > 1 for p in points) and not log:
-        return Field(name, tuple(map(repr, _spaced(float(low), float(high), count, log))))
+        return SweptField(name, tuple(map(repr, _spaced(float(low), float(high), count, log))))
     if whole:
         rounded = list(dict.fromkeys(round(p) for p in points))
         if len(rounded) < count:
             told = ", ".join(map(str, rounded))
             say(f"{name}: {count} points are {len(rounded)} whole numbers: {told}")
-        return Field(name, tuple(map(str, rounded)))
-    return Field(name, tuple(map(repr, _spaced(low, high, count, log))))
+        return SweptField(name, tuple(map(str, rounded)))
+    return SweptField(name, tuple(map(repr, _spaced(low, high, count, log))))
 
 
 def _whole(low: int, high: int, count: int, log: bool) -> list[Fraction]:
@@ -177,10 +194,12 @@ def converter(
         try:
             return _value(kinds[name], text.strip())
         except ValueError as error:
-            raise UserError(f"--sweep {name}: {error}") from None
+            raise UserError("sweep-value", f"--sweep {name}: {error}") from None
         except TypeError:
             if other is None:
-                raise UserError(f"--sweep {name}: a field of this type cannot be swept") from None
+                raise UserError(
+                    "sweep-type", f"--sweep {name}: a field of this type cannot be swept"
+                ) from None
             return other(name, text)
 
     return convert
@@ -241,8 +260,8 @@ def _many(kind: Any, inner: tuple, text: str) -> Any:
     return kind(_value(inner[0] if inner else str, item) for item in items)
 
 
-def plan(
-    fields: list[Field],
+def lane_overrides(
+    fields: list[SweptField],
     base_seed: int,
     seeds: int,
     trials: int,
@@ -263,10 +282,14 @@ def plan(
     drawn = [f for f in fields if not f.points]
     if drawn and trials < 1:
         raise UserError(
-            f"{drawn[0].name} is a range without a count: say how many draws with --trials"
+            "trials-missing",
+            f"{drawn[0].name} is a range without a count: say how many draws with --trials",
         )
     if trials and not drawn:
-        raise UserError("--trials needs a random range, such as learning_rate=1e-4:1e-2:log")
+        raise UserError(
+            "trials-without-range",
+            "--trials needs a random range, such as learning_rate=1e-4:1e-2:log",
+        )
     axes = [(f.name, [convert(f.name, point) for point in f.points]) for f in listed]
     draws: dict[Any, Overrides] = {}
     generator = random.Random(base_seed)
@@ -282,7 +305,7 @@ def plan(
     return combine(axes, list(draws.values()) or [{}], base_seed, seeds, say, given)
 
 
-def _drawn(field: Field, generator: random.Random) -> str:
+def _drawn(field: SweptField, generator: random.Random) -> str:
     if field.kind is bool:
         return str(generator.random() < 0.5).lower()
     if field.kind is int and not field.log:
@@ -313,15 +336,18 @@ def combine(
       given: names of all swept fields as they were given.
 
     Raises:
-      UserError: as :func:`plan`; or a field without values.
+      UserError: as :func:`lane_overrides`; or a field without values.
     """
     names = list(given or [name for name, _ in axes])
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{name} is swept twice: give all its values at once, {name}=a,b,c")
+            raise UserError(
+                "swept-twice", f"{name} is swept twice: give all its values at once, {name}=a,b,c"
+            )
     if "seed" in names and seeds > 1:
         raise UserError(
-            f"seed is swept, and --seeds {seeds} would vary it too: leave one of the two out"
+            "swept-twice",
+            f"seed is swept, and --seeds {seeds} would vary it too: leave one of the two out",
         )
     apart = []
     for name, values in axes:
@@ -329,7 +355,9 @@ def combine(
         for value in values:
             different.setdefault(_key(value), (name, value))
         if not different:
-            raise UserError(f"{name} is swept over no values: give some, or leave it out")
+            raise UserError(
+                "sweep-empty", f"{name} is swept over no values: give some, or leave it out"
+            )
         if len(different) < len(values):
             told = ", ".join(_short(value) for _, value in different.values())
             say(f"{name}: of {len(values)} values some are equal, and each is run once: {told}")

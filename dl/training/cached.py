@@ -1,5 +1,6 @@
 """A network trained on the way to something else, such as the judge of a generator's pictures."""
 
+import dataclasses
 import hashlib
 from importlib import metadata
 
@@ -7,13 +8,20 @@ import jax
 from flax import serialization
 
 from dl.core.errors import NonFiniteError
-from dl.core.experiment import Experiment
+from dl.core.experiment import Batches, Experiment
 from dl.core.lanes import step_of
+from dl.core.recipe import Recipe
 from dl.core.state import init_state
 from dl.core.step import scan_steps, zero_metrics
-from dl.core.task import Variables
+from dl.core.task import Batch, Variables
+from dl.data.batches import train_batches
 from dl.data.readers.files import write_whole
+from dl.data.splits import Columns
+from dl.models.cnn import CNN
+from dl.models.layers import Dropout
 from dl.platform import cache_folder
+from dl.tasks.classification import classification
+from dl.training.prediction import Predictor
 
 
 def train_cached(experiment: Experiment) -> Variables:
@@ -28,7 +36,7 @@ def train_cached(experiment: Experiment) -> Variables:
     """
     step = step_of(experiment)
 
-    def fit(data):
+    def fit(data: Batches) -> tuple[Variables, jax.Array]:
         state = init_state(
             experiment.task,
             experiment.optimizer,
@@ -55,7 +63,33 @@ def train_cached(experiment: Experiment) -> Variables:
             pass
     variables, finite = lowered.compile()(experiment.data)
     if not finite:
-        raise NonFiniteError("the loss became NaN or infinite: lower the learning rate")
+        raise NonFiniteError(
+            "loss-not-finite", "the loss became NaN or infinite: lower the learning rate"
+        )
     variables = jax.device_get(variables)
     write_whole(path, lambda file: file.write(serialization.to_bytes(variables)))
     return variables
+
+
+def judge(columns: Columns, widths: tuple[int, ...], epochs: int) -> Predictor:
+    """A :func:`cached_classifier` that looks at generated pictures: those in -1..1 to what its last layer
+    reads, ``[rows, widths[-1]]``, and their classes, ``[rows]``."""
+    model, variables = cached_classifier(columns, widths, epochs)
+
+    def look(variables: Variables, columns: Batch) -> tuple[jax.Array, jax.Array]:
+        pooled = lambda module, _: isinstance(module, Dropout)  # noqa: E731 (before the last layer)
+        logits, seen = model.apply(variables, columns["image"], capture_intermediates=pooled)
+        return jax.tree.leaves(seen)[0], logits.argmax(-1)
+
+    task = dataclasses.replace(classification(model), predict=look)
+    return Predictor(task, variables, batch_size=500)
+
+
+def cached_classifier(
+    columns: Columns, widths: tuple[int, ...], epochs: int
+) -> tuple[CNN, Variables]:
+    """A small network that learned to classify labelled pictures, for its features of others."""
+    data = train_batches(columns, 128)
+    model = CNN(int(columns["label"].max()) + 1, widths)
+    recipe = Recipe(learning_rate=3e-3, warmup_percent=10, clip=None)
+    return model, train_cached(recipe.experiment(classification(model), data, epochs=epochs))

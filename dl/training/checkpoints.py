@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,12 @@ from dl.core.errors import UserError
 from dl.core.state import array_digest, combine, path_name, plain
 from dl.parallel import processes
 from dl.parallel.sharding import on_host
-from dl.training import faults
 
 THREADS_PAY = 2**23  # bytes to digest from which starting threads is worth its time
 CENTURY = 100 * 365 * 24 * 3600  # seconds
 
 
-def flatten(tree) -> dict[str, Any]:
+def flatten(tree: Any) -> dict[str, Any]:
     """Leaves of ``tree`` by path, PRNG keys as their words."""
     leaves = jax.tree_util.tree_leaves_with_path(plain(tree))
     return {path_name(path): leaf for path, leaf in leaves}
@@ -49,7 +49,7 @@ def _quiet() -> None:
     if getattr(shown, "filters_closed_loops", False):
         return
 
-    def show(unraisable):
+    def show(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             shown(unraisable)
 
@@ -99,7 +99,7 @@ class Checkpoints:
     def steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, tree: Any, meta: dict, keep: set[int]) -> dict[str, str]:
+    def save(self, step: int, tree: Any, meta: dict[str, Any], keep: set[int]) -> dict[str, str]:
         """Begin to write ``tree``; returns its leaf digests. ``keep`` are older steps not to delete,
         besides the newest.
 
@@ -112,12 +112,12 @@ class Checkpoints:
         leaves, bad = examined(flat)
         if bad:
             raise UserError(
+                "state-not-finite",
                 f"the state at step {step} is not finite (first leaf: {bad[0]}); it was not saved. "
-                "Lower the learning rate or clip gradients"
+                "Lower the learning rate or clip gradients",
             )
         meta = {**meta, "step": step, "digests": leaves}
         meta["shapes"] = {name: list(x.shape) for name, x in flat.items()}
-        faults.during_write(self.folder, step)
         args = self._ocp.args
         try:
             self._manager.save(
@@ -146,7 +146,9 @@ class Checkpoints:
             if old not in self._keep:
                 self._manager.delete(old)
 
-    def restore(self, template: Any, step: int | None = None, say=print) -> tuple[Any, dict] | None:
+    def restore(
+        self, template: Any, step: int | None = None, say: Callable[[str], Any] = print
+    ) -> tuple[Any, dict[str, Any]] | None:
         """The newest whole checkpoint (or that of ``step``) as ``(tree, meta)``; None if there is none.
 
         A damaged one is named in one line and the next older one taken.
@@ -166,12 +168,13 @@ class Checkpoints:
                 say(f"{problems[-1]}; trying the one before it")
         if problems:
             raise UserError(
+                "checkpoints-damaged",
                 f"no checkpoint in {self.folder} can be read: {'; '.join(problems)}. "
-                "Restore the folder from a copy, or start a new run"
+                "Restore the folder from a copy, or start a new run",
             )
         return None
 
-    def _restore(self, step: int, template: Any) -> tuple[Any, dict]:
+    def _restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
         args = self._ocp.args
         meta = self._manager.restore(step, args=args.Composite(meta=args.JsonRestore())).meta
         shapes = {
@@ -181,14 +184,16 @@ class Checkpoints:
         if shapes.keys() != stored.keys():
             odd = sorted(shapes.keys() ^ stored.keys())
             raise UserError(
+                "checkpoint-of-another-model",
                 f"checkpoint {step} in {self.folder} is of another model or optimiser: "
-                f"only one of them has {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}"
+                f"only one of them has {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}",
             )
         for name, shape in meta["shapes"].items():
             if tuple(shape) != shapes[name].shape:
                 raise UserError(
+                    "checkpoint-of-another-model",
                     f"checkpoint {step} in {self.folder} is of another model: {name} has shape "
-                    f"{tuple(shape)} there and {shapes[name].shape} here"
+                    f"{tuple(shape)} there and {shapes[name].shape} here",
                 )
         flat = processes.all_or_none(lambda: self._read(step, template))
         for name, value in examined(flat)[0].items():
@@ -200,7 +205,7 @@ class Checkpoints:
         """The leaves on disk: whole on the host, or, with several processes, this one's parts."""
         many = jax.process_count() > 1
 
-        def like(leaf):
+        def like(leaf: jax.Array) -> Any:
             if many:
                 return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             return np.zeros(leaf.shape, leaf.dtype)
@@ -220,7 +225,7 @@ def examined(flat: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
     Leaves that lie spread over processes are put together one at a time, so that no host holds all.
     """
 
-    def finite(found):
+    def finite(found: dict[str, np.ndarray]) -> list[str]:
         return [n for n, x in found.items() if n.startswith("state/variables") and not _finite(x)]
 
     if jax.process_count() == 1:
@@ -237,7 +242,7 @@ def unflatten(flat: dict[str, Any], template: Any) -> Any:
     """``flat`` in the shape of ``template``, and where its leaves lie."""
     from dl.core.state import like
 
-    def take(path, leaf):
+    def take(path: tuple[Any, ...], leaf: Any) -> jax.Array:
         found = flat[path_name(path)]
         sharding = getattr(leaf, "sharding", None)
         if isinstance(found, jax.Array) or not isinstance(sharding, NamedSharding):
@@ -267,6 +272,7 @@ def _disk(step: int, error: Exception, whole: list[int]) -> UserError:
     text = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or text
     last = f"the last good checkpoint is step {max(whole)}" if whole else "none was saved before"
     return UserError(
+        "file-write",
         f"could not save the checkpoint of step {step}: {text}; {last}. Free some space or mend the "
-        "folder, then go on with --resume"
+        "folder, then go on with --resume",
     )

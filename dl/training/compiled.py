@@ -1,9 +1,10 @@
 """The compiled programs of a run or of a sweep's lanes, made ahead of time so that their cost is known."""
 
 import functools
+import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -16,18 +17,20 @@ from dl.core.experiment import Experiment
 from dl.core.lanes import (
     Mode,
     Traced,
-    empty_totals,
     evaluation_of,
     graft,
     initial,
+    metrics_of,
     over_lanes,
     rebuild,
     shape_source,
     step_of,
+    traceable_fields,
 )
 from dl.core.metrics import Metrics, merge
 from dl.core.state import TrainState
-from dl.core.step import Step, guarded, scan_evaluation, scan_steps, zero_metrics
+from dl.core.step import Progress, Step, guarded, scan_evaluation, scan_steps, zero_metrics
+from dl.core.task import Batch
 from dl.parallel.deterministic import (
     SHARDS,
     check_topology,
@@ -38,7 +41,7 @@ from dl.parallel.mesh import make_mesh
 from dl.parallel.sharding import TRANSFORMER, CutBatches, Layout, jit_lanes, lane_layout, sharded
 
 
-def has_slow_convolution(jaxpr) -> bool:
+def has_slow_convolution(jaxpr: Any) -> bool:
     """Whether a program holds, at any depth, a convolution that XLA for CPU is slow at in a loop.
 
     Fast there are those that are not grouped and have their axes in order: batch or, in the kernel,
@@ -60,24 +63,8 @@ def has_slow_convolution(jaxpr) -> bool:
     return False
 
 
-def _is_jaxpr(value) -> bool:
+def _is_jaxpr(value: Any) -> bool:
     return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
-
-
-def _must_not_loop(traced, mode: Mode | None) -> bool:
-    """XLA for CPU computes most convolutions some ten times slower inside a compiled loop.
-
-    The answer hangs on the program alone, never on a measurement, so that a run's bits cannot depend
-    on how busy the machine was.
-    """
-    if mode is not None or jax.default_backend() != "cpu":
-        return False
-    return has_slow_convolution(traced.jaxpr.jaxpr)
-
-
-def lane_values(values: list[Traced]) -> Traced:
-    """The values of several lanes as arrays ``[lanes]``, weakly typed like the numbers they are."""
-    return {n: jnp.stack([jnp.asarray(lane[n]) for lane in values]) for n in values[0]}
 
 
 def layout_of(mesh: str | None, experiment: Experiment, same_bits: bool = False) -> Layout | None:
@@ -100,37 +87,6 @@ def layout_of(mesh: str | None, experiment: Experiment, same_bits: bool = False)
     return layout
 
 
-def _placed(experiment: Experiment, layout: Layout) -> Step:
-    if layout.shards:  # of each member of an ensemble by itself, whose losses may weigh differently
-        return step_of(experiment, lambda step: deterministic(step, layout))
-    return sharded(step_of(experiment), layout)
-
-
-def _compiling(lowered: Any, options: dict[str, Any] | None = None) -> Callable[[], Any]:
-    """Compile on a thread of its own, as XLA needs no Python for it; the result waits for the program."""
-    future: Future = Future()
-
-    def compile_it() -> None:
-        try:
-            future.set_result(lowered.compile(compiler_options=options))
-        except BaseException as error:
-            future.set_exception(error)
-
-    # Not a daemon: XLA aborts the process where Python ends under it.
-    threading.Thread(target=compile_it).start()
-    return future.result
-
-
-def _jit(function, mode: Mode | None, values: Traced, own: int, shared: int, **options: Any):
-    """`over_lanes` of ``function``, jitted; lanes are dealt to the devices there are."""
-    lanes = len(next(iter(values.values()))) if mode is not None else 1
-    layout = lane_layout(lanes)
-    many = over_lanes(function, mode, shared)
-    if layout is None:
-        return jax.jit(many, **options)
-    return jit_lanes(many, layout, own, shared, **options)
-
-
 class Beginning(NamedTuple):
     """The state that a process starts from, perhaps still in the making.
 
@@ -143,109 +99,208 @@ class Beginning(NamedTuple):
     state: Callable[[], TrainState]
 
 
-def beginning(
-    experiment: Experiment,
-    values: Traced | None = None,
-    mode: Mode | None = None,
-    layout: Layout | None = None,
-) -> Beginning:
-    """The state before the first step (of every lane), from one program that begins to compile.
+class Compiled:
+    """The programs of a run, or of a sweep's lanes, and the platform they are for: that which makes the
+    state, a step's and a set's evaluation, all of the same traced values, in the same mode and layout.
 
-    With a ``layout`` it is made where it is to lie: no device ever holds it whole.
-    """
-    values = values or {}
-    data = shape_source(experiment)
-
-    def make(values, data):
-        return initial(experiment, values, data)
-
-    # Only shapes matter, so the compiler drops the gather and the data never moves.
-    if layout is not None:
-        shardings = layout.state(jax.eval_shape(make, values, data))
-        state = jax.jit(make, out_shardings=shardings)(values, data)
-        return Beginning(0, state, lambda: state)
-    lowered = _jit(make, mode, values, 1, 1).lower(values, data)
-    # It runs once: on CPU, LLVM's first level gives the same bits after a third of the time.
-    on_cpu = jax.default_backend() == "cpu"
-    compiled = _compiling(lowered, {"xla_backend_optimization_level": 1} if on_cpu else None)
-    return Beginning(0, lowered.out_info, lambda: compiled()(values, data))
-
-
-def initial_state(
-    experiment: Experiment,
-    values: Traced | None = None,
-    mode: Mode | None = None,
-    layout: Layout | None = None,
-) -> TrainState:
-    """The state before the first step (of every lane)."""
-    return beginning(experiment, values, mode, layout).state()
-
-
-def empty_metrics(
-    experiment: Experiment,
-    values: Traced | None = None,
-    mode: Mode | None = None,
-    layout: Layout | None = None,
-) -> Metrics:
-    """Empty training metrics (of every lane)."""
-    data = shape_source(experiment)
-    values = values or {}
-    one = jax.tree.map(lambda v: v[0], values) if mode else values
-    totals = empty_totals(experiment, one, data)
-    if mode is None:
-        return totals if layout is None else layout.everywhere(totals)
-    lanes = len(next(iter(values.values())))
-    return jax.tree.map(lambda x: jnp.zeros((lanes, *x.shape), x.dtype), totals)
-
-
-class TrainProgram:
-    """``(state, totals, batches, count) -> (state, totals, finite)``, compiled for these arguments.
-
-    It compiles in the background from when it is made; the first use waits. Shapes will do for ``state``.
-    With a ``mode``, all four but the batches have a leading axis of lanes. ``count`` steps are one
-    dispatch of a compiled loop, unless `_must_not_loop`.
+    Attributes:
+      experiment: what they compute.
+      traced: the config's traced fields; of lanes arrays ``[lanes]``.
+      mode: how lanes are computed; None for a run alone, whose trees have no axis of lanes.
+      layout: where arrays lie on a mesh, or which devices the lanes are dealt to; None on one device.
+      platform: ``'cpu'``, ``'gpu'`` or ``'tpu'``.
     """
 
     def __init__(
         self,
         experiment: Experiment,
-        state: TrainState,
-        batches: Any,
-        values: Traced | None = None,
+        traced: Traced | Sequence[Traced] | None = None,
         mode: Mode | None = None,
         layout: Layout | None = None,
+        metrics: Metrics | None = None,
     ):
+        """``traced`` are the values of a run alone, or those of each lane; ``metrics`` the shapes of a training
+        step's, where they are known (:func:`~dl.core.lanes.traceable_fields`)."""
+        self._metrics = metrics
+        self.experiment, self.mode, self.platform = experiment, mode, jax.default_backend()
+        self._each: list[Traced] = [traced or {}] if mode is None else list(traced)  # type: ignore
+        if mode is None:
+            self.traced, self.layout = self._each[0], layout
+        else:  # weakly typed, as the numbers are
+            self.traced = {
+                name: jnp.stack([jnp.asarray(lane[name]) for lane in self._each])
+                for name in self._each[0]
+            }
+            self.layout = lane_layout(len(self._each))
+
+    @classmethod
+    def alone(cls, experiment: Experiment, layout: Layout | None = None) -> "Compiled":
+        """Of a run alone, every field traced that may be: so it has the bits of a lane."""
+        found = traceable_fields(experiment)
+        return cls(experiment, found.values, None, layout, found.metrics)
+
+    @classmethod
+    def of_lanes(
+        cls,
+        experiment: Experiment,
+        configs: Sequence[Any],
+        fields: Sequence[str],
+        mode: Mode,
+        metrics: Metrics | None = None,
+    ) -> "Compiled":
+        """Of lanes whose configs differ from the experiment's in traced ``fields`` alone; without any there is
+        one lane, which runs alone."""
+        if not fields:
+            return cls(experiment, metrics=metrics)
+        own = [{name: getattr(config, name) for name in fields} for config in configs]
+        return cls(experiment, own, mode, metrics=metrics)
+
+    @property
+    def lanes(self) -> int:
+        """How many there are; a run alone is one."""
+        return len(self._each)
+
+    @property
+    def mesh(self) -> Layout | None:
+        """The layout where it is one of a run's mesh."""
+        return self.layout if self.mode is None else None
+
+    def lane(self, place: int) -> Experiment:
+        """The experiment of one lane, its own values in its config."""
+        return rebuild(self.experiment, self._each[place])
+
+    def pick(self, tree: Any, place: int) -> Any:
+        """One lane of a stacked tree; the tree itself of a run alone."""
+        return tree if self.mode is None else jax.tree.map(lambda x: x[place], tree)
+
+    def beginning(self) -> Beginning:
+        """The state before the first step (of every lane), from one program that begins to compile.
+
+        On a mesh it is made where it is to lie: no device ever holds it whole.
+        """
+        data = shape_source(self.experiment)
+
+        def make(traced: Traced, data: Any) -> TrainState:
+            return initial(self.experiment, traced, data)
+
+        # Only shapes matter, so the compiler drops the gather and the data never moves.
+        if self.mesh is not None:
+            shardings = self.mesh.state(jax.eval_shape(make, self.traced, data))
+            state = jax.jit(make, out_shardings=shardings)(self.traced, data)
+            return Beginning(0, state, lambda: state)
+        lowered = self.jit(make, 1, 1).lower(self.traced, data)
+        # It runs once: on CPU, LLVM's first level gives the same bits after a third of the time.
+        on_cpu = self.platform == "cpu"
+        compiled = _compiling(lowered, {"xla_backend_optimization_level": 1} if on_cpu else None)
+        return Beginning(0, lowered.out_info, lambda: compiled()(self.traced, data))
+
+    def empty_metrics(self) -> Metrics:
+        """Training metrics of nothing (of every lane)."""
+        self._metrics = self._metrics or metrics_of(self.experiment)
+        front = () if self.mode is None else (self.lanes,)
+        totals = jax.tree.map(lambda x: jnp.zeros((*front, *x.shape), x.dtype), self._metrics)
+        return totals if self.mesh is None else self.mesh.everywhere(totals)
+
+    def step(self, state: TrainState, batches: Any) -> "StepProgram":
+        """The training program for these arguments; shapes will do for ``state``."""
+        return StepProgram(self, state, batches)
+
+    def evaluation(self, state: TrainState, batches: Any) -> "EvalProgram":
+        """The evaluation of these batches."""
+        return EvalProgram(self, state, batches)
+
+    def jit(self, function: Callable[..., Any], own: int, shared: int, **options: Any) -> Any:
+        """``function`` of a lane over all of them, jitted: its first ``own`` arguments have lanes, the last
+        ``shared`` are everyone's."""
+        many = over_lanes(function, self.mode, shared)
+        if self.mode is None or self.layout is None:
+            return jax.jit(many, **options)
+        return jit_lanes(many, self.layout, own, shared, **options)
+
+    def looped(self, traced: Any) -> bool:
+        """Whether steps may be a compiled loop. XLA for CPU computes most convolutions some ten times slower
+        inside one.
+
+        The answer hangs on the program alone, never on a measurement, so that a run's bits cannot depend
+        on how busy the machine was.
+        """
+        alone_on_cpu = self.mode is None and self.platform == "cpu"
+        return not (alone_on_cpu and has_slow_convolution(traced.jaxpr.jaxpr))
+
+
+def step_on(experiment: Experiment, layout: Layout | None) -> Step:
+    """The train step of an experiment as it is taken on a mesh."""
+    if layout is None:
+        return step_of(experiment)
+    if layout.shards:  # of each member of an ensemble by itself, whose losses may weigh differently
+        return step_of(experiment, lambda step: deterministic(step, layout))
+    return sharded(step_of(experiment), layout)
+
+
+def _compiling(lowered: Any, options: dict[str, Any] | None = None) -> Callable[[], Any]:
+    """Compile on a thread of its own, as XLA needs no Python for it; the result waits for the program."""
+    future: Future[Any] = Future()
+
+    def compile_it() -> None:
+        try:
+            future.set_result(lowered.compile(compiler_options=options))
+        except BaseException as error:
+            future.set_exception(error)
+
+    # Not a daemon: XLA aborts the process where Python ends under it.
+    threading.Thread(target=compile_it).start()
+    return future.result
+
+
+def program_digest(text: str) -> str | None:
+    """SHA-256 (hex) of a lowered program; None where it calls back into Python, by an address that is another
+    in every process."""
+    return None if "callback" in text else hashlib.sha256(text.encode()).hexdigest()
+
+
+class StepProgram:
+    """``(state, totals, batches, count) -> (state, totals, finite)``, compiled for these arguments.
+
+    It compiles in the background from when it is made; the first use waits. Of lanes, all four but the
+    batches have a leading axis. ``count`` steps are one dispatch of a compiled loop, unless the program
+    must not loop (:meth:`Compiled.looped`).
+    """
+
+    def __init__(self, compiled: Compiled, state: TrainState, batches: Any):
         begun = time.perf_counter()
-        self.values, self.mode = values or {}, mode
-        self._empty = empty_metrics(experiment, values, mode, layout)
+        self.owner, self._empty = compiled, compiled.empty_metrics()
+        mesh = compiled.mesh
 
-        def bound(values, batches):
-            lane = rebuild(experiment, values)
+        def bound(traced: Traced, batches: Any) -> tuple[Step, Any]:
+            lane = rebuild(compiled.experiment, traced)
             own = graft(lane.data, batches)
-            if layout is None:
-                return step_of(lane), own
-            return _placed(lane, layout), CutBatches(own, layout)
+            return step_on(lane, mesh), own if mesh is None else CutBatches(own, mesh)
 
-        def steps(state, totals, count, values, batches):
-            step, own = bound(values, batches)
+        def steps(
+            state: TrainState, totals: Metrics, count: Any, traced: Traced, batches: Any
+        ) -> Progress:
+            step, own = bound(traced, batches)
             return scan_steps(step)(state, totals, own, count)
 
-        def one(state, totals, finite, values, batches):
-            step, own = bound(values, batches)
+        def one(
+            state: TrainState, totals: Metrics, finite: Any, traced: Traced, batches: Any
+        ) -> Progress:
+            step, own = bound(traced, batches)
             return guarded(step)(state, totals, finite, own)
 
-        count = self._counts(1)
         # The totals are a few scalars: not donating them lets one set of zeros serve every window.
         lies: Any = {"donate_argnums": 0}
-        if layout is not None:
-            lies["out_shardings"] = (layout.state(state), layout.whole, layout.whole)
-        loop = _jit(steps, mode, self.values, 4, 1, **lies)
-        traced = loop.trace(state, self._empty, count, self.values, batches)
-        self.looped = not _must_not_loop(traced, mode)
+        if mesh is not None:
+            lies["out_shardings"] = (mesh.state(state), mesh.whole, mesh.whole)
+        own = (state, self._empty)
+        loop = compiled.jit(steps, 4, 1, **lies)
+        traced = loop.trace(*own, self._counts(1), compiled.traced, batches)
+        self.looped = compiled.looped(traced)
         if not self.looped:
-            single = jax.jit(one, **lies)
-            traced = single.trace(state, self._empty, np.True_, self.values, batches)
-        self._compiled = _compiling(traced.lower())
+            traced = jax.jit(one, **lies).trace(*own, np.True_, compiled.traced, batches)
+        lowered = traced.lower()
+        self.digest = program_digest(lowered.as_text())
+        self._compiled = _compiling(lowered)
         self._traced_in = time.perf_counter() - begun
 
     @functools.cached_property
@@ -259,83 +314,87 @@ class TrainProgram:
         return self._traced_in + time.perf_counter() - begun
 
     def _counts(self, count: int, active: np.ndarray | None = None) -> Any:
-        if self.mode is None:
+        if self.owner.mode is None:
             return np.int32(count)
-        lanes = len(next(iter(self.values.values())))
-        active = np.ones(lanes, bool) if active is None else active
+        active = np.ones(self.owner.lanes, bool) if active is None else active
         return np.where(active, count, 0).astype(np.int32)
 
     def zeros(self) -> Metrics:
         return self._empty
 
-    def __call__(self, state, totals, batches, count: int, active: np.ndarray | None = None):
+    def __call__(
+        self,
+        state: TrainState,
+        totals: Metrics,
+        batches: Any,
+        count: int,
+        active: np.ndarray | None = None,
+    ) -> Progress:
         """``active`` ``[lanes]`` says which lanes move; the others stand still."""
+        traced = self.owner.traced
         if self.looped:
-            counts = self._counts(count, active)
-            return self.compiled(state, totals, counts, self.values, batches)
-        finite = np.True_
+            return self.compiled(state, totals, self._counts(count, active), traced, batches)
+        finite: Any = np.True_
         for _ in range(count):
-            state, totals, finite = self.compiled(state, totals, finite, self.values, batches)
+            state, totals, finite = self.compiled(state, totals, finite, traced, batches)
         return state, totals, finite
 
 
 class EvalProgram:
     """``(state, totals, batches, start, count) -> totals`` over evaluation batches (of every lane)."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        state: TrainState,
-        batches: Any,
-        values: Traced | None = None,
-        mode: Mode | None = None,
-        layout: Layout | None = None,
-    ):
+    def __init__(self, compiled: Compiled, state: TrainState, batches: Any):
         begun = time.perf_counter()
-        self.values = values or {}
-        zero = np.int32(0)
+        self.owner, zero, mesh = compiled, np.int32(0), compiled.mesh
 
-        def bound(values, batches):
-            evaluate = evaluation_of(experiment, values)
-            if layout is None:
+        def bound(
+            traced: Traced, batches: Any
+        ) -> tuple[Callable[[TrainState, Batch], Metrics], Any]:
+            evaluate = evaluation_of(compiled.experiment, traced)
+            if mesh is None:
                 return evaluate, batches
-            if layout.shards:
-                evaluate = deterministic_evaluation(evaluate, layout)
-            return evaluate, CutBatches(batches, layout, pad=True)
+            if mesh.shards:
+                evaluate = deterministic_evaluation(evaluate, mesh)
+            return evaluate, CutBatches(batches, mesh, pad=True)
 
-        def batch_metrics(state, values, batches):
-            return evaluation_of(experiment, values)(state, batches[zero])
+        def batch_metrics(state: TrainState, traced: Traced, batches: Any) -> Metrics:
+            return evaluation_of(compiled.experiment, traced)(state, batches[zero])
 
-        def steps(state, totals, values, batches, start, count):
-            evaluate, own = bound(values, batches)
+        def steps(
+            state: TrainState, totals: Metrics, traced: Traced, batches: Any, start: Any, count: Any
+        ) -> Metrics:
+            evaluate, own = bound(traced, batches)
             return scan_evaluation(evaluate)(state, totals, own, start, count)
 
-        def one(state, totals, values, batches, index):
-            evaluate, own = bound(values, batches)
+        def one(
+            state: TrainState, totals: Metrics, traced: Traced, batches: Any, index: Any
+        ) -> Metrics:
+            evaluate, own = bound(traced, batches)
             return merge(totals, evaluate(state, own[index]))
 
-        lanes = over_lanes(batch_metrics, mode, shared=1)
-        self._empty = zero_metrics(lanes, state, self.values, batches)
+        lanes = over_lanes(batch_metrics, compiled.mode, shared=1)
+        self._empty = zero_metrics(lanes, state, compiled.traced, batches)
         lies: Any = {"donate_argnums": 1}
-        if layout is not None:
-            self._empty = layout.everywhere(self._empty)
-            lies["out_shardings"] = layout.whole
-        loop = _jit(steps, mode, self.values, 3, 3, **lies)
-        traced = loop.trace(state, self._empty, self.values, batches, zero, zero)
-        self.looped = not _must_not_loop(traced, mode)
+        if mesh is not None:
+            self._empty = mesh.everywhere(self._empty)
+            lies["out_shardings"] = mesh.whole
+        own = (state, self._empty, compiled.traced, batches)
+        traced = compiled.jit(steps, 3, 3, **lies).trace(*own, zero, zero)
+        self.looped = compiled.looped(traced)
         if not self.looped:
-            single = jax.jit(one, **lies)
-            traced = single.trace(state, self._empty, self.values, batches, zero)
+            traced = jax.jit(one, **lies).trace(*own, zero)
         self.compiled = traced.lower().compile()
         self.seconds = time.perf_counter() - begun
 
     def zeros(self) -> Metrics:
         return jax.tree.map(jnp.zeros_like, self._empty)
 
-    def __call__(self, state, totals, batches, start: int, count: int):
+    def __call__(
+        self, state: TrainState, totals: Metrics, batches: Any, start: int, count: int
+    ) -> Metrics:
+        traced = self.owner.traced
         if self.looped:
-            first, number = np.int32(start), np.int32(count)
-            return self.compiled(state, totals, self.values, batches, first, number)
+            return self.compiled(state, totals, traced, batches, np.int32(start), np.int32(count))
         for index in range(start, start + count):
-            totals = self.compiled(state, totals, self.values, batches, np.int32(index))
+            totals = self.compiled(state, totals, traced, batches, np.int32(index))
         return totals

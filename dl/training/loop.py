@@ -5,223 +5,342 @@ metrics travel through dispatches and checkpoints, so however a run is cut up by
 and restarts, it computes and logs the same.
 """
 
+import functools
 import time
+from pathlib import Path
 from typing import Any
 
-from dl.core.experiment import Experiment
-from dl.core.lanes import Traced
-from dl.core.metrics import compute
+import jax
+import numpy as np
+
+from dl import platform
+from dl.core.errors import UserError
+from dl.core.metrics import Metrics, compute
 from dl.core.state import TrainState
-from dl.parallel.sharding import Layout
-from dl.runs.folder import RunFolder
-from dl.training import faults
-from dl.training.checkpoints import Checkpoints, state_digest
-from dl.training.compiled import Beginning, TrainProgram
+from dl.parallel import processes
+from dl.runs import lock
+from dl.runs.folder import write_json
+from dl.training.compiled import Beginning, Compiled
 from dl.training.console import Console, format_metrics
-from dl.training.evaluation import Evaluation, local
+from dl.training.evaluation import Evaluation
+from dl.training.halving import kept_at
+from dl.training.keeping import Digests, Keeping, OwnCheckpoints, SharedCheckpoints
+from dl.training.lane import Cadence, Lane
 from dl.training.postmortem import non_finite
 from dl.training.prefetch import prefetch
-from dl.training.selection import Selection
 from dl.training.signals import Signals
 from dl.training.stepping import StepRunner
-from dl.training.trackers import Sink
-
-
-class Cadence:
-    """The steps at which something happens, for a run of ``steps``."""
-
-    def __init__(self, steps: int, log_every: int, eval_every: int, save_every: int):
-        self.steps = steps
-        self.log_every, self.eval_every, self.save_every = log_every, eval_every, save_every
-
-    def next(self, step: int) -> int:
-        """The first event after ``step``."""
-        every = (self.log_every, self.eval_every, self.save_every)
-        return min(self.steps, *((step // n + 1) * n for n in every))
-
-    def due(self, step: int, every: int) -> bool:
-        return step % every == 0 or step == self.steps
-
-    def only_log(self, step: int) -> bool:
-        """Whether nothing at ``step`` needs the state itself, so that the device need not wait."""
-        return not (self.due(step, self.eval_every) or self.due(step, self.save_every))
+from dl.training.views import draw_views
 
 
 class Loop:
-    """One run, from a state to the end: owns the events and what is pending, not the mathematics."""
+    """Drives lanes from where they stand to their results; a run alone is one lane, unstacked.
+
+    A lane that ends early (patience, halving, a loss that is not finite) stands still from then on, and the
+    others do not notice.
+    """
 
     def __init__(
         self,
-        experiment: Experiment,
-        folder: RunFolder,
-        checkpoints: Checkpoints,
-        console: Console,
+        compiled: Compiled,
+        lanes: list[Lane],
+        keeping: Keeping,
         cadence: Cadence,
-        values: Traced,
-        layout: Layout | None = None,
+        console: Console,
+        *,
+        halve: int | None = None,
+        tolerant: bool = False,
+        program: str | None = None,
+        begun: float | None = None,
     ):
-        self.experiment, self.folder, self.checkpoints = experiment, folder, checkpoints
-        self.console, self.cadence, self.values, self.layout = console, cadence, values, layout
-        self.sinks: list[Sink] = []
-        self.selection = Selection(experiment.select)
-        self.evaluation = Evaluation(experiment, values, layout=layout)
-        self.compile_seconds = self.train_seconds = self.wait_seconds = 0.0
-        self.trained = 0  # steps taken by this process
-        self.elapsed_before = 0.0  # wall seconds of the processes this run was resumed from
-        self.begun = time.perf_counter()
-        self._pending: list[tuple[int, Any, float]] = []
+        """
+        Args:
+          halve: keep the best 1/halve of the lanes at 1/halve, 1/halve², ... of the run.
+          tolerant: a lane whose loss is not finite ends, and nothing is raised.
+          program: the digest that the step's program must have, where nothing can have changed it.
+          begun: when the run did, by ``time.perf_counter()``; by default now.
+        """
+        self.compiled, self.experiment, self.lanes = compiled, compiled.experiment, lanes
+        self.keeping, self.cadence, self.console = keeping, cadence, console
+        self.halve, self.tolerant, self.program = halve, tolerant, program
+        self.evaluation = Evaluation(compiled)
+        self.begun = time.perf_counter() if begun is None else begun
+        self.stopped: str | None = None  # the name of the signal that did
+        self._compile_seconds = self._train_seconds = self._wait_seconds = 0.0
+        self._trained = 0  # steps taken by this process
+        self._before = 0.0  # seconds of the processes that this run was resumed from
+        self._pending: list[tuple[int, Metrics, float]] = []  # log windows not yet fetched
         self._saved: int | None = None  # the newest checkpoint's step
         self._mark = self.begun  # when the present log window began, evaluations left out
 
-    def elapsed(self) -> float:
-        return round(self.elapsed_before + time.perf_counter() - self.begun, 3)
+    def run(self) -> TrainState:
+        """Train, or go on training, to the end and leave every lane its result.
 
-    # -- events ---------------------------------------------------------------------------------
+        Returns:
+          The selected state (of every lane); the last one where a signal :attr:`stopped` the loop.
 
-    def record(self, event: str, step: int, metrics: dict[str, Any], **extra: Any) -> None:
-        """One line of metrics.jsonl. What may differ between equal runs stands under 'time'."""
-        write_event(self.folder, self.sinks, event, step, metrics, **extra)
-
-    def flush(self) -> None:
-        """Fetch and write the train metrics whose steps are done."""
-        for step, totals, seconds in self._pending:
-            metrics = {f"train/{k}": v for k, v in compute(totals).items()}
-            rate = self.experiment.data.batch_size * self.cadence.log_every / max(seconds, 1e-9)
-            clock = {"elapsed": self.elapsed(), "examples_per_second": round(rate, 1)}
-            self.record("train", step, metrics, time=clock)
-            self.console.update(step, f"{format_metrics(metrics)}  {rate:,.0f} ex/s")
-        self._pending.clear()
-
-    def log(self, step: int, totals: Any) -> None:
-        """Close the log window at ``step``; its metrics are fetched while later steps run."""
-        now = time.perf_counter()
-        self._pending.append((step, totals, now - self._mark))
-        self.train_seconds += now - self._mark
-        self._mark = now
-
-    def evaluate(self, step: int, state: TrainState) -> bool:
-        """Evaluate the ``evals``; True where this is the best so far."""
-        self.flush()
-        self.console.update(step, doing="evaluating")
-        kill = faults.next_kill("evaluate")
-        between = (lambda: faults.reach("evaluate", step)) if kill is not None else None
-        (metrics,) = self.evaluation(state, self.experiment.evals, between)
-        before = self.selection
-        self.selection = before.update(step, metrics)
-        best = self.selection.step == step and before.step != step
-        self.record("eval", step, metrics, time={"elapsed": self.elapsed()})
-        draw_views(self.experiment, self.folder, step, state)
-        self.console.say(f"step {step:>6}  {format_metrics(metrics)}{'  (best)' if best else ''}")
-        self.console.update(step)
-        return best
-
-    def save(self, step: int, state: TrainState, totals: Any) -> None:
-        if step == self._saved:  # a signal that came while it was being saved
-            return
-        self._saved = step
-        self.flush()
-        self.folder.sync()
-        keep = set() if self.selection.step is None else {self.selection.step}
-        tree = {"state": state, "totals": totals}
-        leaves = self.checkpoints.save(step, tree, {"elapsed": self.elapsed()}, keep)
-        write_digest(self, step, leaves)
-
-    # -- the loop -------------------------------------------------------------------------------
-
-    def run(self, begin: Beginning, totals: Any) -> tuple[TrainState, str]:
-        """Train to the end; returns the last state and how it ended: 'done', 'early' (patience ran
-        out) or the name of the signal that stopped it.
-
-        ``totals`` are the running metrics of the log window that the state stands in.
+        Raises:
+          NonFiniteError: a loss was not finite, and the loop is not ``tolerant``.
         """
-        experiment, cadence, step = self.experiment, self.cadence, begin.step
-        self._saved = step or None
-        if self.selection.exhausted(experiment.patience):  # killed after its end, while testing
-            return begin.state(), "early"
-        source = prefetch(experiment.data, step, self.layout)
         try:
-            batches = source.at(step)[0]
-            program = TrainProgram(
-                experiment, begin.shapes, batches, self.values, layout=self.layout
+            begin, totals = self._resume()
+            self._compile_seconds += time.perf_counter() - self.begun
+            if begin.step == self.cadence.steps or not self._active.any():  # killed after its end
+                return self._finish(begin.state())
+            state = self._train(begin, totals)
+            return state if self.stopped else self._finish(state)
+        finally:
+            self.console.stop()
+            self.keeping.close()
+            for lane in self.lanes:
+                lane.close()
+
+    # -- where it stands --------------------------------------------------------------------------
+
+    @property
+    def _active(self) -> np.ndarray:
+        return np.array([lane.ended is None for lane in self.lanes])
+
+    def _running(self) -> list[tuple[int, Lane]]:
+        return [(place, lane) for place, lane in enumerate(self.lanes) if lane.ended is None]
+
+    def _clock(self, **more: float) -> dict[str, float]:
+        return {"elapsed": self._elapsed(), **more}
+
+    def _elapsed(self) -> float:
+        return round(self._before + time.perf_counter() - self.begun, 3)
+
+    def _resume(self) -> tuple[Beginning, Metrics]:
+        """The last checkpoint, every lane's lines cut back to it; the start where there is none."""
+        begin, totals, meta, leaves = self.keeping.restore(
+            self.compiled.beginning(), self.compiled.empty_metrics(), self.console.warn
+        )
+        self._before, self._saved = meta.get("elapsed", 0.0), begin.step or None
+        for lane in self.lanes:
+            lane.ended, lane.note = meta.get("ended", {}).get(lane.folder.name, (None, ""))
+            lane.go_on(begin.step, self.cadence, bool(self.experiment.evals))
+            if lane.ended is None and lane.selection.exhausted(self.experiment.patience):
+                lane.ended = "early"
+        self._record_states(leaves)  # a kill may have come between a checkpoint and its lines
+        if begin.step:
+            which = (
+                self.lanes[0].folder.path if len(self.lanes) == 1 else f"{len(self.lanes)} lanes"
             )
+            self.console.say(f"resuming {which} at step {begin.step} of {self.cadence.steps}")
+        return begin, totals
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def _train(self, begin: Beginning, totals: Metrics) -> TrainState:
+        step, cadence = begin.step, self.cadence
+        source = prefetch(self.experiment.data, step, self.compiled.layout)
+        try:
+            program = self.compiled.step(begin.shapes, source.at(step)[0])
+            self._check_program(program.digest)
             made = time.perf_counter()
             state = begin.state()  # two programs compile side by side
-            self.compile_seconds += time.perf_counter() - made + program.wait()
+            self._compile_seconds += time.perf_counter() - made + program.wait()
             self.console.start(step, cadence.steps)
             self._mark = time.perf_counter()
             with Signals() as signals:
-                dispatcher = StepRunner(program, source, signals.asked, self._sent, self._settle)
-                while step < cadence.steps:
-                    target = cadence.next(step)
-                    step, state, totals = dispatcher.to(step, target, state, totals)
-                    self.trained = dispatcher.steps
+                runner = StepRunner(program, source, signals.asked, self._sent, self._settle)
+                while step < cadence.steps and self._active.any():
+                    target, active = cadence.next(step), self._active
+                    step, state, totals = runner.to(step, target, state, totals, active)
+                    self._trained = runner.steps
                     event = step == target
                     if event and cadence.due(step, cadence.log_every):
-                        self.log(step, totals)
+                        self._log(step, totals)
                         totals = program.zeros()
-                    if cadence.only_log(step) and signals.caught is None:
+                    asked = signals.caught is not None
+                    if cadence.only_log(step) and not asked and self._active.any():
                         continue
-                    dispatcher.drain(state)
+                    runner.drain(state)
                     aside = time.perf_counter()
-                    best = early = False
-                    if event and experiment.evals and cadence.due(step, cadence.eval_every):
-                        best = self.evaluate(step, state)
-                        early = self.selection.exhausted(experiment.patience)
+                    best = False
+                    if event and self.experiment.evals and cadence.due(step, cadence.eval_every):
+                        best = self._evaluate(step, state)
                     due = event and cadence.due(step, cadence.save_every)
-                    if due or best or early or signals.caught is not None:
-                        self.save(step, state, totals)
+                    if due or best or asked or not self._active.any():
+                        self._save(step, state, totals)
                     self._mark += time.perf_counter() - aside
-                    if early:
-                        return state, "early"
-                    if signals.caught is not None:
-                        return state, signals.name
-                return state, "done"
+                    if asked and self._active.any():
+                        self.stopped = signals.name
+                        break
+            return state
         finally:
-            self.wait_seconds += source.waited
-            self.console.stop()
+            self._wait_seconds += source.waited
             source.close()
 
+    def _check_program(self, digest: str | None) -> None:
+        """Raise UserError where the config makes another program than the run was started with."""
+        if self.program is not None and digest is not None and digest != self.program:
+            raise UserError(
+                "program-changed",
+                f"{self.lanes[0].folder.path} was started with another program for the same config: build "
+                "reads something else that has changed since. Make it a field of the config, or start "
+                "anew under another --name",
+            )
+        for lane in self.lanes:
+            lock.add(lane.folder, program=digest)
+
     def _sent(self, step: int) -> None:
-        self.flush()
+        self._flush()
         self.console.update(step)
 
-    def _settle(self, finite, state: TrainState) -> None:
-        if not finite:
-            self.checkpoints.wait()
-            raise non_finite(self.experiment, state, self.values, self.checkpoints.steps())
+    def _settle(self, finite: np.ndarray, state: TrainState) -> None:
+        for place, lane in self._running():
+            if not np.atleast_1d(finite)[place]:
+                saved = [] if self.tolerant else self.keeping.steps()
+                error = non_finite(
+                    self.compiled.lane(place), self.compiled.pick(state, place), saved
+                )
+                if not self.tolerant:
+                    raise error
+                lane.ended, lane.note = "non-finite", str(error)
+                self.console.warn(f"{lane.folder.name} stops: {error}")
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def _log(self, step: int, totals: Metrics) -> None:
+        """Close the log window at ``step``; its metrics are fetched while later steps run."""
+        now = time.perf_counter()
+        self._pending.append((step, totals, now - self._mark))
+        self._train_seconds += now - self._mark
+        self._mark = now
+
+    def _flush(self) -> None:
+        """Fetch and write the train metrics whose steps are done."""
+        for step, totals, seconds in self._pending:
+            host, metrics = jax.device_get(totals), {}
+            rate = self.experiment.data.batch_size * self.cadence.log_every / max(seconds, 1e-9)
+            clock = self._clock(examples_per_second=round(rate, 1))
+            for place, lane in self._running():
+                found = compute(self.compiled.pick(host, place))
+                metrics = {f"train/{name}": value for name, value in found.items()}
+                lane.record("train", step, metrics, time=clock)
+            count = self._active.sum()
+            told = format_metrics(metrics) if len(self.lanes) == 1 else f"{count} lanes"
+            self.console.update(step, f"{told}  {rate * count:,.0f} ex/s")
+        self._pending.clear()
+
+    def _evaluate(self, step: int, state: TrainState) -> bool:
+        """Evaluate every running lane; whether its state must be saved at once."""
+        self._flush()
+        self.console.update(step, doing="evaluating")
+        found = self.evaluation(state, self.experiment.evals)
+        improved = np.zeros(len(self.lanes), bool)
+        for place, lane in self._running():
+            before, lane.selection = lane.selection, lane.selection.update(step, found[place])
+            improved[place] = lane.selection.step == step and before.step != step
+            lane.record("eval", step, found[place], time=self._clock())
+            draw_views(self.evaluation, lane.folder, step, state, place)
+            if lane.selection.exhausted(self.experiment.patience):
+                lane.ended = "early"
+        if len(self.lanes) == 1:
+            told = f"{format_metrics(found[0])}{'  (best)' if improved[0] else ''}"
+        else:
+            self._halve(step)
+            told = self._range()
+        self.console.say(f"step {step:>6}  {told}")
+        self.console.update(step)
+        return self.keeping.improved(improved, state)
+
+    def _range(self) -> str:
+        best = [x.selection.best for x in self.lanes if x.selection.best is not None]
+        if not best:
+            return f"{self._active.sum()} lanes"
+        low, middle, high = np.min(best), np.median(best), np.max(best)
+        return (
+            f"{self.experiment.select}, best so far: {low:.4g} {middle:.4g} {high:.4g} "
+            "(lowest, median and highest lane)"
+        )
+
+    def _halve(self, step: int) -> None:
+        running = self._running()
+        kept = kept_at(step, self.cadence, self.halve, [lane.selection for _, lane in running])
+        for (_, lane), stays in zip(running, kept, strict=True):
+            lane.ended = None if stays else "halved"
+        if not all(kept):
+            self.console.say(f"step {step:>6}  kept the best {sum(kept)} of {len(running)}")
+
+    def _save(self, step: int, state: TrainState, totals: Metrics) -> None:
+        if step == self._saved:  # a signal that came while it was being saved
+            return
+        self._saved = step
+        self._flush()
+        for lane in self.lanes:
+            lane.folder.sync()
+        ended = {x.folder.name: [x.ended, x.note] for x in self.lanes if x.ended}
+        meta = {"elapsed": self._elapsed(), "ended": ended}
+        self._record_states(self.keeping.save(step, state, totals, meta))
+
+    def _record_states(self, digests: Digests) -> None:
+        for place, (step, leaves) in digests.items():
+            self.lanes[place].record_state(step, leaves, self._clock())
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def _finish(self, state: TrainState) -> TrainState:
+        """Test every lane's selected state, and write its ``result.json``; returns the selected state."""
+        if len(self.lanes) > 1:
+            self.console.say("testing the selected state of every lane")
+        for lane in self.lanes:
+            if said := lane.selection.nothing():
+                self.console.warn(said if len(self.lanes) == 1 else f"{lane.folder.name}: {said}")
+        chosen = self.keeping.selected(state, self.console.warn)
+        tested: list[dict[str, Any]] = [{}] * len(self.lanes)
+        if self.experiment.tests:
+            tested = self.evaluation(chosen, self.experiment.tests)
+        self.keeping.finish(state, chosen, self._elapsed())
+        for place, lane in enumerate(self.lanes):
+            lane.ended = lane.ended or "done"
+            last, best = (int(np.atleast_1d(x.step)[place]) for x in (state, chosen))
+            metrics = dict(lane.last("eval", best).get("metrics", {}))
+            if self.experiment.tests and lane.ended in ("done", "early"):
+                lane.record("test", last, tested[place], time=self._clock())
+                metrics |= tested[place]
+            result = self._result(lane, place, last, best, metrics)
+            processes.on_first_process(functools.partial(write_json, lane.folder.result, result))
+        return chosen
+
+    def _result(
+        self, lane: Lane, place: int, last: int, best: int, metrics: dict[str, Any]
+    ) -> dict[str, Any]:
+        trained = self._trained * self.experiment.data.batch_size
+        chosen = lane.selection
+        return {
+            "metrics": metrics,
+            "selected": {"rule": chosen.rule, "step": best, "value": chosen.best},
+            "ended": lane.ended,
+            "note": lane.note,
+            "steps": last,
+            "seed": self.compiled.lane(place).seed,
+            "digest": lane.last("checkpoint").get("digest"),
+            "wall_seconds": self._elapsed(),
+            "compile_seconds": round(self._compile_seconds + self.evaluation.seconds, 3),
+            "examples_per_second": round(trained / max(self._train_seconds, 1e-9), 1),
+            "input_wait_seconds": round(self._wait_seconds, 3),
+            "peak_memory_bytes": platform.peak_memory(),
+            "lanes": len(self.lanes),
+        }
 
 
-def write_event(
-    folder: RunFolder,
-    sinks: list[Sink],
-    event: str,
-    step: int,
-    metrics: dict[str, Any],
-    **extra: Any,
-) -> None:
-    folder.append(folder.metrics, {"event": event, "step": step, "metrics": metrics, **extra})
-    scalars = {k: v for k, v in metrics.items() if isinstance(v, float | int)}
-    for sink in sinks:
-        sink.write(step, scalars)
-
-
-def write_digest(loop: Any, step: int, leaves: dict[str, str]) -> None:
-    """The state's digest as a line of metrics.jsonl, and its leaves' as one of digests.jsonl."""
-    clock = {"elapsed": loop.elapsed()}
-    loop.record("checkpoint", step, {}, digest=state_digest(leaves), time=clock)
-    loop.folder.append(loop.folder.digests, {"step": step, "leaves": leaves})
-
-
-def draw_views(experiment: Experiment, folder: RunFolder, step: int, state: TrainState) -> None:
-    """The experiment's own pictures, into ``views/<name>-<step>``."""
-    if experiment.views is None:
-        return
-    from dl.figures.curves import save_view
-
-    variables = local(state.eval_variables)
-    if not folder.writes:
-        return
-    place = folder.path / "views"
-    place.mkdir(exist_ok=True)
-    for name, view in experiment.views(variables).items():
-        save_view(place / f"{name}-{step}", view)
+def run_lanes(
+    compiled: Compiled,
+    lanes: list[Lane],
+    place: Path,
+    cadence: Cadence,
+    console: Console,
+    halve: int | None,
+) -> str | None:
+    """Drive a sweep's lanes to their results, their shared checkpoints in ``place``; the name of the signal
+    that stopped them, if one did."""
+    keeping: Keeping = (
+        OwnCheckpoints(compiled, lanes[0])
+        if compiled.mode is None
+        else SharedCheckpoints(compiled, lanes, place)
+    )
+    loop = Loop(compiled, lanes, keeping, cadence, console, halve=halve, tolerant=True)
+    loop.run()
+    return loop.stopped

@@ -9,11 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from dl.core.experiment import Experiment
-from dl.core.lanes import traceable_fields
 from dl.parallel.mesh import mesh_name
 from dl.runs.options import Options
 from dl.training.checks import check
-from dl.training.compiled import TrainProgram, beginning, layout_of
+from dl.training.compiled import Compiled, StepProgram, layout_of
 from dl.training.prefetch import check_divisible, prefetch
 
 
@@ -32,7 +31,7 @@ def device_bytes(tree: Any) -> int:
     return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in shapes)
 
 
-def step_cost(program: TrainProgram) -> dict[str, float]:
+def step_cost(program: StepProgram) -> dict[str, float]:
     """FLOPs and bytes of one step, and the temporary memory, as XLA's own analysis gives them."""
     cost = program.compiled.cost_analysis() or {}
     cost = cost[0] if isinstance(cost, list) else cost
@@ -71,12 +70,12 @@ def plan_experiment(
     layout = layout_of(options.mesh, experiment, options.deterministic_topology)
     if layout is not None:
         check_divisible(experiment.data, layout)
-    values = traceable_fields(experiment)
+    compiled = Compiled.alone(experiment, layout)
     took("find what can be traced")
-    begin = beginning(experiment, values, layout=layout)
+    begin = compiled.beginning()
     source = prefetch(experiment.data, 0, layout)
     batches, _ = source.at(0)
-    program = TrainProgram(experiment, begin.shapes, batches, values, layout=layout)
+    program = compiled.step(begin.shapes, batches)
     took("trace the programs of state and step")
     state = jax.block_until_ready(begin.state())
     took("make the state, while both compile")

@@ -1,28 +1,28 @@
 """What to say of a loss that was not finite."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from dl.core.errors import NonFiniteError
 from dl.core.experiment import Experiment
-from dl.core.lanes import Traced, rebuild, step_of
+from dl.core.lanes import step_of
 from dl.core.metrics import compute
 from dl.core.state import TrainState, path_name
+from dl.core.task import Batch
 
 
-def non_finite(
-    experiment: Experiment, state: TrainState, values: Traced, saved: list[int]
-) -> NonFiniteError:
+def non_finite(lane: Experiment, state: TrainState, saved: list[int]) -> NonFiniteError:
     """The post-mortem of a step whose loss was not finite, redone from the state before it.
 
-    ``saved`` are the steps of the checkpoints there are.
+    ``lane`` is the experiment with its own values; ``saved`` are the steps of the checkpoints there are.
     """
     step = int(state.step)
-    lane = rebuild(experiment, values)
     batch = lane.data[step]
     grads, aux = jax.jit(step_of(lane).gradients)(state, batch)  # augmented as the step's own
 
-    def bad(tree):
+    def bad(tree: Any) -> list[str]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         return [path_name(path) for path, x in leaves if not jnp.isfinite(x.astype(float)).all()]
 
@@ -40,17 +40,18 @@ def non_finite(
     )
     last = f"the last good checkpoint, step {max(saved)}, is intact" if saved else "none was saved"
     return NonFiniteError(
+        "loss-not-finite",
         f"the loss became {loss} at step {step}, {where}; batch rows {rows[:8]}"
         f"{'...' if len(rows) > 8 else ''}; {last}. Look at those rows, lower the learning rate, or "
-        "clip gradients"
+        "clip gradients",
     )
 
 
-def _rows_of(column, rows: list[int]) -> str:
+def _rows_of(column: jax.Array, rows: list[int]) -> str:
     """Which of a batch's ``rows`` of the data set are not finite in ``column``."""
     odd = [row for row, x in zip(rows, column, strict=True) if not jnp.isfinite(x).all()]
     return f"row{'s' if len(odd) > 1 else ''} {', '.join(map(str, odd[:8]))}"
 
 
-def _floats(batch):
+def _floats(batch: Batch) -> Batch:
     return {k: v for k, v in batch.items() if jnp.issubdtype(v.dtype, jnp.floating)}

@@ -11,6 +11,7 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.core.experiment import Batches
+from dl.core.task import Batch
 from dl.data.batches.resident import Window
 from dl.parallel.sharding import Layout
 
@@ -61,15 +62,15 @@ class Streamed:
 
     def _start(self, start: int) -> None:
         self.begin = self.end = start
-        self._queue: queue.Queue = queue.Queue(maxsize=2)
+        self._queue: queue.Queue[Any] = queue.Queue(maxsize=2)
         self._closed = threading.Event()
         arguments = (start, self._queue, self._closed)
         self._thread = threading.Thread(target=self._read, args=arguments, daemon=True)
         self._thread.start()
 
-    def _read(self, start, out, closed) -> None:
+    def _read(self, start: int, out: queue.Queue[Any], closed: threading.Event) -> None:
         try:
-            stacked: list = []
+            stacked: list[Batch] = []
             for batch in self.source.iterate(start):
                 stacked.append(batch)
                 if len(stacked) == self.length and not self._put(out, closed, start, stacked):
@@ -83,7 +84,9 @@ class Streamed:
         except BaseException as error:
             out.put(error)
 
-    def _put(self, out, closed, start, stacked) -> bool:
+    def _put(
+        self, out: queue.Queue[Any], closed: threading.Event, start: int, stacked: list[Batch]
+    ) -> bool:
         arrays = self._place(jax.tree.map(lambda *x: np.stack(x), *stacked))
         window = Window(arrays, np.int32(start))
         while not closed.is_set():
@@ -94,12 +97,12 @@ class Streamed:
                 continue
         return False
 
-    def _place(self, arrays):
+    def _place(self, arrays: Any) -> Any:
         if self.layout is None:
             return jax.device_put(arrays)
         rows, size = self.layout.rows(axis=1), self.source.batch_size
 
-        def place(x):
+        def place(x: np.ndarray) -> jax.Array:
             shape = (x.shape[0], size, *x.shape[2:])
             return jax.make_array_from_process_local_data(rows, x, shape)
 
@@ -144,8 +147,9 @@ def check_divisible(batches: Batches, layout: Layout) -> None:
     """Raises where the training batches cannot be cut evenly over the mesh."""
     if batches.batch_size % layout.pieces:
         raise UserError(
+            "shard-impossible",
             f"batches of {batches.batch_size} cannot be cut into {layout.pieces} equal pieces for the "
-            f"devices along data and fsdp: choose a batch size that is a multiple of {layout.pieces}"
+            f"devices along data and fsdp: choose a batch size that is a multiple of {layout.pieces}",
         )
 
 

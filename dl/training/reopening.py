@@ -7,7 +7,7 @@ from dl.core.errors import UserError
 from dl.core.experiment import built
 from dl.runs import lock
 from dl.runs.folder import RunFolder, read_json
-from dl.runs.options import Options, describe
+from dl.runs.options import Options, recorded
 from dl.runs.scripts import from_json, load_script
 from dl.training.console import Console
 from dl.training.run import Run, reopen
@@ -32,19 +32,22 @@ def open_run(
     stored, locked = read_json(found.config), read_json(found.lock)
     script = None if locked["script"] is None else Path(locked["script"])
     described = dict(stored)
+    lock.reopen_data(found)
     if build is None:
         if script is None:
-            raise UserError(f"{folder} was not started by a script: pass build= and config=")
+            raise UserError(
+                "script-not-recorded",
+                f"{folder} was not started by a script: pass build= and config=",
+            )
         kind, build = load_script(script)
         config = from_json(kind, stored["config"])
-    try:
-        experiment = built(build, config)
-    except (AttributeError, TypeError) as error:
-        if config is not None:
-            raise
-        raise UserError(f"build needs a config ({error}): pass config= beside build=") from error
-    if config is not None and stored["config"] is not None:
-        described = {**stored, "config": describe(experiment, Options())["config"]}
+    elif config is None:
+        raise UserError(
+            "config-not-given", "build makes the run of its config: pass config= beside build="
+        )
+    experiment = built(build, config)
+    if stored["config"] is not None:
+        described = {**stored, "config": recorded(experiment, Options())["config"]}
     described["steps"] = experiment.steps
     script = script if script is not None and script.is_file() else None
     changes = lock.changes(found, experiment, described, script)

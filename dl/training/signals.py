@@ -41,7 +41,7 @@ class Signals:
                 self._before[number] = signal.signal(number, self._catch)
         return self
 
-    def _catch(self, number, frame) -> None:
+    def _catch(self, number: int, frame: Any) -> None:
         again, self._heard = self._heard != 0, number
         if jax.process_count() == 1:
             self.caught = number
@@ -58,6 +58,6 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

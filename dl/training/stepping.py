@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from dl.parallel import processes
-from dl.training import faults
-from dl.training.compiled import TrainProgram
+from dl.training.compiled import StepProgram
 from dl.training.prefetch import Resident, Streamed
 
 SECONDS = 0.3  # of a piece: short enough for a live bar and a quick Ctrl-C
@@ -27,7 +26,7 @@ class StepRunner:
 
     def __init__(
         self,
-        program: TrainProgram,
+        program: StepProgram,
         source: Resident | Streamed,
         stop: Callable[[], bool],
         sent: Callable[[int], None],
@@ -48,7 +47,7 @@ class StepRunner:
         """
         while step < target and not self.stop():
             batches, available = self.source.at(step)
-            size = min(self._count, available, target - step, _until_kill(step))
+            size = min(self._count, available, target - step)
             size = processes.smallest(size)  # they must run the same program on the same steps
             begun = time.perf_counter()
             state, totals, finite = self.program(state, totals, batches, size, active)
@@ -58,7 +57,6 @@ class StepRunner:
             if before is not None:
                 self._finish(before, state)
             self.sent(step)  # what it fetches is done by now, while the device works on
-            faults.reach("step", step)
         return step, state, totals
 
     def drain(self, state: Any) -> None:
@@ -72,9 +70,3 @@ class StepRunner:
         self.settle(np.asarray(finite), state)
         self._pace = min(self._pace, (time.perf_counter() - begun) / size)
         self._count = int(np.clip(SECONDS / max(self._pace, 1e-9), 1, 2**20))
-
-
-def _until_kill(step: int) -> int:
-    """Steps to a kill asked for, so that a piece ends there exactly."""
-    at = faults.next_kill("step")
-    return 2**31 if at is None or at <= step else at - step

@@ -4,9 +4,25 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dl.core.errors import UserError, need
+from dl.core.experiment import Experiment
+from dl.runs.folder import RunFolder, to_json
+from dl.runs.options import Options, recorded
 
 
-class Sink(Protocol):
+def trackers(
+    options: Options, folder: RunFolder, experiment: Experiment, config: Any = None
+) -> list["Tracker"]:
+    """Those that the options ask for, of a run whose folder this process writes; ``config`` is a lane's own."""
+    found: list[Tracker] = []
+    if options.tensorboard and folder.writes:
+        found.append(TensorBoard(folder.path))
+    if options.wandb is not None and folder.writes:
+        described = to_json(recorded(experiment, options, config))
+        found.append(WandB(folder.path, options.wandb, described))
+    return found
+
+
+class Tracker(Protocol):
     def write(self, step: int, metrics: dict[str, float]) -> None: ...
 
     def close(self) -> None: ...
@@ -32,14 +48,22 @@ class WandB:
 
     def __init__(self, folder: Path, project: str, config: Any):
         wandb = need("wandb", extra="wandb", why="Weights & Biases")
+        # Two sweeps have lanes of one name.
+        name = folder.name if folder.parent.name != "lanes" else f"{folder.parts[-3]}-{folder.name}"
         try:
             self._run = wandb.init(
-                project=project, id=folder.name, name=folder.name, config=config, resume="allow"
+                project=project,
+                id=name,
+                name=name,
+                config=config,
+                resume="allow",
+                reinit="create_new",
             )
         except Exception as error:  # no key, no network, no such project: classes of its own
             raise UserError(
+                "wandb-unavailable",
                 f"Weights & Biases cannot begin ({' '.join(str(error).split())[:200]}): log in with "
-                "`wandb login`, set WANDB_MODE=offline, or leave --wandb out"
+                "`wandb login`, set WANDB_MODE=offline, or leave --wandb out",
             ) from error
 
     def write(self, step: int, metrics: dict[str, float]) -> None:

@@ -27,7 +27,7 @@ from dl.data.batches.resident import TrainBatches, eval_batches, train_batches
 from dl.data.transforms import images as augment
 from dl.models.convolution import Conv, max_pool
 from dl.tasks.classification import classification
-from dl.training.compiled import TrainProgram, initial_state
+from dl.training.compiled import Compiled
 from dl.training.evaluation import Evaluation
 from dl.training.prefetch import prefetch
 
@@ -175,15 +175,16 @@ def six_views(task: dl.Task) -> dl.Task:
         shifts = [wide[:, :-2, :-2], wide[:, 2:, 2:]]
         return [(0.25, image), *((0.125, shifted) for shifted in shifts)]
 
-    def predict(variables, image):
+    def predict(variables, columns):
         return sum(
-            weight * (task.predict(variables, v) + task.predict(variables, v[:, :, ::-1]))
-            for weight, v in views(image)
+            weight * task.predict(variables, {"image": seen})
+            for weight, view in views(columns["image"])
+            for seen in (view, view[:, :, ::-1])
         )
 
     def apply(variables, batch, key):
         if key is None:
-            return predict(variables, batch["image"]), {}
+            return predict(variables, batch), {}
         return task.apply(variables, batch, key)
 
     return dataclasses.replace(task, apply=apply, predict=predict)
@@ -206,12 +207,9 @@ def build(train, test, seed: int, batch: int, epochs: float, widths) -> dl.Exper
 def fit(experiment: dl.Experiment) -> tuple[float, float, float]:
     """Test accuracy, seconds of training and test, and seconds of compiling."""
     begun = time.perf_counter()
-    state, source, evaluation = (
-        initial_state(experiment),
-        prefetch(experiment.data),
-        Evaluation(experiment),
-    )
-    program = TrainProgram(experiment, state, source.batches)
+    compiled, source = Compiled(experiment), prefetch(experiment.data)
+    state, evaluation = compiled.beginning().state(), Evaluation(compiled)
+    program = compiled.step(state, source.batches)
     evaluation(state, experiment.tests)  # compiles
     program.wait()
     ready = time.perf_counter()

@@ -24,7 +24,7 @@ from dl.data.batches import train_batches
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling
-from dl.training.compiled import TrainProgram, initial_state, layout_of
+from dl.training.compiled import Compiled, layout_of
 from dl.training.prefetch import prefetch
 
 # layers, width, heads, vocabulary (rounded up to a multiple of 128), context
@@ -73,11 +73,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     described = experiment(given.size, given.batch, given.steps)
     layout = layout_of(given.mesh, described)
-    state = initial_state(described, layout=layout)
+    compiled = Compiled(described, layout=layout)
+    state = compiled.beginning().state()
     parameters = sum(x.size for x in jax.tree.leaves(state.variables["params"])) - context * width
     source = prefetch(described.data, 0, layout)
     batches = source.at(0)[0]
-    program = TrainProgram(described, state, batches, layout=layout)
+    program = compiled.step(state, batches)
     compiled = program.wait()
     best = float("inf")
     for _ in range(3):

@@ -21,11 +21,13 @@ from dl.models.cnn import CNN
 from dl.models.mlp import MLP
 from dl.runs.folder import RunFolder
 from dl.tasks.classification import classification
-from dl.training.checkpoints import Checkpoints
-from dl.training.compiled import TrainProgram, empty_metrics, initial_state
+from dl.training.compiled import Compiled
 from dl.training.console import Console
-from dl.training.loop import Cadence, Loop
+from dl.training.keeping import OwnCheckpoints
+from dl.training.lane import Cadence, Lane
+from dl.training.loop import Loop
 from dl.training.prefetch import prefetch
+from dl.training.selection import Selection
 from dl.training.stepping import StepRunner
 
 
@@ -53,31 +55,28 @@ def by_loop(task, optimizer, data, steps):
     """Seconds a step of the library's loop with its log lines, compiling and the last save left out."""
     experiment = dl.Experiment(task=task, data=data, optimizer=optimizer, steps=steps)
     source = prefetch(data)
-    program = TrainProgram(experiment, initial_state(experiment), source.at(0)[0])
+    compiled = Compiled(experiment)
+    program = compiled.step(compiled.beginning().state(), source.at(0)[0])
 
     def once():
         with tempfile.TemporaryDirectory() as place:
-            folder = RunFolder(place)
+            lane = Lane(RunFolder(place), Selection(None))
             cadence = Cadence(steps, log_every=50, eval_every=steps, save_every=steps)
-            loop = Loop(
-                experiment, folder, Checkpoints(folder.checkpoints), Console(False), cadence, {}
-            )
-            state, totals, step = initial_state(experiment), empty_metrics(experiment), 0
+            keeping = OwnCheckpoints(compiled, lane)
+            loop = Loop(compiled, [lane], keeping, cadence, Console(False))
+            state, totals, step = compiled.beginning().state(), program.zeros(), 0
             jax.block_until_ready(state.step)
-
-            def sent(at):
-                loop.flush()
-                loop.console.update(at)
-
-            dispatcher = StepRunner(program, source, lambda: False, sent, lambda *_: None)
+            runner = StepRunner(program, source, lambda: False, loop._sent, lambda *_: None)
             begun = time.perf_counter()
             while step < steps:
-                step, state, totals = dispatcher.to(step, cadence.next(step), state, totals)
-                loop.log(step, totals)
+                step, state, totals = runner.to(step, cadence.next(step), state, totals)
+                loop._log(step, totals)
                 totals = program.zeros()
-            dispatcher.drain(state)
-            loop.flush()
-            return (time.perf_counter() - begun) / steps
+            runner.drain(state)
+            loop._flush()
+            took = time.perf_counter() - begun
+            keeping.close()
+            return took / steps
 
     return once
 

@@ -19,7 +19,7 @@ from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
 from dl.tasks.classification import classification
 from dl.tasks.language_modeling import language_modeling
-from dl.training.compiled import TrainProgram, beginning
+from dl.training.compiled import Compiled
 from dl.training.plan import step_cost, tree_bytes
 from dl.training.prefetch import prefetch
 
@@ -54,10 +54,11 @@ def resident(field: str) -> int:
 
 def measure(experiment: dl.Experiment) -> tuple[int, int]:
     """(bytes that training added to the process at most, bytes that the step's program asks for)."""
-    begin = beginning(experiment)
+    compiled = Compiled(experiment)
+    begin = compiled.beginning()
     source = prefetch(experiment.data)
     batches, _ = source.at(0)
-    program = TrainProgram(experiment, begin.shapes, batches)
+    program = compiled.step(begin.shapes, batches)
     program.wait()
     cost = step_cost(program)  # what it returns lies where its arguments lay
     state, totals = jax.block_until_ready(begin.state()), program.zeros()

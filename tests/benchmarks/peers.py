@@ -12,6 +12,7 @@ included. Nothing is selected on the test set: all peers train the given number 
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -19,6 +20,11 @@ import sys
 import time
 
 BATCH, RATE, GOAL = 128, 1e-3, 0.99
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """A config that says nothing."""
 
 
 def mnist():
@@ -87,7 +93,8 @@ def ours(name, epochs):
         evals={"test": eval_batches(test, 1000)},
     )
     with tempfile.TemporaryDirectory() as runs:
-        run = dl.train(experiment, runs=runs, progress=False, eval_every=steps, log_every=steps)
+        every = {"eval_every": steps, "log_every": steps}
+        run = dl.train(lambda _: experiment, Plain(), runs=runs, progress=False, **every)
         times = [r["time"]["elapsed"] for r in run.folder.records() if r["event"] == "eval"]
         rates = [
             r["time"]["examples_per_second"] for r in run.folder.records() if r["event"] == "train"

@@ -1,5 +1,5 @@
 """What a step of GPT says to other devices: bytes of the collectives in the compiled program of one step,
-and of its arguments, on eight simulated devices, beside the rules of the README:
+and of its arguments, on eight simulated devices, beside the rules of docs/scaling.md:
 ``python tests/benchmarks/scaling.py``."""
 
 import os
@@ -15,7 +15,7 @@ from dl.data.batches.tokens import crops
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling
-from dl.training.compiled import TrainProgram, initial_state, layout_of
+from dl.training.compiled import Compiled, layout_of
 from dl.training.plan import step_cost
 from dl.training.prefetch import prefetch
 
@@ -49,7 +49,7 @@ def experiment() -> dl.Experiment:
 
 if __name__ == "__main__":
     one = experiment()
-    shapes = jax.eval_shape(lambda: initial_state(one)).variables["params"]
+    shapes = Compiled(one).beginning().shapes.variables["params"]
     count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes))
     mib = 2**20
     tokens = BATCH * TIME * WIDTH * 4 / mib
@@ -59,9 +59,10 @@ if __name__ == "__main__":
     )
     for mesh in MESHES:
         layout = layout_of(mesh, one)
-        state = initial_state(one, layout=layout)
+        compiled = Compiled(one, layout=layout)
+        state = compiled.beginning().state()
         batches = prefetch(one.data, layout=layout).at(0)[0]
-        program = TrainProgram(one, state, batches, layout=layout)
+        program = compiled.step(state, batches)
         found = collectives(program.compiled.as_text())
         told = "  ".join(f"{kind} {size / mib:.2f}" for kind, size in found.items() if size)
         arguments = step_cost(program)["arguments"] / mib

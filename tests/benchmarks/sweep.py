@@ -62,17 +62,16 @@ def launch(script, *flags):
 
 def python_loop(script):
     """Seconds of one more run in a process that has done one already."""
-    from dl.core.experiment import built
     from dl.runs.scripts import load_script
-    from dl.training.run import train
+    from dl.training.train import train
 
     config, build = load_script(script)
     for seed in (0, 1):
         begun = time.perf_counter()
-        experiment = built(build, config(seed=seed))
         train(
-            experiment,
-            script,
+            build,
+            config(seed=seed),
+            script=script,
             runs=script.parent,
             name=f"loop{seed}",
             progress=False,

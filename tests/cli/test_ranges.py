@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mistakes import raises
 
 from dl.core.errors import UserError
 from dl.core.optim import max_norm
@@ -156,8 +157,9 @@ DOORS = {
 def test_a_door_takes_what_is_in_range_and_refuses_what_is_not(door):
     enter, refused, taken = DOORS[door]
     for value in refused:
-        with pytest.raises(UserError, match=r"must be |impossible|cannot hold"):
+        with pytest.raises(UserError) as told:
             enter(value)
+        assert told.value.code in ("range", "batch-size-impossible", "hold-out-impossible")
     for value in taken:
         enter(value)
 
@@ -200,10 +202,10 @@ class Small(nn.Module):
 )
 def test_generate_refuses(options):
     prompt = jnp.zeros((1, 2), jnp.int32)
-    with pytest.raises(UserError, match="must be"):
+    with raises("range", f"{next(iter(options))} must be"):
         sampling.generate(Small(), {}, prompt, **{"length": 3, "key": KEY, **options})
 
 
 def test_generate_refuses_an_empty_prompt():
-    with pytest.raises(UserError, match="a token or more"):
+    with raises("prompt-empty"):
         sampling.generate(Small(), {}, jnp.zeros((1, 0), jnp.int32), 3, key=KEY)

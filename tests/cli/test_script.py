@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mistakes import one_line, raises
 
 import dl
 from dl.cli.arguments import again
@@ -26,6 +27,7 @@ from dl.sweeps.sweep import Sweep
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "scripts" / "tiny.py"
+KILLED = TINY.with_name("killed.py")
 ODD = "it's $HOME & co; (1) ~"  # a name of what shells read otherwise
 
 
@@ -80,8 +82,8 @@ def test_next_lines_can_be_typed_and_carry_the_flags(odd):
 
 def test_a_stopped_run_says_what_goes_on_with_it(odd):
     place, script, _ = odd
-    command = [sys.executable, script, *FLAGS, "--name=cut", "--no-progress"]
-    done = call(*command, cwd=place, DL_KILL_AT="step:2:SIGTERM")
+    command = [sys.executable, KILLED, "step:2:SIGTERM", script]
+    done = call(*command, *FLAGS, "--name=cut", "--no-progress", cwd=place)
     (line,) = lines(done.stdout, "go on with: ")
     words = ["python", str(script), *FLAGS, "--no-progress", "--name", "cut", "--resume"]
     assert shlex.split(line) == words
@@ -132,10 +134,13 @@ def known_flags():
     """Every flag of the scripts, of a run, of a sweep and of `dl`."""
     names = {"help", "version"}
     for path in [*(ROOT / "experiments").glob("*.py"), TINY]:
-        names |= {field.name for field in dataclasses.fields(load_script(path)[0])}
-        for node in ast.parse(path.read_bytes()).body:  # a script's own commands: write, transcribe
-            if isinstance(node, ast.FunctionDef):
-                names |= {argument.arg for argument in node.args.args}
+        config, build = load_script(path)
+        names |= {field.name for field in dataclasses.fields(config)}
+        for node in ast.walk(ast.parse(path.read_bytes())):  # its own commands: write, transcribe
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "dl.main":
+                for command in node.keywords:
+                    function = getattr(sys.modules[build.__module__], ast.unparse(command.value))
+                    names |= set(inspect.signature(function).parameters)
     for kind in (Options, Sweep, dl.Experiment):  # fields that a script of one's own may have
         names |= {field.name for field in dataclasses.fields(kind)}
     for command in COMMANDS.values():
@@ -200,34 +205,35 @@ class Poor:
         (
             Rich(),
             Sweep(),
-            "lower --batch-size (64), raise --micro-batches (1), compute in --bfloat16, or make the model",
+            (
+                "out-of-memory",
+                "lower --batch-size (64), raise --micro-batches (1), compute in --bfloat16, or make the model",
+            ),
         ),
         (
             Rich(bfloat16=True),
             Sweep(seeds=2),
-            "--micro-batches (1), take --lanes map, or make the model",
+            ("out-of-memory", "--micro-batches (1), take --lanes map, or make the model"),
         ),
-        (Poor(), Sweep(), "out of memory: make the model smaller"),
+        (Poor(), Sweep(), ("out-of-memory", "out of memory: make the model smaller")),
     ],
     ids=["all", "sweep", "none"],
 )
 def test_memory_that_runs_out_is_answered_by_the_scripts_own_flags(config, sweep, says):
     for error in (MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")):
-        with pytest.raises(dl.UserError) as told, _memory_advice(config, sweep):
+        with raises(*says), _memory_advice(config, sweep):
             raise error
-        assert says in str(told.value)
     with pytest.raises(ZeroDivisionError), _memory_advice(config, sweep):
         raise ZeroDivisionError
 
 
-def one_line(done, *says):
+def refused(done, *says):
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(told) == 1
     assert done.stderr.splitlines()[-1] == told[0]
-    for words in says:
-        assert words in told[0]
+    one_line(f"{told[0]}\n", *says)
 
 
 DL = (sys.executable, "-c", "from dl.cli.main import main; main()")
@@ -244,7 +250,7 @@ def test_a_platform_that_is_not_there_is_told(tmp_path, platform, says, command)
     if platform == "cuda" and Path("/dev/nvidia0").exists():
         pytest.skip("there is a GPU here")
     done = call(*command, cwd=tmp_path, JAX_PLATFORMS=platform)
-    one_line(done, f"JAX_PLATFORMS={platform} cannot be used here", says, "set it to cpu")
+    refused(done, "device-missing", f"JAX_PLATFORMS={platform}", says, "set it to cpu")
     assert not list(tmp_path.iterdir())
 
 
@@ -255,7 +261,7 @@ def test_a_platform_that_is_there_is_no_matter():
 @pytest.mark.parametrize("name", ["a[1]", "a*", "what?"])
 def test_a_folder_that_checkpoints_cannot_be_read_from_is_refused(tmp_path, name):
     done = call(sys.executable, TINY, "--name", name, cwd=tmp_path)
-    one_line(done, "no checkpoint can be written in", "choose another --name or --runs")
+    refused(done, "path-characters", name, "choose another --name or --runs")
     assert not list(tmp_path.iterdir())
 
 
@@ -263,8 +269,9 @@ def test_a_port_that_is_taken_is_told(tmp_path):
     with socket.create_server(("localhost", 0)) as server:
         at = f"localhost:{server.getsockname()[1]}"
         flags = ["--coordinator", at, "--processes", "1", "--process", "0"]
-        one_line(
+        refused(
             call(sys.executable, TINY, *flags, cwd=tmp_path),
+            "processes-unnamed",
             "another program has the port of localhost:",
             "give --coordinator",
         )
@@ -276,29 +283,35 @@ def test_a_port_that_is_taken_is_told(tmp_path):
         (
             ["--coordinator", "here", "--processes", "1", "--process", "0"],
             {},
-            "host:port, not 'here'",
+            ("processes-unnamed", "host:port", "'here'"),
         ),
-        ([], {"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES is 'two', which is no whole number"),
+        ([], {"JAX_NUM_PROCESSES": "two"}, ("processes-unnamed", "JAX_NUM_PROCESSES", "'two'")),
     ],
     ids=["no port", "no number"],
 )
 def test_processes_that_cannot_find_each_other_are_told(tmp_path, flags, environment, says):
-    one_line(call(sys.executable, TINY, *flags, cwd=tmp_path, **environment), says)
+    refused(call(sys.executable, TINY, *flags, cwd=tmp_path, **environment), *says)
 
 
 PATHS = {
-    "nothing to report": (["report"], "give the folder of a run"),
+    "nothing to report": (["report"], ("run-unnamed", "give the folder of a run", "dl report")),
     "a page in no folder": (
         ["report", "RUN", "--output", "none/x.html"],
-        "the page cannot be none/x",
+        ("file-write", "none/x"),
     ),
-    "a page that is a folder": (["report", "RUN", "--output", "."], "the page cannot be ."),
-    "a program that is a folder": (["export", "RUN", "--to", ".", "--platforms", "cpu"], "."),
+    "a page that is a folder": (
+        ["report", "RUN", "--output", "."],
+        ("file-write", "the page cannot be ."),
+    ),
+    "a program that is a folder": (
+        ["export", "RUN", "--to", ".", "--platforms", "cpu"],
+        ("file-is-folder", "."),
+    ),
     "fewer kills than none": (
         ["verify", str(TINY), "--kills", "-1"],
-        "--kills must be a whole number, 0 or more",
+        ("range", "--kills", "0 or more", "-1"),
     ),
-    "a file for a folder": (["watch", str(TINY)], "is not the folder of a run"),
+    "a file for a folder": (["watch", str(TINY)], ("not-a-run", "tiny.py")),
 }
 
 
@@ -306,7 +319,7 @@ PATHS = {
 def test_a_path_or_count_that_cannot_be_is_told(odd, tmp_path, what):
     words, says = PATHS[what]
     run = odd[0] / f"runs of {ODD}" / ODD
-    one_line(call(*DL, *(run if word == "RUN" else word for word in words), cwd=tmp_path), says)
+    refused(call(*DL, *(run if word == "RUN" else word for word in words), cwd=tmp_path), *says)
 
 
 @pytest.mark.parametrize(
@@ -321,5 +334,5 @@ def test_a_file_that_holds_something_else_is_named(odd, tmp_path, name, content)
     if name == "run.lock.json" and content.startswith(b"{"):
         assert read_run(tmp_path / "run").environment == {}
         return
-    with pytest.raises(dl.UserError, match=rf"{name}.*restore it from a copy"):
+    with raises("record-damaged", name, "restore it from a copy"):
         read_run(tmp_path / "run")

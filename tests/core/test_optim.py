@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from mistakes import raises
 
 import dl
 from dl.core.optim import (
@@ -71,9 +72,9 @@ def test_hyper_parameters_may_be_traced():
 
 
 def test_unknown_names_suggest_the_right_one():
-    with pytest.raises(dl.UserError, match="did you mean 'adamw'"):
+    with raises("unknown", "did you mean 'adamw'"):
         dl.optimizer("adammw", 1e-3)
-    with pytest.raises(dl.UserError, match="did you mean 'cosine'"):
+    with raises("unknown", "did you mean 'cosine'"):
         dl.schedule("cosin", 1e-3, 10)
 
 

@@ -6,10 +6,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
+import faults
 import numpy as np
 import pytest
+from mistakes import raises
 
 import dl
 from dl.core.experiment import built
@@ -18,15 +19,13 @@ from dl.proofs.replay import replay_run
 from dl.report.sweeps import read_lanes, settings, write_report
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder
+from dl.runs.options import Options
 from dl.runs.scripts import load_script
-from dl.sweeps.search_space import parse_field, plan
-from dl.sweeps.sweep import Sweep, planned, run_sweep
-from dl.training import faults
-from dl.training.console import Console
-from dl.training.halving import kept_on_average, rungs
-from dl.training.lanes import Lane, Lanes
-from dl.training.loop import Cadence
-from dl.training.run import Options
+from dl.sweeps.groups import Sweep
+from dl.sweeps.search_space import lane_overrides, parse_field
+from dl.sweeps.sweep import SweepRun, planned, run_sweep
+from dl.training.halving import kept_at, kept_on_average, rungs
+from dl.training.lane import Cadence
 from dl.training.selection import Selection
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "tiny.py"
@@ -64,9 +63,36 @@ def test_every_lane_is_a_full_run(mapped):
 
 def test_a_mapped_lane_has_the_bits_of_the_solo_run(mapped, tmp_path):
     config = CONFIG(steps=24, learning_rate=1e-2, dropout=0.2, seed=1)
-    solo = dl.train(built(BUILD, config), runs=tmp_path, name="solo", progress=False, **CADENCE)
+    solo = dl.train(BUILD, config, runs=tmp_path, name="solo", progress=False, **CADENCE)
     (lane,) = [x for x in lanes(mapped) if "0.01-dropout=0.2-seed=1" in x.name]
     assert first_difference(solo.folder, RunFolder(lane)) is None
+
+
+def test_lanes_that_end_early_leave_what_a_solo_run_leaves(tmp_path):
+    def build(config):
+        return dataclasses.replace(BUILD(config), patience=1)
+
+    rates = [3e-3, 1e-5]
+    options = {"runs": tmp_path, "eval_every": 3, "log_every": 3, "progress": False}
+    swept = dl.sweep(build, CONFIG(steps=30), {"learning_rate": rates}, lanes="map", **options)
+    ended = set()
+    for rate, lane in zip(rates, lanes(swept.folder), strict=True):
+        solo = dl.train(build, CONFIG(steps=30, learning_rate=rate), name=str(rate), **options)
+        assert first_difference(solo.folder, RunFolder(lane)) is None
+        found = json.loads((lane / "result.json").read_text())
+        assert (found["digest"], found["steps"]) == (solo.result["digest"], solo.result["steps"])
+        ended.add(found["ended"])
+    assert "early" in ended
+
+
+def test_the_best_run_of_a_sweep_opens(mapped):
+    swept = SweepRun(mapped)
+    assert swept.best.parent == mapped / "lanes"
+    found = settings(read_lanes(mapped))[0]
+    assert swept.best.name in {lane["name"] for lane in found["lanes"]}
+    assert dl.open_run(swept.best).folder.path == swept.best
+    with raises("not-a-run", "is a sweep, whose runs lie in", "lanes"):
+        dl.open_run(mapped)
 
 
 def test_a_lane_replays_and_predicts_like_any_run(mapped):
@@ -88,7 +114,7 @@ def test_a_lane_of_vmap_replays_with_those_it_was_computed_with(tmp_path, capsys
     assert "identical" in said
     alone = tmp_path / "alone" / lane.name
     shutil.copytree(lane, alone)
-    with pytest.raises(dl.UserError, match="is not beside it, so no bits can be promised"):
+    with raises("lane-missing", str(alone), "put it back among the sweep's lanes"):
         replay_run(alone)
 
 
@@ -147,27 +173,26 @@ def test_one_seed_run_twice_is_no_spread_of_seeds():
 @pytest.mark.parametrize(
     ("over", "options", "message"),
     [
-        ({"learning_rate": "1,2"}, {}, "swept over a list of values"),
-        ({"learning_rate": 0.1}, {}, "swept over a list of values"),
-        ({"learning_rate": []}, {}, "swept over no values"),
-        ({"learning_rate": ["0.1"]}, {}, "learning_rate is swept over numbers, and '0.1' is none"),
+        ({"learning_rate": "1,2"}, {}, ("sweep-not-list", "learning_rate")),
+        ({"learning_rate": 0.1}, {}, ("sweep-not-list", "learning_rate")),
+        ({"learning_rate": []}, {}, ("sweep-empty", "learning_rate")),
+        ({"learning_rate": ["0.1"]}, {}, ("sweep-value", "learning_rate", "'0.1'")),
         (
             {"learning_rate": [0.1, True]},
             {},
-            "learning_rate is swept over numbers, and True is none",
+            ("sweep-value", "learning_rate", "True"),
         ),
-        ({"learning_rate": [np.float32("nan")]}, {}, "learning_rate: nan is no value to try"),
-        ({"seed": [0, None]}, {}, "seed is swept over numbers, and None is none"),
-        ({"seed": [1, 2]}, {"seeds": 2}, "seed is swept, and --seeds 2 would vary it too"),
-        ({}, {"seeds": 0}, "--seeds 0: give 1 or more"),
-        ({}, {"seeds": 2, "trials": 3}, "unknown option 'trials'"),
-        ({}, {"seeds": 2, "lanes": "vamp"}, "did you mean 'vmap'"),
-        ({}, {"seeds": 2, "wandb": "x"}, "leave --wandb out"),
-        ({}, {"seeds": 2, "name": "../x"}, "a sweep's name is that of a folder"),
+        ({"learning_rate": [np.float32("nan")]}, {}, ("sweep-value", "learning_rate", "nan")),
+        ({"seed": [0, None]}, {}, ("sweep-value", "seed", "None")),
+        ({"seed": [1, 2]}, {"seeds": 2}, ("swept-twice", "seed", "--seeds 2")),
+        ({}, {"seeds": 0}, ("range", "--seeds 0", "1 or more")),
+        ({}, {"seeds": 2, "trials": 3}, ("unknown", "option 'trials'")),
+        ({}, {"seeds": 2, "lanes": "vamp"}, ("unknown", "'vamp'", "did you mean 'vmap'")),
+        ({}, {"seeds": 2, "name": "../x"}, ("name-malformed", "a sweep's name", "'../x'")),
     ],
 )
 def test_mistakes_in_a_sweep_from_python_get_one_line(tmp_path, over, options, message):
-    with pytest.raises(dl.UserError, match=message):
+    with raises(*message):
         dl.sweep(BUILD, CONFIG(), over, runs=tmp_path / "runs", **options)
     assert not (tmp_path / "runs").exists()
 
@@ -177,7 +202,7 @@ def test_seeds_and_draws_begin_at_a_number(trials):
     config = dataclasses.replace(CONFIG(), seed=None)
     over = ("learning_rate=1e-3:1e-2",) if trials else ()
     wish = Sweep(seeds=1 if trials else 2, sweep=over, trials=trials)
-    with pytest.raises(dl.UserError, match="begin at the config's seed, a whole number, not None"):
+    with raises("seed-not-whole", "whole number", "None"):
         planned(config, wish, lambda name, text: float(text), print)
 
 
@@ -187,6 +212,15 @@ def test_equal_values_from_python_are_one_lane(tmp_path, capfd):
     stored = [json.loads((x / "config.json").read_text())["config"] for x in lanes(found.folder)]
     assert [c["learning_rate"] for c in stored] == [1e-3, float(np.float32(1e-3)), 1.0]
     assert "some are equal, and each is run once" in capfd.readouterr().err
+
+
+def test_lanes_are_tracked_as_runs_are(tmp_path):
+    pytest.importorskip("tensorboardX")
+    options = {"runs": tmp_path, "lanes": "map", "tensorboard": True, "progress": False}
+    found = dl.sweep(BUILD, CONFIG(steps=4), seeds=2, **options)
+    for lane in lanes(found.folder):
+        assert list((lane / "tensorboard").glob("events*"))
+        assert json.loads((lane / "result.json").read_text())["peak_memory_bytes"] > 1e6
 
 
 @pytest.mark.slow
@@ -203,23 +237,11 @@ def test_vmap_agrees_within_rounding(tmp_path):
                     np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-3)
 
 
-class Crash(BaseException):
-    pass
-
-
 @pytest.mark.parametrize(("phase", "step"), [("step", 10), ("evaluate", 16)])
-def test_a_killed_sweep_goes_on_exactly(mapped, tmp_path, monkeypatch, phase, step):
+def test_a_killed_sweep_goes_on_exactly(mapped, tmp_path, phase, step):
     fields = ("learning_rate=1e-3,1e-2", "dropout=0.0,0.2")
-
-    def die(reached, at):
-        if reached == phase and at >= step:
-            raise Crash
-
-    with monkeypatch.context() as patch:
-        patch.setenv("DL_KILL_AT", f"{phase}:{step}")
-        patch.setattr(faults, "reach", die)
-        with pytest.raises(Crash):
-            sweep(tmp_path, lanes="map", seeds=2, sweep=fields)
+    with faults.at(phase, step), pytest.raises(faults.Crash):
+        sweep(tmp_path, lanes="map", seeds=2, sweep=fields)
     resumed = sweep(tmp_path, lanes="map", seeds=2, sweep=fields, resume=True)
     for a, b in zip(lanes(mapped), lanes(resumed), strict=True):
         assert first_difference(RunFolder(a), RunFolder(b)) is None
@@ -246,7 +268,11 @@ def test_structural_fields_are_found_and_grouped(tmp_path, capsys):
 
 
 def test_floats_and_the_seed_are_liftable():
-    assert set(traceable_fields(built(BUILD, CONFIG()))) == {"learning_rate", "dropout", "seed"}
+    assert set(traceable_fields(built(BUILD, CONFIG())).values) == {
+        "learning_rate",
+        "dropout",
+        "seed",
+    }
 
 
 def test_a_field_that_python_branches_on_is_structural():
@@ -255,7 +281,7 @@ def test_a_field_that_python_branches_on_is_structural():
             return BUILD(config)
         return BUILD(config)
 
-    assert set(traceable_fields(built(build, CONFIG()))) == {"learning_rate", "seed"}
+    assert set(traceable_fields(built(build, CONFIG())).values) == {"learning_rate", "seed"}
 
 
 def test_halving_keeps_the_best(tmp_path):
@@ -268,7 +294,7 @@ def test_halving_keeps_the_best(tmp_path):
 
 def test_lanes_with_nothing_to_select_keep_their_last_state_and_say_so(tmp_path, capsys):
     def build(config):
-        lost = {"measure": lambda variables, name: {"rare": float("nan")}}
+        lost = {"measure": lambda predictor, columns, name: {"rare": float("nan")}}
         return dataclasses.replace(BUILD(config), select="-validation/rare", **lost)
 
     options = Options(name="s", runs=tmp_path, progress=False, **CADENCE)
@@ -281,13 +307,11 @@ def test_lanes_with_nothing_to_select_keep_their_last_state_and_say_so(tmp_path,
 
 
 def test_halving_drops_what_could_not_be_scored():
-    alive = [Lane(None, None, Selection("-validation/x", best)) for best in (None, 2.0, 1.0, None)]
-    program = Lanes.__new__(Lanes)
-    program.lanes, program.halve = alive, 2
-    program.experiment = SimpleNamespace(select="-validation/x")
-    program.cadence, program.console = Cadence(16, 4, 8, 16), Console(show=False)
-    program._drop(8)
-    assert [lane.ended for lane in alive] == ["halved", None, None, "halved"]
+    alive = [Selection("-validation/x", best) for best in (None, 2.0, 1.0, None)]
+    cadence = Cadence(16, 4, 8, 16)
+    assert kept_at(8, cadence, 2, alive) == [False, True, True, False]
+    assert all(kept_at(16, cadence, 2, alive))  # no rung
+    assert all(kept_at(8, cadence, None, alive))
 
 
 def test_rungs_stand_where_halving_drops():
@@ -299,7 +323,7 @@ def test_rungs_stand_where_halving_drops():
 
 @pytest.mark.slow
 def test_lanes_that_do_not_fit_run_in_chunks(mapped, tmp_path, monkeypatch, capsys):
-    from dl.sweeps import sweep as module
+    from dl.sweeps import running as module
 
     need = module._compiled_bytes(built(BUILD, CONFIG(steps=24)))
     monkeypatch.setattr(module, "_memory", lambda: 3 * need)
@@ -324,7 +348,7 @@ def test_points_ranges_and_draws():
     known = ["learning_rate", "dropout", "seed"]
     assert parse_field("dropout=0:0.5:3", known).points == ("0.0", "0.25", "0.5")
     assert parse_field("learning-rate=1e-4:1e-2:3:log", known).points == ("0.0001", "0.001", "0.01")
-    draws = plan(
+    draws = lane_overrides(
         [parse_field("learning_rate=1e-4:1e-2:log", known)], 0, 2, 5, lambda n, t: float(t)
     )
     assert len(draws) == 10
@@ -335,14 +359,14 @@ def test_points_ranges_and_draws():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lerning_rate=1,2", "did you mean 'learning_rate'"),
-        ("dropout", "write field=value,value"),
-        ("dropout=0:x:3", "a range is low:high:count"),
-        ("dropout=0:1:3:log", "needs both ends above 0"),
+        ("lerning_rate=1,2", ("unknown", "'lerning_rate'", "did you mean 'learning_rate'")),
+        ("dropout", ("sweep-malformed", "--sweep dropout", "write field=value,value")),
+        ("dropout=0:x:3", ("sweep-range", "dropout=0:x:3", "low:high:count")),
+        ("dropout=0:1:3:log", ("sweep-range", "dropout=0:1:3:log", "above 0")),
     ],
 )
 def test_bad_fields_are_explained(text, message):
-    with pytest.raises(dl.UserError, match=message):
+    with raises(*message):
         parse_field(text, ["learning_rate", "dropout", "seed"])
 
 

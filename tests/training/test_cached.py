@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
+from learning import as_made
+from mistakes import raises
 
 import dl
 from dl.data.batches import train_batches
 from dl.models.mlp import MLP
-from dl.tasks.classification import classification
-from dl.training.cached import train_cached
+from dl.tasks.classification import classification, unit_range
+from dl.training.cached import judge, train_cached
 
 
 def experiment(rate=0.1, steps=20):
@@ -21,7 +22,7 @@ def experiment(rate=0.1, steps=20):
 
 def test_it_is_the_run_s_training_and_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("DL_CACHE", str(tmp_path / "cache"))
-    run = dl.train(experiment(), runs=tmp_path, name="run", progress=False)
+    run = dl.train(*as_made(experiment()), runs=tmp_path, name="run", progress=False)
     first = train_cached(experiment())
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
@@ -41,5 +42,17 @@ def test_it_is_the_run_s_training_and_is_kept(tmp_path, monkeypatch):
 
 def test_a_loss_that_is_not_finite_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("DL_CACHE", str(tmp_path))
-    with pytest.raises(dl.NonFiniteError, match="lower the learning rate"):
+    with raises("loss-not-finite", "lower the learning rate") as told:
         train_cached(experiment(rate=1e38, steps=5))
+    assert isinstance(told.value, dl.NonFiniteError)
+
+
+def test_a_judge_tells_features_and_classes(tmp_path, monkeypatch):
+    monkeypatch.setenv("DL_CACHE", str(tmp_path))
+    draw = np.random.default_rng(0)
+    label = np.arange(128, dtype=np.int32) % 2
+    image = np.uint8(draw.integers(0, 40, (128, 8, 8, 1)) + 200 * label[:, None, None, None])
+    looking = judge({"image": image, "label": label}, (4, 8), epochs=20)
+    features, classes = looking(unit_range(image))
+    assert features.shape == (128, 8)
+    assert (classes == label).mean() > 0.9

@@ -5,7 +5,8 @@ import struct
 import pytest
 
 from dl.runs.folder import RunFolder
-from dl.training.loop import write_event
+from dl.training.lane import Lane
+from dl.training.selection import Selection
 from dl.training.trackers import TensorBoard
 
 
@@ -39,9 +40,10 @@ def events(path):
 def test_tensorboards_files_hold_every_logged_scalar(tmp_path):
     pytest.importorskip("tensorboardX")
     folder, sink = RunFolder(tmp_path), TensorBoard(tmp_path)
+    lane = Lane(folder, Selection(None), [sink])
     for step in (5, 10):
-        write_event(folder, [sink], "train", step, {"train/loss": 3.0 / step, "train/text": "no"})
-    write_event(folder, [sink], "eval", 10, {"validation/accuracy": 0.75})
+        lane.record("train", step, {"train/loss": 3.0 / step, "train/text": "no"})
+    lane.record("eval", 10, {"validation/accuracy": 0.75})
     sink.close()
     (file,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
     read = [

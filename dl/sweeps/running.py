@@ -1,0 +1,139 @@
+"""How a sweep is carried out: group by group, each in one compiled program, in chunks that fit the device."""
+
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import jax
+import numpy as np
+
+from dl.core.experiment import Experiment
+from dl.core.lanes import Mode, initial, shape_source
+from dl.platform import host_memory
+from dl.runs import lock
+from dl.runs.folder import RunFolder, read_json, write_json
+from dl.runs.options import Options
+from dl.sweeps.groups import Group, Sweep
+from dl.training.compiled import Compiled
+from dl.training.console import Console
+from dl.training.halving import kept_on_average
+from dl.training.lane import Cadence, Lane
+from dl.training.loop import run_lanes
+from dl.training.plan import step_cost, tree_bytes
+from dl.training.prefetch import prefetch
+from dl.training.selection import Selection
+from dl.training.trackers import trackers
+
+
+def run_group(
+    group: Group, number: int, sweep: Sweep, options: Options, place: Path, console: Console
+) -> bool:
+    """Run the lanes of one group that are not at their end; False where a signal stopped them."""
+    file = place / f"group-{number}.json"
+    # Decided once and kept, so that a resumed sweep goes on with the same programs.
+    if not group.fields:
+        if sweep.lanes == "vmap":
+            console.warn(f"{group.names[0]} runs alone: its config has no field that can be traced")
+        settled: dict[str, Any] = {"mode": "map", "chunk": 1}
+    elif file.exists():
+        settled = read_json(file)
+    else:
+        settled = _settle(group, sweep, options, console)
+        write_json(file, settled)
+    size = settled["chunk"]
+    if sweep.halve and 1 < size < len(group.names):
+        console.warn(f"--halve compares the {size} lanes of a chunk with each other alone")
+    cadence = Cadence(group.experiment.steps, **options.cadence(group.experiment.steps))
+    for part, start in enumerate(range(0, len(group.names), size)):
+        some = slice(start, start + size)
+        folders = [RunFolder(place / "lanes" / name) for name in group.names[some]]
+        if all(folder.finished() for folder in folders):
+            continue
+        how = {"mode": settled["mode"], "lanes": group.names[some], "fields": group.fields}
+        for folder in folders:
+            lock.add(folder, computed={**how, "halve": sweep.halve})
+        lanes = [
+            Lane(
+                folder,
+                Selection(group.experiment.select),
+                trackers(options, folder, group.experiment, config),
+            )
+            for folder, config in zip(folders, group.configs[some], strict=True)
+        ]
+        compiled = group.compiled(settled["mode"], some)
+        shared = place / "checkpoints" / f"{number}-{part}"
+        if run_lanes(compiled, lanes, shared, cadence, console, sweep.halve):
+            return False
+    return True
+
+
+def _settle(group: Group, sweep: Sweep, options: Options, console: Console) -> dict[str, Any]:
+    """How to run a group: its mode, measured where that is left open, and lanes a chunk."""
+    experiment, lanes = group.experiment, len(group.names)
+    limit, need = _memory(), _lane_bytes(experiment)
+    if need * lanes > limit // 20:  # near enough to ask the compiler
+        need = _compiled_bytes(experiment)
+    chunk = int(np.clip(limit // max(need, 1), 1, lanes))
+    devices = len(jax.local_devices())
+    if devices > 1 and lanes >= devices:
+        # Lanes are dealt to the devices evenly, and what is left over makes a chunk of its own.
+        chunk = min(max(chunk // devices, 1), lanes // devices) * devices
+    mode: Mode = "map" if sweep.lanes == "auto" else sweep.lanes
+    if sweep.lanes == "auto" and lanes > 1:
+        rates = {m: _rate(group, m, chunk) for m in get_args(Mode)}
+        told = ", ".join(f"{m} {rate:,.0f}" for m, rate in rates.items())
+        # Under map a lane that was dropped costs nothing any more; under vmap it goes on idling.
+        every = options.cadence(experiment.steps)["eval_every"]
+        rates["map"] /= kept_on_average(lanes, experiment.steps, every, sweep.halve)
+        mode = max(rates, key=rates.__getitem__)
+        console.say(f"lanes by {mode} (steps/s over all lanes: {told})")
+    if chunk < lanes:
+        console.say(
+            f"{lanes} lanes of {need / 2**20:.0f} MiB do not fit into {limit / 2**30:.1f} GiB: "
+            f"run in chunks of {chunk}"
+        )
+    return {"mode": mode, "chunk": chunk}
+
+
+def _rate(group: Group, mode: Mode, lanes: int) -> float:
+    """Measured steps a second, all lanes together."""
+    compiled = group.compiled(mode, slice(0, min(lanes, 64)))
+    begin, source = compiled.beginning(), prefetch(group.experiment.data)
+    batches, _ = source.at(0)
+    program = compiled.step(begin.shapes, batches)
+    state, totals, best = begin.state(), program.zeros(), 0.0
+    program.wait()
+    for count in (1, 2, 4):
+        begun = time.perf_counter()
+        state, totals, finite = program(state, totals, batches, count)
+        jax.block_until_ready(finite)
+        best = max(best, count * compiled.lanes / (time.perf_counter() - begun))
+    source.close()
+    return best
+
+
+def _lane_bytes(experiment: Experiment) -> int:
+    """A guess at one lane's device memory: its state twice (now and best), and the step's temporaries,
+    taken for forty inputs' worth."""
+    data = shape_source(experiment)
+    state = jax.eval_shape(lambda data: initial(experiment, {}, data), data)
+    batch = data if isinstance(data, dict) else jax.eval_shape(lambda data: data[0], data)
+    return 3 * tree_bytes(state) + 40 * tree_bytes(batch)
+
+
+def _compiled_bytes(experiment: Experiment) -> int:
+    """One lane's device memory, with the temporaries that its compiled step asks for."""
+    compiled, source = Compiled(experiment), prefetch(experiment.data)
+    shapes = compiled.beginning().shapes
+    program = compiled.step(shapes, source.at(0)[0])
+    source.close()
+    program.wait()
+    return 2 * tree_bytes(shapes) + int(step_cost(program)["temporary"])
+
+
+def _memory() -> int:
+    """Bytes that a sweep may take: four fifths of the device's, half of a host's."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(0.8 * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
+    return host_memory() // 2

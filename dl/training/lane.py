@@ -1,0 +1,112 @@
+"""One run among those that a loop drives: its folder, its selection, and how it ended."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from dl.core.errors import UserError
+from dl.parallel import processes
+from dl.runs.folder import RunFolder
+from dl.training.checkpoints import state_digest
+from dl.training.selection import Selection
+from dl.training.trackers import Tracker
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+    """The steps at which something happens, for a run of ``steps``."""
+
+    steps: int
+    log_every: int
+    eval_every: int
+    save_every: int
+
+    def next(self, step: int) -> int:
+        """The first event after ``step``."""
+        every = (self.log_every, self.eval_every, self.save_every)
+        return min(self.steps, *((step // n + 1) * n for n in every))
+
+    def due(self, step: int, every: int) -> bool:
+        return step % every == 0 or step == self.steps
+
+    def only_log(self, step: int) -> bool:
+        """Whether nothing at ``step`` needs the state itself, so that the device need not wait."""
+        return not (self.due(step, self.eval_every) or self.due(step, self.save_every))
+
+
+@dataclasses.dataclass
+class Lane:
+    """One run that a loop drives, alone or among others.
+
+    Attributes:
+      folder: where it is recorded; trackers: who else gets the scalars.
+      selection: what its evaluations have selected so far.
+      ended: how it ended: 'done', 'early', 'halved', 'non-finite'; None while it runs.
+      note: what more there is to say of its end.
+      saved: the step of the last state whose digest is recorded.
+    """
+
+    folder: RunFolder
+    selection: Selection
+    trackers: Sequence[Tracker] = ()
+    ended: str | None = None
+    note: str = ""
+    saved: int | None = None
+
+    def record(self, event: str, step: int, metrics: dict[str, Any], **extra: Any) -> None:
+        """One line of metrics.jsonl. What may differ between equal runs stands under 'time'."""
+        line = {"event": event, "step": step, "metrics": metrics, **extra}
+        self.folder.append(self.folder.metrics, line)
+        scalars = {k: v for k, v in metrics.items() if isinstance(v, float | int)}
+        for tracker in self.trackers:
+            tracker.write(step, scalars)
+
+    def record_state(self, step: int, leaves: dict[str, str], clock: dict[str, Any]) -> None:
+        """The state's digest as a line of metrics.jsonl, its leaves' as one of digests.jsonl."""
+        if step == self.saved:
+            return
+        self.saved = step
+        self.record("checkpoint", step, {}, digest=state_digest(leaves), time=clock)
+        self.folder.append(self.folder.digests, {"step": step, "leaves": leaves})
+
+    def go_on(self, step: int, cadence: Cadence, evaluated: bool) -> None:
+        """Forget what was logged after ``step`` and select by what was evaluated up to it.
+
+        Raises:
+          UserError: lines up to ``step`` are gone, for the run would then select another state than it
+            would have.
+        """
+        seen = set()
+        for record in processes.on_first_process(lambda: list(self.folder.records())):
+            if record["step"] > step:  # will be logged again
+                continue
+            seen.add((record["event"], record["step"]))
+            if record["event"] == "checkpoint":
+                self.saved = record["step"]
+            if record["event"] == "eval":
+                self.selection = self.selection.update(record["step"], record["metrics"])
+        every = {"train": cadence.log_every} | ({"eval": cadence.eval_every} if evaluated else {})
+        # One that has ended did so at a step of its own, from which on nothing was logged.
+        for event, often in every.items() if self.ended is None else ():
+            for due in (*range(often, step + 1, often), *([step] if step == cadence.steps else [])):
+                if (event, due) not in seen:
+                    raise UserError(
+                        "log-cut-off",
+                        f"{self.folder.metrics} has lost what was logged at step {due} ({event}): "
+                        "restore it from a copy, or start anew under another --name",
+                    )
+        self.folder.truncate(step)
+
+    def last(self, event: str, step: int | None = None) -> dict[str, Any]:
+        """The last line of an event (at ``step``), the same in every process; empty where there is none."""
+
+        def find() -> dict[str, Any]:
+            lines = [r for r in self.folder.records() if r["event"] == event]
+            lines = [r for r in lines if step is None or r["step"] == step]
+            return lines[-1] if lines else {}
+
+        return processes.on_first_process(find)
+
+    def close(self) -> None:
+        for tracker in self.trackers:
+            tracker.close()

@@ -1,0 +1,196 @@
+"""Start a run, or go on with it: ``train(build, config) -> Run``."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dl.core.errors import UserError
+from dl.core.experiment import Experiment, built
+from dl.data.readers.files import use_data_folder
+from dl.parallel import processes
+from dl.parallel.mesh import mesh_name
+from dl.parallel.sharding import Layout
+from dl.runs import lock
+from dl.runs.folder import (
+    RunFolder,
+    check_name,
+    furthest_unfinished,
+    new_name,
+    read_json,
+    write_json,
+)
+from dl.runs.options import Options, chosen_options, recorded
+from dl.runs.records import numbers
+from dl.runs.scripts import script_of
+from dl.training.checks import check
+from dl.training.compiled import Compiled, layout_of
+from dl.training.console import Console, format_metrics
+from dl.training.keeping import OwnCheckpoints
+from dl.training.lane import Cadence, Lane
+from dl.training.loop import Loop
+from dl.training.prefetch import check_divisible
+from dl.training.run import Run, reopen
+from dl.training.selection import Selection
+from dl.training.trackers import trackers
+
+
+def train(
+    build: Callable[[Any], Experiment],
+    config: Any = None,
+    *,
+    script: str | Path | None = None,
+    **options: Any,
+) -> Run:
+    """Carry ``build(config)`` out, or go on with it, in its own folder under ``runs/``.
+
+    >>> run = dl.train(build, Config(learning_rate=1e-2), name="first")  # doctest: +SKIP
+
+    Args:
+      build: a pure function of the config that returns the experiment.
+      config: a frozen dataclass; the run's folder keeps it.
+      script: the experiment's script, for the lock and for replay; found by itself if left out.
+      **options: fields of :class:`~dl.runs.options.Options`, such as ``name='first'`` or ``resume=True``.
+
+    Returns:
+      The run with the selected state. A run stopped by Ctrl-C comes back too, saved and unfinished
+      (``run.ended == 'SIGINT'``).
+
+    Raises:
+      UserError: a mistake in the options, data or folder. NonFiniteError: the loss was not finite.
+    """
+    chosen, begun = chosen_options(options), time.perf_counter()
+    chosen.find_packages()
+    processes.join(chosen.coordinator, chosen.processes, chosen.process)
+    if chosen.data_dir is not None:
+        use_data_folder(chosen.data_dir)
+    experiment = built(build, config)
+    check(experiment)
+    path = Path(script) if script else script_of(config)
+    if path is not None and not path.is_file():
+        raise UserError(
+            "file-missing", f"there is no script {path}: give the file that builds this experiment"
+        )
+    layout = layout_of(chosen.mesh, experiment, chosen.deterministic_topology)
+    if layout is not None:
+        check_divisible(experiment.data, layout)
+    place, go_on = processes.on_first_process(lambda: _choose_folder(chosen, experiment, path))
+    folder = RunFolder(place, writes=processes.first())
+    try:
+        with folder.held():
+            return _train(experiment, chosen, folder, path, go_on, layout, begun)
+    except Exception as error:
+        if not processes.lost(error):
+            raise
+        raise UserError(
+            "process-gone",
+            f"another process of this run is gone, so this one stops too; {folder.path} holds all up to "
+            "its last checkpoint: start all processes again with --resume",
+        ) from error
+
+
+def _choose_folder(
+    options: Options, experiment: Experiment, script: Path | None
+) -> tuple[str, bool]:
+    """The run's folder, and whether it is there to be continued."""
+    if options.name is None:
+        if not options.resume:
+            return str(
+                options.runs / new_name(options.runs, script.stem if script else "run")
+            ), False
+        found = furthest_unfinished(options.runs, recorded(experiment, options))
+        if found is None:
+            raise UserError(
+                "nothing-to-resume",
+                f"no unfinished run of this configuration lies in {options.runs}/: leave --resume "
+                "out to start one, or name one with --name",
+            )
+        return str(found.path), True
+    check_name(options.runs, options.name, "run")
+    folder = RunFolder(options.runs / options.name)
+    if folder.exists() and not options.resume:
+        raise UserError(
+            "name-taken",
+            f"{folder.path} is there already: go on with it by --resume, or choose another --name",
+        )
+    if folder.path.is_dir() and not folder.exists() and any(folder.path.iterdir()):
+        raise UserError(
+            "folder-not-empty", f"{folder.path} is not the folder of a run: choose another --name"
+        )
+    return str(folder.path), folder.exists()
+
+
+def _train(
+    experiment: Experiment,
+    options: Options,
+    folder: RunFolder,
+    script: Path | None,
+    go_on: bool,
+    layout: Layout | None,
+    begun: float,
+) -> Run:
+    console = Console(options.progress, processes.first())
+
+    def settled_here() -> dict[str, Any]:
+        return _lock_or_compare(folder, experiment, options, script, go_on, console, layout)
+
+    settled = processes.on_first_process(settled_here)
+    if settled["finished"]:
+        return reopen(folder, experiment, console.warn, layout)
+    if not go_on:
+        over = "" if layout is None else f" on {mesh_name(layout.mesh)}"
+        console.say(
+            f"run {folder.path}: {experiment.steps} steps of {experiment.data.batch_size}{over}"
+        )
+    compiled = Compiled.alone(experiment, layout)
+    lane = Lane(folder, Selection(experiment.select), trackers(options, folder, experiment))
+    cadence = Cadence(experiment.steps, **options.cadence(experiment.steps))
+    keeping = OwnCheckpoints(compiled, lane)
+    loop = Loop(
+        compiled, [lane], keeping, cadence, console, program=settled["program"], begun=begun
+    )
+    state = loop.run()
+    if loop.stopped:
+        console.say(
+            f"stopped by {loop.stopped} at step {int(state.step)}; all is saved in {folder.path}"
+        )
+    return Run(folder, experiment, state, loop.stopped or lane.ended or "done")
+
+
+def _lock_or_compare(
+    folder: RunFolder,
+    experiment: Experiment,
+    options: Options,
+    script: Path | None,
+    go_on: bool,
+    console: Console,
+    layout: Layout | None,
+) -> dict[str, Any]:
+    """Write the lock of a new run, or compare a resumed one's with the experiment and the world as they are
+    now. Raises where it is another one.
+
+    Returns:
+      Whether the run is ``finished``; and the digest of its ``program``, where nothing can have changed it.
+    """
+    described = recorded(experiment, options)
+    if not go_on:
+        lock.write(folder, experiment, script, layout)
+        write_json(folder.config, described)
+        return {"finished": False, "program": None}
+    changes = lock.changes(folder, experiment, described, script, layout)
+    changes.refuse(folder, "resumed", "start anew under another --name")
+    if folder.finished():
+        metrics = format_metrics(numbers(read_json(folder.result)["metrics"]))
+        console.say(f"{folder.path} is finished: {metrics}")
+        return {"finished": True, "program": None}
+    if changes.others:
+        told = "; ".join(changes.others[:3])
+        console.warn(f"resumed under other conditions, so bits may differ: {told}")
+    if changes.devices:
+        told = "; ".join(c.removeprefix("devices.") for c in changes.devices[:3])
+        console.warn(
+            f"resumed on other devices ({told}): the data come in the same order, but sums may round "
+            "differently"
+        )
+    same = not (changes.others or changes.devices)
+    return {"finished": False, "program": read_json(folder.lock).get("program") if same else None}
