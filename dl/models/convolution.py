@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -198,3 +198,29 @@ def max_pool(x, window_shape, strides=None, padding="VALID"):
         return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
     return functools.reduce(first, _shifted(x, tuple(window_shape), strides, padding, -jnp.inf))
+
+
+def has_slow_convolution(jaxpr: Any) -> bool:
+    """Whether a program holds, at any depth, a convolution that XLA for CPU is slow at in a loop.
+
+    Fast there are those that are not grouped and have their axes in order: batch or, in the kernel,
+    window first, features last. Those of this module are, in every derivative.
+    """
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            axes = equation.params["dimension_numbers"]
+            last = len(axes.lhs_spec) - 1
+            ends = (0, last, *range(1, last))
+            ordered = axes.lhs_spec == ends and axes.out_spec == ends
+            ordered = ordered and axes.rhs_spec == (last, last - 1, *range(last - 1))
+            groups = equation.params["feature_group_count"] * equation.params["batch_group_count"]
+            if not ordered or groups > 1:
+                return True
+        for value in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
+            if _is_jaxpr(value) and has_slow_convolution(getattr(value, "jaxpr", value)):
+                return True
+    return False
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")

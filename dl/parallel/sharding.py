@@ -174,6 +174,21 @@ def jit_lanes(function: Callable, layout: Layout, own: int, shared: int, **optio
     return jax.jit(mapped, in_shardings=lies, out_shardings=lies[0], **options)
 
 
+def stack_lanes(lanes: list[Any], layout: Layout | None) -> Any:
+    """One tree ``[lanes, ...]`` of a tree for each lane, dealt to the layout's devices; the list is emptied as
+    it goes, so that hardly more than one copy is ever held."""
+    first, structure = jax.tree.flatten(lanes[0])
+    leaves = [first, *map(jax.tree.leaves, lanes[1:])]
+    lanes.clear()
+    stacked = []
+    while first:
+        leaf = jnp.stack([own.pop(0) for own in leaves])
+        if layout is not None:
+            leaf = jax.device_put(leaf, NamedSharding(layout.mesh, P("lanes")))
+        stacked.append(leaf)
+    return jax.tree.unflatten(structure, stacked)
+
+
 def sharded(step: Step, layout: Layout) -> Step:
     """``step`` with its gradients and its new state held to where the parameters lie.
 

@@ -31,6 +31,7 @@ from dl.core.metrics import Metrics, merge
 from dl.core.state import TrainState
 from dl.core.step import Progress, Step, guarded, scan_evaluation, scan_steps, zero_metrics
 from dl.core.task import Batch
+from dl.models.convolution import has_slow_convolution
 from dl.parallel.deterministic import (
     SHARDS,
     check_topology,
@@ -38,33 +39,15 @@ from dl.parallel.deterministic import (
     deterministic_evaluation,
 )
 from dl.parallel.mesh import make_mesh
-from dl.parallel.sharding import TRANSFORMER, CutBatches, Layout, jit_lanes, lane_layout, sharded
-
-
-def has_slow_convolution(jaxpr: Any) -> bool:
-    """Whether a program holds, at any depth, a convolution that XLA for CPU is slow at in a loop.
-
-    Fast there are those that are not grouped and have their axes in order: batch or, in the kernel,
-    window first, features last. Those of `dl.models.convolution` are, in every derivative.
-    """
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
-            axes = equation.params["dimension_numbers"]
-            last = len(axes.lhs_spec) - 1
-            ends = (0, last, *range(1, last))
-            ordered = axes.lhs_spec == ends and axes.out_spec == ends
-            ordered = ordered and axes.rhs_spec == (last, last - 1, *range(last - 1))
-            groups = equation.params["feature_group_count"] * equation.params["batch_group_count"]
-            if not ordered or groups > 1:
-                return True
-        for value in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
-            if _is_jaxpr(value) and has_slow_convolution(getattr(value, "jaxpr", value)):
-                return True
-    return False
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
+from dl.parallel.sharding import (
+    TRANSFORMER,
+    CutBatches,
+    Layout,
+    jit_lanes,
+    lane_layout,
+    sharded,
+    stack_lanes,
+)
 
 
 def layout_of(mesh: str | None, experiment: Experiment, same_bits: bool = False) -> Layout | None:
@@ -188,11 +171,23 @@ class Compiled:
             shardings = self.mesh.state(jax.eval_shape(make, self.traced, data))
             state = jax.jit(make, out_shardings=shardings)(self.traced, data)
             return Beginning(0, state, lambda: state)
-        lowered = self.jit(make, 1, 1).lower(self.traced, data)
+        # Lanes begin one by one, by the program of a run alone: in a loop over lanes, XLA for CPU may cut a
+        # random draw into other vectors, whose last bits differ.
+        lowered = jax.jit(make).lower(self._each[0], data)
         # It runs once: on CPU, LLVM's first level gives the same bits after a third of the time.
         on_cpu = self.platform == "cpu"
         compiled = _compiling(lowered, {"xla_backend_optimization_level": 1} if on_cpu else None)
-        return Beginning(0, lowered.out_info, lambda: compiled()(self.traced, data))
+        if self.mode is None:
+            return Beginning(0, lowered.out_info, lambda: compiled()(self.traced, data))
+
+        def lanes() -> TrainState:
+            return stack_lanes([compiled()(lane, data) for lane in self._each], self.layout)
+
+        shapes = jax.eval_shape(lambda tree: jax.tree.map(self._repeated, tree), lowered.out_info)
+        return Beginning(0, shapes, lanes)
+
+    def _repeated(self, leaf: Any) -> Any:
+        return jnp.broadcast_to(leaf, (self.lanes, *leaf.shape))
 
     def empty_metrics(self) -> Metrics:
         """Training metrics of nothing (of every lane)."""

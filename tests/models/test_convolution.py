@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dl.models.convolution import Conv, max_pool, patches_convolution
+from dl.models.cnn import CNN
+from dl.models.convolution import Conv, has_slow_convolution, max_pool, patches_convolution
 
 CASES = [
     # input shape, features, window, strides, padding
@@ -123,3 +124,11 @@ def test_dilated_and_grouped_windows_still_work(options):
     ours, theirs = Conv(4, (3, 3), **options), nn.Conv(4, (3, 3), **options)
     variables = ours.init(jax.random.key(1), x)
     np.testing.assert_allclose(ours.apply(variables, x), theirs.apply(variables, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [CNN(3, (4, 4)), nn.Conv(3, (3, 3))], ids=["ours", "flax"])
+def test_only_convolutions_slow_in_a_loop_keep_a_run_out_of_it(model):
+    x = jnp.ones((1, 8, 8, 2))
+    variables = model.init(jax.random.key(0), x)
+    found = jax.make_jaxpr(jax.grad(lambda v: model.apply(v, x).sum()))(variables)
+    assert has_slow_convolution(found.jaxpr) == isinstance(model, nn.Conv)
