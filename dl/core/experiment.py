@@ -66,9 +66,11 @@ class Experiment:
       measure: ``(predictor, columns, name) -> {metric: value}``, for what no mean over examples gives (BLEU,
         mAP, AUC); called on the host after the evaluation of the set ``name`` and merged into it.
         ``predictor`` (:class:`dl.Predictor`) has the evaluated variables; ``columns`` are the set's own,
-        ``{name: [rows, ...]}`` in NumPy, without padding.
+        ``{name: [rows, ...]}`` in NumPy, without padding; of a set that streams each is read when asked for.
       views: ``(predictor) -> {name: picture}``, drawn into the run folder at every evaluation: an image
         batch ``[n, height, width, channels]`` in 0..1, a string, or a matplotlib figure.
+      baselines: ``() -> {name: {'test/accuracy': value, ...}}``, what simple rivals reach on the same sets, by
+        the metrics' names; called once a run, while the step compiles. Reports show it beside the figures.
       classes: what the label's values are called, for reports.
       sharding: rules for where parameters lie on a mesh, before the default ones: pairs of a pattern
         searched for in a parameter's path and the mesh axes of its last dimensions, such as
@@ -91,8 +93,9 @@ class Experiment:
     trim: Callable[[Callable[[Batch], Any]], Callable[[Batch], Any]] | None = None
     ema: float | None = None
     micro_batches: int = 1
-    measure: Callable[[Any, dict[str, Any], str], dict[str, float]] | None = None
+    measure: Callable[[Any, Mapping[str, Any], str], dict[str, float]] | None = None
     views: Callable[[Any], dict[str, Any]] | None = None
+    baselines: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
     classes: tuple[str, ...] = ()
     sharding: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     config: Any = None

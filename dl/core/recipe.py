@@ -50,6 +50,8 @@ class Recipe:
         *,
         steps: int | None = None,
         epochs: float | None = None,
+        usual_epochs: float | None = None,
+        least_steps: int = 1000,
         **others: Any,
     ) -> Experiment:
         """The experiment of ``task`` on ``data``, trained by this recipe.
@@ -57,6 +59,8 @@ class Recipe:
         Args:
           steps, epochs: the run's length, one of the two, by default the config's own field ``steps`` or,
             without one, ``epochs``, which are passes over ``data``.
+          usual_epochs, least_steps: the length where the config's fields are None: that many epochs, and
+            more of a small set, until it is trained for ``least_steps``.
           **others: the other fields of :class:`~dl.core.experiment.Experiment`.
 
         Raises:
@@ -65,6 +69,8 @@ class Recipe:
         if steps is epochs is None:
             steps = getattr(self, "steps", None)
             epochs = getattr(self, "epochs", None) if steps is None else None
+        if steps is epochs is None and usual_epochs is not None:
+            steps = max(int(usual_epochs * data.size / data.batch_size), least_steps)
         if (steps is None) == (epochs is None):
             raise UserError("steps-or-epochs", "give the experiment either steps or epochs")
         bounded("--steps", steps, at_least=1, whole=True)

@@ -1,6 +1,7 @@
 """Curves and picture grids, drawn by matplotlib from what a run left on disk."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from dl.figures.canvas import new_figure
-from dl.runs.records import Scalars, Setting, read_scalars
+from dl.runs.records import Scalars, Setting, read_baselines, read_scalars
 
 # Told apart by most colour-blind readers, on a light ground and a dark one (after Okabe & Ito 2008).
 PALETTE = (
@@ -18,6 +19,7 @@ PALETTE = (
 
 CROWD = 4  # titles in one panel beyond which training lines only hide the others
 
+Baselines = dict[str, dict[str, float]]
 Lines = Sequence[tuple[str, Sequence[Scalars]]]  # a title and its runs, which differ by seed alone
 
 
@@ -25,7 +27,21 @@ def curves(folders: Sequence[Path], titles: Sequence[str] | None = None) -> Any:
     """One panel a metric, one line a set (and a run), as a matplotlib figure."""
     names = titles or [Path(folder).name for folder in folders]
     found = [read_scalars(Path(folder) / "metrics.jsonl") for folder in folders]
-    return curve_figure([(name, [one]) for name, one in zip(names, found, strict=True)])
+    rivals = baselines([Path(folder) for folder in folders])
+    return curve_figure([(name, [one]) for name, one in zip(names, found, strict=True)], rivals)
+
+
+def baselines(folders: Sequence[Path]) -> Baselines:
+    """What simple rivals of these runs reach on the first set that was evaluated while training (on the
+    validation part, as a rule): ``{metric: {rival: value}}``."""
+    found: Baselines = {}
+    for folder in folders:
+        for rival, metrics in read_baselines(folder).items():
+            for name, value in metrics.items():
+                part, _, metric = name.partition("/")
+                if part != "test":
+                    found.setdefault(metric, {}).setdefault(rival, value)
+    return found
 
 
 def lines(settings: Sequence[Setting]) -> Lines:
@@ -33,7 +49,7 @@ def lines(settings: Sequence[Setting]) -> Lines:
     return [(s.title, [read_scalars(r.path / "metrics.jsonl") for r in s.runs]) for s in settings]
 
 
-def curve_figure(found: Lines) -> Any:
+def curve_figure(found: Lines, rivals: Baselines | None = None) -> Any:
     """One panel a metric: the mean over each title's runs, and a band of one sd on either side."""
     names = metric_names(found)
     columns = min(max(len(names), 1), 3)
@@ -41,7 +57,7 @@ def curve_figure(found: Lines) -> Any:
     figure = new_figure(4.8 * columns, 3.6 * rows)
     for panel, name in enumerate(names, 1):
         axes = figure.add_subplot(rows, columns, panel)
-        curve_panel(axes, name, found)
+        curve_panel(axes, name, found, (rivals or {}).get(name, {}))
         axes.legend(fontsize="small")
     return figure
 
@@ -61,9 +77,14 @@ def metric_names(found: Lines) -> list[str]:
     return sorted({name for _, runs in found for run in runs for name in run})
 
 
-def curve_panel(axes: Any, metric: str, found: Lines) -> None:
+def curve_panel(
+    axes: Any, metric: str, found: Lines, rivals: Mapping[str, float] | None = None
+) -> None:
     """Draw one metric of every title into ``axes``: with one title a colour is a set (train,
-    validation); with several it is a title, and training is the dotted line, left out of a crowd."""
+    validation); with several it is a title, and training is the dotted line, left out of a crowd.
+    A rival is a dashed line across."""
+    for place, (rival, value) in enumerate((rivals or {}).items()):
+        axes.axhline(value, color=str(0.35 + 0.15 * (place % 3)), ls="--", lw=1.1, label=rival)
     several = len(found) > 1
     for place, (title, runs) in enumerate(found):
         sets = list(dict.fromkeys(name for run in runs for name in run.get(metric, {})))
@@ -134,6 +155,8 @@ def save_view(path: Path, view: Any) -> Path:
     elif hasattr(view, "savefig"):
         path = path.with_suffix(".png")
         view.savefig(path, dpi=120)
+        if "matplotlib.pyplot" in sys.modules:  # which keeps every figure that it made
+            sys.modules["matplotlib.pyplot"].close(view)
     else:
         from PIL import Image
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dl.figures.canvas import new_figure
-from dl.figures.curves import CROWD, curve_panel, lines, metric_names
+from dl.figures.curves import CROWD, baselines, curve_panel, lines, metric_names
 from dl.report.inspection import Inspection
 from dl.report.layers import HEAD, engineering
 from dl.report.page import (
@@ -26,7 +26,7 @@ from dl.report.page import (
     svg,
     table,
 )
-from dl.runs.records import RunRecord, Setting, differences, grouped, show
+from dl.runs.records import RunRecord, Setting, differences, grouped, read_baselines, show
 
 DRAWN = 10  # settings with curves of their own, as many as there are colours
 SHOWN = 12  # pictures of one run
@@ -96,6 +96,8 @@ def _summary(settings: Sequence[Setting]) -> str:
         setting = settings[0]
         first = setting.runs[0].result
         told = [(name, setting.shown(name)) for name in setting.metrics]
+        for rival, reached in read_baselines(setting.runs[0].path).items():
+            told += [(f"{name}, {rival}", f"{value:.4g}") for name, value in reached.items()]
         told.append(("steps", f"{first.get('steps', setting.runs[0].steps):,}"))
         if first:
             told.append(("selected step", f"{first['selected']['step']:,}"))
@@ -150,7 +152,7 @@ def _configuration(settings: Sequence[Setting]) -> str:
 def learning_curves(settings: Sequence[Setting]) -> str:
     """A panel for each metric, a band of one sd where a setting has several seeds."""
     drawn = settings[:DRAWN]
-    found = lines(drawn)
+    found, rivals = lines(drawn), baselines([s.runs[0].path for s in drawn])
     names = metric_names(found)
     if not names:
         return note("Nothing was logged yet.")
@@ -160,7 +162,7 @@ def learning_curves(settings: Sequence[Setting]) -> str:
     for name in names:
         figure = new_figure(4.6, 3.2)
         axes = figure.add_subplot()
-        curve_panel(axes, name, found)
+        curve_panel(axes, name, found, rivals.get(name))
         if not several:
             axes.legend(fontsize="small", framealpha=0, labelcolor="linecolor")
         figures.append(svg(figure, f"{name} over the steps"))

@@ -94,6 +94,7 @@ class RunFolder:
         self.lock = self.path / "run.lock.json"
         self.metrics = self.path / "metrics.jsonl"
         self.digests = self.path / "digests.jsonl"
+        self.baselines = self.path / "baselines.json"
         self.result = self.path / "result.json"
         self.checkpoints = self.path / "checkpoints"
 
@@ -175,6 +176,14 @@ class RunFolder:
             yield
 
 
+def called_after(script: Path | None, config: Any) -> str:
+    """What a run is called after: its script, and the data where they are others than the script's own."""
+    stem, data = script.stem if script else "run", getattr(config, "data", None)
+    if not isinstance(data, str) or data in ("", getattr(type(config), "data", None)):
+        return stem
+    return f"{stem}-{Path(data.partition(':')[2] or data).stem}"
+
+
 def new_name(runs: Path, stem: str) -> str:
     """A fresh run name: ``stem``, the date and time, and a number where that is taken."""
     stem = re.sub(r"[^\w.-]+", "-", stem)
@@ -185,12 +194,23 @@ def new_name(runs: Path, stem: str) -> str:
     return name
 
 
-def check_name(runs: Path, name: str, what: str) -> None:
-    """Raise UserError unless ``name`` is that of a folder in ``runs``; ``what`` would bear it, a run or a
-    sweep."""
+def check_name(runs: Path, name: str, what: str, resume: bool) -> None:
+    """Raise UserError unless a run or a sweep (``what``) may be written to the folder ``name`` in ``runs``, or
+    ``resume`` goes on there. It is asked before data are loaded."""
     if Path(name).name != name:
         raise UserError(
             "name-malformed", f"a {what}'s name is that of a folder in {runs}/, not {name!r}"
+        )
+    place = runs / name
+    there = (place / {"run": "config.json", "sweep": "sweep.json"}[what]).exists()
+    if there and not resume:
+        raise UserError(
+            "name-taken",
+            f"{place} is there already: go on with it by --resume, or choose another --name",
+        )
+    if not there and place.is_dir() and any(place.iterdir()):
+        raise UserError(
+            "folder-not-empty", f"{place} is not the folder of a {what}: choose another --name"
         )
 
 

@@ -65,6 +65,11 @@ def read_scalars(metrics: Path) -> Scalars:
     return {m: {s: np.array(p) for s, p in sets.items()} for m, sets in points.items()}
 
 
+def read_baselines(folder: Path) -> dict[str, dict[str, float]]:
+    """``{name: {'test/accuracy': value}}`` of the simple rivals that a run was compared with."""
+    return {name: numbers(found) for name, found in read_object(folder / "baselines.json").items()}
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that the file holds; an empty one where there is no file.
 

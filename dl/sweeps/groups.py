@@ -12,7 +12,15 @@ from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.lanes import Mode, Traceable, traceable_fields
 from dl.runs import lock
-from dl.runs.folder import RunFolder, check_name, new_name, read_json, to_json, write_json
+from dl.runs.folder import (
+    RunFolder,
+    called_after,
+    check_name,
+    new_name,
+    read_json,
+    to_json,
+    write_json,
+)
 from dl.runs.options import Options, recorded
 from dl.sweeps.search_space import Overrides, lane_name
 from dl.training.checks import check
@@ -120,13 +128,8 @@ def sweep_folder(
     if options.name is not None:
         place = options.runs / options.name
         go_on = (place / "sweep.json").exists()
-        if go_on and not options.resume:
-            raise UserError(
-                "name-taken",
-                f"{place} is there already: go on with it by --resume, or choose another --name",
-            )
     else:
-        place = options.runs / new_name(options.runs, f"{script.stem if script else 'run'}-sweep")
+        place = options.runs / new_name(options.runs, f"{called_after(script, config)}-sweep")
         go_on = False
         if options.resume:
             alike = [
@@ -147,10 +150,6 @@ def sweep_folder(
             f"{place} was started with other settings: give the same, or another --name",
         )
     if not go_on:
-        if place.is_dir() and any(place.iterdir()):
-            raise UserError(
-                "folder-not-empty", f"{place} is not the folder of a sweep: choose another --name"
-            )
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -215,7 +214,7 @@ def check_options(options: Options) -> None:
             "--mesh, --deterministic-topology and --coordinator out",
         )
     if options.name is not None:
-        check_name(options.runs, options.name, "sweep")
+        check_name(options.runs, options.name, "sweep", options.resume)
 
 
 def check_halving(halve: int | None, options: Options, groups: list[Group]) -> None:

@@ -96,6 +96,8 @@ class Lane:
                         "restore it from a copy, or start anew under another --name",
                     )
         self.folder.truncate(step)
+        for tracker in self.trackers:
+            tracker.go_on(step)
 
     def last(self, event: str, step: int | None = None) -> dict[str, Any]:
         """The last line of an event (at ``step``), the same in every process; empty where there is none."""

@@ -137,8 +137,9 @@ class Loop:
         try:
             program = self.compiled.step(begin.shapes, source.at(step)[0])
             self._check_program(program.digest)
+            self._fit_baselines()  # while two programs compile side by side
             made = time.perf_counter()
-            state = begin.state()  # two programs compile side by side
+            state = begin.state()
             self._compile_seconds += time.perf_counter() - made + program.wait()
             self.console.start(step, cadence.steps)
             self._mark = time.perf_counter()
@@ -183,6 +184,22 @@ class Loop:
             )
         for lane in self.lanes:
             lock.add(lane.folder, program=digest)
+
+    def _fit_baselines(self) -> None:
+        """Leave every lane what simple rivals reach, once; a rival that fails stops nothing."""
+        fit = self.experiment.baselines
+        new = [lane.folder for lane in self.lanes if not lane.folder.baselines.exists()]
+        if fit is None or not new or not processes.first():
+            return
+        try:
+            found = {name: dict(metrics) for name, metrics in fit().items()}
+        except Exception as error:
+            self.console.warn(f"no baseline to compare with: {type(error).__name__}: {error}")
+            return
+        for folder in new:
+            write_json(folder.baselines, found)
+        for name, metrics in found.items():
+            self.console.say(f"baseline     {format_metrics(metrics)}  ({name})")
 
     def _sent(self, step: int) -> None:
         self._flush()

@@ -1,5 +1,6 @@
 """Optional copies of the logged scalars for other tools; ``metrics.jsonl`` stays the source."""
 
+import functools
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,9 @@ def trackers(
 
 
 class Tracker(Protocol):
+    def go_on(self, step: int) -> None:
+        """The run goes on after ``step``: what was written of later ones is void."""
+
     def write(self, step: int, metrics: dict[str, float]) -> None: ...
 
     def close(self) -> None: ...
@@ -33,14 +37,20 @@ class TensorBoard:
 
     def __init__(self, folder: Path):
         library = need("tensorboardX", extra="tensorboard", why="TensorBoard")
-        self._writer = library.SummaryWriter(str(folder / "tensorboard"))
+        self._open = functools.partial(library.SummaryWriter, str(folder / "tensorboard"))
+        self._writer: Any = None
+
+    def go_on(self, step: int) -> None:
+        self._writer = self._open(purge_step=step + 1) if step else None
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
+        self._writer = self._writer or self._open()
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class WandB:
@@ -65,6 +75,9 @@ class WandB:
                 f"Weights & Biases cannot begin ({' '.join(str(error).split())[:200]}): log in with "
                 "`wandb login`, set WANDB_MODE=offline, or leave --wandb out",
             ) from error
+
+    def go_on(self, step: int) -> None:
+        """Nothing to do: W&B drops steps that it has."""
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         self._run.log(metrics, step=step)

@@ -14,6 +14,7 @@ from dl.parallel.sharding import Layout
 from dl.runs import lock
 from dl.runs.folder import (
     RunFolder,
+    called_after,
     check_name,
     furthest_unfinished,
     new_name,
@@ -64,6 +65,8 @@ def train(
     processes.join(chosen.coordinator, chosen.processes, chosen.process)
     if chosen.data_dir is not None:
         use_data_folder(chosen.data_dir)
+    if chosen.name is not None:
+        check_name(chosen.runs, chosen.name, "run", chosen.resume)
     experiment = built(build, config)
     check(experiment)
     path = Path(script) if script else script_of(config)
@@ -95,9 +98,8 @@ def _choose_folder(
     """The run's folder, and whether it is there to be continued."""
     if options.name is None:
         if not options.resume:
-            return str(
-                options.runs / new_name(options.runs, script.stem if script else "run")
-            ), False
+            stem = called_after(script, experiment.config)
+            return str(options.runs / new_name(options.runs, stem)), False
         found = furthest_unfinished(options.runs, recorded(experiment, options))
         if found is None:
             raise UserError(
@@ -106,17 +108,7 @@ def _choose_folder(
                 "out to start one, or name one with --name",
             )
         return str(found.path), True
-    check_name(options.runs, options.name, "run")
     folder = RunFolder(options.runs / options.name)
-    if folder.exists() and not options.resume:
-        raise UserError(
-            "name-taken",
-            f"{folder.path} is there already: go on with it by --resume, or choose another --name",
-        )
-    if folder.path.is_dir() and not folder.exists() and any(folder.path.iterdir()):
-        raise UserError(
-            "folder-not-empty", f"{folder.path} is not the folder of a run: choose another --name"
-        )
     return str(folder.path), folder.exists()
 
 
@@ -139,9 +131,9 @@ def _train(
         return reopen(folder, experiment, console.warn, layout)
     if not go_on:
         over = "" if layout is None else f" on {mesh_name(layout.mesh)}"
-        console.say(
-            f"run {folder.path}: {experiment.steps} steps of {experiment.data.batch_size}{over}"
-        )
+        data, steps = experiment.data, experiment.steps
+        epochs = f"{steps * data.batch_size / data.size:.3g} epochs of {data.size:,}"
+        console.say(f"run {folder.path}: {steps:,} steps of {data.batch_size}{over}, {epochs}")
     compiled = Compiled.alone(experiment, layout)
     lane = Lane(folder, Selection(experiment.select), trackers(options, folder, experiment))
     cadence = Cadence(experiment.steps, **options.cadence(experiment.steps))

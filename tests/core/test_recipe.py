@@ -42,6 +42,18 @@ def test_the_length_is_steps_or_passes_over_the_data():
         build(Config(), steps=7, epochs=2)
 
 
+def test_the_usual_length_suits_the_size_of_the_set():
+    assert build(Config(), usual_epochs=50).steps == 1000
+    assert build(Config(), usual_epochs=600, least_steps=30).steps == 1200
+
+    @dataclasses.dataclass(frozen=True)
+    class Asked(Config):
+        epochs: int | None = None
+
+    assert build(Asked(epochs=3), usual_epochs=50).steps == 6  # what is asked for counts
+    assert build(Asked(), usual_epochs=2, least_steps=1).steps == 4
+
+
 @pytest.mark.parametrize("name", ["linear", "cosine", "exponential"])
 def test_the_rate_rises_over_the_warmup_and_falls_to_the_final_share(name):
     config = Config(

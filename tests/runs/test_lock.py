@@ -306,7 +306,7 @@ def test_a_run_whose_config_no_script_knows_needs_its_build(tmp_path):
     image = columns()["image"]
     np.testing.assert_array_equal(again.predict(image), run.predict(image))
     with raises("file-missing", "none.py"):
-        train(tmp_path / "runs", script=tmp_path / "none.py")
+        train(tmp_path / "others", script=tmp_path / "none.py")
 
 
 def test_a_run_of_before_configs_were_asked_for_says_so(tmp_path):

@@ -20,7 +20,9 @@ from dl.core.state import init_state
 from dl.data.batches import eval_batches, train_batches
 from dl.data.batches.streams import ArraySource, StreamEvalBatches
 from dl.proofs.replay import replay_run
+from dl.report.runs import write_page
 from dl.runs.folder import RunFolder
+from dl.runs.records import read_baselines, read_run
 from dl.runs.scripts import load_script
 from dl.tasks.regression import regression
 from dl.training.compiled import Compiled
@@ -67,6 +69,37 @@ def test_history_gives_the_curves(run):
     np.testing.assert_array_equal(history["step"], [10, 20])
     assert history["validation/accuracy"].shape == (2,)
     assert list(run.history()["step"]) == [5, 10, 15, 20]
+
+
+def test_rivals_are_fitted_once_and_stand_beside_the_figures(tmp_path, capfd):
+    fitted = []
+
+    def build(config):
+        def baselines():
+            fitted.append(config)
+            return {"most frequent": {"validation/accuracy": 0.1, "test/accuracy": 0.12}}
+
+        return dataclasses.replace(door()[0](config), baselines=baselines)
+
+    options = {"runs": tmp_path, **OPTIONS, "progress": True}
+    run = dl.train(build, door()[1], name="a", **options)
+    assert dl.train(build, door()[1], name="a", resume=True, **options).ended == "done"
+    assert len(fitted) == 1
+    assert read_baselines(run.folder.path)["most frequent"]["test/accuracy"] == 0.12
+    assert "(most frequent)" in capfd.readouterr().out
+    labels = [line.get_label() for axes in run.plot().axes for line in axes.lines]
+    assert labels.count("most frequent") == 1
+    file = tmp_path / "page.html"
+    write_page([read_run(run.folder.path)], {}, file)
+    assert "test/accuracy, most frequent" in file.read_text()
+
+
+def test_a_rival_that_fails_stops_nothing(tmp_path, capfd):
+    def build(config):
+        return dataclasses.replace(door()[0](config), baselines=lambda: 1 / 0)
+
+    assert dl.train(build, door()[1], runs=tmp_path, **OPTIONS).ended == "done"
+    assert "no baseline to compare with: ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_a_run_tells_a_notebook_of_itself(run):

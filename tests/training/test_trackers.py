@@ -59,3 +59,17 @@ def test_tensorboards_files_hold_every_logged_scalar(tmp_path):
     ]
     assert logged == read
     assert len(read) == 3
+
+
+def test_what_tensorboard_was_given_after_the_step_of_a_resume_is_void(tmp_path):
+    pytest.importorskip("tensorboardX")
+    for step in (0, 5):
+        sink = TensorBoard(tmp_path)
+        sink.go_on(step)
+        sink.write(10, {"train/loss": 1.0})
+        sink.close()
+    files = sorted((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+    begun = [
+        event.step for file in files for event in events(file) if event.HasField("session_log")
+    ]
+    assert begun == [6]
