@@ -58,9 +58,13 @@ def prepared(function: Callable[[Config], Result]) -> Callable[[Config], Result]
         folder = data_folder()
         for place, one in enumerate(kept):
             # As in the call that is kept, a field is asked for only where those before it agree.
-            if one.folder == folder and all(
-                _same(plain(config, name), value) for name, value in one.fields.items()
-            ):
+            try:
+                same = one.folder == folder and all(
+                    _same(plain(config, name), value) for name, value in one.fields.items()
+                )
+            except AttributeError:  # a config of another kind, which has no such field
+                same = False
+            if same:
                 kept.append(kept.pop(place))
                 return one.result
         fields: dict[str, Any] = {}

@@ -45,7 +45,10 @@ class Info:
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """A data set as named columns ``[rows, ...]``; a split the set does not have is empty, ``{}``."""
+    """A data set as named columns ``[rows, ...]``; a split the set does not have is empty, ``{}``.
+
+    A part too large for memory is a :class:`dl.data.batches.streams.FileRows`, which is read row by row.
+    """
 
     train: Columns
     validation: Columns
@@ -59,8 +62,12 @@ class Splits:
         return {name: columns for name, columns in named.items() if columns}
 
     def map(self, function: Callable[[Columns], Columns]) -> "Splits":
-        """The splits whose parts are ``function(columns)`` of these; an empty part stays empty."""
-        done: Any = {name: function(columns) for name, columns in self.parts.items()}
+        """The splits whose parts are ``function(columns)`` of these; an empty part stays empty. Of a part
+        that streams the function is given one row at a time, ``[1, ...]``, when that is read."""
+        done: Any = {
+            name: columns.map(function) if hasattr(columns, "map") else function(columns)
+            for name, columns in self.parts.items()
+        }
         return dataclasses.replace(self, **done)
 
     def only(self, *names: str) -> "Splits":
@@ -87,7 +94,9 @@ class DataSet:
 
 
 def take(columns: Columns, rows: np.ndarray | slice) -> Columns:
-    """Those ``rows`` of every column."""
+    """Those ``rows`` of every column; of a part that streams they are read."""
+    if not isinstance(columns, dict):
+        return columns.part(rows).read()
     return {name: value[rows] for name, value in columns.items()}
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,12 @@ class Table:
     target: str
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def arrays(self) -> Columns:
+        """The columns that splits have."""
+        named = {"numerical": self.numerical, "categorical": self.categorical}
+        return {**named, "label": self.label}
 
     def of_kind(self, kind: str) -> tuple[Column, ...]:
         """The columns of one kind, in the order of their array."""
@@ -125,9 +131,8 @@ def type_columns(
     )
 
 
-def summary(table: Table) -> str:
-    """What each column was taken for, one a line, and what was guessed, for the user to check."""
-    width = max(len(name) for name in (table.target, *(column.name for column in table.columns)))
+def described(table: Table) -> list[tuple[str, str, str]]:
+    """What each column was taken for, the target last: (heading, kind, what to check)."""
     lines, place = [], 0
     for column in table.columns:
         if column.kind == "numerical":
@@ -135,22 +140,30 @@ def summary(table: Table) -> str:
             place += 1
             note = f"{np.nanmin(values):.10g} ... {np.nanmax(values):.10g}"
         elif column.kind == "categorical":
-            shown = ", ".join(map(plain, column.categories[:4]))
-            note = (
-                f"{len(column.categories)}: {shown}{', ...' if len(column.categories) > 4 else ''}"
-            )
+            note = f"{len(column.categories)}: {_first(map(plain, column.categories), 4)}"
         else:
             note = column.reason
         missing = f", {column.missing} missing" if column.missing else ""
         check = f" ({column.note})" if column.note else ""
-        lines.append(f"{column.name:<{width}}  {column.kind:<11}  {note}{missing}{check}")
+        lines.append((column.name, column.kind, f"{note}{missing}{check}"))
     kind = f"{len(table.classes)} classes" if table.classes else "number"
     if not table.classes and np.ptp(table.label) == 0:
         kind = "number (one value only: there is nothing to learn)"
-    lines.append(f"{table.target:<{width}}  {'target':<11}  {kind}")
-    if table.notes:
-        lines.append(f"guessed: {'; '.join(table.notes)}")
-    return "\n".join(lines)
+    return [*lines, (table.target, "target", kind)]
+
+
+def _first(words: Iterable[str], count: int) -> str:
+    """The first words in a row, and whether there are more."""
+    words = list(words)
+    return ", ".join([*words[:count], *(["..."] if len(words) > count else [])])
+
+
+def summary(table: Table) -> str:
+    """What each column was taken for, one a line, and what was guessed, for the user to check."""
+    lines = described(table)
+    width = max(len(name) for name, _, _ in lines)
+    shown = [f"{name:<{width}}  {kind:<11}  {note}" for name, kind, note in lines]
+    return "\n".join([*shown, *([f"guessed: {'; '.join(table.notes)}"] if table.notes else [])])
 
 
 def own_table(source: Any, target: str, **options: Any) -> tuple[Table, Info]:
@@ -160,50 +173,46 @@ def own_table(source: Any, target: str, **options: Any) -> tuple[Table, Info]:
     return table, Info(path.stem, path.name, "the user's", "", "table", "", table.classes)
 
 
-def split(table: Table, info: Info, train, validation, test) -> Splits:
-    """``table`` cut at those row indices (validation and test may be empty).
+def seen(table: Table, train: np.ndarray) -> tuple[Table, dict[str, Any]]:
+    """``table`` as the training rows know it, and what ``Info.details`` tells of it.
 
     A category the training rows never show becomes 0, as a missing cell is: nothing could be learned of
-    it. ``info.details["notes"]`` names the columns that say nothing in the training rows.
+    it; ``unseen`` has them by column. ``notes`` name the columns that say nothing in the training rows.
     """
-    if len(train) == 0:
-        raise UserError("part-empty", "a split needs training rows")
-    codes = table.categorical
-    for place in range(codes.shape[1]):
-        seen = np.isin(codes[:, place], codes[train, place])
-        codes = codes.copy()
-        codes[~seen, place] = 0
-    columns = {"numerical": table.numerical, "categorical": codes, "label": table.label}
-
-    def part(rows) -> Columns:
-        return take(columns, rows) if len(rows) else {}
-
+    codes, unseen = table.categorical.copy(), {}
+    for place, column in enumerate(table.of_kind("categorical")):
+        shown = np.isin(codes[:, place], codes[train, place])
+        if not shown.all():
+            lost = np.unique(codes[~shown, place])
+            unseen[column.name] = tuple(column.categories[code - 1] for code in lost if code)
+        codes[~shown, place] = 0
     notes = [
         f"column {column.name!r} has no value in the training rows: it counts as missing everywhere"
         for column, values in zip(table.of_kind("numerical"), table.numerical[train].T, strict=True)
         if np.isnan(values).all()
     ]
-    details = {"columns": table.columns, "target": table.target, "notes": tuple(notes)}
-    classes = info.classes or table.classes
-    info = dataclasses.replace(info, classes=classes, details=details)
+    details: dict[str, Any] = {"columns": table.columns, "target": table.target}
+    details |= {"classes": table.classes, "notes": tuple(notes), "unseen": unseen}
+    return dataclasses.replace(table, categorical=codes), details
+
+
+def split(table: Table, info: Info, train, validation, test) -> Splits:
+    """``table`` cut at those row indices (validation and test may be empty), as :func:`seen` in training."""
+    if len(train) == 0:
+        raise UserError("part-empty", "a split needs training rows")
+    table, details = seen(table, train)
+    info = dataclasses.replace(info, classes=info.classes or table.classes, details=details)
+
+    def part(rows) -> Columns:
+        return take(table.arrays, rows) if len(rows) else {}
+
     return Splits(part(train), part(validation), part(test), info)
 
 
-def cross_validation(
-    table: Table,
-    info: Info,
-    fold: int,
-    *,
-    count: int = 5,
-    validation: int | float | None = None,
-    seed: int = 0,
-) -> Splits:
-    """``fold`` of ``count`` stratified folds as test, the rest train but for ``validation`` rows
-    (by default a share of ``1 / count``), classes in proportion. Regression folds are plain.
-
-    Raises:
-      UserError: where ``fold`` is none of ``0 ... count - 1``, or a class has fewer rows than folds.
-    """
+def fold_rows(
+    table: Table, fold: int, count: int = 5, validation: int | float | None = None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training, validation and test rows of :func:`cross_validation`."""
     rows = len(table.label)
     if not 2 <= count <= rows:
         raise UserError(
@@ -228,7 +237,25 @@ def cross_validation(
             "hold-out-impossible",
             f"{len(rest)} rows are too few to hold {held_out:g} of them out for validation",
         )
-    return split(table, info, rest[kept], rest[held], np.flatnonzero(test))
+    return rest[kept], rest[held], np.flatnonzero(test)
+
+
+def cross_validation(
+    table: Table,
+    info: Info,
+    fold: int,
+    *,
+    count: int = 5,
+    validation: int | float | None = None,
+    seed: int = 0,
+) -> Splits:
+    """``fold`` of ``count`` stratified folds as test, the rest train but for ``validation`` rows
+    (by default a share of ``1 / count``), classes in proportion. Regression folds are plain.
+
+    Raises:
+      UserError: where ``fold`` is none of ``0 ... count - 1``, or a class has fewer rows than folds.
+    """
+    return split(table, info, *fold_rows(table, fold, count, validation, seed))
 
 
 def numerical_features(

@@ -8,6 +8,8 @@ import dataclasses
 import functools
 import json
 import os
+import re
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -26,17 +28,37 @@ SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNK, BOS, EOS, CLS, SEP, MASK = range(7)
 
 
+# A word with the space before it, a mark, or a space: end to end they are the text again.
+_PIECES = re.compile(r" ?\w+(?:['’]\w+)*| ?[^\w\s]|\s")
+
+# A word, whatever joins its parts; a character of a script without spaces; the same mark again and again.
+_SPACED = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff]|['’]?[^\W_]+(?:['’.\-_/\\*:,&][^\W_]+)*['’]?|[!?]+|([^\w\s])\1*|_+"
+)
+
+
+def spaced(text: str) -> str:
+    """``text`` in lower case, with spaces between words and marks, as :func:`words` wants it; a text that is
+    so already stays as it is.
+
+    >>> spaced("It's a film-maker's film, really!!")
+    "it's a film-maker's film , really !!"
+    """
+    return " ".join(match[0] for match in _SPACED.finditer(text.lower()))
+
+
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Numbers for the characters, or for the words between spaces, of a text.
+    """Numbers for the characters, the words between spaces, or the pieces of a text.
 
     Attributes:
-      symbols: every character or word, at its number's place.
-      level: what a symbol is.
+      symbols: every character, word or piece, at its number's place.
+      level: what a symbol is. Pieces are words, marks and white space, a space with the word after it: nothing
+        is lost.
     """
 
     symbols: tuple[str, ...]
-    level: Literal["character", "word"] = "character"
+    level: Literal["character", "word", "piece"] = "character"
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -45,26 +67,26 @@ class Vocabulary:
     def numbers(self) -> dict[str, int]:
         return {symbol: number for number, symbol in enumerate(self.symbols)}
 
+    def cut(self, text: str) -> list[str]:
+        """The symbols that ``text`` is made of, known or not."""
+        if self.level == "character":
+            return list(text)
+        return text.split() if self.level == "word" else _PIECES.findall(text)
+
     def encode(self, text: str | np.ndarray) -> np.ndarray:
         """Numbers int32 ``[symbols]`` of a string, or of an array of characters.
 
         What is not in the vocabulary becomes ``[UNK]`` where there is one, else raises UserError.
         """
-        if isinstance(text, str) and self.level == "word":
-            parts = np.array(text.split(), object)
-        elif isinstance(text, str):
-            parts = np.array(list(text), object)
-        else:
-            parts = np.asarray(text)
-        found, inverse = np.unique(parts, return_inverse=True)
-        fallback = self.numbers.get("[UNK]")
-        table = [self.numbers.get(str(symbol), fallback) for symbol in found]
-        if None in table:
+        parts = self.cut(text) if isinstance(text, str) else np.asarray(text).tolist()
+        unknown_, numbers = self.numbers.get("[UNK]", -1), self.numbers
+        found = np.fromiter((numbers.get(part, unknown_) for part in parts), np.int32, len(parts))
+        if unknown_ < 0 and (found < 0).any():
             raise UserError(
                 "symbol-unknown",
-                f"{str(found[table.index(None)])!r} is not among the {len(self)} symbols known",
+                f"{parts[int(found.argmin())]!r} is not among the {len(self)} symbols known",
             )
-        return np.array(table, np.int32)[inverse] if len(found) else np.zeros(0, np.int32)
+        return found
 
     def decode(self, numbers: Iterable[int]) -> str:
         """The text of ``numbers``, padding left out."""
@@ -94,11 +116,24 @@ def characters(text: str | np.ndarray) -> Vocabulary:
 
 def words(texts: Iterable[str], *, min_count: int = 1, size: int | None = None) -> Vocabulary:
     """The special symbols, then the words between spaces, most frequent first."""
+    return counted("word", texts, min_count=min_count, size=size)
+
+
+def counted(
+    level: Literal["character", "word", "piece"],
+    texts: Iterable[str],
+    *,
+    min_count: int = 1,
+    size: int | None = None,
+    specials: Sequence[str] = SPECIALS,
+) -> Vocabulary:
+    """``specials``, then the symbols that come ``min_count`` times or more, most frequent first."""
     bounded("min_count", min_count, at_least=0)
-    bounded("the vocabulary's size", size, at_least=len(SPECIALS) + 1, whole=True)
-    counts = collections.Counter(word for text in texts for word in text.split())
+    bounded("the vocabulary's size", size, at_least=len(specials) + 1, whole=True)
+    cut = Vocabulary((), level).cut
+    counts = collections.Counter(symbol for text in texts for symbol in cut(text))
     ranked = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
-    return Vocabulary((*SPECIALS, *ranked)[:size], "word")
+    return Vocabulary((*specials, *ranked)[:size], level)
 
 
 def train_subwords(
@@ -207,10 +242,21 @@ class Subwords:
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
 
+    @functools.cached_property
+    def numbers(self) -> dict[str, int]:
+        return self.tokenizer.get_vocab()
+
     def encode(self, text: str | np.ndarray) -> np.ndarray:
         """Numbers int32 ``[subwords]`` of a string, or of an array of characters."""
-        whole = text if isinstance(text, str) else "".join(np.asarray(text).tolist())
-        return np.array(self.tokenizer.encode(whole, add_special_tokens=False).ids, np.int32)
+        return self.located(text if isinstance(text, str) else "".join(np.asarray(text).tolist()))[
+            0
+        ]
+
+    def located(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of ``text``, and the place in it where each subword begins, int32 ``[subwords]``."""
+        found = self.tokenizer.encode(text, add_special_tokens=False)
+        starts = np.array([start for start, _ in found.offsets], np.int32)
+        return np.array(found.ids, np.int32), starts
 
     def decode(self, numbers: Iterable[int]) -> str:
         """The text of ``numbers``, special ones left out."""
@@ -263,16 +309,48 @@ def tokenized(
     splits: Splits,
     tokenizer: "Tokenizer | Vocabulary",
     length: int | None = None,
+    most: int | None = None,
     **ends: int | None,
 ) -> Splits:
-    """``splits`` with the column ``text`` as ``tokens`` and ``tokens_length``, cut and padded as by
-    :func:`pad`, which takes ``length`` and the ``ends``."""
+    """``splits`` with the column ``text`` as ``tokens`` and ``tokens_length``, padded as by :func:`pad`, which
+    takes ``length`` and the ``ends``; longer ones are cut to ``most`` tokens, which is told."""
 
     def part(columns: Columns) -> Columns:
         others = {name: column for name, column in columns.items() if name != "text"}
-        return pad(encode_all(tokenizer, columns["text"]), length, **ends) | others  # type: ignore
+        rows = cut_to(encode_all(tokenizer, columns["text"]), most and most - len(ends))
+        return pad(rows, length, **ends) | others  # type: ignore
 
     return splits.map(part)
+
+
+def tokenized_pairs(splits: Splits, tokenizer: "Tokenizer", most: int) -> Splits:
+    """``splits`` with the columns ``source`` and ``target`` as tokens and lengths, ended by ``[EOS]``, the target
+    begun by ``[BOS]``; by the source's length, so that batches hold little padding; and ``written``, the targets
+    as they were. Longer sides are cut to ``most`` tokens, which is told."""
+
+    def part(columns: Columns) -> Columns:
+        source, target = (
+            cut_to(encode_all(tokenizer, columns[side]), most) for side in ("source", "target")
+        )
+        order = np.argsort([len(tokens) for tokens in source], kind="stable")
+        source, target = ([rows[i] for i in order] for rows in (source, target))
+        longest = 2 + max(len(tokens) for tokens in (*source, *target))
+        padded = pad(source, longest, end=EOS, name="source")
+        padded |= pad(target, longest, start=BOS, end=EOS, name="target")
+        return padded | {"written": columns["target"][order]}
+
+    return splits.map(part)
+
+
+def cut_to(sequences: list[list[int]], most: int | None) -> list[list[int]]:
+    """``sequences`` without what goes beyond ``most`` tokens, and a warning where that is something."""
+    longer = sum(len(sequence) > most for sequence in sequences) if most else 0
+    if longer:
+        warnings.warn(
+            f"{longer:,} of {len(sequences):,} texts have more than {most} tokens: their ends are left out",
+            stacklevel=2,
+        )
+    return [sequence[:most] for sequence in sequences] if longer else sequences
 
 
 def pad(

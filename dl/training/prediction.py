@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -58,8 +58,8 @@ class Predictor:
           UserError: what is given is not what the task reads, or is unlike the example.
         """
         program, size = self._program, self.batch_size
-        if isinstance(columns, Batches):
-            return self._of_set(columns)
+        if isinstance(columns, Batches | StreamedColumns):
+            return self._of_set(getattr(columns, "batches", columns))
         given = self._named(columns)
         if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(given)):
             return program(self.variables, given)  # within someone's own trace there are no values
@@ -192,9 +192,29 @@ def predictor_of(experiment: Experiment, variables: Variables, **fields: Any) ->
     return Predictor(experiment.task, variables, batch_size=size, **fields)
 
 
-def columns_of(batches: Any) -> dict[str, np.ndarray]:
+class StreamedColumns(Mapping[str, np.ndarray]):
+    """The columns of evaluation ``batches`` that stream, each read whole when it is asked for; a predictor that is
+    given them reads batch by batch, so that pictures need not fit into memory."""
+
+    def __init__(self, batches: Any):
+        self.batches = batches
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        parts = (self.batches[index] for index in range(len(self.batches)))
+        return np.concatenate([part[name][part["mask"] > 0] for part in parts])
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self.batches[0] if name != "mask")
+
+    def __len__(self) -> int:
+        return len(self.batches[0]) - 1
+
+
+def columns_of(batches: Any) -> Mapping[str, np.ndarray]:
     """All that evaluation ``batches`` hold, on the host, in order and without padding:
     ``{name: [rows, ...]}``, of a resident set the data themselves, not to be written to."""
+    if hasattr(batches, "iterate"):
+        return StreamedColumns(batches)
     if isinstance(batches, EvalBatches):
         columns = {name: np.asarray(x).view() for name, x in batches.arrays.items()}
         for x in columns.values():

@@ -251,3 +251,21 @@ def test_in_a_sweep_a_field_that_data_are_prepared_by_is_structural(tmp_path):
     (lane,) = (path for name, path in lanes.items() if "scale=3" in name and "0.1" in name)
     digest = dl.runs.folder.read_json(lane / "result.json")["digest"]
     assert digest == alone.result["digest"]
+
+
+def test_configs_of_two_kinds_share_nothing():
+    @dataclasses.dataclass(frozen=True)
+    class One:
+        size: int = 1
+        weights: str | None = None
+
+    @dataclasses.dataclass(frozen=True)
+    class Other:
+        size: int = 1
+
+    @prepared
+    def made(config):
+        return config.size, getattr(config, "weights", "none")
+
+    assert made(One()) == (1, None)
+    assert made(Other()) == (1, "none")

@@ -163,14 +163,19 @@ class EvalBatches(Resident):
 
 
 def train_batches(arrays: Arrays, batch_size: int, seed: Any = 0) -> TrainBatches:
-    """Endless shuffled batches of in-memory ``arrays``, gathered on the device."""
+    """Endless shuffled batches of in-memory ``arrays``, gathered on the device; or, of a part that streams,
+    the same batches read ahead."""
+    if hasattr(arrays, "train_batches"):
+        return arrays.train_batches(batch_size, seed)
     size = check_arrays(arrays)
     check_batch_size(batch_size, size, "training examples")
     return TrainBatches(arrays, stream_seed(seed), batch_size)
 
 
 def eval_batches(arrays: Arrays, batch_size: int) -> EvalBatches:
-    """One ordered pass over in-memory ``arrays``, padded and masked."""
+    """One ordered pass over in-memory ``arrays``, or over a part that streams, padded and masked."""
+    if hasattr(arrays, "eval_batches"):
+        return arrays.eval_batches(batch_size)
     size = check_arrays(arrays)
     keep_mask_free(arrays)
     bounded("batch size", batch_size, at_least=1, whole=True)
@@ -178,7 +183,17 @@ def eval_batches(arrays: Arrays, batch_size: int) -> EvalBatches:
 
 
 def held_out(splits: Splits, batch_size: int) -> dict[str, Any]:
-    """``evals`` and ``tests`` of an experiment: the parts of ``splits`` that it is not trained on."""
+    """``evals`` and ``tests`` of an experiment: the parts of ``splits`` that it is not trained on.
+
+    Raises:
+      UserError: the user's own files have no validation part, which is to choose the step.
+    """
+    if not splits.validation and "lines" in splits.info.details:
+        raise UserError(
+            "part-empty",
+            f"{splits.info.title} has no validation part, which is to choose the best step: give --hold-out a "
+            "first share above 0",
+        )
     parts = {"evals": ("validation", splits.validation), "tests": ("test", splits.test)}
     return {
         kind: {name: eval_batches(columns, batch_size)} if columns else {}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from dl.core.errors import UserError, unknown
@@ -22,11 +23,13 @@ from dl.data.batches.resident import (
     eval_rows,
     keep_mask_free,
     stream_rows,
+    stream_seed,
 )
-from dl.data.readers.files import digest_files
+from dl.data.readers.files import digest_files, for_each
 from dl.data.readers.picture_folders import FileSource as FileSource
 from dl.data.readers.picture_folders import image_folder as image_folder
-from dl.data.readers.pictures import fit, read_pixels
+from dl.data.readers.pictures import Fit, fit, read_pixels
+from dl.data.splits import Columns, take
 
 Row = dict[str, Any]
 
@@ -84,19 +87,86 @@ def open_arrays(paths: Mapping[str, str | os.PathLike]) -> ArraySource:
 
 @dataclasses.dataclass(frozen=True)
 class DecodeImage:
-    """Read a :class:`FileSource` row's picture as ``image`` uint8 ``[height, width, 3]``, scaled so
-    that it covers the size and cut to its middle; see :func:`dl.data.readers.pictures.read_pixels`.
+    """Read a :class:`FileSource` row's picture as ``image`` uint8 ``[height, width, channels]``, brought to
+    the size as :func:`dl.data.readers.pictures.fit` does it ``how``.
 
-    ``background`` is the grey or (red, green, blue) behind what is transparent, in 0..255.
+    ``background`` is the grey or (red, green, blue) behind what is transparent, in 0..255; ``mode`` that of
+    :func:`dl.data.readers.pictures.read_pixels`.
     """
 
     height: int
     width: int
     background: int | tuple[int, int, int] = 255
+    mode: str = "RGB"
+    how: Fit = "cut"
 
     def __call__(self, row: Row) -> Row:
-        pixels = read_pixels(row["file"], background=self.background)
-        return {"image": fit(pixels, self.height, self.width), "label": row["label"]}
+        least = 2 * max(self.height, self.width)
+        pixels = read_pixels(row["file"], mode=self.mode, background=self.background, least=least)
+        return {"image": fit(pixels, self.height, self.width, self.how), "label": row["label"]}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FileRows:
+    """Rows that are read from files when they are asked for: a part of a data set too large for memory.
+
+    Attributes:
+      columns: what is known of every row without reading it, ``[rows, ...]``: paths, as objects, and numbers.
+      decode: ``row of columns -> row``, of equal shapes; its ``repr`` says all that it depends on.
+      functions: ``columns -> columns`` of one row ``[1, ...]``, applied to what was decoded.
+    """
+
+    columns: Columns
+    decode: Callable[[Row], Row]
+    functions: tuple[Callable[[Columns], Columns], ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, row: int) -> Row:
+        decoded = self.decode({name: value[row] for name, value in self.columns.items()})
+        if self.functions:
+            batch = {name: np.asarray(value)[None] for name, value in decoded.items()}
+            for function in self.functions:
+                batch = function(batch)
+            decoded = {name: value[0] for name, value in batch.items()}
+        return decoded
+
+    def part(self, rows: np.ndarray | slice) -> "FileRows":
+        """Those rows, still to be read."""
+        return dataclasses.replace(self, columns=take(self.columns, rows))
+
+    def map(self, function: Callable[[Columns], Columns]) -> "FileRows":
+        """The same rows, each then changed by ``function``."""
+        return dataclasses.replace(self, functions=(*self.functions, function))
+
+    def read(self, what: str = "reading") -> Columns:
+        """All rows, by several threads.
+
+        Raises:
+          UserError: a row cannot be read; it says how many more cannot.
+        """
+        columns: Columns = {}
+        for row, item in for_each(self.__getitem__, range(len(self)), what):
+            for name, value in item.items():
+                if name not in columns:
+                    columns[name] = np.empty((len(self), *np.shape(value)), np.asarray(value).dtype)
+                columns[name][row] = value
+        return columns
+
+    def train_batches(self, batch_size: int, seed: Any = 0) -> "StreamBatches":
+        """The batches of :func:`dl.train_batches`, read ahead."""
+        return StreamBatches(self, batch_size, stream_seed(seed))
+
+    def eval_batches(self, batch_size: int) -> "StreamEvalBatches":
+        """The batches of :func:`dl.eval_batches`, read ahead."""
+        return StreamEvalBatches(self, min(batch_size, len(self)))
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the files' contents, wherever they lie, and of the numbers."""
+        paths = {n: digest_files(list(v)) for n, v in self.columns.items() if v.dtype == object}
+        numbers = digest_arrays({n: v for n, v in self.columns.items() if n not in paths})
+        return hashlib.sha256(f"{paths}{numbers}{self.decode!r}".encode()).hexdigest()
 
 
 def _host_batch(source: Source, rows: np.ndarray, decode: Callable[[Row], Row] | None) -> Row:
@@ -195,6 +265,12 @@ class StreamBatches:
     def __post_init__(self) -> None:
         _check_stream(self)
         check_batch_size(self.batch_size, self.size, "training examples")
+        if isinstance(self.seed, jax.core.Tracer):  # lanes of one program would share one order
+            raise UserError(
+                "field-traced",
+                "the seed of batches that stream is traced here, and they are read on the host: give it a plain "
+                "value (a sweep compiles a program for each)",
+            )
 
     @property
     def size(self) -> int:

@@ -13,7 +13,7 @@ from dl.core.random import mix
 from dl.core.task import Batch
 from dl.data.batches.resident import digest_arrays, stream_seed
 from dl.data.batches.windows import Slice, TrainWindows, train_windows
-from dl.data.splits import Columns
+from dl.data.splits import Columns, Splits
 
 
 def crops(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrainWindows:
@@ -57,11 +57,14 @@ def pack(sequences: Sequence[Sequence[int]], end: int) -> tuple[np.ndarray, np.n
     return tokens, np.repeat(np.arange(len(sequences), dtype=np.int32), lengths)
 
 
-def strided(tokens: Any, length: int, stride: int | None = None) -> Columns:
+def strided(tokens: Any, length: int, stride: int | None = None, **known: np.ndarray) -> Columns:
     """Evaluation windows that score every token but the first exactly once.
 
     Windows start ``stride`` apart (default ``length``); each scores only the targets that no earlier
     window has, so all but the first see at least ``length - stride`` tokens of context.
+
+    Args:
+      known: what is known of each token, ``[tokens]``, such as its ``bytes``; columns of the targets.
 
     Returns:
       ``inputs``, ``targets`` int32 and ``weight`` float32, all ``[windows, length]``, for
@@ -82,7 +85,17 @@ def strided(tokens: Any, length: int, stride: int | None = None) -> Columns:
         "inputs": tokens[np.minimum(places, targets - 1)],
         "targets": tokens[np.minimum(places + 1, targets)],
         "weight": (fresh & (places < targets)).astype(np.float32),
-    }
+    } | {name: values[np.minimum(places + 1, targets)] for name, values in known.items()}
+
+
+def held_windows(splits: Splits, length: int, stride: int | None = None) -> Splits:
+    """The parts held out, as :func:`strided` windows of their ``tokens`` and what else is known of each token."""
+
+    def windows(part: Columns) -> Columns:
+        known = {name: values for name, values in part.items() if name != "tokens"}
+        return strided(part["tokens"], length, stride, **known)
+
+    return dataclasses.replace(splits, train={}).map(windows)
 
 
 @struct.dataclass

@@ -1,6 +1,8 @@
-"""Tables whose columns have types: Parquet, Arrow and Feather files, and frames from Python.
+"""Tables whose columns have types: Parquet, Arrow, Feather and JSON files, and frames from Python.
 :func:`dl.data.readers.frames.read_frame` is the door to them."""
 
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ def _with_times(frame: Any) -> Any:
 
 
 def file_columns(data: bytes, name: str):
-    """The ``pyarrow.Table`` of a Parquet, Arrow or Feather file, None where it is something else."""
+    """The ``pyarrow.Table`` of a Parquet, Arrow, Feather or JSON file, None where it is something else."""
     import pyarrow as pa
 
     try:
@@ -72,7 +74,47 @@ def file_columns(data: bytes, name: str):
             "table-spreadsheet",
             f"{name} is a spreadsheet or a zip archive: save the table as csv or Parquet",
         )
-    return None
+    return _objects(data, name) if re.match(rb"(\xef\xbb\xbf)?\s*(\{|\[\s*\{)", data) else None
+
+
+def _objects(data: bytes, name: str):
+    """The ``pyarrow.Table`` of JSON lines, or of a JSON list of objects; ``{"a": {"b": 1}}`` is column ``a.b``."""
+    import pyarrow as pa
+
+    line = 1
+    try:
+        text = data.decode("utf-8-sig")
+        if text.lstrip()[0] == "[":
+            rows = json.loads(text)
+        else:
+            rows = []
+            for each in text.split("\n"):
+                rows += [json.loads(each)] if each.strip() else []
+                line += 1
+        columns = {
+            heading: [row.get(heading) for row in rows]
+            for heading in dict.fromkeys(heading for row in rows for heading in row)
+        }
+    except (ValueError, AttributeError, TypeError) as error:  # also of what is no object
+        raise UserError(
+            "json-unreadable",
+            f"{name}, line {getattr(error, 'lineno', 1) + line - 1}: no JSON object a line, and no list of "
+            f"objects ({first_line(error)})",
+        ) from None
+
+    def column(cells: list):
+        try:
+            return pa.array(cells)
+        except pa.ArrowException:  # of several types
+            return pa.array(
+                [c if c is None or isinstance(c, str) else json.dumps(c) for c in cells],
+                pa.string(),
+            )
+
+    table = pa.table({heading: column(cells) for heading, cells in columns.items()})
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()
+    return table
 
 
 def is_number(kind) -> bool:

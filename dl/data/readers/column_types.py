@@ -28,7 +28,7 @@ _SQUARABLE = 1e150  # the variance of larger numbers overflows
 class Column:
     """One feature: its heading, what it was taken for, its ``categories`` by code - 1, and its
     ``missing`` cells. An ``ignored`` column is in no array; ``reason`` says why. ``note`` says what the
-    user should check."""
+    user should check; ``unit`` is days or seconds (since 1970) where its cells are times."""
 
     name: str
     kind: Literal["numerical", "categorical", "ignored"]
@@ -36,6 +36,7 @@ class Column:
     missing: int = 0
     reason: str = ""
     note: str = ""
+    unit: str = ""
 
 
 def typed_column(
@@ -55,7 +56,8 @@ def typed_column(
         if found.numeric:
             one = np.nanmin(found.values) == np.nanmax(found.values)
             note = "; ".join([*found.notes, *(["one value only"] if one else [])])
-            return Column(heading, "numerical", missing=absent, note=note), found.values
+            column = Column(heading, "numerical", missing=absent, note=note, unit=found.unit)
+            return column, found.values
         _refuse_bad(frame, heading, found, "declare the column categorical")
         notes += _looks_numeric(frame, heading, found)
     spelled, categories, merged = _spelled(frame, heading)
@@ -120,6 +122,37 @@ def typed_label(frame: Frame, heading: str, task: str | None) -> tuple[np.ndarra
     return np.array([code[str(cell)] for cell in spelled], np.int32), classes  # none is missing
 
 
+def lacking(frame: Frame, heading: str, task: str | None) -> np.ndarray:
+    """The rows whose target is missing for certain, bool ``[rows]``: "NA" among words may be a class."""
+    if _no_cells(frame, heading):
+        return np.zeros(frame.rows, bool)
+    found = None if task == "classification" else _numeric(frame, heading)
+    if found is not None and found.numeric:
+        return found.missing
+    return np.array([cell is None for cell in _spelled(frame, heading)[0]], bool)
+
+
+def label_alike(frame: Frame, heading: str, classes: tuple[str, ...]) -> np.ndarray:
+    """The target of another table ``[rows]``: int32 by the name of its class, or float64 where there are none.
+
+    Raises:
+      UserError: a cell is missing, of no class in training, or no number.
+    """
+    if not classes:
+        return typed_label(frame, heading, "regression")[0]
+    spelled = _spelled(frame, heading)[0]
+    _refuse_missing(frame, heading, np.array([cell is None for cell in spelled], bool), True)
+    code = {name: place for place, name in enumerate(classes)}
+    new = np.flatnonzero([cell not in code for cell in spelled])
+    if len(new):
+        raise UserError(
+            "class-unseen",
+            f"{frame.name}, column {heading!r} has a class that was not there in training "
+            f"({frame.show(heading, new)}): known are {', '.join(map(str, classes[:8]))}",
+        )
+    return np.array([code[cell] for cell in spelled], np.int32)
+
+
 def _numeric(frame: Frame, heading: str) -> Numbers:
     """A column as numbers or, where it is none, as times in days or seconds since 1970."""
     import pyarrow as pa
@@ -149,8 +182,8 @@ def _numeric(frame: Frame, heading: str) -> Numbers:
     return found._replace(notes=(*found.notes, *_doubts(frame, heading, found.values)))
 
 
-def _moments(frame: Frame, heading: str) -> Numbers:
-    """A column of times as days since 1970 where all are midnight, else as seconds (UTC)."""
+def _moments(frame: Frame, heading: str, unit: str = "") -> Numbers:
+    """A column of times in that unit since 1970 (UTC): by default days where all are midnight, else seconds."""
     found = times(frame, heading)
     there = ~np.isnat(found.values)
     if len(found.choices) > 1 and not found.bad.any():
@@ -163,13 +196,40 @@ def _moments(frame: Frame, heading: str) -> Numbers:
     if frame.lines is not None and not found.bad.any():
         zones(frame, heading)
     days, seconds = (found.values.astype(f"datetime64[{unit}]") for unit in "Ds")
-    if (days[there] == found.values[there]).all():
-        values, unit = days.astype(np.float64), "days"
-    else:
-        part = (found.values - seconds) / np.timedelta64(1, "s")
-        values, unit = seconds.astype(np.float64) + part, "seconds"
+    unit = unit or ("days" if (days[there] == found.values[there]).all() else "seconds")
+    values = seconds.astype(np.float64) + (found.values - seconds) / np.timedelta64(1, "s")
+    values = values / 86400 if unit == "days" else values
     note = f"times in {unit} since 1970" + (f", read as {found.format}" if found.format else "")
-    return Numbers(np.where(there, values, np.nan), found.missing, found.bad, (note,))
+    return Numbers(np.where(there, values, np.nan), found.missing, found.bad, (note,), unit)
+
+
+def typed_alike(frame: Frame, column: Column) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A column of another table as ``column`` was taken, ``[rows]``; and the categories that are new, which
+    count as missing.
+
+    Raises:
+      UserError: the table has no such column, or a cell that is no number in one of numbers.
+    """
+    heading = column.name
+    if heading not in frame.headings:
+        near = unknown("column", heading, frame.headings)
+        raise UserError(
+            "table-columns-differ",
+            f"{frame.name} has no column {heading!r}, which was there in training: {near}",
+        )
+    if column.kind == "numerical":
+        found = _moments(frame, heading, column.unit) if column.unit else _numeric(frame, heading)
+        if found.bad.any():
+            raise UserError(
+                "cell-unreadable",
+                f"{frame.name}, column {heading!r} was {column.unit or 'numbers'} in training, and here are other "
+                f"cells ({frame.show(heading, np.flatnonzero(found.bad))}): mend them, or say missing=",
+            )
+        return found.values, ()
+    code: dict[str | None, int] = {word: place for place, word in enumerate(column.categories, 1)}
+    spelled, different, _ = _spelled(frame, heading)
+    codes = np.array([code.get(cell, 0) for cell in spelled], np.int32)
+    return codes, tuple(word for word in different if word not in code)
 
 
 def check_digits(frame: Frame, heading: str, values: np.ndarray, fix: str) -> None:

@@ -118,8 +118,11 @@ def _sample(text: str) -> str:
     return text[: max(text.rfind("\n", 0, 200_000), text.rfind("\r", 0, 200_000)) + 1 or None]
 
 
+_NUMBERS = r"[-+]?[\d.]+(?:[eE][-+]?\d+)?(?: [-+]?[\d.]+(?:[eE][-+]?\d+)?)+"  # one blank between
+
+
 def _guess_separator(text: str, quote: str) -> str:
-    """The mark that cuts most lines into as many cells as the first; "" where the first has none."""
+    """The mark that cuts most lines into as many cells as the first; a blank between numbers; else ""."""
     sample = _sample(text)
     if quote:
         sample = re.sub(rf"(?:^|(?<=[\t;|,\r\n ])){_quoted(quote)}", "quoted", sample)
@@ -130,6 +133,9 @@ def _guess_separator(text: str, quote: str) -> str:
         agreeing = sum(line.count(mark) == cells for line in lines)
         if cells and agreeing > best:
             best, found = agreeing, mark
+    blanks = {line.count(" ") for line in lines}
+    if not found and len(blanks) == 1 and blanks != {0} and re.fullmatch(_NUMBERS, lines[-1]):
+        return " "
     return found
 
 

@@ -14,9 +14,9 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from dl.core.errors import UserError
 from dl.platform import cache_folder
@@ -262,8 +262,7 @@ def damaged(path: Path, error: object) -> UserError:
     """The error for a file that cannot be read as what it should be."""
     said = " ".join(str(error).split())  # tarfile's words take several lines
     return UserError(
-        "file-damaged",
-        f"{path} is damaged or not what it should be ({said}): delete or replace it",
+        "file-damaged", f"{path} is damaged or not what it should be ({said}): delete or replace it"
     )
 
 
@@ -279,6 +278,48 @@ def write_whole(path: Path, write) -> None:
         raise UserError("file-write", f"cannot write {path}: {error.strerror or error}") from None
     finally:
         _remove(part)
+
+
+def tried(function: Callable, items: Sequence, what: str) -> Iterator[Any]:
+    """``function(item)`` of all items in order, computed by several threads, or the UserError that it raises."""
+
+    def result(item):
+        try:
+            return function(item)
+        except UserError as error:
+            return error
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from progress(pool.map(result, items), what, len(items))
+
+
+def readable(
+    function: Callable, items: Sequence, what: str
+) -> tuple[list[int], list[Any], list[UserError]]:
+    """``(places, results, errors)`` of :func:`tried`: of those items that can be read, and of the others."""
+    found = list(enumerate(tried(function, items, what)))
+    good = [each for each in found if not isinstance(each[1], UserError)]
+    errors = [each for _, each in found if isinstance(each, UserError)]
+    return [place for place, _ in good], [each for _, each in good], errors
+
+
+def for_each(function: Callable, items: Sequence, what: str) -> Iterator[tuple[int, Any]]:
+    """``(place, result)`` of :func:`tried` as they come.
+
+    Raises:
+      UserError: at the end, the first that was met, with the number of those that came after it.
+    """
+    failed = []
+    for place, result in enumerate(tried(function, items, what)):
+        if isinstance(result, UserError):
+            failed.append(result)
+        else:
+            yield place, result
+    if failed:
+        more = (
+            f" ({len(failed) - 1} more cannot be read, such as: {failed[-1]})" if failed[1:] else ""
+        )
+        raise UserError(failed[0].code, f"{failed[0]}{more}")
 
 
 def progress(items: Iterable, what: str, total: int | None = None, weight=lambda item: 1):

@@ -1,4 +1,4 @@
-"""The one reader of tables: csv of any kind, Parquet, Arrow, and frames of pandas, polars or pyarrow.
+"""The one reader of tables: csv of any kind, JSON lines, Parquet, Arrow, and frames of pandas, polars or pyarrow.
 
 :func:`read_frame` gives a :class:`Frame`. Cells of a csv file stay text there; :func:`numbers`,
 :func:`times` and :func:`words` convert one column, and mark the cells they cannot take.
@@ -42,7 +42,7 @@ class Frame:
       columns: a ``pyarrow.Table``. Every column of a csv file is text: null where nothing stands
         between two separators, "" where an empty pair of quotes does.
       lines: ``[rows]`` int64, the line of the file where each row of a csv file begins; None for
-        Parquet, Arrow and frames, whose columns have types of their own.
+        JSON, Parquet, Arrow and frames, whose columns have types of their own.
       decimal, thousands: marks within a number; ``thousands`` is "" where there is none.
       missing: the cells that stand for no value in every column; None takes the usual ones.
       dates: the ``strptime`` format of times; None takes ISO 8601 and tries the usual others.
@@ -82,13 +82,15 @@ class Frame:
 class Numbers(NamedTuple):
     """A column as numbers: ``values`` float64, NaN where ``missing`` or ``bad``, all ``[rows]``.
 
-    ``bad`` cells are neither a finite number nor missing; ``notes`` say what was taken for what.
+    ``bad`` cells are neither a finite number nor missing; ``notes`` say what was taken for what;
+    ``unit`` is days or seconds (since 1970) where they are times.
     """
 
     values: np.ndarray
     missing: np.ndarray
     bad: np.ndarray
     notes: tuple[str, ...] = ()
+    unit: str = ""
 
     @property
     def present(self) -> int:
@@ -117,7 +119,7 @@ def read_frame(
     """A table from a file or from Python. What None leaves open is guessed, and told in ``notes``.
 
     Args:
-      source: a path of csv text (packed by gzip or not), Parquet, Arrow or Feather, the bytes of
+      source: a path of csv text (packed by gzip or not), JSON lines, Parquet, Arrow or Feather, the bytes of
         one, or a frame: pandas, polars, pyarrow, a mapping of columns, or whatever else offers the
         Arrow C stream interface.
       separator: one character between the cells of csv text.

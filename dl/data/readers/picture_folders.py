@@ -17,7 +17,7 @@ from dl.data.readers.files import digest_files
 Row = dict[str, Any]
 # The endings of files that count as pictures, in whichever case.
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_HIDDEN = (".", "_", "@", "$")
+HIDDEN = (".", "_", "@", "$")  # how the names of hidden folders begin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +61,13 @@ def image_folder(folder: str | os.PathLike) -> tuple[FileSource, tuple[str, ...]
     listed = sorted(os.listdir(root), key=_order)
     folders = [name for name in listed if (root / name).is_dir()]
     for name in folders:
-        if name.startswith(_HIDDEN):
+        if name.startswith(HIDDEN):
             left.setdefault("hidden folders", []).append(name)
     for name in listed:
         if name not in folders:
             reason = _no_picture(root / name) or "pictures in no class's folder"
             left.setdefault(reason, []).append(name)
-    classes = [name for name in folders if not name.startswith(_HIDDEN)]
+    classes = [name for name in folders if not name.startswith(HIDDEN)]
     files = [_pictures_under(root / name, root, left) for name in classes]
     odd = [f"left out {len(names)} {why} ({_some(names)})" for why, names in left.items()]
     if not any(files):
@@ -115,7 +115,7 @@ def _pictures_under(folder: Path, root: Path, left: dict[str, list[str]]) -> lis
     for place, folders, files in os.walk(folder, onerror=stop):
         here = Path(place).relative_to(root)
         linked = {name for name in folders if os.path.islink(os.path.join(place, name))}
-        hidden = {name for name in folders if name.startswith(_HIDDEN)}
+        hidden = {name for name in folders if name.startswith(HIDDEN)}
         for why, names in (("hidden folders", hidden), ("linked folders", linked - hidden)):
             if names:
                 left.setdefault(why, []).extend(str(here / name) for name in sorted(names))

@@ -48,14 +48,9 @@ def read_csv_series(
       UserError: names the line of a cell that is no number or no time, of a missing one, of a row out
         of order, a repeated time, the first gap, or times of which only some say their zone.
     """
-    index = type(getattr(source, "index", None)).__name__  # of a pandas frame
-    if index == "PeriodIndex":
-        source = source.to_timestamp()
-    if index in ("DatetimeIndex", "PeriodIndex"):
-        source = source.rename_axis(source.index.name or "time").reset_index()
-    frame = read_frame(source, name=name, **reading)
+    frame = read_frame(times_of_index(source), name=name, **reading)
     found = _time_heading(frame, time)
-    when, notes = _times(frame, found)
+    when, notes = series_times(frame, found)
     if time is None and found != frame.headings[0]:
         notes = (f"times are column {found!r}", *notes)
     variables = [heading for heading in frame.headings if heading != found]
@@ -64,7 +59,7 @@ def read_csv_series(
         raise UserError(
             "series-no-variables", f"{frame.name} has no column beside the times, {found!r}{also}"
         )
-    values = np.stack([_variable(frame, heading, keep_missing) for heading in variables], 1)
+    values = np.stack([variable(frame, heading, keep_missing) for heading in variables], 1)
     order = np.argsort(when, kind="stable")
     if sort and (np.diff(order) != 1).any():
         moved = int((order != np.arange(len(order))).sum())
@@ -80,12 +75,27 @@ def read_csv_series(
     return variables, when, values
 
 
+def times_of_index(source: Any) -> Any:
+    """A pandas frame whose index is times with those as a column; any other source as it is."""
+    index = type(getattr(source, "index", None)).__name__
+    if index == "PeriodIndex":
+        source = source.to_timestamp()
+    if index in ("DatetimeIndex", "PeriodIndex"):
+        return source.rename_axis(source.index.name or "time").reset_index()
+    return source
+
+
 def _time_heading(frame: Frame, time: str | None) -> str:
-    """The heading of the column that holds the times."""
+    """The heading of the column that holds the times, which may be the first for want of a better."""
     if time is not None:
         if time not in frame.headings:
             raise unknown("column", time, frame.headings)
         return time
+    return proposed_times(frame) or frame.headings[0]
+
+
+def proposed_times(frame: Frame) -> str | None:
+    """The heading of the column that is called as times are, or else begins with a date; None without one."""
     for heading in frame.headings:
         if heading.lower() in _TIME_HEADINGS:
             return heading
@@ -94,10 +104,10 @@ def _time_heading(frame: Frame, time: str | None) -> str:
         read_as = times(beginning, heading)
         if not (read_as.bad | read_as.missing).any():
             return heading
-    return frame.headings[0]
+    return None
 
 
-def _times(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def series_times(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """The times ``[rows]`` and what of them was guessed."""
 
     def refuse(rows, code: str, what: str):
@@ -155,7 +165,7 @@ def _exact(frame: Frame, heading: str, values: np.ndarray) -> np.ndarray:
         return values.astype(np.int64) if small else values
 
 
-def _variable(frame: Frame, heading: str, keep_missing: bool) -> np.ndarray:
+def variable(frame: Frame, heading: str, keep_missing: bool) -> np.ndarray:
     """A column's numbers, float64 ``[rows]``."""
     found = numbers(frame, heading)
     refused = found.bad if keep_missing else found.bad | found.missing

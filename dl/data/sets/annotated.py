@@ -57,12 +57,7 @@ def read_voc(data: bytes, classes: tuple[str, ...], size: tuple[int, int] | None
       ValueError: it is no annotation, speaks of a picture of another size, or has an unknown class or
         an edge that is no number.
     """
-    if any(word in data.replace(b"\0", b"") for word in (b"<!DOCTYPE", b"<!ENTITY")):
-        raise ValueError("a document type declaration has no place in an annotation")
-    try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"not an XML file: {error}") from None
+    root = _voc_root(data)
     said = [float(root.findtext(f"size/{side}") or 0) for side in ("width", "height")]
     if size is not None and min(said) > 0 and said != list(size):
         raise ValueError(
@@ -70,28 +65,59 @@ def read_voc(data: bytes, classes: tuple[str, ...], size: tuple[int, int] | None
             f"{size[0]} x {size[1]}"
         )
     width, height = (side if side > 0 else math.inf for side in size or said)
-    boxes, labels, difficult = [], [], []
-    cut = outside = backwards = 0
+    whole, labels, difficult = [], [], []
     for item in root.iter("object"):
         name = (item.findtext("name") or "").strip()
         if name not in classes:
             raise ValueError(f"unknown class {name!r}")
         left, top, right, bottom = (_edge(item, edge) for edge in _EDGES)
-        whole = left - 1, top - 1, right, bottom
-        inside = max(whole[0], 0), max(whole[1], 0), min(right, width), min(bottom, height)
-        if left > right or top > bottom:
+        backwards = left > right or top > bottom
+        whole.append((0, 0, 0, 0) if backwards else (left - 1, top - 1, right, bottom))
+        labels.append(classes.index(name))
+        difficult.append((item.findtext("difficult") or "").strip() == "1")
+    return objects(whole, labels, width, height, difficult)
+
+
+def _voc_root(data: bytes) -> ElementTree.Element:
+    if any(word in data.replace(b"\0", b"") for word in (b"<!DOCTYPE", b"<!ENTITY")):
+        raise ValueError("a document type declaration has no place in an annotation")
+    try:
+        return ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"not an XML file: {error}") from None
+
+
+def voc_names(data: bytes) -> list[str]:
+    """The classes of an annotation's objects; raises ValueError as :func:`read_voc` does."""
+    return [(item.findtext("name") or "").strip() for item in _voc_root(data).iter("object")]
+
+
+def objects(
+    boxes: Sequence[Sequence[float]],
+    labels: Sequence[int],
+    width: float,
+    height: float,
+    difficult: Sequence[bool] = (),
+) -> Objects:
+    """The objects of a picture of that size, of boxes (left, top, right, bottom) that may reach beyond it."""
+    kept, places = [], []
+    cut = outside = backwards = 0
+    for place, whole in enumerate(boxes):
+        left, top, right, bottom = whole
+        inside = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+        if left >= right or top >= bottom:
             backwards += 1
         elif inside[0] >= inside[2] or inside[1] >= inside[3]:
             outside += 1
         else:
-            cut += inside != whole
-            boxes.append(inside)
-            labels.append(classes.index(name))
-            difficult.append((item.findtext("difficult") or "").strip() == "1")
+            cut += inside != tuple(whole)
+            kept.append(inside)
+            places.append(place)
+    marks = np.array(difficult or [False] * len(boxes), bool)
     return Objects(
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array(labels, np.int32),
-        np.array(difficult, bool),
+        np.array(kept, np.float32).reshape(-1, 4),
+        np.array(labels, np.int32)[places],
+        marks[places],
         cut,
         outside,
         backwards,
@@ -119,15 +145,19 @@ def parse_voc(data: bytes, classes: tuple[str, ...]) -> tuple[np.ndarray, np.nda
 
 def warn_of_odd(annotations: Sequence[Objects], what: str) -> None:
     """Warn once of what is unusual in a set's annotations, with its number."""
+    if odd := odd_boxes(annotations):
+        warnings.warn(f"boxes of {what} {'; '.join(odd)}", stacklevel=3)
+
+
+def odd_boxes(annotations: Sequence[Objects]) -> list[str]:
+    """What is unusual in a set's annotations, with its number."""
     counts = {
         "cut to the picture's edge": sum(found.cut for found in annotations),
         "left out, outside the picture": sum(found.outside for found in annotations),
         "left out, ending before they begin": sum(found.reversed for found in annotations),
         "marked difficult, taken as any other": sum(found.difficult.sum() for found in annotations),
     }
-    odd = [f"{words}: {count}" for words, count in counts.items() if count]
-    if odd:
-        warnings.warn(f"boxes of {what} {'; '.join(odd)}", stacklevel=3)
+    return [f"{words}: {count}" for words, count in counts.items() if count]
 
 
 def pad_boxes(

@@ -82,6 +82,16 @@ def standardize(
     return (done, mean, deviation) if by else (done, mean[0], deviation[0])
 
 
+def scaled_series(splits: Splits) -> Splits:
+    """Whatever ``dl.data.open(..., "series")`` gives, standardised: each series by itself, and what is known
+    ahead; but a panel as it is, whose windows are each to be scaled by themselves."""
+    if "length" in splits.train:
+        return splits
+    if "known" in splits.train:
+        splits = standardize(splits, "known")[0]
+    return standardize(splits, by="series" if "series" in splits.train else None)[0]
+
+
 def smoothed(values: np.ndarray, group: np.ndarray, decay: float) -> np.ndarray:
     """The running average of each value and those before it in its group, float64: weight ``1 - decay``
     for the newest, nothing from the future.
@@ -222,7 +232,12 @@ SETS = (
             "time [rows] and values [rows, 7] (float64, as measured), hourly: 12, 4 and 4 months of "
             "30 days to train, validate and test, each part following the one before. "
             "dl.data.sets.series.standardize scales by the training part, as published errors are",
-            details={"variables": _ETT_VARIABLES},
+            details={
+                "variables": _ETT_VARIABLES,
+                "period": 24,
+                "horizon": 96,
+                "look_back": 336,
+            },
         ),
         (
             File(
@@ -244,7 +259,7 @@ SETS = (
             "train: values [414, longest] padded with NaN after length [414]; test: values [414, 48], "
             "the hours that follow. The validation part is the last 48 known hours of each series, "
             "taken off train; validation=0 leaves them in train, as the competition had it",
-            details={"period": 24, "horizon": 48},
+            details={"period": 24, "horizon": 48, "look_back": 336},
         ),
         (
             File(

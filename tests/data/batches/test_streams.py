@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from mistakes import raises
@@ -73,6 +74,11 @@ def test_shards_are_the_pieces_of_the_whole_batch(make):
 def test_impossible_batches_are_named():
     with raises("batch-size-impossible", "choose 1 to 50"):
         StreamBatches(SOURCE, 51)
+
+
+def test_a_traced_seed_is_refused_since_lanes_would_share_one_order():
+    with raises("field-traced", "seed"):
+        jax.eval_shape(lambda seed: StreamBatches(SOURCE, 8, seed).indices(0), np.int32(3))
 
 
 def _broken(row):

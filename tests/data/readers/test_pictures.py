@@ -286,3 +286,18 @@ def test_fitting_covers_and_cuts_the_middle_and_labels_get_no_new_numbers():
     halves = np.zeros((10, 30, 3), np.uint8)
     halves[:, 10:20] = 255  # the middle square
     assert (fit(halves, 10, 10) == 255).all()
+
+
+def test_a_large_jpeg_is_decoded_smaller_where_that_suffices(tmp_path):
+    ramp = np.linspace(0, 255, 256).astype(np.uint8)
+    picture = np.repeat(np.repeat(ramp[None, :, None], 128, 0), 3, 2)
+    Image.fromarray(picture).save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    sides = {
+        least: read_pixels(tmp_path / "a.jpg", least=least).shape[:2] for least in (0, 33, 32, 64)
+    }
+    assert sides == {0: (128, 256), 33: (64, 128), 32: (32, 64), 64: (64, 128)}
+    small = read_pixels(tmp_path / "a.jpg", least=32)
+    wanted = picture.reshape(32, 4, 64, 4, 3).mean((1, 3))
+    np.testing.assert_allclose(small, wanted, atol=3)
+    assert read_pixels(tmp_path / "a.png", least=32).shape == (128, 256, 3)
