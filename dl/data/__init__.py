@@ -1,5 +1,6 @@
 """Named data sets, and batches of them as pure functions of (seed, step)."""
 
+from dl.data.own.door import open
 from dl.data.prepared import prepared
 from dl.data.readers.files import use_data_folder
 from dl.data.sets.catalogue import describe, load, load_table, names, prepare
@@ -12,6 +13,7 @@ __all__ = [
     "load",
     "load_table",
     "names",
+    "open",
     "prepare",
     "prepared",
     "take",

@@ -238,13 +238,36 @@ class PatchTST(nn.Module):
         return jnp.moveaxis(Dense(self.horizon)(x).reshape(batch, variables, -1), 1, -1)
 
 
-def forecaster(kind: str, horizon: int, period: int, width: int, dropout: float) -> nn.Module:
+class WithKnown(nn.Module):
+    """A forecaster, and what columns that are known ahead add to it: ``[batch, time, variables]`` and ``known
+    [batch, horizon, columns]`` to the forecaster's output. A small network, the same at every step of the
+    horizon, adds nothing at first.
+
+    Attributes:
+      model: the forecaster; hidden: features of the small network.
+    """
+
+    model: nn.Module
+    hidden: int = 32
+
+    @nn.compact
+    def __call__(self, x, known, *, train: bool = False):
+        y = self.model(x, train=train)
+        h = nn.relu(Dense(self.hidden)(known))
+        # Quantiles of one step follow each other in y.
+        width = y.shape[1] // known.shape[1] * y.shape[2]
+        return y + Dense(width, kernel_init=nn.initializers.zeros)(h).reshape(y.shape)
+
+
+def forecaster(
+    kind: str, horizon: int, period: int, width: int, dropout: float, known: bool = False
+) -> nn.Module:
     """One of the networks above at a usual size, by its name in lower case.
 
     Args:
       horizon: steps to forecast, times the quantiles of each.
       period: steps after which a series repeats; width: features of ``lstm`` and ``tcn``, and twice those of
-        ``patchtst``; dropout: rate of these three.
+        ``patchtst``; dropout: rate of these three; known: whether columns known ahead come with each window.
     """
     networks: dict[str, nn.Module] = {
         "rlinear": RevIN(TimeLinear(horizon)),
@@ -257,4 +280,4 @@ def forecaster(kind: str, horizon: int, period: int, width: int, dropout: float)
     }
     if kind not in networks:
         raise unknown("forecaster", kind, networks)
-    return networks[kind]
+    return WithKnown(networks[kind]) if known else networks[kind]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dl.core.errors import UserError
 from dl.models.attention import Cache
@@ -158,6 +159,13 @@ class EncoderDecoder(nn.Module):
         x = self._embed(target, 1)
         x, _ = self.decoder(x, memory=memory, memory_mask=mask, train=train)
         return self._logits(x)
+
+    def attention(self, variables, source, target) -> np.ndarray:
+        """Where the decoder's last layer (of layers that are not scanned) looks in one ``source [source]`` for the
+        token after each of ``target [target]``: ``[heads, target, source]``."""
+        _, kept = self.apply(variables, source[None], target[None], mutable="intermediates")
+        last = kept["intermediates"]["decoder"][f"layer_{self.decoder.layers - 1}"]
+        return np.asarray(last["memory"]["weights"][0][0])
 
     def begin(self, source, tokens, length: int):
         """Read ``source``, then the first ``tokens [batch, time]``: their logits and a carry for

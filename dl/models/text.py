@@ -4,14 +4,17 @@ The Transformer's is :class:`dl.models.language.TextClassifier`.
 """
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from dl.models.convolution import Conv
+from dl.models.language import LanguageModel, TextClassifier
 from dl.models.layers import Dense, Dropout, symmetric_uniform
 from dl.models.rnn import RNN
+from dl.models.transformer import Transformer
 
 
 def _embedded(module, tokens, mask, train):
@@ -81,3 +84,26 @@ class TextRNN(nn.Module):
         x = jnp.max(jnp.where(mask[..., None], x, -jnp.inf), axis=1)
         x = jnp.where(jnp.isfinite(x), x, 0.0).astype(x.dtype)  # a row without words
         return Dense(self.classes, name="head")(Dropout(self.dropout)(x, train=train))
+
+
+def text_classifier(
+    model: Literal["cnn", "bilstm", "transformer"],
+    vocabulary: int,
+    classes: int,
+    embedding: int,
+    features: int,
+    layers: int,
+    heads: int,
+    dropout: float | jax.Array,
+    embedding_dropout: float | jax.Array,
+) -> nn.Module:
+    """One of the three: ``features`` is of the first two, ``layers`` of the last two, ``heads`` of the last."""
+    if model == "transformer":
+        inner: Any = {"hidden": 2 * embedding, "rope": 10000.0, "dropout": dropout}
+        encoder = LanguageModel(vocabulary, Transformer(embedding, layers, heads, **inner))
+        return TextClassifier(encoder, classes, dropout=dropout)
+    noise: Any = {"dropout": dropout, "embedding_dropout": embedding_dropout}
+    if model == "cnn":
+        return TextCNN(vocabulary, classes, embedding, features, **noise)
+    body = RNN(features, layers=layers, bidirectional=True, dropout=dropout)
+    return TextRNN(vocabulary, classes, body, embedding, **noise)

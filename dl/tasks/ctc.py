@@ -157,6 +157,6 @@ def decode(logits: np.ndarray, frames: np.ndarray, beam: int = 1) -> list[list[i
     return [prefix_beam_decode(row, beam)[0][0] for row in sure]
 
 
-def spell(tokens: Sequence[int], names: Sequence[str]) -> str:
-    """Tokens (-1 is padding) as words with spaces between them."""
-    return " ".join(names[token] for token in tokens if token >= 0)
+def spell(tokens: Sequence[int], names: Sequence[str], between: str = " ") -> str:
+    """Tokens (-1 is padding) as words with spaces between them; characters need nothing ``between``."""
+    return between.join(names[token] for token in tokens if token >= 0)

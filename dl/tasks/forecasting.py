@@ -33,6 +33,8 @@ def forecasting(
     error: Callable[[jax.Array, jax.Array], jax.Array] = squared,
     quantiles: Sequence[float] = (),
     scale: Scale | None = None,
+    gaps: bool = False,
+    known: str | None = None,
 ) -> Task:
     """Predict ``batch[target] [batch, horizon, variables]`` from ``batch[inputs] [batch, time, variables]``.
 
@@ -47,6 +49,9 @@ def forecasting(
         quantiles never cross (Chernozhukov et al. 2010). The point forecast is the middle one.
       scale: ``past -> (centre, spread)``, such as :func:`instance_scale`, to learn in when series
         differ in size: the model sees, and the loss compares, ``(value - centre) / spread``.
+      gaps: NaN in the target is a gap, which loss and scores leave out.
+      known: column ``[batch, horizon, columns]`` of what is known ahead, the model's second argument, as
+        :class:`dl.models.forecasters.WithKnown` takes it.
 
     Metrics: ``loss`` (in scaled values if ``scale`` is given); ``mse`` and ``mae`` in the units of the
     batch; with quantiles also ``coverage``, the share of values between the first and the last.
@@ -65,10 +70,11 @@ def forecasting(
     def scales(past):
         return (jnp.float32(0), jnp.float32(1)) if scale is None else scale(past)
 
-    def arguments(past):
-        past = windows(past)
+    def arguments(x):
+        past = windows(x if known is None else x[inputs])
         centre, spread = scales(past)
-        return ((past - centre) / spread,)
+        scaled = (past - centre) / spread
+        return (scaled,) if known is None else (scaled, x[known])
 
     def split(outputs):
         """The model's long horizon as ``[batch, horizon, variables, quantiles]``."""
@@ -89,13 +95,18 @@ def forecasting(
             return outputs * spread + centre
         return jnp.sort(split(outputs) * spread[..., None] + centre[..., None], -1)
 
-    def finish(outputs, past):
+    def finish(outputs, x):
+        past = x if known is None else x[inputs]
         forecast = unscaled(outputs, windows(past))
         return forecast if past.ndim == 3 else jnp.squeeze(forecast, 2)
 
     def score(outputs, batch, train):
         outputs, mask = outputs.astype(jnp.float32), batch.get("mask")
         past, future = windows(batch[inputs]), windows(batch[target])
+        if gaps:  # the value goes, since NaN times a gradient of 0 would be NaN
+            there = jnp.isfinite(future).astype(jnp.float32)
+            mask = there if mask is None else there * mask[:, None, None]
+            future = jnp.where(there > 0, future, 0.0)
         centre, spread = scales(past)
         scaled = (future - centre) / spread
         forecast = unscaled(outputs, past)
@@ -121,8 +132,9 @@ def forecasting(
             **extra,
         }
 
+    columns = inputs if known is None else (inputs, known)
     return supervised(
-        model, inputs, score, arguments=arguments, finish=finish, average=mean_of_values
+        model, columns, score, arguments=arguments, finish=finish, average=mean_of_values
     )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from dl.core.column_checks import within
 from dl.core.errors import UserError
-from dl.core.metrics import Metrics
+from dl.core.metrics import Mean, Metrics
 from dl.core.task import Batch, Task
 from dl.core.transforms import mean_of_probabilities
 from dl.tasks.supervised import training
@@ -27,13 +27,15 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
         checkpoint holds it; it starts anew where ``batch['reset'] [batch]`` is 1 (see
         :func:`dl.data.batches.tokens.tracks`). Micro-batches are not possible then.
 
-    Optional columns: ``weight [batch, time]`` of each target; ``document [batch, time]``, numbers of
-    packed documents, which then do not attend to each other; ``mask [batch]``.
+    Optional columns: ``weight [batch, time]`` of each target; ``bytes [batch, time]``, those of UTF-8 that a
+    target stands for, and ``spelled [batch, time]``, those of them that an unknown token hides; ``document
+    [batch, time]``, numbers of packed documents, which then do not attend to each other; ``mask [batch]``.
 
     Evaluation starts every row from an empty text, so it depends on no batching; give context by
     windows that overlap (:func:`dl.data.batches.tokens.strided`).
 
-    Metrics: ``loss`` in nats a token, ``accuracy``.
+    Metrics: ``loss`` in nats a token, ``accuracy``; with ``bytes`` also ``bits_per_byte``, by which models with
+    different tokens compare: all nats in bits, and 8 more for each byte that is ``spelled``, over all bytes.
     """
 
     def options(batch: Batch) -> dict[str, Any]:
@@ -43,7 +45,13 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
         return {"mask": (document[:, :, None] == document[:, None, :])[:, None]}
 
     def score(logits, batch: Batch, train) -> Metrics:
-        return token_metrics(logits, batch["targets"], token_weight(batch, batch["targets"].shape))
+        weight = token_weight(batch, batch["targets"].shape)
+        metrics = token_metrics(logits, batch["targets"], weight)
+        if "bytes" in batch:
+            spelled = 8.0 * jnp.sum(weight * batch["spelled"]) if "spelled" in batch else 0.0
+            bits = metrics["loss"].total / jnp.log(2.0) + spelled
+            metrics["bits_per_byte"] = Mean(bits, jnp.sum(weight * batch["bytes"]))
+        return metrics
 
     def init(key, batch):
         variables = dict(model.init(key, batch["inputs"]))

@@ -270,3 +270,13 @@ def test_sinusoids_are_those_of_the_paper():
     table = sinusoids(50, 6)
     np.testing.assert_allclose(table[7, 2], np.sin(7 / 10000 ** (2 / 6)), rtol=1e-5)
     np.testing.assert_allclose(table[7, 3], np.cos(7 / 10000 ** (2 / 6)), rtol=1e-5)
+
+
+def test_translation_shows_where_its_last_layer_looks():
+    encoder = Transformer(8, 2, 2)
+    model = EncoderDecoder(11, encoder, encoder.clone(causal=True, cross=True))
+    source, target = jnp.array([3, 4, 5, 6]), jnp.array([7, 8, 9])
+    variables = model.init(jax.random.key(0), source[None], target[None])
+    looks = model.attention(variables, source, target)
+    assert looks.shape == (2, 3, 4)
+    np.testing.assert_allclose(looks.sum(-1), 1.0, atol=1e-5)

@@ -393,3 +393,28 @@ def test_the_linear_rival_is_least_squares_and_windows_without_movement_count_no
         joined = fit_linear([(past, future), still], relative=relative).weight
         np.testing.assert_allclose(joined, alone, atol=1e-10)
     assert not fit_linear([still]).weight.any()
+
+
+@pytest.mark.parametrize("quantiles", [(), (0.1, 0.5, 0.9)])
+def test_gaps_count_for_nothing(quantiles):
+    past, future = np.array(BATCH["past"]), np.array(BATCH["future"])
+    future[1, 0] = np.nan
+    task = f.forecasting(TimeLinear(8 * max(1, len(quantiles))), quantiles=quantiles, gaps=True)
+    variables = task.init(KEY, BATCH)
+
+    def loss(variables):
+        outputs, _ = task.apply(variables, {"past": past}, None)
+        found = task.score(outputs, {"past": past, "future": future}, True)
+        return found["loss"].total, found
+
+    (_, found), slope = jax.value_and_grad(loss, has_aux=True)(variables)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
+    assert {float(value.weight) for value in found.values()} == {6 * 8 * 2 - 2}
+    whole = f.forecasting(TimeLinear(8 * max(1, len(quantiles))), quantiles=quantiles)
+    outputs, _ = whole.apply(variables, {"past": past}, None)
+    rows = [0, 2, 3, 4, 5]  # those without a gap
+    for name, value in task.score(
+        outputs[rows, :], {"past": past[rows], "future": future[rows]}, False
+    ).items():
+        of_all = whole.score(outputs[rows, :], {"past": past[rows], "future": future[rows]}, False)
+        np.testing.assert_allclose(value.total, of_all[name].total, rtol=1e-6)

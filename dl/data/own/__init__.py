@@ -1,0 +1,6 @@
+"""Files of the user's own, by kind: pictures, texts, recordings, series, tables, ratings.
+
+A module reads one kind, and is called by its name. It has ``NAMED`` (data sets of that kind that go by a name),
+``Own<Kind>`` (fields for the config of a script that takes such files), ``read(source, own) -> Found`` and, where
+named sets have other columns than the kind's, ``named(splits) -> Splits``. :func:`dl.data.open` is the door.
+"""

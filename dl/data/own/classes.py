@@ -1,0 +1,77 @@
+"""Classes of the user's own: their numbers, and what to show of them."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.own.found import Line
+from dl.data.readers.csv_text import plain
+
+
+def ordered(names: set[str]) -> tuple[str, ...]:
+    """Numbers by size, then words by their code points."""
+
+    def key(name: str) -> tuple:
+        try:
+            value = float(name)
+        except ValueError:
+            value = math.nan
+        return (0, value, name) if math.isfinite(value) else (1, 0.0, name)
+
+    return tuple(sorted(names, key=key))
+
+
+def coded(said: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The different classes :func:`ordered`, and the place of each row's among them, int32 ``[rows]``."""
+    classes = ordered(set(said))
+    number = {name: place for place, name in enumerate(classes)}
+    return classes, np.array([number[name] for name in said], np.int32)
+
+
+def class_lines(
+    classes: Sequence[str], labels: np.ndarray, what: str, least: float = 2.0
+) -> list[Line]:
+    """What to show of classes: how many rows they have, the share of the largest, and which have few.
+
+    Args:
+      what: the rows are, such as ``pictures``.
+      least: rows that a class must have in the mean, to be one rather than a name.
+
+    Raises:
+      UserError: there are not two classes, or so many that they are none.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    rows, there = len(labels), int((counts > 0).sum())
+    if there < 2:
+        raise UserError(
+            "target-one-class",
+            f"all {rows:,} {what} are of one class, {classes[labels[0]]!r}: there is nothing to tell apart; give "
+            "a folder for each class, or the column of the classes by --label",
+        )
+    if there > 2 and there * least > rows:
+        raise UserError(
+            "target-too-many-classes",
+            f"{rows:,} {what} have {there:,} different classes, {classes[0]!r} and so on: name the column of the "
+            "classes by --label",
+        )
+    share = f"{counts.max() / rows:.1%}"
+    lines = [
+        Line("label", f"{len(classes)} classes", counted(classes, labels)),
+        Line("majority", share, "accuracy of always saying the largest"),
+    ]
+    if few := [plain(classes[label]) for label in np.flatnonzero(counts < 5).tolist()]:
+        more = ", ".join(few[:6]) + (", ..." if len(few) > 6 else "")
+        lines.append(Line("few", f"{len(few)} classes of fewer than 5 {what}", more))
+    return lines
+
+
+def counted(classes: Sequence[str], labels: np.ndarray, most: int = 12) -> str:
+    """``cat 20, dog 12``: rows a class, the largest first; of many classes the largest and the smallest."""
+    counts = np.bincount(labels, minlength=len(classes))
+    order = np.argsort(-counts, kind="stable").tolist()
+    shown = [f"{plain(classes[place])} {counts[place]:,}" for place in order]
+    if len(shown) <= most:
+        return ", ".join(shown)
+    return f"{', '.join(shown[: most - 3])}, ..., {', '.join(shown[-2:])}"

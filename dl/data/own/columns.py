@@ -1,0 +1,247 @@
+"""What kinds that are read from tables share: tables by part, their columns, and what each is taken for."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.own.found import Line, OwnFiles, column_called, part_called, parts_called
+from dl.data.own.paths import TABLES, by_part, called_by_part, ends, is_table, of_no_part, visible
+from dl.data.readers.csv_text import plain
+from dl.data.readers.files import digest_files
+from dl.data.readers.frames import Frame, coded_words, numbers, read_frame, words
+
+Parts = list[tuple[str, Frame]]  # tables, each with its part, "" where nothing says it
+_SPLITS = ("split", "part", "subset", "partition", "set", "fold")
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnCells(OwnFiles):
+    """Fields for the config of a script that takes a table: how it is written, where the guess is wrong."""
+
+    separator: str | None = None
+    """the character between the cells of your csv"""
+    decimal: Literal[".", ","] | None = None
+    """the decimal mark of its numbers"""
+    encoding: str | None = None
+    """of its text, where it is not UTF-8, such as cp1252"""
+    dates: str | None = None
+    """format of its times, such as %d.%m.%Y, where it is not ISO 8601"""
+    missing: tuple[str, ...] | None = None
+    """cells that stand for no value, instead of the usual ones"""
+    headings: tuple[str, ...] = ()
+    """names of your columns, in order, where the first line has none"""
+
+
+def reading(own: OwnCells) -> dict[str, Any]:
+    """The options of :func:`dl.data.readers.frames.read_frame` among the fields."""
+    options = {name: getattr(own, name) for name in OwnCells.__annotations__}
+    return {"header": options.pop("headings") or None, **options}
+
+
+# -- tables ------------------------------------------------------------------------------------------
+
+
+def read_cells(source: Any, own: OwnCells) -> tuple[Parts, dict[str, str], list[Line]]:
+    """:func:`read_tables` of tables that are written as the fields say."""
+    return read_tables(source, functools.partial(read_frame, **reading(own)))
+
+
+def read_tables(
+    source: Any, read: Callable[[Any], Frame]
+) -> tuple[Parts, dict[str, str], list[Line]]:
+    """The tables of a file, of a folder or of Python, the one to train on first; the digest of each file by its
+    name; and lines about files that are left out.
+
+    Those of a folder are called by their parts (train.csv, val.parquet, ...), or lie in folders called so.
+
+    Raises:
+      UserError: a folder has no tables, or several of which none says that it is to train on.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return [("", read(source))], {}, []
+    path = Path(source)
+    paths, lines = _tables_in(path) if path.is_dir() else ([("", path)], [])
+    frames = [(part, read(path)) for part, path in paths]
+    return frames, {path.name: digest_files([path]) for _, path in paths}, lines
+
+
+def _tables_in(folder: Path) -> tuple[list[tuple[str, Path]], list[Line]]:
+    parts, rest = by_part(visible(folder))
+    if len(some := parts.get("", [])) > 1:
+        parts[""] = [path for path in some if path.is_file()]
+    inside: dict[str, list[Path]] = {
+        part: [
+            path
+            for top in some
+            for path in (visible(top) if top.is_dir() else [top])
+            if path.is_file()
+        ]
+        for part, some in parts.items()
+    }
+    for endings in ((*TABLES, ".json"), (".txt", ".data", ".dat"), ("",)):
+        found = {part: [p for p in some if ends(p, endings)] for part, some in inside.items()}
+        if any(found.values()):
+            break
+    paths = [(part, path) for part, some in found.items() for path in some]
+    if len(paths) != 1 and not found.get("train"):
+        names = (
+            ", ".join(path.name for _, path in paths[:4]) or "no csv, tsv, Parquet or Arrow file"
+        )
+        raise UserError(
+            "table-folder",
+            f"{folder} has {names}: name one file, or call them train.csv, validation.csv and test.csv",
+        )
+    kept = [(part, path) for part, some in called_by_part(found).items() for path in some]
+    other = [each for _, each in set(paths) - set(kept)]
+    return kept, of_no_part([path for path in [*rest, *sorted(other)] if is_table(path)])
+
+
+def joined(
+    frames: Parts,
+    split: str | None = None,
+    target: str | None = None,
+    wanted: Iterable[str | None] | None = None,
+) -> tuple[Frame, np.ndarray | None, list[Line]]:
+    """One frame of all tables, the part of every row (None where nothing says it), and what was left out.
+
+    Args:
+      split: the column that says the part; by default the tables do.
+      target: a table without this column, as competitions have for the test part, is left out.
+      wanted: the other columns that are used; by default all, and what the first table lacks is told.
+
+    Raises:
+      UserError: a table lacks another column of the first, or the column ``split`` holds other words than parts.
+    """
+    import pyarrow as pa
+
+    first, lines, kept = frames[0][1], [], []
+    if not frames[0][0]:
+        return first, _said(first, split), []
+    used = first.headings if wanted is None else {split, target, *wanted}
+    chosen = [heading for heading in first.headings if heading in used]
+    for part, frame in frames:
+        lacking = [heading for heading in chosen if heading not in frame.headings]
+        if lacking == [target]:
+            lines.append(Line(frame.name, "left out", f"it has no column {target!r}"))
+            continue
+        if lacking:
+            raise UserError(
+                "table-columns-differ",
+                f"{frame.name} has no column {lacking[0]!r}, which {first.name} has: give both the same headings",
+            )
+        more = [heading for heading in frame.headings if heading not in first.headings]
+        if more and wanted is None:
+            also = ", ".join(map(repr, more[:4]))
+            lines.append(Line(frame.name, "column left out", f"{also}: {first.name} has none"))
+        kept.append((part, frame))
+    names = ", ".join(frame.name for _, frame in kept)
+    try:
+        tables = [frame.columns.select(chosen) for _, frame in kept]
+        columns = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UserError(
+            "table-columns-differ", f"{names} have columns of other types ({error})"
+        ) from None
+    numbered = [frame.lines for _, frame in kept if frame.lines is not None]
+    whole = np.concatenate(numbered) if len(numbered) == len(kept) else None
+    frame = dataclasses.replace(first, name=names, columns=columns, lines=whole)
+    by_table = np.repeat([part for part, _ in kept], [frame.rows for _, frame in kept])
+    return frame, _said(frame, split) if split else by_table, lines
+
+
+def _said(frame: Frame, split: str | None) -> np.ndarray | None:
+    return parts_called(words(frame, split), f"column {split!r}") if split else None
+
+
+def rows_of(frame: Frame, rows: np.ndarray) -> Frame:
+    """Those rows of a frame, in that order."""
+    import pyarrow as pa
+
+    lines, columns = None if frame.lines is None else frame.lines[rows], frame.columns
+    fields = [  # pyarrow takes no rows of string_view, which polars has
+        field.with_type(pa.string()) if field.type == pa.string_view() else field
+        for field in columns.schema
+    ]
+    columns = columns.cast(pa.schema(fields)).take(rows)
+    return dataclasses.replace(frame, columns=columns, lines=lines)
+
+
+# -- columns -----------------------------------------------------------------------------------------
+
+
+def split_column(frames: Parts, own: OwnFiles, gaps: bool = False) -> str | None:
+    """The column that says the part of each row: as given, else one that says nothing else (and is called so, or
+    names a part to train on), unless the tables are called by their parts, or the user cuts these in order.
+
+    Args:
+      gaps: whether it may have empty cells.
+    """
+    part, frame = frames[0]
+    column_called(frame, own.group, (), "--group")
+    given = column_called(frame, own.split, (), "--split")
+    if given or part or own.in_order != type(own).in_order:
+        return given
+    called = column_called(frame, None, _SPLITS, "--split")
+    for heading in [called] if called else frame.headings:
+        first = set(words(frame, heading)[:20]) - {None}
+        if not first or not all(map(part_called, first)):
+            continue
+        cells = set(words(frame, heading)) - ({None} if gaps else set())
+        parts = {cell is not None and part_called(cell) for cell in cells}
+        if all(parts) and (called or {"train"} < parts):
+            return heading
+    return None
+
+
+def numbers_rows(frame: Frame, heading: str) -> bool:
+    """Whether a column counts the rows of its file from 0 or 1: in a file that was sorted it tells the label."""
+    cells = numbers(frame, heading).values
+    return frame.rows > 2 and cells[0] in (0, 1) and bool((np.diff(cells) == 1).all())
+
+
+def group_of(frame: Frame, own: OwnFiles) -> np.ndarray | None:
+    """``[rows]`` numbers of the values of the column whose rows stay together, where the user names one."""
+    heading = column_called(frame, own.group, (), "--group")
+    return None if heading is None else coded_words(frame, heading)[0]
+
+
+def column_of_paths(
+    frame: Frame, given: str | None, endings: Sequence[str], guesses: Sequence[str], flag: str
+) -> str | None:
+    """As given, else the column of which most cells end so, else the one that is called so.
+
+    Raises:
+      UserError: the first line is a row.
+    """
+    for heading in () if given else frame.headings:
+        if heading.lower().endswith(tuple(endings)):
+            raise UserError(
+                "table-no-heading",
+                f"the first line of {frame.name} is a row ({heading}, ...): write the columns' names above it, "
+                "such as path,label, or give them by --headings",
+            )
+        cells = [str(cell).lower() for cell in words(frame, heading)[:200] if cell is not None]
+        if 2 * sum(cell.endswith(tuple(endings)) for cell in cells) > len(cells):
+            return heading
+    return column_called(frame, given, guesses, flag)
+
+
+def which_column(frame: Frame, what: str, flag: str, among: Sequence[str] | None = None) -> str:
+    """What to say where the column of ``what`` is not told from the others."""
+    names = ", ".join(map(plain, (frame.headings if among is None else among)[:12]))
+    return f"{frame.name}: which column holds the {what}? Say {flag} with one of {names}"
+
+
+def column_lines(frame: Frame, used: dict[Any, str]) -> list[Line]:
+    """What to show of columns: those used and what for, those left out, and what was guessed of the file."""
+    lines = [Line(f"column {plain(heading)}", what) for heading, what in used.items() if heading]
+    if left := [plain(heading) for heading in frame.headings if heading not in used]:
+        shown = ", ".join(left[:8]) + (", ..." if len(left) > 8 else "")
+        lines.append(Line("left out", f"{len(left)} columns", shown))
+    return lines + [Line("guessed", note) for note in frame.notes]

@@ -1,0 +1,295 @@
+"""Plain text for language models: ``text``, whose rows are the text end to end, and ``document`` numbers."""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.own import door
+from dl.data.own.columns import column_lines, joined, read_tables, split_column, which_column
+from dl.data.own.found import Found, Line, column_called, own_info, show, span
+from dl.data.own.lines import OwnText, lengths, text_of, text_table, texts_column
+from dl.data.own.paths import by_part, files_under, is_table, of_no_part, visible
+from dl.data.own.texts import TEXTS
+from dl.data.prepared import prepared
+from dl.data.readers.files import digest_files, readable
+from dl.data.readers.frames import words
+from dl.data.splits import Columns, Splits
+from dl.data.tokenizers import (
+    Subwords,
+    Vocabulary,
+    characters,
+    counted,
+    load_subwords,
+    train_subwords,
+)
+
+NAMED = ("tinyshakespeare",)
+_LONGEST = 1000  # characters of a row; a longer line is several
+_ENDS = ("[EOS]", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnCorpus(OwnText):
+    """Fields for the config of a script that takes plain text."""
+
+    text: str | None = None
+    """your column of texts, where --data is a table; by default the one called text, ..., else the longest"""
+    in_order: bool = True
+    """cut the parts in the order of the text, the last ones held out, instead of whole documents at random"""
+    hold_out: tuple[float, float] = (0.1, 0.0)
+    """shares of the text held out for validation and for test, where your files have no such parts"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """Fields for the config of a script that cuts plain text, named or the user's own, into tokens."""
+
+    unit: Literal["character", "word", "wordpiece", "bpe"] = "character"
+    """what a token is; bpe is byte-level and knows every text"""
+    vocabulary: int | None = None
+    """how many different tokens; by default every character, or a number by the text's size, which is shown"""
+
+
+def named(splits: Splits) -> Splits:
+    """A named set with a column ``text``, whose rows follow each other."""
+    if "text" not in splits.train:
+        raise UserError(
+            "set-of-another-kind",
+            f"{splits.info.title} has the columns {', '.join(splits.train)}, and no text",
+        )
+    return splits.only("text")
+
+
+def read(source: Any, own: OwnCorpus) -> Found:
+    """``text [rows]``, the lines with their ends, and ``document [rows]`` int32, by which they belong together.
+
+    A file of text, a folder of files that are a document each, or a column of a table, a document a row.
+
+    Raises:
+      UserError: there is no text.
+    """
+    name = getattr(source, "name", "the table")
+    if isinstance(source, Path) and not _of_tables(source):
+        paths, lines = _texts_in(source)
+        documents, more = _of_files(paths, own, source)
+        digests = {name: digest_files([path for _, path in paths])}
+    else:
+        documents, digests, lines, more = _of_frames(source, own)
+    documents = [(part, text) for part, text in documents if text.strip()]
+    if not documents:
+        raise UserError("table-empty", f"{name} has no text")
+    rows = [(part, n, row) for n, (part, text) in enumerate(documents) for row in _rows(text)]
+    part, document, text = (list(column) for column in zip(*rows, strict=True))
+    sizes = [len(text) for _, text in documents]
+    some = f"{len(set().union(*text)):,} different; {text[0][:40]!r}"
+    lines += [
+        *more,
+        Line("documents", f"{len(documents):,}", f"of {span(sizes)} characters"),
+        Line("text", f"{sum(sizes):,} characters", some),
+    ]
+    info = own_info(name, "language modelling", digests)
+    numbers = np.array(document, np.int32)
+    columns = {"text": texts_column(text), "document": numbers}
+    found = Found(columns, info, tuple(lines), group=numbers)
+    if any(part):
+        return dataclasses.replace(found, part=np.array([p or "train" for p in part]))
+    if own.in_order:
+        return _in_order(found, own.hold_out)
+    if len(documents) < 3:
+        raise UserError(
+            "hold-out-impossible",
+            f"{name} has {len(documents)} document(s), of which none can be held out whole: leave in_order on",
+        )
+    return found
+
+
+def _in_order(found: Found, shares: tuple[float, float]) -> Found:
+    """Parts by the text's characters, since lines differ in length: the last ones for test, those before for
+    validation. What shares cannot be is for :func:`dl.data.own.found.divide` to say."""
+    ends = np.cumsum([len(row) for row in found.rows["text"]])
+    validation, test = (share * ends[-1] for share in shares)
+    part = np.full(len(ends), "train", "<U10")
+    part[ends > ends[-1] - test - validation] = "validation"
+    part[ends > ends[-1] - test] = "test"
+    if len(set(part)) < 1 + sum(share > 0 for share in shares):
+        return found  # too few lines: by their number
+    said = " and ".join(f"{share:.0%}" for share in shares)
+    return dataclasses.replace(found, part=part, how=f"in the order of the text, {said} held out")
+
+
+def _of_frames(source: Any, own: OwnCorpus):
+    frames, digests, lines = read_tables(
+        source, functools.partial(text_table, encoding=own.encoding)
+    )
+    first = frames[0][1]
+    split = split_column(frames, own)
+    heading = column_called(first, own.text, TEXTS, "--text")
+    sizes = {h: size for h, size in lengths(first).items() if h != split}
+    if heading is None and not sizes:
+        raise UserError("text-unnamed", which_column(first, "texts", "--text"))
+    heading = heading or max(sizes, key=lambda h: sizes[h])
+    frame, part, left_out = joined(frames, split, wanted=(heading,))
+    cells = zip(itertools.repeat("") if part is None else part, words(frame, heading), strict=False)
+    documents = [(part, f"{text}\n") for part, text in cells if text is not None]
+    lines += [*left_out, *column_lines(first, {heading: "text", split: "part"})]
+    return documents, digests, lines, []
+
+
+def _rows(text: str) -> list[str]:
+    """Lines with their ends, long ones in several; end to end they are the text."""
+    return [
+        line[start : start + _LONGEST]
+        for line in text.splitlines(keepends=True)
+        for start in range(0, len(line), _LONGEST)
+    ]
+
+
+def _of_tables(source: Path) -> bool:
+    files = files_under(source) if source.is_dir() else [source]
+    return bool(files) and all(map(is_table, files))
+
+
+def _texts_in(source: Path) -> tuple[list[tuple[str, Path]], list[Line]]:
+    """``(part, file)`` of everything in a folder."""
+    if source.is_file():
+        return [("", source)], []
+    parts, rest = by_part(visible(source))
+    paths = [
+        (part, path)
+        for part, some in parts.items()
+        for top in some
+        for path in ([top / inner for inner in files_under(top)] if top.is_dir() else [top])
+    ]
+    return paths, of_no_part(rest)
+
+
+def _of_files(paths: Sequence[tuple[str, Path]], own: OwnCorpus, source: Path):
+    if own.text or own.split or own.group:
+        raise UserError(
+            "option-misplaced",
+            f"--text, --split and --group name columns, and {source.name} has none: leave them out",
+        )
+    rows, texts, strange = readable(
+        lambda each: text_of(each[1], own.encoding), paths, "reading texts"
+    )
+    if strange and not texts:
+        raise strange[0]
+    lines = [Line("files", f"{len(texts):,}", "a document each")]
+    lines += [Line("skipped", f"{len(strange)} files", str(e)) for e in strange[:1]]
+    return [(paths[row][0], text) for row, text in zip(rows, texts, strict=True)], lines
+
+
+class Encoded(NamedTuple):
+    """A text as tokens: their ``vocabulary``, and ``splits`` with the columns ``tokens``, ``bytes`` (of UTF-8
+    that each stands for) and ``spelled`` (those of them that an unknown token hides), all int32 ``[tokens]``."""
+
+    vocabulary: Vocabulary | Subwords
+    splits: Splits
+
+
+def encode(splits: Splits, units: Units, folder: str | None = None) -> Encoded:
+    """The text of ``splits`` in tokens made of its training part.
+
+    A symbol that is seen once, or never, in the training part of the user's own text is ``[UNK]``. Documents
+    follow each other with the vocabulary's end of text between them.
+
+    Args:
+      units: what a token is, and how many there are; or a config with its fields.
+      folder: of an imported model; where a ``tokenizer.json`` lies there, its subwords take the units' place.
+    """
+    unit: str = units.unit
+    whole = splits.map(lambda part: {"text": part["text"], "document": _documents(part)})
+    saved = Path(folder) / "tokenizer.json" if folder is not None else None
+    if saved is not None and saved.exists():
+        vocabulary: Vocabulary | Subwords = Subwords(load_subwords(saved))
+        unit = "the model's own"
+    elif unit == "character" and "document" not in splits.train:
+        vocabulary = characters("".join(splits.train["text"]))
+    else:
+        vocabulary = _learn(["".join(text) for text in _cut(whole.train)], units)
+    done = whole.map(lambda part: _tokens(vocabulary, [*map("".join, _cut(part))]))
+    if unit != "character" or "document" in splits.train:
+        _tell(vocabulary, done, unit)
+    return Encoded(vocabulary, done)
+
+
+@prepared
+def encoded(config: Any) -> Encoded:
+    """:func:`encode` of the text that a script's config names: by ``data``, ``weights`` where it has that, and the
+    fields of :class:`OwnCorpus` and :class:`Units`."""
+    return encode(
+        door.open(config.data, "corpus", config), config, getattr(config, "weights", None)
+    )
+
+
+def _documents(part: Columns) -> np.ndarray:
+    return part["document"] if "document" in part else np.zeros(len(part["text"]), np.int32)
+
+
+def _cut(part: Columns) -> list[np.ndarray]:
+    """The rows of each document."""
+    edges = np.flatnonzero(np.diff(part["document"])) + 1
+    return np.split(part["text"], edges)
+
+
+def _learn(texts: list[str], units: Units) -> Vocabulary | Subwords:
+    unit, size = units.unit, units.vocabulary
+    if unit == "character" or unit == "word":
+        level: Any = "character" if unit == "character" else "piece"
+        most = size or (None if unit == "character" else 16384)
+        return counted(level, texts, min_count=2, size=most, specials=("[UNK]", "[EOS]"))
+    if size is None:  # a subword for some 256 characters, in powers of two
+        size = min(8192, max(512, 2 ** int(math.log2(1 + sum(map(len, texts)) / 256))))
+    lines = [line for text in texts for line in text.splitlines(keepends=True)]
+    return Subwords(train_subwords(lines, unit, size))
+
+
+def _tokens(vocabulary: Vocabulary | Subwords, texts: list[str]) -> Columns:
+    """Documents as tokens, with the vocabulary's end of text after all but the last."""
+    end = [number for name in _ENDS if (number := vocabulary.numbers.get(name)) is not None][:1]
+    between = np.array([[*end], [0] * len(end), [0] * len(end)], np.int32)
+    pieces = []
+    for text in texts:
+        pieces += [np.stack(_measured(vocabulary, text)).astype(np.int32), between]
+    joined = np.concatenate(pieces[:-1], axis=1)
+    return dict(zip(("tokens", "bytes", "spelled"), joined, strict=True))
+
+
+def _measured(vocabulary: Vocabulary | Subwords, text: str) -> tuple[np.ndarray, ...]:
+    """``(tokens, bytes, spelled)`` of a text."""
+    if isinstance(vocabulary, Vocabulary):
+        parts = vocabulary.cut(text)
+        tokens = vocabulary.encode(np.array(parts, object))
+        sizes = np.fromiter((len(part.encode()) for part in parts), np.int32, len(parts))
+    else:
+        tokens, starts = vocabulary.located(text)
+        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        widths = 1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF)
+        before = np.concatenate([[0], np.cumsum(widths)])
+        edges = np.concatenate([before[starts], before[-1:]])
+        edges[:1] = 0
+        sizes = np.diff(edges)
+    unknown = vocabulary.numbers.get("[UNK]", vocabulary.numbers.get("<unk>", -1))
+    return tokens, sizes, np.where(tokens == unknown, sizes, 0)
+
+
+def _tell(vocabulary: Vocabulary | Subwords, splits: Splits, unit: str) -> None:
+    """Show what became of the text."""
+    tokens = splits.train["tokens"]
+    mean = f"{splits.train['bytes'].mean():.2f} bytes each"
+    lines = [
+        Line("tokens", f"{len(vocabulary):,} different", unit),
+        Line("in train", f"{len(tokens):,}", mean),
+    ]
+    for name, part in splits.parts.items():
+        if name != "train" and (share := (part["spelled"] > 0).mean()):
+            said = "bits a byte count them as spelled, 8 bits a byte"
+            lines.append(Line(f"unknown in {name}", f"{share:.2%}", said))
+    show(dataclasses.replace(splits.info, title="Tokens", details={"lines": lines}))

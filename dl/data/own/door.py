@@ -1,0 +1,137 @@
+"""One door to data: a set that goes by a name, or files of the user's own."""
+
+import dataclasses
+import functools
+import importlib
+import itertools
+import os
+from pathlib import Path
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+
+from dl.core.errors import UserError, unknown
+from dl.data.own.found import OwnFiles, divide, show
+from dl.data.readers.files import data_folder
+from dl.data.sets.catalogue import load
+from dl.data.splits import Splits
+
+Kind = Literal[
+    "pictures",
+    "boxes",
+    "masks",
+    "texts",
+    "pairs",
+    "corpus",
+    "recordings",
+    "transcripts",
+    "series",
+    "table",
+    "ratings",
+]
+
+
+def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any) -> Splits:
+    """Data of one kind as training, validation and test part: a named set, or files of the user's own.
+
+    What files are taken for is shown as a table, once. The fields of the kind (``OwnPictures``, ...) say what
+    the files do not: which column is the label, which the part.
+
+    >>> splits = open("reviews.csv", "texts", label="stars", split="part")  # doctest: +SKIP
+
+    Args:
+      data: a name (:func:`dl.data.names`), ``tfds:NAME``, ``hf:NAME_OR_FOLDER``, a file or a folder; for tables,
+        texts, series and ratings a frame of pandas, polars or pyarrow too.
+      kind: what the data are; by default what files look like.
+      options: a config with the kind's fields; **fields: the same, one by one.
+
+    Returns:
+      The splits, with the columns that the kind's module tells of. ``info.details["lines"]`` is what was shown.
+      A part too large for memory is a :class:`dl.data.batches.streams.Source` instead of columns.
+
+    Raises:
+      UserError: there are no such data, they are not of that kind, or an option does not fit them.
+    """
+    if kind is None:
+        from dl.data.own.kinds import guessed_kind
+
+        named = isinstance(data, str | os.PathLike)
+        kind = cast(Kind, guessed_kind(os.fspath(data)) if named else "table")
+    if kind not in get_args(Kind):
+        raise unknown("kind of data", kind, get_args(Kind))
+    module = importlib.import_module(f"dl.data.own.{kind}")
+    own = _chosen(getattr(module, f"Own{kind.capitalize()}"), options, fields)
+    name = os.fspath(data) if isinstance(data, str | os.PathLike) else None
+    if name is None:
+        return _shown(divide(module.read(data, own), own))
+    if name in module.NAMED or name.startswith("tfds:"):
+        free = getattr(module, "FOR_NAMED", ())
+        given = [
+            f.name
+            for f in dataclasses.fields(own)
+            if getattr(own, f.name) != f.default and f.name not in free
+        ]
+        if given:
+            flags = ", ".join(f"--{field.replace('_', '-')}" for field in given)
+            raise UserError(
+                "option-misplaced",
+                f"{flags}: {name} has columns and parts of its own, so leave these out (they are for your files)",
+            )
+        if free:
+            return _load_named(name, kind, own, data_folder())
+        adapt = getattr(module, "named", lambda splits: splits)
+        return adapt(load(name))
+    if name.startswith("hf:"):
+        from dl.data.own.hub import read_hub
+
+        return _shown(divide(read_hub(name.removeprefix("hf:"), module, own), own))
+    path = Path(name).expanduser()
+    if not path.exists():
+        error = unknown("data", name, (*module.NAMED, "tfds:NAME", "hf:NAME", "a path"))
+        raise UserError(
+            "data-unknown", f"no file or folder {name} is here, and it is no named set: {error}"
+        )
+    return _read(path.absolute(), _signature(path), kind, own)
+
+
+# An experiment is built several times, inside traces too: the same arrays serve every time.
+@functools.lru_cache(maxsize=4)
+def _load_named(name: str, kind: str, own: Any, folder: Path) -> Splits:
+    return importlib.import_module(f"dl.data.own.{kind}").load_named(name, own)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, signature: Any, kind: str, own: Any) -> Splits:
+    module = importlib.import_module(f"dl.data.own.{kind}")
+    return _shown(divide(module.read(path, own), own))
+
+
+def _signature(path: Path) -> tuple:
+    """Changes when a file does, or when one comes or goes, in a folder at any depth (of its first 20,000)."""
+    places = itertools.islice(path.rglob("*"), 20_000) if path.is_dir() else ()
+    inner = (place.stat() for place in places if not place.is_symlink())
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size, hash(tuple((s.st_mtime_ns, s.st_size) for s in inner))
+
+
+def _shown(splits: Splits) -> Splits:
+    show(splits.info)
+    for part in splits.parts.values():
+        for column in part.values() if isinstance(part, dict) else ():
+            column.flags.writeable = False
+    return splits
+
+
+def _chosen(own: type[OwnFiles], options: Any, fields: dict[str, Any]) -> Any:
+    """The kind's fields, of a config and of keywords, as they would come from the command line."""
+    known = [field.name for field in dataclasses.fields(own)]
+    for name in fields:
+        if name not in known:
+            raise unknown("option of data", name, known)
+    chosen = {name: getattr(options, name) for name in known if hasattr(options, name)} | fields
+    several = {n for n, hint in get_type_hints(own).items() if get_origin(hint) is tuple}
+    words = {n for n in several if get_args(get_type_hints(own)[n])[0] is str}
+    for name in several:  # one value does for a tuple of one, and a number for a word
+        given = chosen.get(name)
+        if given is not None:
+            values = tuple(given) if isinstance(given, list | tuple) else (given,)
+            chosen[name] = tuple(map(str, values)) if name in words else values
+    return own(**chosen)

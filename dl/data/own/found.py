@@ -1,0 +1,242 @@
+"""What was found in files of the user's own, how it is shown, and how it is cut into parts."""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dl.core.errors import UserError, unknown
+from dl.data.readers.frames import Frame
+from dl.data.splits import Info, Splits, hold_out, shuffled, take
+
+# What people call the parts, by what they are called here.
+PARTS = {
+    "train": ("train", "training", "trn", "fit"),
+    "validation": ("validation", "val", "valid", "dev", "development", "eval"),
+    "test": ("test", "testing", "tst", "holdout"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnFiles:
+    """Fields for the config of a script that takes files of the user's own, of whatever kind."""
+
+    split: str | None = None
+    """your column that says of each row whether it is train, validation or test"""
+    group: str | None = None
+    """your column whose equal values stay in one part, such as a patient's number"""
+    in_order: bool = False
+    """cut the parts in the order of the rows, the last ones for test, instead of at random"""
+    hold_out: tuple[float, float] = (0.1, 0.1)
+    """shares of the rows held out for validation and for test, where your files have no such parts"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of the table that shows what files were taken for: a column or a fact, what it is, and more."""
+
+    name: str
+    taken_for: str
+    more: str = ""
+
+
+def span(values: Sequence[Any] | np.ndarray, form: str = ",") -> str:
+    """``3 to 52, median 17``, or the one number there is."""
+    low, middle, high = np.sort(np.asarray(values))[[0, len(values) // 2, -1]].tolist()
+    return (
+        f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}, median {middle:{form}}"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Rows of the user's own before they are cut into parts.
+
+    Attributes:
+      rows: named columns ``[rows, ...]``, or rows to be read one by one (:class:`dl.data.batches.streams.Source`).
+      info: what to know of them; its digests are of the files read.
+      lines: what was taken for what, counted and skipped.
+      part: ``[rows]`` strings, keys of :data:`PARTS`, where the files say so.
+      how: who says so, where it is not the files.
+      strata: ``[rows]`` whole numbers whose shares every part keeps, such as labels.
+      group: ``[rows]`` values; equal ones stay in one part.
+    """
+
+    rows: Any
+    info: Info
+    lines: tuple[Line, ...] = ()
+    part: np.ndarray | None = None
+    how: str = "as the files say"
+    strata: np.ndarray | None = None
+    group: np.ndarray | None = None
+
+
+def own_info(name: str, task: str, digests: dict[str, str], **more: Any) -> Info:
+    """What to know of files of the user's own."""
+    fields = {"title": name, "source": "the user's", "licence": "", "description": ""} | more
+    return Info(name, task=task, digests=digests, **fields)
+
+
+def part_called(word: str) -> str | None:
+    """The part that people call so: ``'train'`` for ``'Training'``; None for another word."""
+    word = word.strip().lower()
+    return next((part for part, words in PARTS.items() if word in words), None)
+
+
+def part_in(name: str) -> str | None:
+    """The part that a name tells of, as ``test_2016.en`` and ``train-clean-100`` do; None for none or several."""
+    found = {part_called(word) for word in re.split(r"[^a-z]+", name.lower())} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def parts_called(words: Iterable[Any], where: str) -> np.ndarray:
+    """The part of every row, by a column's words.
+
+    Raises:
+      UserError: a word is none that a part is called.
+    """
+    words = np.asarray([str(word) for word in words])
+    names, code = np.unique(words, return_inverse=True)
+    parts = [part_called(name) for name in names]
+    for name, part in zip(names, parts, strict=True):
+        if part is None:
+            known = ", ".join(PARTS)
+            raise UserError(
+                "split-word", f"{where} holds {str(name)!r}, which is no part: use {known}"
+            )
+    return np.array(parts)[code]
+
+
+def column_called(frame: Frame, given: str | None, guesses: Sequence[str], flag: str) -> str | None:
+    """The heading that the user ``given`` by ``flag``, else the first of ``guesses`` that the file has, in
+    whichever case; None where it has none.
+
+    Raises:
+      UserError: the file has no column ``given``.
+    """
+    if given:
+        if given not in frame.headings:
+            error = unknown(f"column of {frame.name}", given, map(str, frame.headings))
+            raise UserError("column-unknown", f"{flag}: {error}")
+        return given
+    by_name = {str(heading).strip().lower(): heading for heading in reversed(frame.headings)}
+    return next((by_name[guess] for guess in guesses if guess in by_name), None)
+
+
+def assign(found: Found, own: OwnFiles, seed: int = 0) -> tuple[np.ndarray, str]:
+    """``(part [rows], how)``: train, validation or test for every row, as the files say, else held out by seed,
+    labels in proportion, whole groups, or in order. Where the files have no validation part, it comes out of
+    the training part.
+
+    Raises:
+      UserError: a share is none, or nothing would be left to train on.
+    """
+    size = _rows(found.rows)
+    shares = dict(zip(("validation", "test"), own.hold_out, strict=True))
+    if not all(0 <= share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
+        raise UserError(
+            "hold-out-impossible",
+            f"--hold-out {own.hold_out[0]:g} {own.hold_out[1]:g}: give two shares of 0 or more, below 1 together",
+        )
+    part, how = np.full(size, "train", "<U10"), found.how
+    if found.part is not None:
+        part = found.part.astype("<U10")
+        if "validation" not in part and shares["validation"]:
+            train = np.flatnonzero(part == "train")
+            part[_held(train, shares["validation"], found, own, seed)[1]] = "validation"
+            how += f", {shares['validation']:.0%} of train for validation"
+    else:
+        for name in ("test", "validation"):  # as shares of all rows
+            train = np.flatnonzero(part == "train")
+            if share := shares[name] * size / max(1, len(train)):
+                part[_held(train, share, found, own, seed)[1]] = name
+        how = f"{_way(found, own)}, {own.hold_out[0]:.3g} and {own.hold_out[1]:.3g} held out"
+    if "train" not in part:
+        raise UserError("part-empty", f"{found.info.title} has no training rows")
+    return part, how
+
+
+def divide(found: Found, own: OwnFiles, seed: int = 0) -> Splits:
+    """``found`` as train, validation and test, by :func:`assign`."""
+    part, how = assign(found, own, seed)
+    rows = {name: np.flatnonzero(part == name) for name in PARTS}
+    counts = ", ".join(f"{len(part):,} {name}" for name, part in rows.items() if len(part))
+    if not len(rows["test"]):
+        how += "; no test part: figures are of the part that chose the step"
+    lines = (*found.lines, Line("parts", counts, how))
+    info = dataclasses.replace(
+        found.info,
+        details={**found.info.details, "lines": lines},
+        sizes={name: len(part) for name, part in rows.items() if len(part)},
+    )
+    train, validation, test = (_part(found.rows, rows[name]) for name in PARTS)
+    return Splits(train, validation, test, info)
+
+
+def show(info: Info) -> None:
+    """Print what the user's files were taken for, as a table on standard error."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=info.title, title_justify="left", show_header=False, box=None)
+    for line in info.details["lines"]:
+        table.add_row(line.name, line.taken_for, line.more)
+    Console(stderr=True, highlight=False).print(table, markup=False)
+
+
+def _rows(rows: Any) -> int:
+    return len(next(iter(rows.values()))) if isinstance(rows, dict) else len(rows)
+
+
+def _part(rows: Any, chosen: np.ndarray) -> Any:
+    if not len(chosen):
+        return {}
+    return take(rows, chosen) if isinstance(rows, dict) else rows.part(chosen)
+
+
+def _way(found: Found, own: OwnFiles) -> str:
+    if own.in_order:
+        return "in the order of the rows"
+    if found.group is not None:
+        return "by seed, whole groups"
+    return "by seed, labels in proportion" if found.strata is not None else "by seed"
+
+
+def _held(rows: np.ndarray, share: float, found: Found, own: OwnFiles, seed: int) -> tuple:
+    """``(kept, held)`` of ``rows``, of which ``share`` is to be held; one at least where there are two."""
+    count = min(max(1, round(share * len(rows))), len(rows) - 1)
+    if count < 1:
+        return rows, rows[:0]
+    if own.in_order:
+        return rows[:-count], rows[-count:]
+    if found.group is not None:
+        names, group = np.unique(found.group[rows], return_inverse=True)
+        order = shuffled(len(names), seed)
+        sizes = np.bincount(group)[order]
+        # Groups in a drawn order, as many as come nearest to the share, and never all.
+        reached = np.abs(np.cumsum(sizes) - count)[: len(names) - 1]
+        if not len(reached):
+            raise UserError(
+                "hold-out-impossible",
+                f"--group {own.group}: {len(np.unique(found.group))} different values are too few to hold "
+                "whole ones out for validation and for test: name another column, or hold one part out "
+                "(--hold-out 0.2 0)",
+            )
+        held = np.isin(group, order[: reached.argmin() + 1])
+        return rows[~held], rows[held]
+    if found.strata is None:
+        kept, held = hold_out(len(rows), count, seed)
+        return rows[kept], rows[held]
+    strata = found.strata[rows]
+    # What there is one of stays in training, where else nothing would be learned of it.
+    several = np.flatnonzero(
+        np.isin(strata, [s for s, n in Counter(strata.tolist()).items() if n > 1])
+    )
+    if len(several) <= count:
+        several = np.arange(len(rows))
+    _, held = hold_out(len(several), count, seed, strata[several])
+    chosen = np.isin(np.arange(len(rows)), several[held])
+    return rows[~chosen], rows[chosen]

@@ -1,0 +1,173 @@
+"""Files of the user's own: which lie under a folder, of which part they are, and which of them a table names."""
+
+import collections
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dl.data.own.found import PARTS, Line, part_called, part_in
+from dl.data.readers.picture_folders import HIDDEN
+
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".ipc")
+SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
+
+
+def plain_name(path: Path) -> str:
+    """A file's name without the ending of its packing."""
+    return path.name.removesuffix(".gz")
+
+
+def stem(path: Path) -> str:
+    """A file's name without endings of packing and format: ``train.en`` of ``train.en.txt.gz``."""
+    return plain_name(path).rpartition(".")[0] or plain_name(path)
+
+
+def ends(path: Path, endings: Sequence[str]) -> bool:
+    """Whether a file, packed or not, ends so, in whichever case."""
+    return plain_name(path).lower().endswith(tuple(endings))
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's ending says that it is a table, of text too."""
+    return ends(path, (*TABLES, ".json"))
+
+
+def visible(folder: Path) -> list[Path]:
+    """What is in a folder, in the order of names, without what is hidden."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(HIDDEN))
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """The files under a folder, relative to it, but for hidden ones and those of hidden folders."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
+        here = Path(place).relative_to(
+            folder
+        )  # cameras call pictures _MG_1.jpg: files may begin so
+        yield from (here / name for name in sorted(files) if not name.startswith("."))
+
+
+def files_under(folder: Path, endings: Sequence[str] = ("",)) -> list[Path]:
+    """The files of :func:`walk` that end so, in the order of their folders and names."""
+    found = (path for path in walk(folder) if path.name.lower().endswith(tuple(endings)))
+    return sorted(found, key=lambda path: path.parts)
+
+
+def filled_lines(path: Path) -> list[str]:
+    """The lines of a list, without those that are empty."""
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+# -- parts -------------------------------------------------------------------------------------------
+
+
+def part_by_name(path: Path) -> str | None:
+    """The part that a file's or folder's own name tells of."""
+    return part_in(plain_name(path))
+
+
+def part_of(path: Path) -> str | None:
+    """The part that the first of the folders on a path tells of, such as train2017."""
+    return next((part for word in path.parts[:-1] if (part := part_in(word))), None)
+
+
+def by_part(
+    paths: Iterable[Path], told: Callable[[Path], str | None] = part_by_name
+) -> tuple[dict[str, list[Path]], list[Path]]:
+    """``(files or folders by part, those of no part)``; all are of part ``""`` where none is to train on."""
+    paths, parts = list(paths), dict[str, list[Path]]()
+    for path in paths:
+        parts.setdefault(told(path) or "", []).append(path)
+    if "train" not in parts:
+        return {"": paths}, []
+    return {part: parts[part] for part in PARTS if part in parts}, parts.get("", [])
+
+
+def called_by_part(parts: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """Of each part the files called by it alone, where there are some: train.csv, not train_ids.csv beside it."""
+    exact = {
+        part: [p for p in some if part and part_called(stem(p))] for part, some in parts.items()
+    }
+    return {part: exact[part] or some for part, some in parts.items()}
+
+
+def of_no_part(paths: Sequence[Path], why: str = "no part by its name") -> list[Line]:
+    """What to show of files that are left out."""
+    return [Line(path.name, "left out", why) for path in paths[:5]]
+
+
+def by_first_folder(paths: Sequence[Path]) -> tuple[np.ndarray | None, list[tuple[str, ...]]]:
+    """The part of every path by its first folder (train, dev-clean, ...), None where these are none; and the
+    folders below that one."""
+    below = [path.parts[:-1] for path in paths]
+    parts = [part_in(names[0]) if names else None for names in below]
+    if None in parts or "train" not in parts:
+        return None, below
+    return np.array(parts), [names[1:] for names in below]
+
+
+def part_lists(
+    root: Path, files: Iterable[Path], stems: Iterable[str], folder: str = ""
+) -> dict[str, str]:
+    """The part of pictures by name without ending, as text files called train, val and test list them; of Pascal
+    VOC's several the ones in ``folder``."""
+    known, parts = set(stems), dict[str, str]()
+    texts = [path for path in files if path.suffix.lower() == ".txt" and part_called(path.stem)]
+    for path in [p for p in texts if folder in p.parts] or texts:
+        listed = [
+            Path(line.split()[0].replace("\\", "/")).stem for line in filled_lines(root / path)
+        ]
+        if listed and sum(stem in known for stem in listed) > len(listed) / 2:
+            parts |= dict.fromkeys(listed, str(part_called(path.stem)))
+    return parts
+
+
+# -- names -------------------------------------------------------------------------------------------
+
+
+def beside_masks(paths: Iterable[Path]) -> list[Path]:
+    """``paths`` without the PNG files that are masks: where every JPEG lies beside a PNG file of its name."""
+    endings: dict[Path, set[str]] = collections.defaultdict(set)
+    for path in (paths := list(paths)):
+        endings[path.with_suffix("")].add(path.suffix.lower())
+    both = all(".png" in found and found & {".jpg", ".jpeg"} for found in endings.values())
+    return [path for path in paths if path.suffix.lower() != ".png"] if both else paths
+
+
+class Named:
+    """Finds files by what a table says of them: a path or the end of one, with or without ending.
+
+    They lie below a folder, or where it has no file of these ``endings``, below the one above it.
+    """
+
+    def __init__(self, folder: Path, endings: Sequence[str]):
+        there = any(path.name.lower().endswith(tuple(endings)) for path in walk(folder))
+        self.places = (folder,) if there else (folder, folder.parent)
+        self.folder, self.endings = self.places[-1], endings
+
+    @functools.cached_property
+    def _named(self) -> dict[str, list[Path]]:
+        named = collections.defaultdict(list)
+        for path in beside_masks(files_under(self.folder, self.endings)):
+            for name in {path.name, path.stem}:
+                named[name].append(path)
+        return named
+
+    def all(self, asked: str | Path, part: str | None = None) -> list[Path]:
+        """The files that may be meant; where the whole path says less than one, those in a folder of ``part``."""
+        asked = Path(str(asked).replace("\\", "/"))
+        for place in self.places if asked.suffix else ():
+            if (place / asked).is_file():
+                return [place / asked]
+        above, found = asked.parent.parts, self._named.get(asked.name, [])
+        for most in range(len(above), 0, -1):  # the longest end that they have in common
+            if alike := [p for p in found if p.parent.parts[-most:] == above[-most:]]:
+                found = alike
+                break
+        if len(found) > 1 and part:
+            found = [path for path in found if part_of(path) == part]
+        return [self.folder / path for path in found]

@@ -1,0 +1,105 @@
+"""What all kinds of pictures of the user's own share: where they lie, how large they are, how they are read."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dl.core.errors import UserError, bounded
+from dl.data.batches.streams import FileRows
+from dl.data.own.found import Line
+from dl.data.readers.files import for_each
+from dl.data.readers.pictures import Fit, Header, read_header
+from dl.data.splits import Columns
+from dl.platform import host_memory
+
+SMALL = 128  # longest side of pictures that are taken as they are
+OF_NO_PART = "in no list or folder of train, val and test"
+SIDE = 64  # shorter side that others are proposed to have
+
+
+def no_columns(own: Any, why: str, *more: str) -> None:
+    """Raise UserError where the user names a column, and there is none."""
+    for flag in ("split", "group", *more):
+        if getattr(own, flag):
+            said = f"--{flag} names a column, and {why}: leave it out, or give the table"
+            raise UserError("option-misplaced", said)
+
+
+def headers_of(paths: Sequence[Any], upright: bool = True) -> np.ndarray:
+    """Height, width and 1 for grey of every picture: int64 ``[pictures, 3]``.
+
+    Raises:
+      UserError: a file is no picture; it names the first and says how many more are none.
+    """
+    headers = np.zeros((len(paths), 3), np.int64)
+
+    def look(path: Any) -> Header:
+        return read_header(path, upright=upright)
+
+    for row, header in for_each(look, paths, "looking at the pictures"):
+        headers[row] = header
+    return headers
+
+
+def shown_sizes(headers: np.ndarray) -> str:
+    """``100 x 80``, or ``from 60 x 40 to 300 x 200, median 100 x 80`` (height x width)."""
+    sizes = headers[:, :2]
+    if (sizes == sizes[0]).all():
+        return f"all {_by(sizes[0])}"
+    order = np.argsort(sizes.prod(1), kind="stable")
+    least, middle, most = (sizes[order[place]] for place in (0, len(order) // 2, -1))
+    return f"from {_by(least)} to {_by(most)}, median {_by(middle)}"
+
+
+def _by(size: Iterable[int]) -> str:
+    return " x ".join(str(int(side)) for side in size)
+
+
+def proposed_size(headers: np.ndarray, size: tuple[int, ...], fit: Fit) -> tuple[int, int, str]:
+    """Height and width for pictures that are to be classified, and how they come to it, in words."""
+    sizes = headers[:, :2]
+    height, width = (int(side) for side in np.median(sizes, 0))
+    alike = bool((sizes == sizes[0]).all())
+    if size:
+        height, width = given_size(size)
+    elif alike and max(height, width) <= SMALL:
+        return height, width, "as they are"
+    else:
+        scale = min(1.0, SIDE / min(height, width))
+        height, width = (round(side * scale) for side in (height, width))
+        if not alike:
+            height = width = min(height, width)
+    if alike and tuple(sizes[0]) == (height, width):
+        return height, width, "as they are"
+    ways = {
+        "cut": "scaled to cover that and cut to their middle",
+        "pad": "scaled to lie within that, amid black",
+        "stretch": "stretched to that",
+    }
+    same = (sizes[:, 0] * width == sizes[:, 1] * height).all()
+    return height, width, "scaled down to that" if same else f"{ways[fit]} (--fit)"
+
+
+def given_size(size: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of ``--size``; raises UserError where they are none."""
+    for side in size:
+        bounded("--size", side, at_least=1, whole=True)
+    if len(size) > 2:
+        raise UserError(
+            "size-given", f"--size takes one number, or height and width, not {len(size)}"
+        )
+    return size[0], size[-1]
+
+
+def rows_from(
+    columns: Columns, decode: Callable, bytes_a_row: int, stream: bool
+) -> tuple[Any, Line]:
+    """Rows in memory, or where they would take more than a quarter of it (or ``stream``) read as needed; and
+    the line that says so."""
+    size, memory = bytes_a_row * len(columns["file"]), host_memory()
+    rows, said = FileRows(columns, decode), f"{size / 2**20:,.0f} MiB decoded"
+    if stream or size > memory / 4:
+        why = "--stream" if stream else f"above a quarter of the {memory / 2**30:,.0f} GiB here"
+        return rows, Line("memory", "read from disk as needed", f"{said}, {why}")
+    return rows.read("decoding the pictures"), Line("memory", "all in memory", said)

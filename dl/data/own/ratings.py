@@ -1,0 +1,209 @@
+"""Ratings: ``user`` and ``item`` int32 codes, ``value`` float32, and where given ``time`` float64, ``[rows]``."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.own.columns import (
+    OwnCells,
+    Parts,
+    column_lines,
+    joined,
+    read_cells,
+    reading,
+    split_column,
+    which_column,
+)
+from dl.data.own.found import Found, Line, column_called, own_info, span
+from dl.data.readers.column_types import typed_column
+from dl.data.readers.files import digest_files
+from dl.data.readers.files import read as read_bytes
+from dl.data.readers.frames import Frame, numbers, read_frame, words
+from dl.data.splits import shuffled, take
+
+NAMED: tuple[str, ...] = ()
+_CALLED = {
+    "user": [
+        "user",
+        "user_id",
+        "userid",
+        "customer_id",
+        "customer",
+        "reviewerid",
+        "reviewer_id",
+        "u",
+    ],
+    "item": [
+        "item",
+        "item_id",
+        "itemid",
+        "movie_id",
+        "movieid",
+        "product_id",
+        "asin",
+        "book_id",
+        "isbn",
+        "i",
+    ],
+    "value": ["value", "rating", "score", "stars", "overall", "book-rating", "count", "plays"],
+    "time": ["time", "timestamp", "date", "datetime", "unixreviewtime", "ts"],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnRatings(OwnCells):
+    """Fields for the config of a script that takes ratings of the user's own."""
+
+    user: str | None = None
+    """your column of users; by default the one called so, or the first where there are no headings"""
+    item: str | None = None
+    """your column of items; by default the one called so, or the second"""
+    value: str | None = None
+    """your column of ratings; by default the one called rating, score, ..., or the third; without one all are 1"""
+    time: str | None = None
+    """your column of times; by default the one called so, or the fourth"""
+    leave_one_out: bool = True
+    """each user's last rating is for test and the one before for validation, where nothing says the parts"""
+
+
+def read(source: Any, own: OwnRatings) -> Found:
+    """Rows of user, item, value and time. ``info.details`` has the ``users`` and ``items`` by their codes."""
+    frames, digests, lines = _frames(source, own)
+    split = split_column(frames, own)
+    frame, part, more = joined(frames, split)
+    found, proposed = _columns(frame, own)
+    users, items = (words(frame, found[name]) for name in ("user", "item"))
+    given = numbers(frame, found["value"]) if found["value"] else None
+    if given is not None and given.bad.any():
+        bad = frame.show(found["value"], np.flatnonzero(given.bad))
+        raise UserError(
+            "cell-unreadable",
+            f"{frame.name}, column {found['value']!r} holds ratings that are no numbers ({bad}): mend them, or "
+            "name another column by --value",
+        )
+    value = np.ones(frame.rows) if given is None else given.values
+    kept = np.array([u is not None and i is not None for u, i in zip(users, items, strict=True)])
+    kept &= ~np.isnan(value)
+    if not kept.any():
+        raise UserError("table-empty", f"{frame.name} has no row with a user, an item and a rating")
+    names, codes = zip(_coded(users[kept]), _coded(items[kept]), strict=True)
+    rows = {"user": codes[0], "item": codes[1], "value": value[kept].astype(np.float32)}
+    if found["time"]:
+        rows["time"] = _times(frame, found["time"])[kept]
+    part = None if part is None else part[kept]
+    how = "as the files say"
+    if "time" in rows:
+        order = np.argsort(rows["time"], kind="stable")
+        rows, part = take(rows, order), None if part is None else part[order]
+    drawn = own.in_order or own.group or own.hold_out != OwnRatings.hold_out
+    if part is None and own.leave_one_out and not drawn:
+        part, how = _last(rows)
+    used = {found[name]: name + how for name, how in proposed.items()}
+    lines += [*more, *column_lines(frame, used | {split: "part"})]
+    lines += [] if found["value"] else [Line("(no column)", "value", "1 for every row")]
+    lines += [] if found["time"] else [Line("(no column)", "time", "--time names one")]
+    if skipped := int((~kept).sum()):
+        lines.append(Line("skipped", f"{skipped:,} rows", "without a user, an item or a rating"))
+    lines += _counted(rows)
+    details = {"users": names[0], "items": names[1]}
+    info = own_info("ratings", "recommendation", digests, title=frame.name, details=details)
+    if own.group not in (None, found["user"]):
+        raise UserError(
+            "option-misplaced",
+            f"--group {own.group}: ratings keep together by {found['user']} alone",
+        )
+    group = rows["user"] if own.group else None
+    return Found(rows, info, tuple(lines), part, how, group=group)
+
+
+def _counted(rows: dict[str, np.ndarray]) -> list[Line]:
+    """How many users, items and ratings there are, and of which values."""
+    lines, sizes = [], []
+    for name in ("user", "item"):
+        count = np.bincount(rows[name])
+        sizes.append(len(count))
+        lines.append(Line(f"{name}s", f"{len(count):,}", f"{span(count)} ratings each"))
+    values, count = np.unique(rows["value"], return_counts=True)
+    spread = f"{values[0]:g} ... {values[-1]:g}"
+    if len(values) <= 10:
+        spread = ", ".join(f"{v:g} {n:,}" for v, n in zip(values, count, strict=True))
+    total = len(rows["user"])
+    full = f"{total:,}, {total / sizes[0] / sizes[1]:.2%} of all pairs"
+    lines.append(Line("ratings", full, spread))
+    pairs = rows["user"].astype(np.int64) * sizes[1] + rows["item"]
+    if again := total - len(np.unique(pairs)):
+        lines.append(
+            Line("repeated", f"{again:,} rows", "rate an item again that their user has rated")
+        )
+    return lines
+
+
+def _frames(source: Any, own: OwnRatings) -> tuple[Parts, dict[str, str], list[Line]]:
+    """The tables by part; ``::`` between cells, as MovieLens has it, counts as one mark."""
+    if isinstance(source, Path) and source.is_file() and own.separator is None:
+        data = read_bytes(source)
+        if b"::" in data.partition(b"\n")[0] and b"\t" not in data:
+            options = reading(own) | {"separator": "\t", "quote": ""}
+            frame = read_frame(data.replace(b"::", b"\t"), name=source.name, **options)
+            return [("", frame)], {source.name: digest_files([source])}, []
+    return read_cells(source, own)
+
+
+def _columns(frame: Frame, own: OwnRatings) -> tuple[dict[str, str], dict[str, str]]:
+    """The heading of user, item, value and time, by flag, by name or by place ("" for none), and how."""
+    found = {
+        name: column_called(frame, getattr(own, name), called, f"--{name}") or ""
+        for name, called in _CALLED.items()
+    }
+    more = {
+        name: "" if getattr(own, name) else f" (proposed: --{name} names another)" for name in found
+    }
+    free = [heading for heading in frame.headings if heading not in found.values()]
+    bare = all(heading.startswith("column_") for heading in frame.headings)
+    for name in _CALLED:
+        if not found[name] and free and bare:
+            found[name] = free.pop(0)
+    for name in ("user", "item"):
+        if not found[name]:
+            raise UserError("column-unnamed", which_column(frame, f"{name}s", f"--{name}"))
+    return found, more
+
+
+def _coded(cells: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """The different names, numbers by size and words by code point, and each cell's place among them."""
+    different, code = np.unique(cells.astype(str), return_inverse=True)
+    if all(name.isdecimal() for name in different):
+        order = np.argsort(different.astype(np.float64), kind="stable")
+        return tuple(different[order].tolist()), np.argsort(order)[code].astype(np.int32)
+    return tuple(different.tolist()), code.astype(np.int32)
+
+
+def _times(frame: Frame, heading: str) -> np.ndarray:
+    column, values = typed_column(frame, heading, as_category=False, ignored=False)
+    if column.kind != "numerical" or column.missing:
+        lack = f"{column.missing} of its cells are empty" if column.missing else "it holds words"
+        raise UserError(
+            "times-not-dates", f"--time {heading}: {lack}: give times or numbers, or say --dates"
+        )
+    return values
+
+
+def _last(rows: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
+    """The part of every rating: of users with three and more the last is test, the one before validation."""
+    count = len(rows["user"])
+    place = np.arange(count) if "time" in rows else shuffled(count, 0)
+    order = np.lexsort((place, rows["user"]))
+    user = rows["user"][order]
+    left = np.searchsorted(user, user, "right") - 1 - np.arange(count)
+    enough = np.bincount(rows["user"])[user] >= 3
+    part = np.full(count, "train", "<U10")
+    part[order[enough & (left == 0)]] = "test"
+    part[order[enough & (left == 1)]] = "validation"
+    which = "last" if "time" in rows else "one drawn by seed"
+    return (
+        part,
+        f"of each user's ratings the {which} for test, another before for validation (--no-leave-one-out)",
+    )

@@ -1,0 +1,216 @@
+"""Tables: ``numerical``, ``categorical`` and ``label`` columns, as :mod:`dl.data.tables` types them."""
+
+import dataclasses
+from collections import Counter
+from typing import Any, Literal
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.own.columns import (
+    OwnCells,
+    group_of,
+    joined,
+    numbers_rows,
+    read_cells,
+    reading,
+    rows_of,
+    split_column,
+)
+from dl.data.own.found import Found, Line, assign, column_called, own_info
+from dl.data.readers.column_types import label_alike, lacking, typed_alike, typed_column
+from dl.data.readers.csv_text import plain
+from dl.data.readers.frames import Frame, read_frame
+from dl.data.sets.catalogue import load, load_table
+from dl.data.sets.tables import FOLDED
+from dl.data.splits import Columns, Info, Splits
+from dl.data.tables import Table, cross_validation, described, fold_rows, seen, type_columns
+
+NAMED = ("adult", *FOLDED)
+FOR_NAMED = ("fold",)
+_TARGETS = ("target", "label", "class", "y")
+_SHOWN = 40  # columns; a wider table would scroll its target away
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnTable(OwnCells):
+    """Fields for the config of a script that takes a table of the user's own."""
+
+    target: str | None = None
+    """your column to predict; by default the one called target, label, class or y, else the last"""
+    task: Literal["classification", "regression"] | None = None
+    """what the target is, where the guess is wrong: words, and 20 or fewer whole numbers, are classes"""
+    categorical: tuple[str, ...] = ()
+    """your columns of numbers that are categories"""
+    ignore: tuple[str, ...] = ()
+    """your columns to leave out"""
+    time: str | None = None
+    """your column of times: the last rows by it are for test, those before for validation"""
+    fold: int | None = None
+    """which of five folds (0 to 4) is test, classes in proportion; by default parts are as the table has them"""
+
+
+def load_named(name: str, own: OwnTable) -> Splits:
+    """A table that goes by a name; one without an official split is cut into five stratified folds."""
+    if own.fold is None:
+        return load(name)
+    if name not in FOLDED:
+        raise UserError("split-fixed", f"{name} has an official split: leave fold out")
+    return cross_validation(*load_table(name), own.fold)
+
+
+def read(source: Any, own: OwnTable) -> Found:
+    """``numerical [rows, numbers]`` float64 with NaN where missing, ``categorical [rows, categories]`` int32 with
+    0 where missing or never seen in training, and ``label [rows]``, int32 of a class or float64.
+
+    ``info.details`` has the ``columns`` and the ``target``, by which :func:`read_alike` reads another file.
+    """
+    frames, digests, left_out = read_cells(source, own)
+    first = frames[0][1]
+    target = column_called(first, own.target, _TARGETS, "--target") or first.headings[-1]
+    fixed = frames[0][0] or own.time or own.fold is not None
+    split = column_called(first, own.split, (), "--split") if fixed else split_column(frames, own)
+    split = None if split in (target, *own.ignore) and not own.split else split
+    frame, part, more = joined(frames, split if split != target else None, target)
+    left_out += more
+    of_rows = {"--split": split, "--group": own.group, "--time": own.time}
+    named = {**of_rows, "--categorical": own.categorical, "--ignore": own.ignore}
+    for flag, given in named.items():
+        for heading in (given,) if isinstance(given, str) else given or ():
+            column_called(frame, heading, (), flag)
+            if heading == target:
+                raise UserError("options-exclusive", f"{flag} {heading}: that is the target too")
+    rows = np.arange(frame.rows)
+    if (gone := lacking(frame, target, own.task)).any() and not gone.all():
+        left_out.append(Line("skipped", f"{gone.sum():,} rows", f"they have no {target}"))
+        rows = rows[~gone]
+    if own.time:
+        rows = rows[np.argsort(_moments(frame, own.time)[rows], kind="stable")]
+        own = dataclasses.replace(own, in_order=True)
+    frame, part = rows_of(frame, rows), None if part is None else part[rows]
+    why = zip(
+        of_rows.values(), ("says the part", "keeps rows together", "orders the rows"), strict=True
+    )
+    used = {heading: said for heading, said in why if heading}
+    plain = [heading for heading in first.headings if heading not in (target, *own.ignore, *used)]
+    counting = [heading for heading in plain if numbers_rows(first, heading)]
+    if len(counting) < len(plain):  # what is left to learn from
+        used |= dict.fromkeys(counting, "numbers the rows")
+    ignored = (*own.ignore, *used)
+    table = type_columns(frame, target, categorical=own.categorical, ignore=ignored, task=own.task)
+    info = own_info("table", "table", digests, title=frame.name, classes=table.classes)
+    strata = table.label if table.classes else None
+    group = group_of(frame, own)
+    found = Found(table.arrays, info, part=part, strata=strata, group=group)
+    if own.fold is not None:
+        shares = own.hold_out != OwnTable.hold_out
+        if part is not None or group is not None or own.in_order or shares:
+            raise UserError(
+                "options-exclusive",
+                "--fold cuts the rows at random: leave it out where files, --split, --group, --time, --in-order "
+                "or --hold-out say how they are cut",
+            )
+        _, held, test = fold_rows(table, own.fold)
+        part = np.full(frame.rows, "train", "<U10")
+        part[held], part[test] = "validation", "test"
+        found = dataclasses.replace(found, part=part, how=f"fold {own.fold} of five is test")
+    part, how = assign(found, own)
+    trained = part == "train"
+    for place, name in enumerate(table.classes):
+        if not (table.label[trained] == place).any():
+            raise UserError(
+                "class-untrained",
+                f"class {name!r} of {target!r} has {(table.label == place).sum()} rows, none of them to train on: "
+                "merge it with another or leave its rows out",
+            )
+    table, details = seen(table, np.flatnonzero(trained))
+    lines = (*left_out, *_lines(frame, table, own, used), *_remarks(table, details))
+    info = dataclasses.replace(info, details=details)
+    return dataclasses.replace(found, rows=table.arrays, info=info, lines=lines, part=part, how=how)
+
+
+def _moments(frame: Frame, heading: str) -> np.ndarray:
+    """Times or numbers to sort rows by, float64 ``[rows]``."""
+    column, values = typed_column(frame, heading, as_category=False, ignored=False)
+    if column.kind != "numerical" or column.missing:
+        lacking = f"{column.missing} of its cells are empty" if column.missing else "it holds words"
+        raise UserError(
+            "times-not-dates",
+            f"--time {heading}: {lacking}: give a column with a time or number in every row, or say how times "
+            "are written by --dates",
+        )
+    return values
+
+
+def _lines(frame: Frame, table: Table, own: OwnTable, used: dict[str, str]) -> list[Line]:
+    """What each column was taken for, and the target with its classes."""
+    *columns, (target, _, kind) = described(table)
+    lines = [Line(name, kind, used.get(name, more)) for name, kind, more in columns[:_SHOWN]]
+    if len(columns) > _SHOWN:
+        rest = Counter(kind for _, kind, _ in columns[_SHOWN:])
+        counts = ", ".join(f"{count} {kind}" for kind, count in rest.items())
+        lines.append(Line("...", f"{len(columns) - _SHOWN} more", counts))
+    if table.classes:
+        rows = Counter(table.label.tolist()).most_common()
+        kind += f": {', '.join(f'{plain(table.classes[c])} {count:,}' for c, count in rows[:8])}"
+        kind += ", ..." if len(rows) > 8 else ""
+    elif np.ptp(table.label) > 0:
+        kind += f", {table.label.min():.10g} ... {table.label.max():.10g}"
+    proposed = "" if own.target else " (proposed: --target names another)"
+    return [Line("rows", f"{frame.rows:,}"), *lines, Line(target, "target", kind + proposed)]
+
+
+def _remarks(table: Table, details: dict[str, Any]) -> list[Line]:
+    """What was guessed of the whole file, and what the training rows do not show."""
+    unseen = [
+        f"{name}: {', '.join(map(plain, words[:4]))}{', ...' if len(words) > 4 else ''}"
+        for name, words in details["unseen"].items()
+    ]
+    said = {"guessed": table.notes, "check": details["notes"], "never in train": unseen}
+    return [Line(name, "; ".join(notes)) for name, notes in said.items() if notes]
+
+
+def read_alike(source: Any, info: Info, own: OwnTable) -> tuple[Columns, tuple[Line, ...]]:
+    """The rows of another file as the table of ``info`` was taken, column by column and class by class, by name.
+
+    Args:
+      source: a file or frame. Its columns may stand in another order; others than those learned from are left
+        out, and so may the target be missing: then there is no ``label``.
+      info: of the splits that a model learned from, as :func:`read` or a named table gives it.
+      own: how the cells are written.
+
+    Returns:
+      ``numerical``, ``categorical`` and ``label`` as in training, before any scaling, and what is to be shown.
+
+    Raises:
+      UserError: a column is missing, a cell of numbers holds none, or the target a class never trained on.
+    """
+    frame = read_frame(source, **reading(own))
+    details, lines = info.details, []
+    columns = [column for column in details["columns"] if column.kind != "ignored"]
+    taken: dict[str, list[np.ndarray]] = {"numerical": [], "categorical": []}
+    for column in columns:
+        values, new = typed_alike(frame, column)
+        lost = details.get("unseen", {}).get(column.name, ())
+        if lost:
+            codes = [place for place, word in enumerate(column.categories, 1) if word in lost]
+            values = np.where(np.isin(values, codes), 0, values)
+        if new:
+            lines.append(
+                Line(column.name, "missing", f"never in training: {', '.join(map(plain, new[:4]))}")
+            )
+        taken[column.kind].append(values)
+    dtypes = {"numerical": np.float64, "categorical": np.int32}
+    rows = {
+        name: np.stack(arrays, 1).astype(dtypes[name])
+        if arrays
+        else np.zeros((frame.rows, 0), dtypes[name])
+        for name, arrays in taken.items()
+    }
+    target = details["target"]
+    known = {target, *(column.name for column in details["columns"])}
+    if more := [heading for heading in frame.headings if heading not in known]:
+        lines.append(Line(", ".join(more[:4]), "left out", "not there in training"))
+    if target not in frame.headings:
+        return rows, (*lines, Line(target, "target", "not in this file: nothing to score by"))
+    return rows | {"label": label_alike(frame, target, details["classes"])}, tuple(lines)

@@ -1,0 +1,218 @@
+"""Texts with a class each: ``text`` and ``label`` columns."""
+
+import dataclasses
+import functools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.own.classes import class_lines, coded
+from dl.data.own.columns import (
+    Parts,
+    column_lines,
+    group_of,
+    joined,
+    read_tables,
+    split_column,
+    which_column,
+)
+from dl.data.own.found import Found, Line, column_called, own_info, part_called, span
+from dl.data.own.lines import (
+    OwnText,
+    lengths,
+    lines_of,
+    tab_separated,
+    text_of,
+    text_table,
+    texts_column,
+)
+from dl.data.own.paths import by_part, files_under, is_table, of_no_part, plain_name, stem, visible
+from dl.data.readers.csv_text import plain
+from dl.data.readers.files import digest_files, readable
+from dl.data.readers.frames import Frame, words
+from dl.data.splits import Splits
+
+NAMED = ("sst2",)
+TEXTS = (
+    *("text", "sentence", "review", "content", "question", "comment", "message", "tweet", "body"),
+    *("document", "utterance", "phrase", "description", "title"),
+)
+_LABELS = (
+    *("label", "labels", "class", "category", "sentiment", "target", "intent", "emotion", "topic"),
+    *("genre", "section", "stars", "rating", "score", "polarity", "tag", "y"),
+)
+_UNLABELLED = ("unsup", "unsupervised", "unlabeled", "unlabelled")
+_ABOUT = ("readme", "license", "licence", "copying", "changelog")
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnTexts(OwnText):
+    """Fields for the config of a script that takes texts with a class each."""
+
+    text: str | None = None
+    """your column of texts; by default the one called text, sentence, review, ..., else the longest"""
+    label: str | None = None
+    """your column of classes; by default the one called label, class, sentiment, ..., else of few values"""
+
+
+def named(splits: Splits) -> Splits:
+    """A named set whose texts are called otherwise, as in ``tfds:glue/sst2``."""
+    columns = splits.train
+    text = next((name for name in TEXTS if name in columns), None)
+    if text is None or "label" not in columns:
+        raise UserError(
+            "set-of-another-kind",
+            f"{splits.info.title} has the columns {', '.join(columns)}, and no text with a label",
+        )
+    return splits.map(lambda part: {"text": part[text], "label": part["label"]})
+
+
+def read(source: Any, own: OwnTexts) -> Found:
+    """``text [rows]`` of strings and ``label [rows]`` int32, a place in ``info.classes``.
+
+    A table (csv, tsv, JSON lines, Parquet, a frame), lines that begin with their label, a folder of such files
+    by part, a folder of files for each class, or a file of lines for each class.
+
+    Raises:
+      UserError: there are no texts, or not two classes of them.
+    """
+    name = getattr(source, "name", "the table")
+    files, lines = _by_class(source) if isinstance(source, Path) and source.is_dir() else ([], [])
+    if files:
+        texts, labels, parts, group, more = _of_files(files, own)
+        digests = {name: digest_files([path for *_, path, _ in files])}
+    else:
+        frames, digests, lines = read_tables(
+            source, functools.partial(_labelled, encoding=own.encoding)
+        )
+        texts, labels, parts, group, more = _of_frames(frames, own)
+    lines += more
+    kept = [row for row, text in enumerate(texts) if text and labels[row]]
+    if len(kept) < len(texts):
+        without = sum(not text for text in texts)
+        said = f"{without:,} without a text, {len(texts) - len(kept) - without:,} without a label"
+        lines.append(Line("skipped", f"{len(texts) - len(kept):,} rows", said))
+    if not kept:
+        raise UserError("table-empty", f"{name} has no text with a label")
+    classes, label = coded([labels[row] for row in kept])
+    text = texts_column([texts[row] for row in kept])
+    lines.append(Line("words a text", span([len(each.split()) for each in text])))
+    lines += class_lines(classes, label, f"texts of {name}")
+    part = None if parts is None else parts[kept]
+    if part is not None:
+        known = set(label[part == "train"])
+        strange = [one for place, one in enumerate(classes) if place not in known]
+        lines += [Line("only outside train", ", ".join(map(plain, strange[:8])))] * bool(strange)
+    info = own_info(name, "classification", digests, classes=classes)
+    rows = {"text": text, "label": label}
+    group = None if group is None else group[kept]
+    return Found(rows, info, tuple(lines), part, strata=label, group=group)
+
+
+def _labelled(path: Any, encoding: str | None) -> Frame:
+    """A table, or lines whose first word is their label: ``__label__good Fine film``, ``LOC:city Where is?``."""
+    if not isinstance(path, Path) or is_table(path):
+        return text_table(path, encoding)
+    lines = [line for line in lines_of(path, encoding) if line]
+    first = Counter(line.partition(" ")[0] for line in lines)
+    few = 2 <= len(first) <= max(2, min(200, len(lines) // 5))
+    if tab_separated(lines) or not (few or all(word.startswith("__label__") for word in first)):
+        return text_table(path, encoding)
+    import pyarrow as pa
+
+    cells = [line.partition(" ")[::2] for line in lines]
+    labels = [label.removeprefix("__label__") for label, _ in cells]
+    columns = pa.table({"label": labels, "text": [text for _, text in cells]})
+    return Frame(path.name, columns, notes=("the first word of a line is its label",))
+
+
+def _columns(frame: Frame, own: OwnTexts, others: Sequence[str | None]) -> tuple[str, str]:
+    """The headings of the texts and of the labels."""
+    label = column_called(frame, own.label, _LABELS, "--label")
+    text = column_called(frame, own.text, TEXTS, "--text")
+    sizes = {h: size for h, size in lengths(frame).items() if h not in (label, *others)}
+    if text is None and not sizes:
+        raise UserError("text-unnamed", which_column(frame, "texts", "--text"))
+    text = text or max(sizes, key=lambda heading: sizes[heading])
+    if label is None:
+        free = [heading for heading in frame.headings if heading not in (text, *others)]
+        kinds = {heading: len(set(words(frame, heading)) - {None}) for heading in free}
+        few = [h for h, n in kinds.items() if 2 <= n <= max(2, min(200, frame.rows // 5))]
+        if not few:
+            raise UserError("target-unnamed", which_column(frame, "classes", "--label"))
+        label = min(few, key=lambda heading: kinds[heading])
+    return text, label
+
+
+def _of_frames(frames: Parts, own: OwnTexts):
+    first = frames[0][1]
+    split = split_column(frames, own)
+    text, label = _columns(first, own, (split, own.group))
+    frame, part, lines = joined(frames, split, label, (text, own.group))
+    used = {text: "text", label: "label", split: "part", own.group: "kept together"}
+    texts, labels = (words(frame, heading).tolist() for heading in (text, label))
+    more = [*lines, *column_lines(first, used)]
+    return texts, labels, part, group_of(frame, own), more
+
+
+def _by_class(folder: Path) -> tuple[list[tuple[str, str, Path, bool]], list[Line]]:
+    """``(part, label, file, whether it is one text)`` of a folder of files a class, or of a file of lines each."""
+    found = []
+    parts, rest = by_part(visible(folder))
+    for part, entries in parts.items():
+        if len(entries) == 1 and entries[0].is_dir():
+            entries = visible(entries[0])
+        entries = [p for p in entries if p.name.lower().partition(".")[0] not in _ABOUT]
+        folders = [path for path in entries if path.is_dir()]
+        files = [path for path in entries if path.is_file() and not is_table(path)]
+        for path in folders:
+            if path.name.lower() in _UNLABELLED:
+                rest.append(path)
+                continue
+            found += [(part, path.name, path / inner, True) for inner in files_under(path)]
+        if len(files) > 1 and not folders:
+            found += [
+                (part, label, path, False)
+                for path, label in zip(files, _classes(files, part), strict=True)
+            ]
+        elif folders:
+            rest += files
+    return found, of_no_part(rest, "neither part nor class") if found else []
+
+
+def _classes(files: Sequence[Path], part: str) -> list[str]:
+    """The class of each file: its name without the part, or its ending where nothing else differs."""
+    names = [stem(path) for path in files]
+    if len(set(names)) < len(names):
+        return [plain_name(path).rpartition(".")[2] for path in files]
+    if not part:
+        return names
+    return ["_".join(w for w in re.split(r"[\W_]+", n) if not part_called(w)) or n for n in names]
+
+
+def _of_files(files: Sequence[tuple[str, str, Path, bool]], own: OwnTexts):
+    if own.text or own.label or own.split or own.group:
+        raise UserError(
+            "option-misplaced",
+            "--text, --label, --split and --group name columns, and these are files by class: leave them out",
+        )
+
+    def texts_in(each: tuple[str, str, Path, bool]) -> list[str]:
+        *_, path, whole = each
+        return [text_of(path, own.encoding).strip()] if whole else lines_of(path, own.encoding)
+
+    rows, read, strange = readable(texts_in, files, "reading texts")
+    odd = [error for error in strange if not files[0][3] or error.code != "encoding"]
+    if odd or len(strange) > len(files) / 10:
+        raise [*odd, *strange][0]
+    lines = [Line("files", f"{len(files):,}", "a text each" if files[0][3] else "a text a line")]
+    lines += [Line("skipped", f"{len(strange)} files", str(e)) for e in strange[:1]]
+    told = [files[row][:2] for row, some in zip(rows, read, strict=True) for _ in some]
+    parts, labels = zip(*told, strict=True)
+    texts = [text for some in read for text in some]
+    return texts, labels, np.array(parts) if parts[0] else None, None, lines

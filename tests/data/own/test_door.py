@@ -1,0 +1,32 @@
+"""The door to data tells a name from a path, and what is wrong with neither."""
+
+import numpy as np
+from mistakes import raises
+from PIL import Image
+
+import dl
+
+
+def test_mistakes_at_the_door_get_one_line(tmp_path):
+    with raises("unknown", "kind of data 'picture'", "did you mean 'pictures'"):
+        dl.data.open("digits", "picture")
+    with raises("data-unknown", "no file or folder digit ", "did you mean 'digits'"):
+        dl.data.open("digit", "pictures")
+    with raises("unknown", "option of data 'labels'", "did you mean 'label'"):
+        dl.data.open(tmp_path, "pictures", labels="x")
+    with raises("option-misplaced", "--hold-out", "digits has"):
+        dl.data.open("digits", "pictures", hold_out=(0.2, 0.2))
+
+
+def test_a_name_gives_the_named_set():
+    opened, loaded = dl.data.open("digits", "pictures"), dl.load("digits")
+    assert opened.train["image"] is loaded.train["image"]
+
+
+def test_python_may_leave_the_kind_out_and_give_one_value_for_several(tmp_path):
+    for row in range(40):
+        folder = tmp_path / "pets" / ("cat" if row % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((9, 9), row, np.uint8)).save(folder / f"{row}.png")
+    splits = dl.data.open(tmp_path / "pets", size=5)
+    assert splits.train["image"].shape[1:3] == (5, 5)

@@ -1,0 +1,95 @@
+"""Rows of the user's own are cut as their files say, else by seed, labels in proportion or whole groups."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from mistakes import raises
+
+from dl.data.own.found import Found, OwnFiles, divide, part_called, parts_called, show
+from dl.data.splits import Info
+
+
+def found(size, **more):
+    return Found({"row": np.arange(size)}, Info("own", "own rows", "", "", "", ""), **more)
+
+
+def rows(splits):
+    return {name: part["row"].tolist() for name, part in splits.parts.items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.integers(1, 200),
+    shares=st.tuples(st.floats(0, 0.49), st.floats(0, 0.49)),
+    how=st.sampled_from(["seed", "strata", "group", "order"]),
+    seed=st.integers(0, 5),
+)
+def test_every_row_is_in_one_part(size, shares, how, seed):
+    values = np.arange(size) * 7 % 5
+    more = {"strata": {"strata": values}, "group": {"group": values}}.get(how, {})
+    if how == "group" and size < 5:
+        return  # too few groups for two parts
+    splits = divide(found(size, **more), OwnFiles(hold_out=shares, in_order=how == "order"), seed)
+    parts = rows(splits)
+    assert sorted(row for part in parts.values() for row in part) == list(range(size))
+    assert parts["train"]
+    if how == "group":
+        held = [set(values[part]) for part in parts.values()]
+        assert sum(map(len, held)) == len(set().union(*held))
+    if how == "order":
+        assert parts["train"] == list(range(len(parts["train"])))
+    assert splits.info.sizes == {name: len(part) for name, part in parts.items()}
+
+
+def test_labels_keep_their_shares():
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    splits = divide(found(1000, strata=labels), OwnFiles(hold_out=(0.1, 0.2)))
+    for name, size in (("validation", 100), ("test", 200)):
+        counts = np.bincount(labels[splits.parts[name]["row"]])
+        np.testing.assert_array_equal(counts, np.array([0.6, 0.3, 0.1]) * size)
+
+
+def test_parts_that_the_files_have_are_honoured():
+    part = parts_called(["Train", "training", "val", "TEST ", "dev", "tst"], "column part")
+    splits = divide(found(6, part=part), OwnFiles())
+    assert rows(splits) == {"train": [0, 1], "validation": [2, 4], "test": [3, 5]}
+    assert splits.info.details["lines"][-1].more == "as the files say"
+
+
+def test_validation_comes_out_of_train_where_the_files_have_none():
+    part = np.array(["train"] * 90 + ["test"] * 10)
+    splits = divide(found(100, part=part), OwnFiles())
+    assert rows(splits)["test"] == list(range(90, 100))
+    assert len(splits.validation["row"]) == 9
+    assert "10% of train" in splits.info.details["lines"][-1].more
+
+
+def test_files_without_a_test_part_say_what_the_figures_are_worth():
+    part = np.array(["train"] * 9 + ["validation"])
+    splits = divide(found(10, part=part), OwnFiles())
+    assert splits.test == {}
+    assert "no test part" in splits.info.details["lines"][-1].more
+
+
+@pytest.mark.parametrize("word", ["Train", "VAL", "dev", "testing"])
+def test_parts_have_many_names(word):
+    assert part_called(word) in ("train", "validation", "test")
+
+
+def test_mistakes_get_one_line():
+    with raises("split-word", "'maybe'", "train"):
+        parts_called(["train", "maybe"], "column part")
+    with raises("hold-out-impossible", "0.6 0.5"):
+        divide(found(9), OwnFiles(hold_out=(0.6, 0.5)))
+    with raises("hold-out-impossible", "patient"):
+        divide(found(9, group=np.zeros(9)), OwnFiles(group="patient"))
+    with raises("part-empty"):
+        divide(found(2, part=np.array(["test", "test"])), OwnFiles())
+
+
+def test_what_was_found_is_shown_as_plain_text(capsys):
+    show(divide(found(30), OwnFiles()).info)
+    said = capsys.readouterr().err
+    assert "own rows" in said
+    assert "24 train, 3 validation, 3 test" in said

@@ -1,0 +1,176 @@
+"""Masks of one's own: pairs by name, in whichever folders, as numbers, colours or black and white."""
+
+import numpy as np
+import pytest
+from mistakes import raises
+from PIL import Image
+
+import dl
+from dl.data.batches.streams import FileRows
+
+
+def save(path, values, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(values, np.uint8)).save(path, **options)
+
+
+def blocks(*values, side=16):
+    """A mask of columns, one a value, ``[side, side]``."""
+    return np.repeat(np.array(values, np.uint8)[None], side, 0).repeat(side // len(values), 1)
+
+
+def noise(height=16, width=16, channels=3):
+    return np.random.default_rng(height).integers(0, 256, (height, width, channels), np.uint8)
+
+
+def pairs(root, masks, image="images/{}.jpg", mask="masks/{}.png", picture=None):
+    for place, values in enumerate(masks):
+        save(root / image.format(place), noise() if picture is None else picture)
+        save(root / mask.format(place), values)
+    return root
+
+
+def told(splits):
+    lines = {}
+    for line in splits.info.details["lines"]:
+        lines.setdefault(line.name, []).append(f"{line.taken_for} | {line.more}")
+    return {name: "; ".join(several) for name, several in lines.items()}
+
+
+def open_masks(source, **fields):
+    return dl.data.open(source, "masks", **({"hold_out": (0.0, 0.0)} | fields))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/{}.jpg", "masks/{}.png"),
+        ("Images/{}.PNG", "Labels/{}_mask.png"),
+        ("train/imgs/{}.jpg", "train/annotations/{}.png"),
+        ("images/train/{}.jpg", "masks/train/{}.png"),
+        ("train/{}.jpg", "trainannot/{}.png"),
+        ("shots/{}_sat.jpg", "shots/{}_mask.png"),
+        ("tiles/{}.jpg", "tiles/{}.png"),
+        ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
+        ("raw/{}.jpg", "raw_GroundTruth/{}_segmentation.png"),
+    ],
+)
+def test_pictures_and_masks_find_each_other(tmp_path, image, mask):
+    splits = open_masks(pairs(tmp_path, [blocks(0, 1), blocks(1, 0)], image, mask))
+    assert splits.train["image"].shape == (2, 16, 16, 3)
+    assert splits.train["segments"].dtype == np.int16
+    np.testing.assert_array_equal(splits.train["segments"][:, 0, 0], [0, 1])
+
+
+def test_parts_are_those_of_folders_or_lists(tmp_path):
+    root = pairs(tmp_path / "a", [blocks(0, 1)] * 2, "train/{}.jpg", "train_labels/{}.png")
+    pairs(root, [blocks(0, 1)], "val/{}.jpg", "val_labels/{}.png")
+    assert open_masks(root).info.sizes == {"train": 2, "validation": 1}
+    root = pairs(
+        tmp_path / "b", [blocks(0, 1)] * 4, "JPEGImages/{}.jpg", "SegmentationClass/{}.png"
+    )
+    for kind, rows in (("Main", "0\n3\n"), ("Segmentation", "0\n1\n")):
+        (root / "ImageSets" / kind).mkdir(parents=True)
+        (root / "ImageSets" / kind / "train.txt").write_text(rows)
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("2\n")
+    assert open_masks(root).info.sizes == {"train": 2, "validation": 1}
+
+
+@pytest.mark.parametrize(
+    ("values", "fields", "classes", "segments"),
+    [
+        ((0, 255), {}, ("0", "255"), (0, 1)),
+        ((0, 1, 2, 255), {}, ("0", "1", "2"), (0, 1, 2, -1)),
+        ((0, 127, 255, 255), {}, ("0", "127", "255"), (0, 1, 2, 2)),
+        ((0, 1, 3, 11), {"void": ("11",)}, ("0", "1", "3"), (0, 1, 2, -1)),
+        ((0, 1, 2, 3), {"classes": ("w", "x", "y", "z")}, ("w", "x", "y", "z"), (0, 1, 2, 3)),
+    ],
+)
+def test_numbers_are_classes(tmp_path, values, fields, classes, segments):
+    splits = open_masks(pairs(tmp_path, [blocks(*values)]), **fields)
+    assert splits.info.classes == classes
+    np.testing.assert_array_equal(splits.train["segments"][0, 0, :: 16 // len(values)], segments)
+    assert ("void" in told(splits)) == (-1 in segments)
+
+
+def test_colours_are_classes_and_may_have_names(tmp_path):
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    root = pairs(tmp_path, [colours[blocks(0, 1, 2, 3)]])
+    splits = open_masks(root, void=["#0000ff"])
+    assert splits.info.classes == ("#000000", "#00ff00", "#ff0000")
+    np.testing.assert_array_equal(splits.train["segments"][0, 0, ::4], [0, 2, 1, -1])
+    assert "colours" in told(splits)["segments"]
+    (root / "class_dict.csv").write_text(
+        "name,r,g,b\nsky,0,0,255\nroad,255,0,0\ntree,0,255,0\nvoid,0,0,0\n"
+    )
+    splits = open_masks(root)
+    assert splits.info.classes == ("sky", "road", "tree", "void")
+    np.testing.assert_array_equal(splits.train["segments"][0, 0, ::4], [3, 1, 2, 0])
+
+
+def test_palettes_and_lossy_masks_of_two_values_are_read(tmp_path):
+    root = pairs(tmp_path / "p", [])
+    picture = Image.fromarray(blocks(0, 1, 2, 255)).convert("P")
+    picture.putpalette(list(range(256)) * 3)
+    save(root / "images" / "0.jpg", noise())
+    (root / "masks").mkdir(parents=True)
+    picture.save(root / "masks" / "0.png")
+    np.testing.assert_array_equal(open_masks(root).train["segments"][0, 0, ::4], [0, 1, 2, -1])
+    lossy = pairs(tmp_path / "j", [blocks(0, 255)], mask="masks/{}.jpg")
+    np.testing.assert_array_equal(open_masks(lossy).train["segments"][0, 0, ::8], [0, 1])
+
+
+def test_names_come_from_a_file(tmp_path):
+    root = pairs(tmp_path, [blocks(0, 1, 3, 3)])
+    (root / "classes.txt").write_text("sky\nroad\ncar\ntree\n")
+    assert open_masks(root).info.classes == ("sky", "road", "tree")
+
+
+def test_sizes_are_padded_scaled_and_shown(tmp_path):
+    root = pairs(tmp_path, [blocks(0, 1)])
+    save(root / "images" / "9.jpg", noise(20, 40, 1)[..., 0])
+    save(root / "masks" / "9.png", np.full((20, 40), 1))
+    splits = open_masks(root)
+    assert splits.train["image"].shape == (2, 32, 48, 3)
+    np.testing.assert_array_equal((splits.train["segments"] >= 0).sum((1, 2)), [256, 800])
+    assert "do not count" in told(splits)["size"]
+    splits = open_masks(root, size=(64,))
+    assert splits.train["segments"].shape == (2, 64, 64)
+    np.testing.assert_array_equal((splits.train["segments"] >= 0).sum((1, 2)), [64 * 64, 32 * 64])
+    save(tmp_path / "large" / "a.jpg", noise(1024, 512))
+    save(tmp_path / "large" / "a_mask.png", blocks(0, 1, side=1024)[:, 256:-256])
+    splits = open_masks(tmp_path / "large")
+    assert splits.train["image"].shape[1:3] == (512, 256)
+    assert "scaled to 0.5" in told(splits)["size"]
+
+
+def test_mistakes_are_named(tmp_path):
+    root = pairs(tmp_path, [blocks(0, 1), blocks(0, 1)])
+    with raises("mask-value", "--void 7", "0, 1"):
+        open_masks(root, void=("7",))
+    with raises("classes-differ", "names 1", "2 values", "0, 1"):
+        open_masks(root, classes=("a",))
+    with raises("option-misplaced", "--group"):
+        open_masks(root, group="patient")
+    save(root / "images" / "5.png", noise())
+    assert told(open_masks(root))["left out"].startswith("1 pictures without a mask")
+    with raises("mask-size", "2 masks", "0.png"):
+        open_masks(pairs(tmp_path / "b", [np.zeros((8, 8))] * 2))
+    with raises("mask-classes", "more than 255"):
+        open_masks(pairs(tmp_path / "c", [noise(32, 32)], picture=noise(32, 32)))
+    with raises("target-one-class", "one value, 0"):
+        open_masks(pairs(tmp_path / "d", [np.zeros((16, 16))]))
+    with raises("no-masks", "1 pictures and 0 masks"):
+        save(tmp_path / "none" / "a.png", noise())
+        open_masks(tmp_path / "none")
+    with raises("folder-missing"):
+        open_masks(root / "images" / "0.jpg")
+
+
+def test_masks_stream_with_the_rows_in_memory(tmp_path):
+    root = pairs(tmp_path, [blocks(0, 1), blocks(1, 0), blocks(0, 0, 1, 0)])
+    whole, stream = open_masks(root, size=(32,)), open_masks(root, size=(32,), stream=True)
+    assert isinstance(stream.train, FileRows)
+    for name, values in stream.train.read().items():
+        np.testing.assert_array_equal(values, whole.train[name])
+    assert dl.eval_batches(stream.train, 2).digest() != dl.eval_batches(whole.train, 2).digest()

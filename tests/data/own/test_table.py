@@ -1,0 +1,201 @@
+"""Tables of one's own: what columns are taken for is shown, parts are honoured, other files are read alike."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from mistakes import raises
+
+import dl
+from dl.data.own.table import OwnTable, read_alike
+
+
+@pytest.fixture
+def loans(tmp_path):
+    rows = [
+        f"{20 + n},{'Oslo' if n % 3 else 'Bergen'},{'yes' if n % 2 else 'no'}" for n in range(40)
+    ]
+    path = tmp_path / "loans.csv"
+    path.write_text("\n".join(["age,town,repaid", *rows]))
+    return path
+
+
+def sizes(splits):
+    return {name: len(part["label"]) for name, part in splits.parts.items()}
+
+
+def shown(splits):
+    return {line.name: f"{line.taken_for} {line.more}" for line in splits.info.details["lines"]}
+
+
+def test_ones_own_is_cut_into_folds_and_told_of(loans, capsys):
+    first, second = (dl.data.open(loans, "table", target="repaid", fold=fold) for fold in (0, 1))
+    assert first.info.classes == ("no", "yes")
+    assert sizes(first) == {"train": 26, "validation": 6, "test": 8}
+    assert not np.array_equal(first.test["numerical"], second.test["numerical"])
+    assert "numerical" in shown(first)["age"]
+    assert "categorical" in shown(first)["town"]
+    assert "fold 1 of five" in shown(second)["parts"]
+    assert "no 20, yes 20" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_target_is_proposed_and_shown(tmp_path, loans):
+    assert "proposed" in shown(dl.data.open(loans, "table"))["repaid"]
+    assert "proposed" not in shown(dl.data.open(loans, "table", target="repaid"))["repaid"]
+    path = tmp_path / "first.csv"
+    path.write_text("Class,x\n" + "".join(f"{'ab'[n % 2]},{n}\n" for n in range(20)))
+    assert dl.data.open(path, "table").info.details["target"] == "Class"
+
+
+@pytest.mark.parametrize("write", ["parquet", "pandas", "polars"])
+def test_files_and_frames_are_one(tmp_path, loans, write):
+    frame = pd.read_csv(loans)
+    if write == "parquet":
+        frame.to_parquet(source := tmp_path / "loans.parquet")
+    else:
+        source = frame if write == "pandas" else pl.from_pandas(frame)
+    a, b = dl.data.open(loans, "table"), dl.data.open(source, "table")
+    for name, columns in a.parts.items():
+        for column, values in columns.items():
+            np.testing.assert_array_equal(b.parts[name][column], values)
+    assert len(a.info.digests["loans.csv"]) == 64
+
+
+def test_parts_come_from_a_column_a_group_or_time(tmp_path):
+    rows = [f"{2 * n},{n // 4},{['train', 'dev', 'test'][n % 3]},{n % 2}" for n in range(40)]
+    path = tmp_path / "t.csv"
+    path.write_text("\ufeffday;patient;part;y\r\n" + "\r\n".join(rows).replace(",", ";"))
+    by_column = dl.data.open(path, "table", split="part")
+    assert sizes(by_column) == {"train": 14, "validation": 13, "test": 13}
+    assert by_column.train["numerical"].shape[1] == 2, "the part is no feature"
+    grouped = dl.data.open(path, "table", group="patient", ignore=("part",))
+    days = [set((part["numerical"][:, 0] // 8).tolist()) for part in grouped.parts.values()]
+    assert not days[0] & days[1]
+    assert not days[0] & days[2]
+    shuffled = pd.read_csv(path, sep=";").sample(frac=1, random_state=0)
+    later = dl.data.open(shuffled, "table", time="day", ignore=("part",))
+    assert later.test["numerical"].min() > later.validation["numerical"].max() - 1
+    with raises("options-exclusive", "--fold"):
+        dl.data.open(path, "table", group="patient", fold=1)
+    with raises("times-not-dates", "--time part"):
+        dl.data.open(path, "table", time="part")
+
+
+def test_a_column_that_numbers_the_rows_is_no_feature(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("policy,age,y\n" + "".join(f"{n},{n % 7},{n // 20}\n" for n in range(1, 41)))
+    splits = dl.data.open(path, "table", target="y")
+    assert "numbers the rows" in shown(splits)["policy"]
+    assert splits.train["numerical"].shape[1] == 1
+    kept = dl.data.open(path, "table", target="y", ignore=("age",))  # there is no other
+    assert kept.train["numerical"].shape[1] == 1
+
+
+def test_a_column_of_parts_is_taken_whatever_it_is_called(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "a,b,y\n" + "".join(f"{n},{['train', 'test'][n % 2]},{n % 3}\n" for n in range(40))
+    )
+    assert sizes(dl.data.open(path, "table"))["test"] == 20
+
+
+def test_a_folder_of_parts(tmp_path, loans):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    lines = loans.read_text().splitlines()
+    (folder / "train.csv").write_text("\n".join(lines[:31]))
+    (folder / "dev.csv").write_text("\n".join([lines[0], *lines[31:]]))
+    (folder / "test.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    splits = dl.data.open(folder, "table")
+    assert sizes(splits) == {"train": 30, "validation": 10}
+    assert "no column 'repaid'" in shown(splits)["test.csv"]
+    (folder / "test.csv").write_text("age,repaid\n3,yes\n")
+    with raises("table-columns-differ", "test.csv", "'town'"):
+        dl.data.open(folder, "table")
+    (folder / "train.csv").unlink()
+    with raises("table-folder", "dev.csv, test.csv", "train.csv"):
+        dl.data.open(folder, "table")
+
+
+def test_rows_without_a_target_are_skipped_and_counted(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,y\n" + "".join(f"{n},{n / 7 if n % 5 else ''}\n" for n in range(50)))
+    splits = dl.data.open(path, "table")
+    assert sum(sizes(splits).values()) == 40
+    assert "10 rows" in shown(splits)["skipped"]
+
+
+def test_what_training_never_shows_counts_as_missing(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = [f"{'ab'[n % 2] if n < 9 else 'rare'},{n % 2},train" for n in range(9)]
+    rows += ["rare,1,test", "a,0,test"]
+    path.write_text("kind,y,part\n" + "\n".join(rows))
+    splits = dl.data.open(path, "table", target="y", split="part", hold_out=(0.0, 0.1))
+    assert splits.test["categorical"].tolist() == [[0], [1]]
+    assert "kind: rare" in shown(splits)["never in train"]
+    alike, _ = read_alike(path, splits.info, OwnTable())
+    assert alike["categorical"][-2:].tolist() == [[0], [1]]
+
+
+def test_another_file_is_read_as_the_one_trained_on(tmp_path, loans):
+    splits = dl.data.open(loans, "table")
+    other = pd.DataFrame(
+        {"repaid": ["yes", "no"], "extra": [1, 2], "town": ["Bergen", "Paris"], "age": [4, 2.5]}
+    )
+    columns, lines = read_alike(other, splits.info, OwnTable())
+    assert columns["numerical"].tolist() == [[4.0], [2.5]]
+    assert columns["categorical"].tolist() == [[1], [0]]
+    assert columns["label"].tolist() == [1, 0]
+    said = " ".join(f"{line.name} {line.taken_for} {line.more}" for line in lines)
+    assert "Paris" in said
+    assert "extra left out" in said
+    assert "label" not in read_alike(other.drop(columns="repaid"), splits.info, OwnTable())[0]
+    with raises("table-columns-differ", "'age'"):
+        read_alike(other.drop(columns="age"), splits.info, OwnTable())
+    with raises("class-unseen", "repaid", "maybe", "no, yes"):
+        read_alike(other.assign(repaid=["yes", "maybe"]), splits.info, OwnTable())
+    with raises("cell-unreadable", "'age'", "old"):
+        read_alike(
+            other.assign(age=["4", "old"]).to_csv(index=False).encode(), splits.info, OwnTable()
+        )
+
+
+def test_times_of_another_file_are_in_the_unit_of_training(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("when,y\n" + "".join(f"2024-01-{n + 1:02}T06:00,{n % 2}\n" for n in range(20)))
+    info = dl.data.open(path, "table").info
+    (value,), _ = (
+        read_alike(pd.DataFrame({"when": ["1970-01-02"]}), info, OwnTable())[0]["numerical"],
+        (),
+    )
+    assert value == 86400
+
+
+def test_options_of_the_one_are_refused_for_the_other(loans):
+    with raises("option-misplaced", "--target", "leave these out"):
+        dl.data.open("pima", "table", target="x")
+    with raises("option-misplaced"):
+        dl.data.open("adult", "table", categorical=("x",))
+    with raises("split-fixed", "adult"):
+        dl.data.open("adult", "table", fold=2)
+    with raises("column-unknown", "--target", "repayd", "did you mean 'repaid'"):
+        dl.data.open(loans, "table", target="repayd")
+    with raises("options-exclusive", "--ignore repaid"):
+        dl.data.open(loans, "table", ignore=("repaid",))
+
+
+def test_a_class_that_is_never_trained_on_is_named(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "x,y,part\n" + "".join(f"{n},{'ab'[n % 2]},train\n" for n in range(8)) + "9,c,test\n"
+    )
+    with raises("class-untrained", "'c'"):
+        dl.data.open(path, "table", target="y", split="part")
+
+
+def test_numbers_parted_by_blanks(tmp_path):
+    path = tmp_path / "sat.trn"
+    path.write_text("".join(f"{n} {n + 1} {n % 3 + 1}\n" for n in range(60)))
+    splits = dl.data.open(path, "table", headings=("red", "green", "soil"))
+    assert splits.info.classes == ("1", "2", "3")
+    assert splits.train["numerical"].shape == (48, 2)
