@@ -8,7 +8,9 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.core.experiment import Batches
-from dl.scores.forecasting import point_scores, seasonal_naive
+from dl.data.batches.windows import TrainWindows
+from dl.data.splits import Splits
+from dl.scores.forecasting import naive_error, point_scores, seasonal_naive
 
 
 class LinearForecast:
@@ -41,7 +43,7 @@ def fit_linear(
     Args:
       ridge: penalty on the weights, by the mean variance of the inputs.
       relative: weigh each window by its own variance, for series of different size; a window that
-        never changes counts nothing.
+        never changes counts nothing, and neither does one with a gap (NaN) in its future.
 
     Raises:
       UserError: there are no windows.
@@ -57,6 +59,8 @@ def fit_linear(
             np.moveaxis((part - level) * weight, 1, -1).reshape(-1, part.shape[1])
             for part in (past, future)
         )
+        if (gap := np.isnan(y).any(1)).any():
+            x, y = x[~gap], y[~gap]
         gram, cross = gram + x.T @ x, cross + x.T @ y
     if not isinstance(gram, np.ndarray):
         raise UserError("nothing-to-fit", "there are no windows to fit a linear forecast to")
@@ -107,8 +111,8 @@ def compared(
     period: int,
     naive_errors: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Compared]:
-    """What a network's forecasts of each set stand beside: ``naive``, the last ``period`` over and over,
-    and ``linear``, fitted to the training windows as by :func:`fit_linear`.
+    """What a network's forecasts of each set stand beside: ``naive``, the last ``period`` over and over, ``last``,
+    the last value, and ``linear``, fitted to the training windows as by :func:`fit_linear`.
 
     All are evaluation windows with columns ``past`` and ``future``, the training ones too. Those of a panel
     come with the :func:`~dl.scores.forecasting.naive_error` of its series, by set: they are scored by it,
@@ -121,8 +125,44 @@ def compared(
         past, future = (part.astype(np.float64) + batches.level for part in parts)
         naive = seasonal_naive(past, future.shape[1], period, axis=1)
         error = None if naive_errors is None else naive_errors[name]
-        found[name] = Compared(past, future, {"naive": naive, "linear": linear(past)}, error)
+        rivals = {"naive": naive, "linear": linear(past)}
+        if period > 1:
+            rivals["last"] = seasonal_naive(past, future.shape[1], 1, axis=1)
+        found[name] = Compared(past, future, rivals, error)
     return found
+
+
+def series_rivals(
+    splits: Splits, train: TrainWindows, sets: Mapping[str, Levelled]
+) -> dict[str, Compared]:
+    """:func:`compared` for whatever ``dl.data.open(..., "series")`` gives, and the windows of it."""
+    period = splits.info.details["period"]
+    if "length" not in splits.train:
+        return compared(train.ordered(4096), sets, period)
+    known, length = splits.train["values"], splits.train["length"]
+    errors = {"validation": naive_error(known, period, length)}
+    if splits.validation:
+        held = splits.validation["values"]
+        known = np.concatenate([known, np.full(held.shape, np.nan)], 1)
+        np.put_along_axis(known, length[:, None] + np.arange(held.shape[1]), held, 1)
+        length = length + held.shape[1]
+    errors["test"] = naive_error(known, period, length)
+    return compared(train.ordered(4096), sets, period, errors)
+
+
+def rival_scores(sets: Mapping[str, Compared]) -> dict[str, dict[str, float]]:
+    """The scores of each rival by set and metric, such as ``{'linear': {'test/mse': 0.4}}``."""
+    names = {name for found in sets.values() for name in found.forecasts}
+    return {
+        name: {
+            f"{place}/{metric}": value
+            for place, found in sets.items()
+            for metric, value in point_scores(
+                found.forecasts[name], found.future, found.naive_error
+            ).items()
+        }
+        for name in sorted(names)
+    }
 
 
 def _pairs(batches: Batches) -> Iterable[tuple[np.ndarray, np.ndarray]]:

@@ -29,3 +29,8 @@ def best_threshold(image: np.ndarray, label: np.ndarray) -> tuple[float, float]:
     scores = [np.nanmean(binary_iou(image > level, label)) for level in levels]
     best = int(np.argmax(scores))
     return float(levels[best]), float(scores[best])
+
+
+def brightness(image: np.ndarray) -> np.ndarray:
+    """Pictures ``[..., channels]`` as ``[...]``: their one channel, or the mean of several."""
+    return image[..., 0] if image.shape[-1] == 1 else image.mean(-1)

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-Columns = dict[str, np.ndarray]
+from dl.data.splits import Columns, Splits
+from dl.scores.tabular import scores
 
 # (learning rate, leaves a tree, L2 on leaves): fast and slow, large and small.
 _SETTINGS = ((0.1, 31, 0.0), (0.05, 15, 1.0), (0.03, 8, 1.0))
@@ -63,3 +64,13 @@ def tree_predictions(model: Any, columns: Columns) -> np.ndarray:
     if hasattr(model, "predict_proba"):
         return model.predict_proba(matrix(columns))
     return model.predict(matrix(columns))
+
+
+def tree_scores(splits: Splits, said: dict[str, np.ndarray]) -> dict[str, float]:
+    """What :func:`tree_predictions` ``said`` by set are worth on those held out, such as ``test/accuracy``."""
+    return {
+        f"{name}/{metric}": value
+        for name, part in splits.parts.items()
+        if name != "train"
+        for metric, value in scores(part["label"], said[name]).items()
+    }

@@ -1,0 +1,111 @@
+"""Pixels and a linear model, or the most frequent class: what a network of pictures has to be compared with."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from dl.baselines.threshold import best_threshold, brightness
+from dl.data.splits import Splits, shuffled, take
+
+Figures = dict[str, dict[str, float]]
+
+
+def picture_baselines(splits: Splits, features: int = 1000, rows: int = 5000) -> Figures:
+    """Accuracies of ``linear`` (logistic regression on pixels) and of ``majority`` (the largest class of train).
+
+    Args:
+      splits: ``image [n, height, width, channels]`` and ``label [n]``; a part may stream.
+      features: pixels times channels that pictures are averaged down to, at most.
+      rows: training pictures that the linear model is fitted to, at most, drawn by seed.
+
+    Returns:
+      ``{"linear": {"validation/accuracy": ..., "test/accuracy": ...}, "majority": ...}``.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    some = take(splits.train, np.sort(shuffled(_size(splits.train), 0)[:rows]))
+    linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
+    linear.fit(small_pixels(some["image"], features), some["label"])
+    majority = np.bincount(some["label"]).argmax()
+    found: Figures = {"linear": {}, "majority": {}}
+    for name in ("validation", "test"):
+        right = [
+            (
+                linear.predict(small_pixels(piece["image"], features)) == piece["label"],
+                piece["label"] == majority,
+            )
+            for piece in _pieces(splits.parts.get(name, {}))
+        ]
+        for baseline, hits in zip(found, zip(*right, strict=True), strict=False):
+            found[baseline][f"{name}/accuracy"] = float(np.concatenate(hits).mean())
+    return found
+
+
+def small_pixels(image: np.ndarray, features: int = 1000) -> np.ndarray:
+    """Pictures ``[n, height, width, channels]`` as float32 ``[n, at most features]``: means of equal squares,
+    what does not fill the last ones cut off."""
+    count, height, width, channels = image.shape
+    side = 1
+    while (height // side) * (width // side) * channels > features and side < min(height, width):
+        side += 1
+    tall, wide = height // side, width // side
+    squares = image[:, : tall * side, : wide * side].reshape(
+        count, tall, side, wide, side, channels
+    )
+    return squares.mean((2, 4), dtype=np.float32).reshape(count, -1)
+
+
+def mask_baselines(splits: Splits, rows: int = 200) -> Figures:
+    """Accuracy of pixels and mean IoU of ``majority`` (the most frequent class everywhere) and, of two classes,
+    ``threshold`` (class 1 where a pixel is brighter than fits best), both fitted to ``rows`` of train at most.
+
+    Args:
+      splits: ``image [n, height, width, channels]`` and ``segments [n, height, width]``, -1 for what counts for
+        nothing; a part may stream.
+    """
+    some = take(splits.train, np.sort(shuffled(_size(splits.train), 0)[:rows]))
+    label = some["segments"]
+    most = int(np.bincount(label[label >= 0]).argmax())
+    guesses = {"majority": lambda image: np.full(image.shape[:3], most)}
+    if len(splits.info.classes) == 2:
+        level = best_threshold(brightness(some["image"]), label)[0]
+        guesses["threshold"] = lambda image: (brightness(image) > level).astype(int)
+    found: Figures = {name: {} for name in guesses}
+    for part in ("validation", "test"):
+        for name, guess in guesses.items():
+            scores = [
+                _overlap(said, true)
+                for piece in _pieces(splits.parts.get(part, {}), 50)
+                for said, true in zip(guess(piece["image"]), piece["segments"], strict=True)
+            ]
+            if scores:
+                right, real, iou = np.array(scores).T
+                found[name] |= {
+                    f"{part}/accuracy": float(right.sum() / real.sum()),
+                    f"{part}/mean_iou": float(np.nanmean(iou)),
+                }
+    return found
+
+
+def _overlap(said: np.ndarray, true: np.ndarray) -> tuple[int, int, float]:
+    """Right pixels, pixels that count, and the mean IoU over the classes that are there or said (as the task
+    of :func:`dl.tasks.segmentation.segmentation` has it) of one picture."""
+    said, true = said[true >= 0], true[true >= 0]
+    ratios = [
+        ((said == c) & (true == c)).sum() / ((said == c) | (true == c)).sum()
+        for c in np.union1d(said, true)
+    ]
+    return int((said == true).sum()), said.size, float(np.mean(ratios)) if ratios else np.nan
+
+
+def _size(part: Any) -> int:
+    return len(next(iter(part.values()))) if isinstance(part, dict) else len(part)
+
+
+def _pieces(part: Any, rows: int = 1000) -> Iterator[dict[str, np.ndarray]]:
+    """A part's columns, a few rows at a time, so that one that streams fits into memory."""
+    for start in range(0, _size(part) if part else 0, rows):
+        yield take(part, slice(start, start + rows))
