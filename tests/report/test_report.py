@@ -1,7 +1,6 @@
 """The report page: whole, valid, offline, and readable on a phone."""
 
 import html
-import html.parser
 import json
 import re
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mistakes import raises
+from pages import Reader
 
 import dl
 from dl.cli.commands import report
@@ -24,34 +24,6 @@ SECTIONS = (
     *("Summary", "Configuration", "Learning curves", "Evaluation", "Pictures", "Confusion"),
     *("Layers", "Time and memory", "Lock and digests"),
 )
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-
-
-class Reader(html.parser.HTMLParser):
-    """Collects a page's elements; an element closed out of order fails."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.elements, self.words = [], [], []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def of(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(scope="module")
