@@ -44,11 +44,8 @@ class Config(dl.Recipe):
 def build(config: Config) -> dl.Experiment:
     splits = dl.load(config.data)
     init = getattr(nn.initializers, INITIALIZERS.get(config.activation, "he") + "_normal")()
-    features, activation = (
-        (*config.widths, len(splits.info.classes)),
-        getattr(nn, config.activation),
-    )
-    model = MLP(features, activation, config.dropout, config.input_dropout, kernel_init=init)
+    widths, activation = (*config.widths, len(splits.info.classes)), getattr(nn, config.activation)
+    model = MLP(widths, activation, config.dropout, config.input_dropout, kernel_init=init)
     made = config.experiment(
         classification(model),
         dl.train_batches(splits.train, config.batch_size, config.seed),

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 import dl
+from dl.baselines.components import reconstruction
 from dl.figures.codes import code_map, strips
 from dl.models.autoencoder import Autoencoder
 from dl.models.mlp import mirrored
@@ -35,12 +36,7 @@ class Config(dl.Recipe):
 
 @dl.prepared
 def principal_components(config: Config):
-    """PCA's ``x [n, values] -> reconstruction`` from the training rows."""
-    from sklearn.decomposition import PCA
-
-    x = np.asarray(dl.load(config.data).train["image"], np.float32) / 255
-    pca = PCA(config.code, svd_solver="covariance_eigh").fit(x.reshape(len(x), -1))
-    return lambda x: pca.inverse_transform(pca.transform(x.reshape(len(x), -1))).reshape(x.shape)
+    return reconstruction(dl.load(config.data).train["image"], config.code)
 
 
 def build(config: Config) -> dl.Experiment:

@@ -1,42 +1,37 @@
-"""Forecasting: electricity transformers or the M4 competition's hourly series, beside simple baselines.
+"""Forecasting: electricity transformers, the M4 competition's hourly series, or your own, beside simple baselines.
 
 Data: ett (ETTh1, look-back 336, standardised, every window counts), m4_hourly (one forecast of 48 hours a
-series). Reference: ETTh1 MSE of horizons 96/192/336/720: NLinear .374/.408/.429/.440, DLinear
-.375/.405/.439/.472 (Zeng et al. 2023), PatchTST .370/.413/.422/.447 (Nie et al. 2023).
+series), or --data FILE: one or many series with gaps, standardised each. Reference: ETTh1 MSE of horizons
+96/192/336/720: NLinear .374/.408/.429/.440, DLinear .375/.405/.439/.472 (Zeng et al. 2023), PatchTST
+.370/.413/.422/.447 (Nie et al. 2023).
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 import dl
-from dl.baselines.linear_forecast import compared
-from dl.data.batches import windows
-from dl.data.sets import series
+from dl.baselines.linear_forecast import rival_scores, series_rivals
+from dl.data.batches.series_windows import forecasting_windows
+from dl.data.own.series import OwnSeries
+from dl.data.sets.series import scaled_series
 from dl.figures import pictures
 from dl.models.forecasters import forecaster
-from dl.scores.forecasting import naive_error
+from dl.tasks import supervised
 from dl.tasks.forecasting import forecasting, instance_scale
-from dl.tasks.supervised import absolute, squared
-
-PERIOD = 24  # hours
-ERRORS = {"squared": squared, "absolute": absolute}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(dl.Recipe):
-    data: Literal["ett", "m4_hourly"] = "ett"
-    horizon: int | None = None
-    """hours to forecast; None is 96 for ett and 48, all that is known, for m4_hourly"""
-    look_back: int = 336
-    """hours that a forecast sees"""
+class Config(OwnSeries, dl.Recipe):
+    data: str = "ett"
+    """ett, m4_hourly, or a csv, Parquet or Arrow file of your own with times and numbers"""
     model: Literal["rlinear", "nlinear", "dlinear", "sparse", "lstm", "tcn", "patchtst"] = "rlinear"
     quantiles: tuple[float, ...] = ()
     """levels to forecast, ascending and between 0 and 1, such as 0.1 0.5 0.9; by default a point"""
     error: Literal["squared", "absolute"] = "squared"
     """what a point forecast descends"""
-    epochs: int = 10
+    epochs: int | None = None
     steps: int | None = None
     """instead of epochs; m4_hourly has 230,000 windows"""
     batch_size: int = 32
@@ -51,40 +46,28 @@ class Config(dl.Recipe):
     width: int = 64
     """of lstm and tcn, and half of patchtst's"""
 
-    @property
-    def hours(self) -> int:
-        return self.horizon if self.horizon is not None else 96 if self.data == "ett" else 48
 
-
-def windows_of(config: Config, batch_size: int = 1, seed: Any = 0):
-    """Training windows, and {set: evaluation windows}."""
-    splits, cut = dl.load(config.data), windows.panel_forecasting
-    if config.data == "ett":
-        splits, cut = series.standardize(splits)[0], windows.forecasting
-    sizes = {"eval_batch_size": 512, "seed": seed}
-    train, held, test = cut(splits, config.look_back, config.hours, batch_size, **sizes)
-    return train, {"validation": held, "test": test}
+@dl.prepared
+def splits_of(config: Config):
+    return scaled_series(dl.data.open(config.data, "series", config))
 
 
 @dl.prepared
 def rivals(config: Config):
     """{set: past, future, and what simple rivals forecast}."""
-    train, sets = windows_of(config)
-    if config.data == "ett":
-        return compared(train.ordered(4096), sets, PERIOD)
-    known = {"validation": dl.load(config.data), "test": dl.load(config.data, validation=0)}
-    history = {name: (s.train["values"], PERIOD, s.train["length"]) for name, s in known.items()}
-    scale = {name: naive_error(*given) for name, given in history.items()}
-    return compared(train.ordered(4096), sets, PERIOD, scale)
+    return series_rivals(splits_of(config), *forecasting_windows(splits_of(config), 1))
 
 
 def build(config: Config) -> dl.Experiment:
-    panel, quantiles = config.data == "m4_hourly", config.quantiles
-    train, sets = windows_of(config, config.batch_size, config.seed)
-    horizon, design = config.hours * max(1, len(quantiles)), (config.width, config.dropout)
-    model = forecaster(config.model, horizon, PERIOD, *design)
-    error, scale = ERRORS[config.error], instance_scale if panel else None
-    task = forecasting(model, error=error, quantiles=quantiles, scale=scale)
+    splits, quantiles = splits_of(config), config.quantiles
+    train, sets = forecasting_windows(splits, config.batch_size, seed=config.seed)
+    panel, gaps, known = (name in splits.train for name in ("length", "series", "known"))
+    details, more = splits.info.details, {"known": "known"} if known else {}
+    horizon = details["horizon"] * max(1, len(quantiles))
+    error, scale = getattr(supervised, config.error), instance_scale if panel else None
+    design = details["period"], config.width, config.dropout, known
+    model = forecaster(config.model, horizon, *design)
+    task = forecasting(model, error=error, quantiles=quantiles, scale=scale, gaps=gaps, **more)
 
     def said(predictor, rows, name):
         """Forecasts of a set in the units of its series, with their quantiles on the last axis."""
@@ -93,7 +76,7 @@ def build(config: Config) -> dl.Experiment:
 
     def measure(predictor, columns, name):
         # The task's own scores are of a long series' windows, but not of each series of a panel.
-        return rivals(config)[name].scores(said(predictor, columns, name) if panel else None)
+        return rivals(config)[name].scores(said(predictor, columns, name)) if panel else {}
 
     def views(predictor):
         past, truth, others, _ = rivals(config)["validation"]
@@ -108,9 +91,11 @@ def build(config: Config) -> dl.Experiment:
         task,
         train,
         evals={"validation": sets["validation"]},
-        tests={"test": sets["test"]},
+        tests={name: batches for name, batches in sets.items() if name == "test"},
+        usual_epochs=10,
         select="-validation/mase" if panel else "-validation/mse",
         measure=measure,
+        baselines=lambda: rival_scores(rivals(config)),
         views=views,
     )
 

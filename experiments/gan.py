@@ -15,11 +15,9 @@ import dl
 from dl.data.splits import shuffled
 from dl.models.gan import GAN, Discriminator, Generator
 from dl.scores.frechet import class_coverage, frechet_distance
-from dl.tasks.adversarial import adversarial, hinge, non_saturating, players, wasserstein
+from dl.tasks import adversarial as game
 from dl.tasks.classification import unit_range
 from dl.training.cached import judge
-
-OBJECTIVES = {"non_saturating": non_saturating, "hinge": hinge, "wasserstein": wasserstein}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +60,11 @@ def jury(config: Config) -> dl.Predictor:
 @dl.prepared
 def real(config: Config):
     """{set: the judge's features of its pictures, in random order, of no more than are compared}."""
-
-    def features(columns):
-        rows = shuffled(len(columns["image"]), 0)[: config.samples]
-        return jury(config)(unit_range(columns["image"][rows]))[0]
-
-    return {name: features(part) for name, part in dl.load(config.data).parts.items()}
+    found = {}
+    for name, part in dl.load(config.data).parts.items():
+        rows = shuffled(len(part["image"]), 0)[: config.samples]
+        found[name] = jury(config)(unit_range(part["image"][rows]))[0]
+    return found
 
 
 def build(config: Config) -> dl.Experiment:
@@ -76,7 +73,7 @@ def build(config: Config) -> dl.Experiment:
     images, shape = splits.only("image"), splits.train["image"].shape[1:]
     critic = Discriminator(config.critic_widths, spectral=not wgan)
     model = GAN(Generator(shape, config.widths), critic, config.latent)
-    penalty = config.gradient_penalty if wgan else 0.0
+    objective, penalty = getattr(game, config.objective), config.gradient_penalty if wgan else 0.0
     adam = functools.partial(dl.optimizer, "adam", b1=0.5, b2=0.99)
     both = adam(config.learning_rate), adam(config.critic_rate)
 
@@ -95,9 +92,9 @@ def build(config: Config) -> dl.Experiment:
         return {"samples": fake / 2 + 0.5, "judge": dl.digest(jury(config).variables)}
 
     return dl.Experiment(
-        task=adversarial(model, OBJECTIVES[config.objective], gradient_penalty=penalty),
+        task=game.adversarial(model, objective, gradient_penalty=penalty),
         data=dl.train_batches(images.train, config.batch_size, config.seed),
-        optimizer=players(*both, critic_steps=config.critic_steps),
+        optimizer=game.players(*both, critic_steps=config.critic_steps),
         steps=config.steps,
         seed=config.seed,
         **dl.held_out(images, 500),

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import dl
-from dl.data.splits import hold_out, take
+from dl.data.splits import hold_out
 from dl.data.transforms import images as augment
 from dl.models.cnn import CNN
 from dl.models.gan import GAN, Discriminator, Generator
@@ -65,10 +65,9 @@ def training_set(config: Config):
     splits = dl.load(plain.data)
     classes, label = splits.info.classes, splits.train["label"]
     _, rows = hold_out(len(label), plain.labelled, plain.choice, label)
-    few = take(splits.train, rows)
+    seen = few = dl.data.take(splits.train, rows)
     if not plain.generated:
         return few
-    seen = few
     if plain.unlabelled:
         first = classifier(dataclasses.replace(plain, seed=plain.choice), few, classes)
         guess, image = dl.Predictor(first.task, train_cached(first)), splits.train["image"]
@@ -77,10 +76,8 @@ def training_set(config: Config):
         seen = {"image": image, "label": labels}
 
     small = tuple(width // 2 for width in plain.widths[1:])
-    discriminator = Discriminator(small, spectral=True, classes=len(classes))
-    model = GAN(
-        Generator(few["image"].shape[1:], small[::-1], len(classes)), discriminator, latent=64
-    )
+    generator = Generator(few["image"].shape[1:], small[::-1], len(classes))
+    model = GAN(generator, Discriminator(small, spectral=True, classes=len(classes)), latent=64)
     rate = dl.optimizer("adam", 5e-4, b1=0.5, b2=0.99)
     task = adversarial(model, hinge, label="label")
     data = dl.train_batches(seen, min(64, len(seen["label"])), plain.choice)

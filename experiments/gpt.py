@@ -1,10 +1,10 @@
 """GPT: a decoder-only Transformer that writes character by character, or an imported one fine-tuned.
 
-Data: tiny Shakespeare, the first 90 % to train on and the last 10 % for validation.
-Reference, nats a character: nanoGPT 1.88 on CPU (4 layers of 128), 1.4697 on an A100 (6 layers of 384).
-The full size is --layers 6 --heads 6 --width 384 --context 256 --batch-size 64 --steps 5000
---dropout 0.2 --learning-rate 1e-3 (and --bfloat16 on an accelerator). A trained run writes:
-python experiments/gpt.py write RUN --prompt "ROMEO:"
+Data: tiny Shakespeare, the first 90 % to train on and the last 10 % for validation; or your own text with
+--data PATH, in characters or --unit word, wordpiece or bpe, which bits a byte compare. Reference, nats a
+character: nanoGPT 1.88 on CPU (4 layers of 128), 1.4697 on an A100 (6 layers of 384, the full size here:
+--layers 6 --heads 6 --width 384 --context 256 --batch-size 64 --steps 5000 --dropout 0.2 --learning-rate 1e-3,
+and --bfloat16 on an accelerator). A trained run writes: python experiments/gpt.py write RUN --prompt "ROMEO:"
 """
 
 import dataclasses
@@ -13,9 +13,9 @@ from typing import Literal
 import flax.linen as nn
 
 import dl
-from dl.core.transforms import initialized_from
-from dl.data.batches.tokens import crops, strided
-from dl.data.sets.characters import load_characters
+from dl.baselines.ngrams import ngram_scores
+from dl.data.batches.tokens import crops, held_windows
+from dl.data.own.corpus import OwnCorpus, Units, encoded
 from dl.models.attention import Attention, Cache
 from dl.models.language import LanguageModel
 from dl.models.layers import Dense, Dropout, LayerNorm, RMSNorm
@@ -24,10 +24,12 @@ from dl.training.writing import Writing, write
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(dl.Recipe):
+class Config(OwnCorpus, Units, dl.Recipe):
+    data: str = "tinyshakespeare"
+    """or a file or folder of text, or a table with a column of it"""
     weights: str | None = None
-    """folder of a GPT-2 or Llama in Hugging Face's layout, in place of the five fields below; its tokens
-    take the characters' place where a tokenizer.json lies there, and nats are a token then"""
+    """folder of a GPT-2 or Llama in Hugging Face's layout, in place of the next five fields; where a
+    tokenizer.json lies there, its tokens take the characters' place"""
     style: Literal["gpt2", "llama"] = "llama"
     """gpt2: learned positions, LayerNorm, GELU; llama: rotary positions, RMSNorm, SwiGLU"""
     layers: int = 4
@@ -36,7 +38,7 @@ class Config(dl.Recipe):
     """key-value heads (grouped-query attention); by default as many as heads"""
     width: int = 128
     context: int = 128
-    """characters the model sees"""
+    """tokens the model sees"""
     dropout: float = 0.0
     batch_size: int = 16
     steps: int = 2000
@@ -59,8 +61,7 @@ class Block(nn.Module):
     def __call__(self, x, cache, layer, train):
         c, llama = self.config, self.config.style == "llama"
         norm, rope = (RMSNorm, 10000.0) if llama else (LayerNorm, None)
-        # Gated, two thirds of the hidden width cost as much.
-        hidden = -(-8 * c.width // 3 // 32) * 32 if llama else 4 * c.width
+        hidden = -(-8 * c.width // 3 // 32) * 32 if llama else 4 * c.width  # a gate costs a third
         start = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         small = nn.initializers.variance_scaling(0.5 / c.layers, "fan_in", "normal")
         attend = Attention(c.heads, c.kv_heads, rope, not llama, start, small, name="attention")
@@ -95,17 +96,17 @@ class Blocks(nn.Module):
 
 
 def build(config: Config) -> dl.Experiment:
-    vocabulary, train, held = load_characters("tinyshakespeare", folder=config.weights)
-    positions = config.context if config.style == "gpt2" else 0
-    model, given = LanguageModel(len(vocabulary), Blocks(config), positions), None
+    vocabulary, text = encoded(config)
+    size, positions = len(vocabulary), config.context if config.style == "gpt2" else 0
+    model, given = LanguageModel(size, Blocks(config), positions), None
     if config.weights is not None:
-        sizes = {"vocabulary": len(vocabulary), "dropout": config.dropout}
-        model, given = dl.interop.load(config.weights, **sizes)
+        model, given = dl.interop.load(config.weights, vocabulary=size, dropout=config.dropout)
     return config.experiment(
-        initialized_from(language_modeling(model), given),
-        crops(train, config.context, config.batch_size, config.seed),
-        evals={"validation": dl.eval_batches(strided(held, config.context), 64)},
+        dl.initialized_from(language_modeling(model), given),
+        crops(text.train["tokens"], config.context, config.batch_size, config.seed),
+        **dl.held_out(held_windows(text, config.context), 64),
         select="-validation/loss",
+        baselines=lambda: {"n-grams": ngram_scores(text, size)},
         views=Writing(model, vocabulary, config.context - 1, config.temperature, config.top_p),
     )
 

@@ -14,8 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import dl
-from dl.core.random import purpose_key
-from dl.data import take
 from dl.figures.gradients import gradient_figure, kernel_norms
 from dl.models.layers import Dense
 from dl.models.mlp import MLP
@@ -85,14 +83,13 @@ def build(config: Config) -> dl.Experiment:
         adder = Adder(RNN(config.features, CELLS[config.model], config.layers))
         task = regression(adder, inputs=("values", "marks"), arguments=sequence)
 
-    @jax.jit
-    def gradients(params, batch):
-        key = purpose_key(jax.random.key(0), "view")
-        loss = lambda params, batch: task.loss({"params": params}, batch, key)[0]  # noqa: E731
-        return jax.grad(loss)(params, batch), jax.grad(loss, 1, allow_int=True)(params, batch)
+    def loss(params, batch):
+        return task.loss({"params": params}, batch, jax.random.key(0))[0]
+
+    gradients = jax.jit(jax.grad(loss, (0, 1), allow_int=True))
 
     def views(predictor):
-        batch = take(validation, slice(256))
+        batch = dl.data.take(validation, slice(256))
         by_params, by_batch = gradients(predictor.variables["params"], batch)
         times = None if config.model == "mlp" else jnp.linalg.norm(by_batch["values"], axis=0)
         return {"gradients": gradient_figure(kernel_norms(by_params), times)}

@@ -1,6 +1,6 @@
 """Image classification with a small convolutional network, or an imported one (--weights FOLDER).
 
-Data: handwritten digits (embedded, 8x8), MNIST, CIFAR-10 or any labelled image set of TFDS.
+Data: handwritten digits (embedded, 8x8), MNIST, CIFAR-10, labelled image sets of TFDS, or your own pictures.
 Reference: MNIST 99.2 % in the Flax and Keras tutorials.
 """
 
@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 
 import dl
-from dl.core.transforms import initialized_from
+from dl.baselines.pictures import picture_baselines
+from dl.data.own.pictures import NAMED, OwnPictures
 from dl.data.transforms import images as augment
 from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dropout
@@ -18,11 +19,11 @@ from dl.tasks.classification import classification, unit_range
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(dl.Recipe):
+class Config(OwnPictures, dl.Recipe):
     data: str = "digits"
-    """digits, mnist, cifar10, cifar10_jpeg, or tfds:NAME"""
-    epochs: int = 10
-    """passes over the training set; digits takes five times as many, being small"""
+    """digits, mnist, cifar10, cifar10_jpeg, tfds:NAME, or a path: a folder a class, or a table of paths"""
+    epochs: int | None = None
+    """passes over the training set; by default 10, or more until a small set is trained for 1,000 steps"""
     learning_rate: float = 3e-3
     warmup_percent: int = 10
     weight_decay: float = 1e-2
@@ -36,6 +37,8 @@ class Config(dl.Recipe):
     dropout: float = 0.1
     """rate before the classifier"""
     label_smoothing: float = 0.05
+    flip: bool = False
+    """mirror training pictures left and right, as those of CIFAR-10 and TFDS always are"""
     mixup: float = 0.0
     """alpha of mixup (Zhang et al. 2018); 0 leaves it out"""
     cutout: int = 0
@@ -65,34 +68,32 @@ class CNN(nn.Module):
 def build(config: Config) -> dl.Experiment:
     dl.bounded("--depth", config.depth, at_least=1)
     dl.bounded("--widths", min(config.widths, default=0), at_least=1)
-    splits = dl.load(config.data).only("image", "label")  # a TFDS set may have more
+    splits = dl.data.open(config.data, "pictures", config)
     classes = len(splits.info.classes)
-    height = splits.train["image"].shape[1]
+    height, width = dl.data.take(splits.train, slice(1))["image"].shape[1:3]
     transforms = [augment.random_crop(padding=max(1, height // 12))]
-    if "cifar" in config.data or config.data.startswith("tfds:"):
+    if config.flip or config.data in NAMED[2:] or config.data.startswith("tfds:"):
         transforms.append(augment.random_flip())
     if config.cutout:
         transforms.append(augment.cutout(config.cutout))
     if config.mixup:
         transforms.append(augment.mixup(config.mixup, classes))
 
-    model, given, prepare = (
-        CNN(classes, config.widths, config.depth, config.dropout),
-        None,
-        unit_range,
-    )
+    model, given = CNN(classes, config.widths, config.depth, config.dropout), None
+    prepare = unit_range
     if config.weights is not None:
         model, given = dl.interop.load(config.weights, classes=classes, dropout=config.dropout)
         prepare = dl.interop.image_preparation(config.weights)
     task = classification(model, prepare=prepare, label_smoothing=config.label_smoothing)
     return config.experiment(
-        initialized_from(task, given),
+        dl.initialized_from(task, given),
         dl.train_batches(splits.train, config.batch_size, config.seed),
         augment=tuple(transforms),
-        epochs=config.epochs * (5 if config.data == "digits" else 1),
-        **dl.held_out(splits, 500),
+        usual_epochs=10,
+        **dl.held_out(splits, max(1, 500 * 32**2 // max(height * width, 32**2))),
         select="validation/accuracy",
         classes=splits.info.classes,
+        baselines=lambda: picture_baselines(splits),
     )
 
 

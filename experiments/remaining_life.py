@@ -52,19 +52,17 @@ def engines(config: Config):
     moving = splits.train["sensors"].std(0) > 1e-6 * np.abs(splits.train["sensors"]).mean(0)
     splits, *_ = series.standardize(splits, "sensors", by="condition")
 
-    def cut(columns, **options):
+    def cut(name, cap):
+        columns = splits.parts[name]
         sensors = columns["sensors"][:, moving]
         if config.smoothing:
             running = series.smoothed(sensors, columns["unit"], config.smoothing)
             sensors = np.concatenate([sensors, running], axis=1)
-        return windows.unit_windows(dict(columns, sensors=sensors), config.window, **options)
+        rows = dict(columns, sensors=sensors)
+        return windows.unit_windows(rows, config.window, cap=cap, last_only=name == "test")
 
-    return {
-        "train": cut(splits.train, cap=config.cap),
-        **({} if config.refit else {"validation": cut(splits.validation, cap=config.cap)}),
-        "test": cut(splits.test, cap=config.cap, last_only=True),
-        "test_uncapped": cut(splits.test, last_only=True),
-    }
+    capped = {name: cut(name, config.cap) for name in splits.parts}
+    return capped | {"test_uncapped": cut("test", None)}
 
 
 def build(config: Config) -> dl.Experiment:
@@ -83,8 +81,8 @@ def build(config: Config) -> dl.Experiment:
 
     def measure(predictor, columns, name):
         """RMSE, and the NASA score summed over engines, of predictions held to 0 ... cap."""
-        found, truth = predictor(columns).astype(np.float64), columns["rul"]
-        found = np.clip(found, 0, config.cap)
+        found = np.clip(predictor(columns).astype(np.float64), 0, config.cap)
+        truth = columns["rul"]
         scores = {"rmse": float(np.sqrt(np.mean((found - truth) ** 2)))}
         if name != "validation":
             scores["nasa_sum"] = float(np.sum(nasa_score(found, truth)))
@@ -92,8 +90,6 @@ def build(config: Config) -> dl.Experiment:
 
     def views(predictor):
         """Truth and prediction over the lives of six held-out engines."""
-        if config.refit:
-            return {}
         truth, found = parts["validation"]["labels"], predictor(sets["validation"])
         drawn = {}
         for unit in np.unique(truth["unit"])[:6]:
@@ -109,7 +105,7 @@ def build(config: Config) -> dl.Experiment:
         tests={name: sets[name] for name in sets if name != "validation"},
         select=None if config.refit else "-validation/rmse",
         measure=measure,
-        views=views,
+        views=None if config.refit else views,
     )
 
 

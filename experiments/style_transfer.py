@@ -1,10 +1,9 @@
 """Style transfer: one picture's content in another's style, by optimisation or by a network.
 
-Data: any two pictures; by default the two that scikit-learn ships. The feature network is a CNN with
-random weights, one trained here on a set of labelled pictures (`--features cifar10_jpeg`), or a ResNet
-imported with --weights FOLDER.
-Reference: Gatys et al. 2016 (the parameters are the picture) and Johnson et al. 2016 (a network learns
-the style from crops of the content picture, then draws in one pass).
+Data: any two pictures; by default the two that scikit-learn ships. The feature network is a CNN with random
+weights, one trained here on a set of labelled pictures (`--features cifar10_jpeg`), or a ResNet imported with
+--weights FOLDER. Reference: Gatys et al. 2016 (the parameters are the picture) and Johnson et al. 2016 (a network
+learns the style from crops of the content picture, then draws in one pass).
 """
 
 import dataclasses
@@ -53,29 +52,23 @@ class Config:
 
 
 @dl.prepared
-def network(config: Config):
-    """The feature network's maps of pictures in 0..1."""
+def pictures(config: Config):
+    """Both pictures; maps of unit mean square on the style, so that weights mean the same for any network."""
+    content = read_picture(config.content, config.size)
+    style = read_picture(config.style, *content.shape[:2])
     if config.weights is not None:
-        return dl.interop.feature_maps(config.weights)
-    if config.features == "random":
+        maps = dl.interop.feature_maps(config.weights)
+    elif config.features == "random":
         model = CNN(10, config.widths)
         variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        maps = maps_of(model, variables, nn.BatchNorm)
     else:
         known = dl.load(config.features).train
-        model, variables = cached_classifier(known, config.widths, config.feature_epochs)
-    return maps_of(model, variables, nn.BatchNorm)
-
-
-@dl.prepared
-def pictures(config: Config):
-    """Both pictures, maps that each have unit mean square on the style, so that weights mean the
-    same for any network; and how many they are."""
-    first = read_picture(config.content, config.size)
-    second = read_picture(config.style, *first.shape[:2])
-    maps = network(config)
-    scales = [float(jnp.sqrt(jnp.square(m).mean())) for m in jax.jit(maps)(second[None] / 255.0)]
+        learned = cached_classifier(known, config.widths, config.feature_epochs)
+        maps = maps_of(*learned, nn.BatchNorm)
+    scales = [float(jnp.sqrt(jnp.square(m).mean())) for m in jax.jit(maps)(style[None] / 255.0)]
     scaled = lambda x: [m / s for m, s in zip(maps(x), scales, strict=True)]  # noqa: E731
-    return first, second, scaled, len(scales)
+    return content, style, scaled, len(scales)
 
 
 def build(config: Config) -> dl.Experiment:
@@ -87,8 +80,7 @@ def build(config: Config) -> dl.Experiment:
     task = style_transfer(maps, *weights, smoothness=config.smoothness)
     if config.method == "network":
         model = StyleNetwork((16, 32, 64), blocks=3)
-        look = jnp.asarray(style)
-        task = style_network(model, maps, look, *weights, smoothness=config.smoothness)
+        task = style_network(model, maps, style, *weights, smoothness=config.smoothness)
         squares = overlapping(content, config.size // 8 * 4, 8)
         data, rate = dl.train_batches({"image": squares}, 4, config.seed), rate / 10
 
@@ -96,15 +88,9 @@ def build(config: Config) -> dl.Experiment:
         drawn = predictor(pair)
         return {"picture": drawn, "all": strips(np.stack([content / 255, drawn[0], style / 255]))}
 
-    return dl.Experiment(
-        task=task,
-        data=data,
-        optimizer=dl.optimizer("adam", dl.schedule("cosine", rate, config.steps, end=0.05)),
-        steps=config.steps,
-        seed=config.seed,
-        evals={"picture": dl.eval_batches(pair, 1)},
-        views=views,
-    )
+    optimizer = dl.optimizer("adam", dl.schedule("cosine", rate, config.steps, end=0.05))
+    evals = {"picture": dl.eval_batches(pair, 1)}
+    return dl.Experiment(task, data, optimizer, config.steps, config.seed, evals, views=views)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Tables: income, credit risk, rare findings, diabetes, or a file of your own, beside boosted trees.
 
-Data: adult (official split); german, mammography and pima (five stratified folds, --fold); --csv FILE
+Data: adult (official split); german, mammography and pima (five stratified folds, --fold); --data FILE
 --target COLUMN. Reference: Adult accuracy .859 FT-Transformer, .872 CatBoost (Gorishniy et al. 2021).
 """
 
@@ -11,9 +11,10 @@ import numpy as np
 from scipy.special import softmax
 
 import dl
-from dl.baselines.trees import boosted_trees, tree_predictions
+from dl.baselines.majority import majority
+from dl.baselines.trees import boosted_trees, tree_predictions, tree_scores
 from dl.data import tables
-from dl.data.sets.own import OwnTable, table_splits
+from dl.data.own.table import OwnTable
 from dl.figures import pictures
 from dl.models.tabular import tabular_network
 from dl.scores.tabular import fit_temperature, reliability, scores
@@ -22,15 +23,13 @@ from dl.tasks.tabular import tabular_classification, tabular_regression, unweigh
 
 @dataclasses.dataclass(frozen=True)
 class Config(OwnTable, dl.Recipe):
-    data: Literal["adult", "german", "mammography", "pima"] = "adult"
-    """a table that goes by a name"""
-    fold: int = 0
-    """which fifth of a table without official split is test"""
+    data: str = "adult"
+    """adult, german, mammography, pima, or a csv, Parquet or Arrow file of your own"""
     model: Literal["mlp", "resnet", "transformer"] = "mlp"
     embedding: Literal["none", "periodic", "piecewise"] = "periodic"
     """of numbers, before the model"""
     scaling: Literal["quantile", "standard"] = "quantile"
-    epochs: int = 15
+    epochs: int | None = None
     batch_size: int = 256
     warmup_percent: int = 7
     weight_decay: float = 1e-4
@@ -44,28 +43,25 @@ class Config(OwnTable, dl.Recipe):
 
 
 @dl.prepared
-def unscaled(config: Config):
-    name = None if config.csv and config.data == Config.data else config.data
-    splits = table_splits(name, config, config.fold)
-    print("".join(f"{line}\n" for line in splits.info.details["told"]), end="")
-    return splits
-
-
-@dl.prepared
 def scaled(config: Config):
-    return tables.numerical_features(unscaled(config), config.scaling)
+    return tables.numerical_features(dl.data.open(config.data, "table", config), config.scaling)
 
 
 @dl.prepared
 def trees_of(config: Config):
     """{set: predictions of boosted trees}."""
-    splits = unscaled(config)
+    splits = dl.data.open(config.data, "table", config)
     trees = boosted_trees(splits.train, splits.validation, len(splits.info.classes))
     return {name: tree_predictions(trees, part) for name, part in splits.parts.items()}
 
 
+def rivals(config: Config, raw):
+    found = {"majority": majority(raw)} if raw.info.classes else {}
+    return found | ({"trees": tree_scores(raw, trees_of(config))} if config.trees else {})
+
+
 def build(config: Config) -> dl.Experiment:
-    raw, splits = unscaled(config), scaled(config)
+    raw, splits = dl.data.open(config.data, "table", config), scaled(config)
     truth = {name: part["label"] for name, part in raw.parts.items()}
     classes, label, weights = len(splits.info.classes), splits.train["label"], None
     kinds = [len(c.categories) + 1 for c in splits.info.details["columns"] if c.categories]
@@ -92,8 +88,7 @@ def build(config: Config) -> dl.Experiment:
             held = outputs if name == "validation" else said(predictor, splits.validation)
             heat = fit_temperature(held, truth["validation"])
             found["ece_tempered"] = scores(truth[name], softmax(outputs / heat, -1))["ece"]
-        trees = scores(truth[name], trees_of(config)[name]) if config.trees else {}
-        return found | {f"trees_{metric}": value for metric, value in trees.items()}
+        return found
 
     def views(predictor):
         if classes != 2:
@@ -107,10 +102,12 @@ def build(config: Config) -> dl.Experiment:
         task,
         dl.train_batches(splits.train, min(config.batch_size, len(label)), config.seed),
         **dl.held_out(splits, 2048),
+        usual_epochs=15,
         select=config.select or ("validation/accuracy" if classes else "-validation/mse"),
         classes=splits.info.classes,
         measure=measure,
         views=views,
+        baselines=lambda: rivals(config, raw),
     )
 
 

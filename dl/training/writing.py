@@ -24,7 +24,7 @@ class Writing:
 
     Attributes:
       model: a language model, as :func:`dl.tasks.language_modeling.language_modeling` takes one.
-      vocabulary: what encodes a text as tokens and decodes them, as :mod:`dl.data.sets.characters` gives it.
+      vocabulary: what encodes a text as tokens and decodes them, as :func:`dl.data.own.corpus.encode` gives it.
       length: tokens of each text.
       temperature, top_p: see :func:`dl.models.generation.sample_token`.
       prompt: what the texts begin with; texts: how many there are.
@@ -42,7 +42,7 @@ class Writing:
         check_sampling(self.temperature, None, self.top_p)
 
     def __call__(self, predictor: Predictor) -> dict[str, str]:
-        prompts = jnp.tile(self.vocabulary.encode(self.prompt), (self.texts, 1))
+        prompts = jnp.tile(self._begin(self.prompt), (self.texts, 1))
         options: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p}
         key = jax.random.key(0)
         given = self.model, predictor.variables, prompts, self.length
@@ -54,12 +54,22 @@ class Writing:
         """``prompt`` and ``length`` more tokens, drawn anew, in pieces as they are written."""
         if not prompt:
             raise UserError("prompt-empty", "--prompt is empty: give it a character or more")
-        begin, key = self.vocabulary.encode(prompt)[None], jax.random.key(secrets.randbits(32))
+        begin, key = self._begin(prompt)[None], jax.random.key(secrets.randbits(32))
         options: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p}
         yield prompt
+        tokens: list[int] = []
+        told = ""  # what a subword says hangs on those before it
         for piece in stream(self.model, variables, jnp.asarray(begin), length, key=key, **options):
-            yield self.vocabulary.decode(np.asarray(piece[0]))
+            tokens += np.asarray(piece[0]).tolist()
+            text = self.vocabulary.decode(tokens)
+            yield text[len(told) :]
+            told = text
         yield "\n"
+
+    def _begin(self, prompt: str) -> np.ndarray:
+        """The tokens of ``prompt``; WordPiece has none for white space, so there the end of a text before."""
+        tokens = self.vocabulary.encode(prompt)
+        return tokens if len(tokens) else self.vocabulary.encode("[EOS]")
 
 
 def write(run: Path, prompt: str = "\n", length: int | None = None) -> None:
@@ -72,6 +82,11 @@ def write(run: Path, prompt: str = "\n", length: int | None = None) -> None:
     """
     trained = open_run(run)
     writing: Any = trained.experiment.views
+    if not isinstance(writing, Writing):
+        raise UserError(
+            "not-a-writer",
+            f"{run} is the run of no language model: give one of gpt or character_rnn",
+        )
     if length is None:
         length = max(1, writing.length + 1 - len(writing.vocabulary.encode(prompt)))
     for piece in writing.stream(trained.state.eval_variables, prompt, length):

@@ -4,11 +4,11 @@ import sys
 
 import numpy as np
 import pytest
-from mistakes import raises
 from test_scripts import CADENCE, FOLDER, TINY
 
 import dl
 from dl.data import use_data_folder
+from dl.data.own.sounds import read_sound
 from dl.runs.scripts import load_script
 
 
@@ -49,9 +49,11 @@ def test_a_recogniser_reads_wav_files(tmp_path, capsys):
     script, folder = trained("speech_ctc", tmp_path)
     noise = np.random.default_rng(0).integers(-3000, 3000, 6000).astype(np.int16)
     wavfile.write(tmp_path / "noise.wav", 8000, noise)
-    wavfile.write(tmp_path / "fast.wav", 16000, noise)
+    wavfile.write(tmp_path / "fast.wav", 16000, np.repeat(noise, 2))
     capsys.readouterr()
     script.transcribe(folder, (tmp_path / "noise.wav",))
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'noise.wav'}:")
-    with raises("recording-rate", "16000 Hz"):
-        script.transcribe(folder, (tmp_path / "fast.wav",))
+    pytest.importorskip("soxr")
+    script.transcribe(folder, (tmp_path / "fast.wav",))
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'fast.wav'}:")
+    assert len(read_sound(tmp_path / "fast.wav", 8000)) == len(noise)

@@ -11,6 +11,7 @@ import pytest
 from mistakes import raises
 
 import dl
+import dl.data.own.door
 from dl.core.experiment import built
 from dl.core.lanes import first_batch, traceable_fields
 from dl.data import load, take
@@ -29,7 +30,7 @@ FOLDER = Path(__file__).parents[2] / "experiments"
 TINY: dict[str, dict] = {
     "image_classification": {"epochs": 1, "batch_size": 400, "widths": (8, 8)},
     "tabular": {
-        "csv": str(Path(__file__).with_name("loans.csv")),
+        "data": str(Path(__file__).with_name("loans.csv")),
         "target": "repaid",
         "epochs": 2,
         "batch_size": 10,
@@ -119,7 +120,8 @@ def case(request):
     kind, build = load_script(FOLDER / f"{name}.py")
     monkeypatch = request.getfixturevalue("monkeypatch")
     if name in CUT:
-        monkeypatch.setattr(dl, "load", beginning_of)
+        for place in ("dl.load", "dl.data.own.door.load", "dl.data.own.boxes.load"):
+            monkeypatch.setattr(place, beginning_of)
     if name in NEEDS_DATA:
         monkeypatch.setenv("DL_DATA_DIR", str(request.getfixturevalue("data_dir")))
     return kind, build, kind(**fields), FOLDER / f"{name}.py"
@@ -170,10 +172,10 @@ def test_an_ensemble_of_nobody_is_refused(case):
             build(dataclasses.replace(config, members=count))
 
 
-def test_a_table_of_ones_own_beside_a_named_one_is_refused():
+def test_options_of_a_table_of_ones_own_beside_a_named_one_are_refused():
     kind, build = load_script(FOLDER / "tabular.py")
-    with raises("options-exclusive", "pima"):
-        build(kind(csv=str(Path(__file__).parent / "loans.csv"), target="y", data="pima"))
+    with raises("option-misplaced", "--target", "pima"):
+        build(kind(target="y", data="pima"))
 
 
 def test_takes_every_option_of_its_recipe(case):

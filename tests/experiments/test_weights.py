@@ -9,7 +9,7 @@ import pytest
 from mistakes import raises
 
 import dl
-import dl.data.sets.characters
+import dl.data.own.door
 from dl.core.experiment import built
 from dl.data.splits import Info, Splits
 from dl.data.tokenizers import train_subwords
@@ -101,12 +101,12 @@ def test_style_transfer_sees_with_an_imported_network(tmp_path):
 def texts(monkeypatch):
     """Both text sets in small, for the scripts that load them."""
     columns = {"text": np.array(SENTENCES, object), "label": np.arange(12, dtype=np.int32) % 2}
-    info = Info("sst2", "", "", "", "", "")
+    info = Info("sst2", "", "", "", "", "", ("no", "yes"))
     sentences = Splits(columns, columns, columns, info)
     characters = {"text": np.array(list("\n".join(SENTENCES)))}
     whole = Splits(characters, characters, {}, info)
-    monkeypatch.setattr(dl.data.sets.characters, "load", lambda *_: whole)
-    monkeypatch.setattr(dl, "load", lambda *_: sentences)
+    sets = {"tinyshakespeare": whole, "sst2": sentences}
+    monkeypatch.setattr(dl.data.own.door, "load", sets.__getitem__)
 
 
 def test_gpt_takes_the_folders_tokens(texts, tmp_path):

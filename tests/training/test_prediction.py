@@ -157,6 +157,31 @@ def test_columns_are_what_a_set_holds_in_order_without_padding():
             np.testing.assert_array_equal(found[name], column)
 
 
+class Counted:
+    """Rows that count how often each is read, and how many were held at once."""
+
+    def __init__(self, columns):
+        self.columns, self.read = columns, 0
+
+    def __len__(self):
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, row):
+        self.read += 1
+        return {name: value[row] for name, value in self.columns.items()}
+
+
+def test_columns_that_stream_are_read_when_they_are_asked_for():
+    x = DRAW.normal(size=(23, 3)).astype(np.float32)
+    columns = {"x": x, "shift": np.arange(23, dtype=np.int32), "label": np.zeros(23)}
+    source = Counted(columns)
+    found = columns_of(StreamEvalBatches(source, 5))
+    assert source.read == 0
+    predict = dl.Predictor(LINE, VARIABLES, batch_size=8)
+    np.testing.assert_array_equal(predict(found)["said"].value, predict(columns)["said"].value)
+    assert source.read == 25  # padding and all, once
+
+
 MISTAKES = {
     "a missing batch axis": (
         "image",
