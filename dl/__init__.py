@@ -32,6 +32,7 @@ _PUBLIC = {
     "eval_step": "dl.core.step",
     "held_out": "dl.data.batches",
     "init_state": "dl.core.state",
+    "initialized_from": "dl.core.transforms",
     "load": "dl.data",
     "main": "dl.cli.script",
     "mixed_precision": "dl.core.transforms",
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from dl.core.state import TrainState, digest, init_state
     from dl.core.step import accumulate, eval_step, scan_steps, train_step
     from dl.core.task import Task
-    from dl.core.transforms import ensemble, mixed_precision
+    from dl.core.transforms import ensemble, initialized_from, mixed_precision
     from dl.data import load, prepared
     from dl.data.batches import eval_batches, held_out, train_batches
     from dl.sweeps.sweep import sweep

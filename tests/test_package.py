@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 def test_a_folder_called_dl_stands_before_nothing(tmp_path):
     """A clone called dl in the working folder passes for a package without a file of its own, which is
     how notebooks tell it; where the real one is installed, that is found all the same."""
-    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert setup["package-dir"] == {"": "."}  # so an editable install puts the checkout on the path
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert build["dev-mode-dirs"] == ["."]  # so an editable install puts the checkout on the path
     (tmp_path / "dl" / "docs").mkdir(parents=True)
     code = f"""
 import importlib, sys

@@ -50,6 +50,8 @@ def swept_values(config: type, build: Callable, script: Path) -> Callable[[str, 
 def again(script: Path, given: list[str], *more: str) -> str:
     """The command that a shell takes for the one that was typed, with its ``given`` flags but for the
     run's name and whether to resume it, and with ``more``."""
+    from dl.runs.scripts import shipped
+
     kept, name = [], False
     for word in given:
         if name or word == "--resume" or word.startswith("--name="):
@@ -58,7 +60,9 @@ def again(script: Path, given: list[str], *more: str) -> str:
             name = True
         else:
             kept.append(word)
-    return shlex.join(["python", str(script), *kept, *more])
+    ours = script.absolute().parent == shipped()
+    start = ["dl", "run", script.stem] if ours else ["python", str(script)]
+    return shlex.join([*start, *kept, *more])
 
 
 def check_locale(words: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,13 +17,15 @@ from dl.core.errors import UserError, unknown
 from dl.platform import STARTED
 
 
-def list_experiments(folder: tyro.conf.Positional[Path] = Path("experiments")) -> None:
-    """List the experiment scripts of a folder with one line each.
+def list_experiments(folder: tyro.conf.Positional[Path | None] = None) -> None:
+    """List experiment scripts with one line each; `dl run NAME` starts one.
 
     Args:
-      folder: where the scripts are.
+      folder: of scripts of your own; by default those that come with dl.
     """
-    scripts = sorted(folder.glob("*.py"))
+    from dl.runs.scripts import shipped
+
+    scripts = sorted((folder or shipped()).glob("*.py"))
     if not scripts:
         raise UserError(
             "no-scripts", f"no experiment scripts in {folder}/: give the folder that holds them"
@@ -32,22 +35,48 @@ def list_experiments(folder: tyro.conf.Positional[Path] = Path("experiments")) -
         print(f"{path.stem:<28} {doc.splitlines()[0] if doc else ''}")
 
 
+def run(script: tyro.conf.Positional[Path]) -> None:
+    """Run an experiment script by its name, from any folder: `dl run image_classification --data PATH`.
+
+    Args:
+      script: one of `dl list`, or a path; its own flags follow, --help among them.
+    """
+    from dl.runs.scripts import find_script
+
+    found = find_script(script)
+    flags = sys.argv[sys.argv.index(str(script)) + 1 :]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, str(found), *flags])
+
+
 def data(
     action: Annotated[str, tyro.conf.Positional],
     name: Annotated[str | None, tyro.conf.Positional] = None,
     data_dir: Path | None = None,
+    kind: str | None = None,
+    out: Path | None = None,
 ) -> None:
-    """Named data sets: `dl data list`, `dl data info NAME`, `dl data prepare NAME`.
+    """Data sets: `dl data list`, `dl data info NAME`, `dl data prepare NAME`, `dl data show NAME_OR_PATH`.
+
+    A set or files of your own are shown as a page: examples, labels, sizes, repeats, columns to distrust. What
+    says how to read your files follows after --: `dl data show reviews.csv --kind texts -- --label stars`.
 
     Args:
-        action: list, info or prepare.
-        name: the data set; tfds:NAME for one of TensorFlow Datasets.
+        action: list, info, prepare or show.
+        name: the data set; tfds:NAME for one of TensorFlow Datasets; to show, also a file or folder.
         data_dir: folder with one sub-folder a data set; by default $DL_DATA_DIR, else the user's cache.
+        kind: what your files are: pictures, boxes, masks, texts, pairs, corpus, recordings, transcripts, series,
+            table or ratings; by default what they look like.
+        out: the page to write; by default data-NAME.html.
     """
     import dl.data
 
     if data_dir is not None and action in ("list", "info"):
         raise UserError("option-misplaced", f"dl data {action} reads no data: leave --data-dir out")
+    if action != "show" and (kind is not None or out is not None):
+        raise UserError(
+            "option-misplaced", f"--kind and --out are for dl data show, not for dl data {action}"
+        )
     if action == "list":
         if name is not None:
             raise UserError(
@@ -58,17 +87,39 @@ def data(
             print(f"{known:<16} {info.task:<18} {info.title}")
         print("tfds:NAME        any                Every set of TensorFlow Datasets")
         return
-    if action not in ("info", "prepare"):
-        raise unknown("action", action, ("list", "info", "prepare"))
+    if action not in ("info", "prepare", "show"):
+        raise unknown("action", action, ("list", "info", "prepare", "show"))
     if name is None:
         raise UserError(
             "data-set-unnamed", f"dl data {action} needs the name of a data set: see dl data list"
         )
+    if action == "show":
+        _show_data(name, data_dir, kind, out)
+        return
     info = dl.data.describe(name) if action == "info" else dl.data.prepare(name, data_dir)
     for field in dataclasses.fields(info):
         value = getattr(info, field.name)
         if value:
             print(f"{field.name:<12} {value}")
+
+
+def _show_data(name: str, data_dir: Path | None, kind: str | None, out: Path | None) -> None:
+    import dl.data
+    from dl.data.own.kinds import guessed_kind, options_of
+    from dl.report.data import default_file, write_data_page
+
+    dl.data.use_data_folder(data_dir)
+    if kind is None and not _extra() and name in dl.data.names():
+        splits = dl.data.load(name)
+    else:
+        kind = kind or guessed_kind(name)
+        print(f"read as {kind} (if it is something else, say --kind)", file=sys.stderr)
+        own: Any = tyro.cli(options_of(kind), args=_extra(), prog=f"dl data show {name} --")
+        splits = dl.data.open(name, kind, own)  # type: ignore[arg-type]
+    file = out or default_file(name)
+    for line in write_data_page(splits, file) or ["nothing odd was found"]:
+        print(f"- {line}")
+    print(f"written: {file}")
 
 
 def plan(
@@ -80,13 +131,15 @@ def plan(
     A sweep is planned program by program; under --mesh memory is that of one device.
 
     Args:
-        experiment: the script; its own flags follow after --.
+        experiment: the script, or the name of one of `dl list`; its own flags follow after --.
         timing: also take the seconds from start to the first step apart.
     """
     from dl.core.experiment import built
+    from dl.runs.scripts import find_script
     from dl.sweeps.plan import plan_sweep
     from dl.training.plan import plan_experiment
 
+    experiment = find_script(experiment)
     config, build, options, wish = _load(experiment)
     options.refuse_processes("a plan")
     if wish.wanted:
@@ -115,12 +168,14 @@ def verify(
     """Prove exact resume: run whole, run again killed at several moments, compare every bit.
 
     Args:
-        experiment: the script; its own flags follow after --.
+        experiment: the script, or the name of one of `dl list`; its own flags follow after --.
         kills: SIGKILLs at random steps, besides one in a checkpoint's write and one in an evaluation.
         seed: of the random steps.
     """
     from dl.proofs.verify import verify_script
+    from dl.runs.scripts import find_script
 
+    experiment = find_script(experiment)
     _, _, options, wish = _load(experiment)
     options.refuse_processes("dl verify")
     if wish.wanted:
@@ -246,7 +301,7 @@ def reproduce(
     row: tyro.conf.Positional[tuple[str, ...]] = (),
     data_dir: Path | None = None,
     runs: Path = Path("runs/reproduce"),
-    experiments: Path = Path("experiments"),
+    experiments: Path | None = None,
 ) -> None:
     """Run rows of the project's results again and say pass or short; without one, list them.
 
@@ -254,10 +309,13 @@ def reproduce(
         row: names of rows or of their figures, of scripts for all of theirs, or all.
         data_dir: folder with one sub-folder a data set; by default $DL_DATA_DIR, else the user's cache.
         runs: where the runs go.
-        experiments: the scripts' folder, with results.toml.
+        experiments: the scripts' folder, with results.toml; by default experiments/, else that of dl's own.
     """
     from dl.proofs import reproduce as again
+    from dl.runs.scripts import shipped
 
+    here = Path("experiments")
+    experiments = experiments or (here if (here / "results.toml").is_file() else shipped())
     known = again.rows(experiments)
     if not row:
         for one in known:
@@ -296,6 +354,7 @@ def watch(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_experiments,
+    "run": run,
     "data": data,
     "plan": plan,
     "verify": verify,

@@ -12,7 +12,7 @@ from dl.cli.arguments import check_locale
 from dl.cli.errors import plain_errors
 from dl.core.errors import UserError, unknown
 
-TAKE_FLAGS = ("plan", "verify")  # commands after whose -- a script's own flags follow
+TAKE_FLAGS = ("plan", "verify", "data")  # commands after whose -- a script's own flags follow
 
 
 def main() -> None:
@@ -28,11 +28,17 @@ def main() -> None:
         check_locale(sys.argv)
         if words[0] not in COMMANDS and not words[0].startswith("-"):
             raise unknown("command", words[0], COMMANDS)
-        if end + 1 < len(sys.argv) and words[0] in COMMANDS and words[0] not in TAKE_FLAGS:
+        if (
+            end + 1 < len(sys.argv)
+            and words[0] in COMMANDS
+            and words[0] not in (*TAKE_FLAGS, "run")
+        ):
             raise UserError(
                 "option-misplaced",
                 f"dl {words[0]} takes no flags of a script: leave -- and what follows it out",
             )
+        if words[0] == "run" and words[1:2] and not words[1].startswith("-"):
+            words = words[:2]  # the rest is the script's
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             args=words,
@@ -48,6 +54,7 @@ def _flags_after_dashes(words: list[str]) -> Iterator[None]:
         yield
     except SystemExit as left:
         if left.code == 2 and len(words) > 2 and words[0] in TAKE_FLAGS:
-            meant = shlex.join(["dl", *words[:2], "--", *words[2:]])
+            own = 3 if words[0] == "data" else 2
+            meant = shlex.join(["dl", *words[:own], "--", *words[own:]])
             print(f"the script's own flags follow after --: {meant}", file=sys.stderr)
         raise

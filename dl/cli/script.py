@@ -74,7 +74,9 @@ def _sweep(
 ) -> int:
     """Run a sweep and print its table; returns the exit code."""
     from dl.report.sweeps import print_report
+    from dl.runs.records import read_baselines
     from dl.sweeps.sweep import SweepRun, run_sweep
+    from dl.training.console import format_metrics
 
     convert = swept_values(config, build, script)
     place = run_sweep(build, chosen, sweep, options, convert, script)
@@ -82,9 +84,12 @@ def _sweep(
         print(f"go on with: {again(script, given, '--name', place.name, '--resume')}")
         return 130
     print_report(place)
+    best = SweepRun(place).best
+    for name, reached in read_baselines(best).items():
+        print(f"beside it, {name}: {format_metrics(reached)}")
     print(f"sweep folder: {place} (a run folder each under lanes/)")
     print("next:", shlex.join(["dl", "sweep", "report", str(place)]))
-    print("next:", shlex.join(["dl", "replay", str(SweepRun(place).best)]))
+    print("next:", shlex.join(["dl", "replay", str(best)]))
     return 0
 
 
@@ -94,6 +99,8 @@ def _given(options: Any) -> dict[str, Any]:
 
 def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
     """Say how a run ended, and what can be done next, in its ``first`` process; returns the exit code."""
+    from dl.runs.records import read_baselines
+
     if not first:
         return 0 if run.folder.finished() else 128 + getattr(signal, run.ended)
     if not run.folder.finished():
@@ -101,9 +108,13 @@ def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
         return 128 + getattr(signal, run.ended)
     run.plot()
     result = run.result
+    rivals = read_baselines(run.folder.path)
+    part = "test/" if any(name.startswith("test/") for name in run.metrics) else "validation/"
     for metric, value in sorted(run.metrics.items()):
-        if metric.startswith("test/") and isinstance(value, int | float):
-            print(f"{metric.replace('/', ' ')}: {value:.4f}")
+        if metric.startswith(part) and isinstance(value, int | float):
+            named = [f"{name} {own[metric]:.4f}" for name, own in rivals.items() if metric in own]
+            beside = f"  ({', '.join(named)})" if named else ""
+            print(f"{metric.replace('/', ' ')}: {value:.4f}{beside}")
     rule = result["selected"]["rule"]
     found = result["selected"]["value"] is not None
     chosen = f"step {result['selected']['step']}, {f'best by {rule}' if found else 'the last'}"

@@ -12,6 +12,28 @@ from typing import Any
 from dl.core.errors import UserError, unknown
 
 
+def shipped() -> Path:
+    """The folder of the scripts that come with ``dl``: beside the package, in a checkout and installed."""
+    beside = Path(__file__).parents[2]
+    installed = beside / "dl_experiments"
+    return installed if installed.is_dir() else beside / "experiments"
+
+
+def find_script(name: Path) -> Path:
+    """The script of that path, or the shipped one of that name: ``gpt`` for ``experiments/gpt.py``.
+
+    Raises:
+      UserError: there is neither.
+    """
+    if name.is_file():
+        return name
+    if len(name.parts) == 1 and (shipped() / f"{name.stem}.py").is_file():
+        return shipped() / f"{name.stem}.py"
+    if len(name.parts) == 1 and not name.suffix:
+        raise unknown("script", str(name), (path.stem for path in shipped().glob("*.py")))
+    raise UserError("file-missing", f"there is no experiment script {name}")
+
+
 def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:
     """``(Config, build)`` of the experiment script at ``path``, without running it."""
     if not path.is_file():

@@ -526,7 +526,7 @@ def cut_off(folder):
 
 
 SETS = {
-    "a set misspelt": ("mnits", no_set, ("unknown", "'mnits'", "did you mean 'mnist'?")),
+    "a set misspelt": ("mnits", no_set, ("data-unknown", "'mnits'", "did you mean 'mnist'?")),
     "a set that is not here": (
         "cifar10_jpeg",
         no_set,
@@ -603,7 +603,10 @@ COMMANDS = {
     "no sweep": (["sweep", "report", "runs/a"], ("not-a-sweep", "runs/a")),
     "no run to export": (["export", "runs/none"], ("not-a-run", "is runs/none the folder")),
     "no such platform": (["export", "runs/a", "--platforms", "gpu"], ("unknown", "'gpu'")),
-    "no table": (["reproduce", "mnist"], ("file-missing", "results.toml", "project's checkout")),
+    "no table": (
+        ["reproduce", "mnist", "--experiments", "nowhere"],
+        ("file-missing", "results.toml", "project's checkout"),
+    ),
 }
 
 

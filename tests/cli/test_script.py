@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from mistakes import one_line, raises
@@ -19,8 +20,11 @@ import dl
 from dl.cli.arguments import again
 from dl.cli.commands import COMMANDS
 from dl.cli.script import _memory_advice
+from dl.data.own.door import Kind
+from dl.data.own.kinds import options_of
 from dl.platform import no_backend
 from dl.report.sweeps import print_report
+from dl.runs.folder import called_after
 from dl.runs.options import Options
 from dl.runs.scripts import load_script
 from dl.sweeps.sweep import Sweep
@@ -141,7 +145,8 @@ def known_flags():
                 for command in node.keywords:
                     function = getattr(sys.modules[build.__module__], ast.unparse(command.value))
                     names |= set(inspect.signature(function).parameters)
-    for kind in (Options, Sweep, dl.Experiment):  # fields that a script of one's own may have
+    own = map(options_of, get_args(Kind))  # dl data show PATH -- takes them
+    for kind in (Options, Sweep, dl.Experiment, *own):  # fields that a script of one's own may have
         names |= {field.name for field in dataclasses.fields(kind)}
     for command in COMMANDS.values():
         names |= set(inspect.signature(command).parameters)
@@ -336,3 +341,55 @@ def test_a_file_that_holds_something_else_is_named(odd, tmp_path, name, content)
         return
     with raises("record-damaged", name, "restore it from a copy"):
         read_run(tmp_path / "run")
+
+
+# -- scripts that come with dl, from any folder ------------------------------------------------------
+
+
+DL = (sys.executable, "-c", "from dl.cli.main import main; main()")
+
+
+def test_scripts_run_by_name_from_any_folder(tmp_path):
+    assert "image_classification" in call(*DL, "list", cwd=tmp_path).stdout
+    command = [
+        *DL,
+        "run",
+        "image_classification",
+        "--epochs",
+        "1",
+        "--widths",
+        "4",
+        "--no-progress",
+    ]
+    done = call(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert lines(done.stdout, "next: ")[-1].startswith("dl run image_classification --epochs")
+    help_of_script = call(*DL, "run", "gpt", "--help", cwd=tmp_path).stdout
+    assert "--kv-heads" in help_of_script
+    failed = call(*DL, "run", "gpy", cwd=tmp_path).stderr
+    one_line(failed, "unknown", "script 'gpy'", "did you mean 'gpt'")
+
+
+def test_runs_are_called_after_their_script_and_other_data():
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        data: str = "digits"
+
+    script = Path("experiments/images.py")
+    assert called_after(script, Config()) == "images"
+    assert called_after(script, Config("tfds:cmaterdb")) == "images-cmaterdb"
+    assert called_after(None, Config("/there/my pets.zip")) == "run-my pets"
+
+
+def test_data_are_shown_by_name_or_by_path(tmp_path):
+    rows = "\n".join(f"{i % 7},{'yes' if i % 3 else 'no'},{i % 3}" for i in range(90))
+    (tmp_path / "loans.csv").write_text(f"age,repaid,told\n{rows}\n")
+    done = call(*DL, "data", "show", "loans.csv", "--", "--target", "repaid", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "read as table" in done.stderr
+    assert "'told' alone takes 100% of the errors away" in done.stdout
+    assert (tmp_path / "data-loans.html").exists()
+    done = call(*DL, "data", "show", "digits", "--out", "a.html", cwd=tmp_path)
+    assert done.stdout == "- nothing odd was found\nwritten: a.html\n"
+    failed = call(*DL, "data", "info", "digits", "--kind", "table", cwd=tmp_path)
+    one_line(failed.stderr, "option-misplaced", "for dl data show")
