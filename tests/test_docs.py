@@ -66,6 +66,20 @@ def test_a_model_a_task_and_a_data_set_of_ones_own(tmp_path):
     assert "Highway" in page
 
 
+@pytest.mark.slow
+def test_data_of_ones_own(tmp_path):
+    for block in blocks("own-data.md"):
+        (tmp_path / block.split()[1]).write_text(block)
+    for name, said in (("pets.py", "('cat', 'dog')"), ("pet_experiment.py", "test accuracy")):
+        done = subprocess.run(
+            [sys.executable, name], cwd=tmp_path, env=os.environ, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+        assert "parts" in done.stderr
+
+
 def test_the_task_without_help_learns_its_line_alone_and_in_company():
     (code,) = (block for block in blocks("extending.md") if block.startswith("# line.py"))
     space = {}
@@ -154,7 +168,7 @@ def test_a_mistake_is_told_by_its_code(capsys):
 
 
 def test_no_python_of_a_page_is_left_untried():
-    tried = {"coming-from.md", "extending.md", "design.md", "errors.md"}
+    tried = {"coming-from.md", "extending.md", "design.md", "errors.md", "own-data.md"}
     assert {page.name for page in DOCS.glob("*.md") if blocks(page.name)} == tried
 
 
