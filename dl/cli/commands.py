@@ -44,9 +44,8 @@ def run(script: tyro.conf.Positional[Path]) -> None:
     from dl.runs.scripts import find_script
 
     found = find_script(script)
-    flags = sys.argv[sys.argv.index(str(script)) + 1 :]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, str(found), *flags])
+    os.execv(sys.executable, [sys.executable, str(found), *sys.argv[3:]])  # after dl run NAME
 
 
 def data(
@@ -105,7 +104,8 @@ def data(
 
 def _show_data(name: str, data_dir: Path | None, kind: str | None, out: Path | None) -> None:
     import dl.data
-    from dl.data.own.kinds import guessed_kind, options_of
+    from dl.data.own.door import options_of
+    from dl.data.own.kinds import guessed_kind
     from dl.report.data import default_file, write_data_page
 
     dl.data.use_data_folder(data_dir)

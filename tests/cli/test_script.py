@@ -20,8 +20,7 @@ import dl
 from dl.cli.arguments import again
 from dl.cli.commands import COMMANDS
 from dl.cli.script import _memory_advice
-from dl.data.own.door import Kind
-from dl.data.own.kinds import options_of
+from dl.data.own.door import Kind, options_of
 from dl.platform import no_backend
 from dl.report.sweeps import print_report
 from dl.runs.folder import called_after
@@ -368,6 +367,13 @@ def test_scripts_run_by_name_from_any_folder(tmp_path):
     assert "--kv-heads" in help_of_script
     failed = call(*DL, "run", "gpy", cwd=tmp_path).stderr
     one_line(failed, "unknown", "script 'gpy'", "did you mean 'gpt'")
+
+
+def test_a_script_runs_by_a_path_however_it_is_written(tmp_path):
+    shutil.copy(TINY, tmp_path / "mine.py")
+    for path in ("mine.py", "./mine.py", f"{tmp_path}//mine.py"):
+        done = call(*DL, "run", path, "--steps", "0", cwd=tmp_path)
+        one_line(done.stderr, "range", "steps")
 
 
 def test_runs_are_called_after_their_script_and_other_data():
