@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dl.baselines.threshold import best_threshold, brightness
-from dl.data.splits import Splits, shuffled, take
+from dl.data.splits import Splits, row_count, shuffled, take
 
 Figures = dict[str, dict[str, float]]
 
@@ -26,7 +26,7 @@ def picture_baselines(splits: Splits, features: int = 1000, rows: int = 5000) ->
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    some = take(splits.train, np.sort(shuffled(_size(splits.train), 0)[:rows]))
+    some = take(splits.train, np.sort(shuffled(row_count(splits.train), 0)[:rows]))
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
     linear.fit(small_pixels(some["image"], features), some["label"])
     majority = np.bincount(some["label"]).argmax()
@@ -66,7 +66,7 @@ def mask_baselines(splits: Splits, rows: int = 200) -> Figures:
       splits: ``image [n, height, width, channels]`` and ``segments [n, height, width]``, -1 for what counts for
         nothing; a part may stream.
     """
-    some = take(splits.train, np.sort(shuffled(_size(splits.train), 0)[:rows]))
+    some = take(splits.train, np.sort(shuffled(row_count(splits.train), 0)[:rows]))
     label = some["segments"]
     most = int(np.bincount(label[label >= 0]).argmax())
     guesses = {"majority": lambda image: np.full(image.shape[:3], most)}
@@ -101,11 +101,7 @@ def _overlap(said: np.ndarray, true: np.ndarray) -> tuple[int, int, float]:
     return int((said == true).sum()), said.size, float(np.mean(ratios)) if ratios else np.nan
 
 
-def _size(part: Any) -> int:
-    return len(next(iter(part.values()))) if isinstance(part, dict) else len(part)
-
-
 def _pieces(part: Any, rows: int = 1000) -> Iterator[dict[str, np.ndarray]]:
     """A part's columns, a few rows at a time, so that one that streams fits into memory."""
-    for start in range(0, _size(part) if part else 0, rows):
+    for start in range(0, row_count(part) if part else 0, rows):
         yield take(part, slice(start, start + rows))

@@ -100,6 +100,11 @@ def take(columns: Columns, rows: np.ndarray | slice) -> Columns:
     return {name: value[rows] for name, value in columns.items()}
 
 
+def row_count(part: Any) -> int:
+    """The rows of a part, in memory or streamed."""
+    return len(next(iter(part.values()))) if isinstance(part, dict) else len(part)
+
+
 def shuffled(size: int, seed: int, purpose: int = 0) -> np.ndarray:
     """A permutation of ``range(size)``, the same on every machine and NumPy."""
     return permute(np.arange(size), size, mix(np.uint32(seed), np), purpose, np).astype(np.int64)

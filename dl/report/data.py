@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dl.data.splits import Columns, Splits
+from dl.data.splits import Columns, Splits, row_count
 from dl.data.survey import (
     LABELS,
     LEAK,
@@ -78,7 +78,7 @@ def write_data_page(splits: Splits, file: Path) -> list[str]:
         *([Section("Repeats", _repeats(same, alike))] if apart else []),
         Section("About", facts((name, value) for name, value in told if value)),
     ]
-    lead = " ".join([f"{sum(map(_rows, parts.values())):,} rows.", *notes])
+    lead = " ".join([f"{sum(map(row_count, parts.values())):,} rows.", *notes])
     file.write_text(page(info.title, lead, sections), encoding="utf-8")
     return odd
 
@@ -92,10 +92,6 @@ def _sample(rows: Any) -> Columns:
 def _has_rows(columns: Columns) -> bool:
     """Whether rows can repeat: those of a series or of a running text are moments and characters."""
     return "values" not in columns and not any(c.dtype == "<U1" for c in columns.values())
-
-
-def _rows(columns: Columns) -> int:
-    return len(next(iter(columns.values())))
 
 
 def _list(lines: list[str]) -> str:
@@ -115,7 +111,7 @@ def _classes(splits: Splits, parts: dict[str, Columns]) -> dict[str, np.ndarray]
 
 
 def _counts(splits: Splits, parts: dict[str, Columns]) -> str:
-    sizes = facts((part, f"{_rows(columns):,} rows") for part, columns in parts.items())
+    sizes = facts((part, f"{row_count(columns):,} rows") for part, columns in parts.items())
     counts = _classes(splits, parts)
     if not counts:
         return sizes
@@ -310,7 +306,7 @@ def _examples(splits: Splits, parts: dict[str, Columns]) -> str:
 
 def _spread(columns: Columns) -> list[int]:
     """Rows to show: of every class by turns where there are classes, else evenly spaced."""
-    label, size = columns.get("label"), _rows(columns)
+    label, size = columns.get("label"), row_count(columns)
     if label is None or label.ndim > 1 or label.dtype.kind != "i":
         return np.unique(np.linspace(0, size - 1, min(size, SHOWN)).astype(int)).tolist()
     turn = np.zeros(size, int)

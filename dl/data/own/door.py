@@ -55,10 +55,8 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
 
         named = isinstance(data, str | os.PathLike)
         kind = cast(Kind, guessed_kind(os.fspath(data)) if named else "table")
-    if kind not in get_args(Kind):
-        raise unknown("kind of data", kind, get_args(Kind))
+    own = _chosen(options_of(kind), options, fields)
     module = importlib.import_module(f"dl.data.own.{kind}")
-    own = _chosen(getattr(module, f"Own{kind.capitalize()}"), options, fields)
     name = os.fspath(data) if isinstance(data, str | os.PathLike) else None
     if name is None:
         return _shown(divide(module.read(data, own), own))
@@ -90,6 +88,14 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
             "data-unknown", f"no file or folder {name} is here, and it is no named set: {error}"
         )
     return _read(path.absolute(), _signature(path), kind, own)
+
+
+def options_of(kind: str) -> type[OwnFiles]:
+    """The class of the fields that say how to read files of this kind."""
+    if kind not in get_args(Kind):
+        raise unknown("kind of data", kind, get_args(Kind))
+    module = importlib.import_module(f"dl.data.own.{kind}")
+    return getattr(module, f"Own{kind.capitalize()}")
 
 
 # An experiment is built several times, inside traces too: the same arrays serve every time.
@@ -127,11 +133,12 @@ def _chosen(own: type[OwnFiles], options: Any, fields: dict[str, Any]) -> Any:
         if name not in known:
             raise unknown("option of data", name, known)
     chosen = {name: getattr(options, name) for name in known if hasattr(options, name)} | fields
-    several = {n for n, hint in get_type_hints(own).items() if get_origin(hint) is tuple}
-    words = {n for n in several if get_args(get_type_hints(own)[n])[0] is str}
-    for name in several:  # one value does for a tuple of one, and a number for a word
+    hints = get_type_hints(own)
+    for name in (
+        n for n in hints if get_origin(hints[n]) is tuple
+    ):  # one value does for a tuple of one, and a number for a word
         given = chosen.get(name)
         if given is not None:
             values = tuple(given) if isinstance(given, list | tuple) else (given,)
-            chosen[name] = tuple(map(str, values)) if name in words else values
+            chosen[name] = tuple(map(str, values)) if get_args(hints[name])[0] is str else values
     return own(**chosen)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dl.core.errors import UserError, unknown
 from dl.data.readers.frames import Frame
-from dl.data.splits import Info, Splits, hold_out, shuffled, take
+from dl.data.splits import Info, Splits, hold_out, row_count, shuffled, take
 
 # What people call the parts, by what they are called here.
 PARTS = {
@@ -134,7 +134,7 @@ def assign(found: Found, own: OwnFiles, seed: int = 0) -> tuple[np.ndarray, str]
     Raises:
       UserError: a share is none, or nothing would be left to train on.
     """
-    size = _rows(found.rows)
+    size = row_count(found.rows)
     shares = dict(zip(("validation", "test"), own.hold_out, strict=True))
     if not all(0 <= share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
         raise UserError(
@@ -185,10 +185,6 @@ def show(info: Info) -> None:
     for line in info.details["lines"]:
         table.add_row(line.name, line.taken_for, line.more)
     Console(stderr=True, highlight=False).print(table, markup=False)
-
-
-def _rows(rows: Any) -> int:
-    return len(next(iter(rows.values()))) if isinstance(rows, dict) else len(rows)
 
 
 def _part(rows: Any, chosen: np.ndarray) -> Any:

@@ -6,21 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import get_args
 
-from dl.core.errors import UserError, unknown
+from dl.core.errors import UserError
 from dl.data.own.door import Kind
-from dl.data.own.found import OwnFiles
 from dl.data.own.paths import SOUNDS, TABLES, walk
 from dl.data.readers.picture_folders import PICTURES
 
 LOOKED_AT = 5000  # files of a folder
-
-
-def options_of(kind: str) -> type[OwnFiles]:
-    """The class of the fields that say how to read files of this kind."""
-    if kind not in get_args(Kind):
-        raise unknown("kind of data", kind, get_args(Kind))
-    module = importlib.import_module(f"dl.data.own.{kind}")
-    return getattr(module, f"Own{kind.capitalize()}")
 
 
 def guessed_kind(data: str) -> str:

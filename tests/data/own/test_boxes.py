@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mistakes import raises
 from PIL import Image
+from told import told
 
 import dl
 from dl.data.batches.streams import FileRows
@@ -82,13 +83,6 @@ def yolo(root, parts=PARTS, scenes=SCENES, names="names:\n  0: cat  # small\n  1
                 rows = [yolo_line(["cat", "dog"].index(kind), *box) for kind, *box in objects]
                 write(root / part / "labels" / f"{stem}.txt", "\r\n".join(rows))
     return root
-
-
-def told(splits):
-    lines = {}
-    for line in splits.info.details["lines"]:
-        lines.setdefault(line.name, []).append(f"{line.taken_for} | {line.more}")
-    return {name: "; ".join(several) for name, several in lines.items()}
 
 
 def open_boxes(source, **fields):

@@ -3,7 +3,8 @@
 import pytest
 from mistakes import raises
 
-from dl.data.own.kinds import guessed_kind, options_of
+from dl.data.own.door import options_of
+from dl.data.own.kinds import guessed_kind
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from mistakes import raises
 from PIL import Image
+from told import told
 
 import dl
 from dl.data.batches.streams import FileRows
@@ -28,13 +29,6 @@ def pairs(root, masks, image="images/{}.jpg", mask="masks/{}.png", picture=None)
         save(root / image.format(place), noise() if picture is None else picture)
         save(root / mask.format(place), values)
     return root
-
-
-def told(splits):
-    lines = {}
-    for line in splits.info.details["lines"]:
-        lines.setdefault(line.name, []).append(f"{line.taken_for} | {line.more}")
-    return {name: "; ".join(several) for name, several in lines.items()}
 
 
 def open_masks(source, **fields):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mistakes import raises
 from PIL import Image
+from told import told
 
 import dl
 from dl.core.experiment import built
@@ -31,13 +32,6 @@ def folder(root, classes=("cat", "dog"), count=10, **options):
         for row in range(count):
             picture(root / name / f"{row}.png", 100 * label, seed=row, **options)
     return root
-
-
-def told(splits):
-    lines = {}
-    for line in splits.info.details["lines"]:
-        lines.setdefault(line.name, []).append(f"{line.taken_for} | {line.more}")
-    return {name: "; ".join(several) for name, several in lines.items()}
 
 
 def open_pictures(source, **fields):
