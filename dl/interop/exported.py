@@ -12,6 +12,7 @@ import numpy as np
 from dl.core.errors import UserError, need, unknown
 from dl.core.experiment import Experiment
 from dl.core.state import TrainState
+from dl.core.target import Target, tracing_for
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 MOST_BYTES = 1.9e9  # a serialised program holds its constants, and cannot be larger than 2 GiB
@@ -67,8 +68,8 @@ def export(
     """Write what ``run.predict`` computes as one program with the selected parameters inside, by
     ``jax.export``: it takes a dict of the task's columns.
 
-    It is traced as this machine would run it, so a program for another platform is right there though
-    perhaps not the fastest. The batch size is left free where the model can be traced so.
+    Traced for one platform, it holds that platform's kernels; for several, those that run on all of them, which
+    may not be the fastest on each. The batch size is left free where the model can be traced so.
 
     Args:
       run: from ``dl.train`` or ``dl.open_run``.
@@ -109,7 +110,9 @@ def export(
         return _plain(task.predict(jax.tree.map(jnp.asarray, variables), x))
 
     def lowered(shapes):
-        return jax.export.export(jax.jit(predicted), platforms=tuple(platforms))(shapes)
+        one = {"cpu": "cpu", "cuda": "gpu", "tpu": "tpu"}.get(platforms[0], "any")
+        with tracing_for(Target(one if len(platforms) == 1 else "any")):
+            return jax.export.export(jax.jit(predicted), platforms=tuple(platforms))(shapes)
 
     fixed = None
     (rows,) = jax.export.symbolic_shape("b")

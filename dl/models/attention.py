@@ -2,23 +2,25 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen.dtypes import promote_dtype
+from jax.sharding import PartitionSpec as P
 
 from dl.core.errors import UserError, bounded
+from dl.core.target import ROWS, Target, hold, target
 from dl.models.layers import Dense
 
 
 def attention(q, k, v, *, bias=None, mask=None, causal: bool = False, scale: float | None = None):
     """``softmax(scale * q k^T + bias) v``, by whatever the platform does fastest.
 
-    On GPU, half precision takes cuDNN's flash attention; on CPU, :func:`columns_attention`; all else
-    XLA's own. The softmax is in float32 everywhere.
+    On GPU, half precision takes cuDNN's flash attention; on TPU, long texts take the splash kernel; on CPU,
+    :func:`columns_attention`; all else XLA's own. The softmax is in float32 everywhere.
 
     Args:
       q: ``[batch, time, heads, dim]``.
@@ -36,31 +38,106 @@ def attention(q, k, v, *, bias=None, mask=None, causal: bool = False, scale: flo
         raise UserError(
             "heads-uneven", f"{q.shape[2]} heads cannot share {k.shape[2]} key-value heads evenly"
         )
-    if jax.default_backend() == "cpu" and q.shape[1] > 1:
-        return columns_attention(q, k, v, bias=bias, mask=mask, causal=causal, scale=scale)
-    masked = bias is not None or mask is not None
-    return jax.nn.dot_product_attention(
-        q,
-        k,
-        v,
-        bias,
-        mask,
-        is_causal=causal,
-        scale=scale,
-        implementation="cudnn" if _cudnn_takes(q, k, masked) else None,
+    where, masked = target(), bias is not None or mask is not None
+    options: Any = {"causal": causal, "scale": scale}
+    if where.platform == "cpu" and q.shape[1] > 1:
+        return columns_attention(q, k, v, bias=bias, mask=mask, **options)
+    if where.platform == "gpu" and _cudnn_takes(q, k, where):
+        return _cudnn_attention(q, k, v, bias, mask, **options)
+    if where.platform == "tpu" and not masked and _splash_takes(q, k, where):
+        return _splash_attention(q, k, v, **options)
+    return jax.nn.dot_product_attention(q, k, v, bias, mask, is_causal=causal, scale=scale)
+
+
+def _cudnn_takes(q, k, where: Target) -> bool:
+    """Whether cuDNN's flash attention can do this; a single query gains nothing from it."""
+    capability = where.capability or _capability_here()
+    return (
+        q.dtype in (jnp.bfloat16, jnp.float16)
+        and q.shape[1] > 1
+        and q.shape[3] % 8 == 0
+        and q.shape[3] <= (256 if capability >= (9, 0) else 128)
+        and capability >= (8, 0)
     )
 
 
-def _cudnn_takes(q, k, masked: bool) -> bool:
-    """Whether cuDNN's flash attention can do this; a single query gains nothing from it."""
-    time, source, dim = q.shape[1], k.shape[1], q.shape[3]
-    return (
-        jax.default_backend() == "gpu"
-        and q.dtype in (jnp.bfloat16, jnp.float16)
-        and time > 1
-        and dim % 8 == 0
-        and dim <= 128
-        and not (masked and (time % 2 or source % 2))
+def _capability_here() -> tuple[int, ...]:
+    """CUDA's compute capability of the card that is here; ``(0, 0)`` of another maker's."""
+    found = getattr(jax.local_devices()[0], "compute_capability", "0.0")
+    return tuple(int(part) for part in found.split(".")) if found[:1].isdigit() else (0, 0)
+
+
+def _cudnn_attention(q, k, v, bias, mask, *, causal, scale):
+    """cuDNN's flash attention. It wants masks and biases whole, and then lengths that are even: what is
+    missing is filled up with keys that are hidden and queries that are cut off again."""
+    time, source = q.shape[1], k.shape[1]
+    more_q, more_k = time % 2, source % 2
+    if mask is not None:
+        heads = mask.shape[-3] if mask.ndim > 2 else 1
+        mask = jnp.broadcast_to(mask, (len(q), heads, time, source))
+    elif more_k:
+        mask = jnp.ones((len(q), 1, time, source), bool)
+    if bias is not None:
+        bias = jnp.broadcast_to(bias, (*bias.shape[:2], time, source)).astype(q.dtype)
+    if more_q or more_k:
+        ends = ((0, 0), (0, 0), (0, more_q), (0, more_k))
+        bias, mask = (None if x is None else jnp.pad(x, ends) for x in (bias, mask))
+        q, k, v = (
+            jnp.pad(x, ((0, 0), (0, more), (0, 0), (0, 0)))
+            for x, more in ((q, more_q), (k, more_k), (v, more_k))
+        )
+    out = jax.nn.dot_product_attention(
+        q, k, v, bias, mask, is_causal=causal, scale=scale, implementation="cudnn"
+    )
+    return out[:, :time]
+
+
+BLOCK = 512  # queries or keys that the TPU's kernel takes at a time
+
+
+def _splash_takes(q, k, where: Target) -> bool:
+    """Whether the TPU's kernel for long texts can do this, and spares scores worth sparing."""
+    time, heads, kv_heads = q.shape[1], q.shape[2], k.shape[2]
+    sizes = {} if where.mesh is None else where.mesh.shape
+    rows = math.prod(sizes.get(axis, 1) for axis in ROWS)
+    cut = sizes.get("tensor", 1)
+    fits = q.shape[0] % rows == 0 and heads % cut == 0 and kv_heads % cut == 0
+    return fits and time == k.shape[1] and time >= BLOCK and time % BLOCK == 0
+
+
+def _splash_attention(q, k, v, *, causal, scale):
+    """Pallas's splash attention (a flash attention that skips hidden blocks), on each device for its own rows
+    and heads; the scores ``[time, time]`` never reach memory."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel as kernels,
+    )
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    time, dim = q.shape[1], q.shape[3]
+    scale = 1.0 / math.sqrt(dim) if scale is None else scale
+    lanes = -dim % 128  # the kernel's heads are multiples of 128 wide; zeros change nothing
+
+    def local(q, k, v):
+        heads = q.shape[2]
+        seen = (masks.CausalMask if causal else masks.FullMask)((time, time))
+        names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")
+        sizes: Any = {f"block_{name}": BLOCK for name in names}
+        kernel = kernels.make_splash_mha(
+            masks.MultiHeadMask([seen] * heads),
+            block_sizes=kernels.BlockSizes(**sizes),
+            head_shards=1,
+            q_seq_shards=1,
+        )
+        ends = ((0, 0), (0, 0), (0, 0), (0, lanes))
+        q, k, v = (jnp.pad(x, ends).swapaxes(1, 2) for x in (q * scale, k, v))
+        return jax.vmap(kernel)(q, k, v).swapaxes(1, 2)[..., :dim].astype(v.dtype)
+
+    mesh = target().mesh
+    if mesh is None:
+        return local(q, k, v)
+    spec = P(ROWS, None, "tensor" if "tensor" in mesh.shape else None)
+    return jax.shard_map(local, mesh=mesh, in_specs=(spec,) * 3, out_specs=spec, check_vma=False)(
+        q, k, v
     )
 
 
@@ -203,7 +280,7 @@ class _Projection(nn.Module):
             if idle.any():
                 bias = jnp.where(idle, jax.lax.stop_gradient(bias), bias)
         rows, kernel, bias = promote_dtype(rows, kernel, bias)
-        rows = rows @ kernel
+        rows = hold(hold(rows, ROWS) @ kernel, ROWS)
         rows = rows if bias is None else rows + bias
         return rows.reshape(*inputs.shape[:-1], self.features)
 
@@ -274,6 +351,8 @@ class Attention(nn.Module):
             mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
         if self.is_mutable_collection("intermediates"):
             self.sow("intermediates", "weights", attention_weights(q, k, mask=mask, causal=causal))
-        out = attention(q, k, v, mask=mask, causal=causal).reshape(batch, time, width)
+        q, k, v = (hold(x, ROWS, None, "tensor", None) for x in (q, k, v))
+        out = hold(attention(q, k, v, mask=mask, causal=causal), ROWS, None, "tensor", None)
+        out = out.reshape(batch, time, width)
         out = Dense(width, self.bias, kernel_init=self.out_init, name="out")(out)
         return out, cache, known

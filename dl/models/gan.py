@@ -10,6 +10,7 @@ from dl.models.autoencoder import seed
 from dl.models.convolution import Conv
 from dl.models.layers import Dense
 from dl.models.unet import depth_to_space
+from dl.models.vocabulary import Embed
 
 
 class Generator(nn.Module):
@@ -31,7 +32,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, noise, label=None, *, train: bool = False):
         if self.classes:
-            noise = jnp.concatenate([noise, nn.Embed(self.classes, 32)(label)], axis=-1)
+            noise = jnp.concatenate([noise, Embed(self.classes, 32)(label)], axis=-1)
         x = seed(noise, self.shape, self.widths)
         for width in (*self.widths[1:], self.widths[-1]):
             x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
@@ -70,7 +71,7 @@ class Discriminator(nn.Module):
         x = x.reshape(x.shape[0], -1)
         score = apply(Dense(1), x)[:, 0]
         if self.classes:
-            score = score + jnp.sum(x * apply(nn.Embed(self.classes, x.shape[-1]), label), axis=-1)
+            score = score + jnp.sum(x * apply(Embed(self.classes, x.shape[-1]), label), axis=-1)
         return score
 
 

@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dl.core.errors import UserError
+from dl.core.target import ROWS, hold
 from dl.models.attention import Cache
 from dl.models.layers import Activation, Dense, Dropout
 from dl.models.transformer import Transformer
+from dl.models.vocabulary import Embed, Unread, rows_of, worth_tiling
 
 _TOKENS = nn.initializers.normal(0.02)
 
@@ -30,10 +32,11 @@ class _Transform(nn.Module):
     norm: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, rows, attend: Callable):
+    def __call__(self, rows, vocabulary: int):
+        """The rows that the output's kernel reads, and its bias."""
         rows = self.activation(Dense(rows.shape[-1], name="dense")(rows))
-        logits = attend(self.norm(name="norm")(rows))
-        return logits + self.param("bias", nn.initializers.zeros, logits.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, (vocabulary,))
+        return self.norm(name="norm")(rows), bias
 
 
 class LanguageModel(nn.Module):
@@ -69,7 +72,7 @@ class LanguageModel(nn.Module):
         return self.body.initial_cache(batch, length)
 
     def setup(self):
-        self.embedding = nn.Embed(self.vocabulary, self.body.width, embedding_init=_TOKENS)
+        self.embedding = Embed(self.vocabulary, self.body.width, embedding_init=_TOKENS)
         if self.positions:
             shape = (self.positions, self.body.width)
             self.place = self.param("positions", _TOKENS, shape)
@@ -89,9 +92,9 @@ class LanguageModel(nn.Module):
         Args:
           types: int ``[batch, time]``, each token's type; None where all are of type 0.
         """
-        x = self.embedding(tokens)
+        x = hold(self.embedding(tokens), ROWS, None, None)
         if self.token_types:
-            x = x + (self.kinds[0] if types is None else self.kinds[types])
+            x = x + (self.kinds[0] if types is None else rows_of(self.kinds, types))
         if self.positions:
             time = tokens.shape[1]
             if time > self.positions:
@@ -106,10 +109,23 @@ class LanguageModel(nn.Module):
 
     def __call__(self, tokens, *, types=None, mask=None, carry=None, train: bool = False):
         x, carry = self.hidden(tokens, types=types, mask=mask, carry=carry, train=train)
-        rows = x.reshape(-1, x.shape[-1])
-        attend = self.embedding.attend if self.tied else self.head
-        rows = self.output(rows, attend) if self.transform else attend(rows)
+        rows, bias = self._before_output(x.reshape(-1, x.shape[-1]))
+        rows = hold(self.embedding.attend(rows) if self.tied else self.head(rows), ROWS, "tensor")
+        rows = rows if bias is None else rows + bias
         return rows.reshape(*tokens.shape, self.vocabulary), carry
+
+    def scorable(self, tokens, **options):
+        """As a call, with the logits left :class:`~dl.models.vocabulary.Unread` where that spares memory."""
+        if not self.tied or not worth_tiling(self.vocabulary):
+            return self(tokens, **options)
+        x, carry = self.hidden(tokens, **options)
+        rows, bias = self._before_output(x.reshape(-1, x.shape[-1]))
+        bias = jnp.zeros(self.vocabulary, x.dtype) if bias is None else bias
+        table = self.embedding.embedding
+        return Unread(rows.reshape(x.shape), table, bias), carry
+
+    def _before_output(self, rows):
+        return self.output(rows, self.vocabulary) if self.transform else (rows, None)
 
 
 class EncoderDecoder(nn.Module):
@@ -128,13 +144,13 @@ class EncoderDecoder(nn.Module):
     pad: int = 0
 
     def setup(self):
-        self.embedding = nn.Embed(self.vocabulary, self.encoder.width, embedding_init=_TOKENS)
+        self.embedding = Embed(self.vocabulary, self.encoder.width, embedding_init=_TOKENS)
         if self.positions:
             shape = (2, self.positions, self.encoder.width)
             self.places = self.param("positions", _TOKENS, shape)
 
     def _embed(self, tokens, side: int, used=0):
-        x = self.embedding(tokens)
+        x = hold(self.embedding(tokens), ROWS, None, None)
         if not self.positions:
             return x
         if tokens.shape[1] > self.positions:
@@ -145,7 +161,7 @@ class EncoderDecoder(nn.Module):
         return x + jax.lax.dynamic_slice_in_dim(self.places[side], used, tokens.shape[1])
 
     def _logits(self, x):
-        rows = self.embedding.attend(x.reshape(-1, x.shape[-1]))
+        rows = hold(self.embedding.attend(x.reshape(-1, x.shape[-1])), ROWS, "tensor")
         return rows.reshape(*x.shape[:-1], self.vocabulary)
 
     def encode(self, source, *, train: bool = False):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from dl.core.errors import bounded
 from dl.core.random import mix
+from dl.core.target import ROWS, hold, target
 
 
 def symmetric_uniform(bound: float) -> nn.initializers.Initializer:
@@ -30,8 +31,28 @@ class Dense(nn.Dense):
 
     @nn.compact
     def __call__(self, inputs):
-        rows = inputs.reshape(-1, inputs.shape[-1])
-        return super().__call__(rows).reshape(*inputs.shape[:-1], self.features)
+        rows = hold(inputs.reshape(-1, inputs.shape[-1]), ROWS)
+        rows = hold(super().__call__(rows), ROWS)
+        return rows.reshape(*inputs.shape[:-1], self.features)
+
+
+def recomputed(function: Callable) -> Callable:
+    """``function``, cheap and a value at a time, computed again in the backward pass instead of kept: memory is
+    what accelerators lack. CPUs lack neither, and keep what they have."""
+    return function if target().platform == "cpu" else jax.checkpoint(function)
+
+
+def remat_policy(usual: bool | Callable = False) -> Callable | None:
+    """The policy of ``jax.checkpoint`` by which a layer is computed again, or None where it is kept: that of the
+    run (``--remat``), else the model's ``usual`` one, of which True keeps nothing."""
+    keep_none, keep_products = (
+        jax.checkpoint_policies.nothing_saveable,
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    )
+    asked = target().remat
+    if asked is not None:
+        return {"none": None, "products": keep_products, "all": keep_none}[asked]
+    return keep_none if usual is True else usual or None
 
 
 class LayerNorm(nn.Module):
@@ -45,13 +66,19 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-        rows = rows - rows.mean(-1, keepdims=True)
-        rows = rows * jax.lax.rsqrt(jnp.square(rows).mean(-1, keepdims=True) + self.epsilon)
-        rows = rows * self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        weights = [self.param("scale", nn.initializers.ones, (x.shape[-1],))]
         if self.use_bias:
-            rows = rows + self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return rows.astype(x.dtype).reshape(x.shape)
+            weights.append(self.param("bias", nn.initializers.zeros, (x.shape[-1],)))
+
+        def norm(rows, scale, bias=None):
+            rows = rows.astype(jnp.float32)
+            rows = rows - rows.mean(-1, keepdims=True)
+            rows = rows * jax.lax.rsqrt(jnp.square(rows).mean(-1, keepdims=True) + self.epsilon)
+            rows = rows * scale
+            return (rows if bias is None else rows + bias).astype(x.dtype)
+
+        rows = hold(x.reshape(-1, x.shape[-1]), ROWS, None)
+        return hold(recomputed(norm)(rows, *weights), ROWS, None).reshape(x.shape)
 
 
 class RMSNorm(nn.Module):
@@ -61,10 +88,14 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-        rows = rows * jax.lax.rsqrt(jnp.square(rows).mean(-1, keepdims=True) + self.epsilon)
-        rows = rows * self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        return rows.astype(x.dtype).reshape(x.shape)
+        def norm(rows, scale):
+            rows = rows.astype(jnp.float32)
+            rows = rows * jax.lax.rsqrt(jnp.square(rows).mean(-1, keepdims=True) + self.epsilon)
+            return (rows * scale).astype(x.dtype)
+
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        rows = hold(x.reshape(-1, x.shape[-1]), ROWS, None)
+        return hold(recomputed(norm)(rows, scale), ROWS, None).reshape(x.shape)
 
 
 def keep_mask(key: jax.Array, shape: tuple[int, ...], rate: float | jax.Array) -> jax.Array:

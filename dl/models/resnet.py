@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dl.models.convolution import Conv, max_pool
-from dl.models.layers import Dense
+from dl.models.layers import Dense, remat_policy
 
 _kernel = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _Conv = partial(Conv, use_bias=False, kernel_init=_kernel)
@@ -84,11 +84,17 @@ class ResNetFeatures(nn.Module):
         x = nn.relu(nn.BatchNorm(not train, momentum=0.9, name="stem_norm")(x))
         if not self.small_images:
             x = max_pool(x, (3, 3), strides=(2, 2), padding=_same(3))
+
+        def run(block, x):
+            return block(x, train=train)
+
+        if policy := remat_policy():
+            run = nn.remat(run, policy=policy)
         features = []
         for stage, count in enumerate(self.stages):
             for place in range(count):
                 stride = 2 if stage > 0 and place == 0 else 1
-                x = self.block(self.width * 2**stage, stride)(x, train=train)
+                x = run(self.block(self.width * 2**stage, stride), x)
             features.append(x)
         return features
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from dl.core.errors import UserError, bounded
 from dl.models.layers import Dense, Dropout
+from dl.models.vocabulary import Embed
 
 
 class Cell(NamedTuple):
@@ -245,7 +246,7 @@ class RecurrentLanguageModel(nn.Module):
     def __call__(self, tokens, *, carry=None, train: bool = False):
         bounded("embedding", self.embedding, at_least=1, whole=True)
         width = self.body.features if self.embedding is None else self.embedding
-        embed = nn.Embed(self.vocabulary, width, name="embedding")
+        embed = Embed(self.vocabulary, width, name="embedding")
         x = Dropout(self.dropout)(embed(tokens), train=train)
         x, carry = self.body(x, None, carry, train=train)
         x = Dropout(self.dropout)(x, train=train)

@@ -14,6 +14,7 @@ import numpy as np
 
 from dl.models.layers import Dense, Dropout, symmetric_uniform
 from dl.models.transformer import Transformer
+from dl.models.vocabulary import rows_of
 
 # Uniform +-1/sqrt(inputs), what the papers' own implementations start linear maps with.
 _uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-2, out_axis=-1)
@@ -137,7 +138,7 @@ class CategoryEmbedding(nn.Module):
         bound = 1.0 / np.sqrt(self.size)
         shape = (int(sum(self.cardinalities)), self.size)
         table = self.param("table", symmetric_uniform(bound), shape)
-        return table[codes + starts]
+        return rows_of(table, codes + starts)
 
 
 class FlatFeatures(nn.Module):

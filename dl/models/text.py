@@ -15,10 +15,11 @@ from dl.models.language import LanguageModel, TextClassifier
 from dl.models.layers import Dense, Dropout, symmetric_uniform
 from dl.models.rnn import RNN
 from dl.models.transformer import Transformer
+from dl.models.vocabulary import Embed
 
 
 def _embedded(module, tokens, mask, train):
-    table = nn.Embed(
+    table = Embed(
         module.vocabulary,
         module.embedding,
         embedding_init=symmetric_uniform(0.25),  # Kim 2014, section 3.1

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 
 from dl.core.errors import UserError, bounded
 from dl.models.attention import Attention, Cache, Rope
-from dl.models.layers import Activation, Dense, Dropout, LayerNorm
+from dl.models.layers import (
+    Activation,
+    Dense,
+    Dropout,
+    LayerNorm,
+    recomputed,
+    remat_policy,
+)
 
 
 class _Architecture(nn.Module):
@@ -83,11 +90,14 @@ class _Block(_Architecture):
         def feed_forward(y):
             hidden = self.hidden or 4 * self.width
             y_in = Dense(hidden * (1 + self.gated), self.bias, kernel_init=start, name="in")(y)
-            if self.gated:
-                gate, y_in = jnp.split(y_in, 2, axis=-1)
-                y_in = self.activation(gate) * y_in
-            else:
-                y_in = self.activation(y_in)
+
+            def activate(y):
+                if not self.gated:
+                    return self.activation(y)
+                gate, y = jnp.split(y, 2, axis=-1)
+                return self.activation(gate) * y
+
+            y_in = recomputed(activate)(y_in)
             return Dense(self.width, self.bias, kernel_init=small, name="out")(y_in)
 
         x = residual(x, "attention", attend)
@@ -159,8 +169,7 @@ class Transformer(_Architecture):
         fields = {field.name for field in dataclasses.fields(_Architecture)} - {"parent", "name"}
         design = {name: getattr(self, name) for name in fields} | {"train": train}
         block = _Block
-        if self.remat:
-            policy = None if self.remat is True else self.remat
+        if policy := remat_policy(self.remat):
             block = nn.remat(_Block, prevent_cse=not self.scan, policy=policy)
         if self.scan:
             scanned = nn.scan(

@@ -10,9 +10,8 @@ from dl.core.column_checks import within
 from dl.core.errors import UserError
 from dl.core.metrics import Mean, Metrics
 from dl.core.task import Batch, Task
-from dl.core.transforms import mean_of_probabilities
 from dl.tasks.supervised import training
-from dl.tasks.tokens import token_metrics, token_weight
+from dl.tasks.tokens import probabilities_averaged, scorable, token_metrics, token_weight
 
 
 def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
@@ -65,7 +64,7 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
     def apply(variables, batch, key):
         inputs, network = batch["inputs"], without_carry(variables)
         if key is None:
-            return model.apply(network, inputs, **options(batch))[0], {}
+            return model.apply(network, inputs, **options(batch), method=scorable(model))[0], {}
         carry = variables.get("carry")
         if carried:
             if {leaf.shape[1] for leaf in jax.tree.leaves(carry)} != {len(inputs)}:
@@ -76,9 +75,8 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
                 )
             if "reset" in batch:
                 carry = jax.tree.map(lambda c: jnp.where(_rows(batch["reset"], c), 0, c), carry)
-        (logits, carry), updates = model.apply(
-            network, inputs, carry=carry, train=True, **training(network, key), **options(batch)
-        )
+        given = training(network, key) | options(batch) | {"method": scorable(model)}
+        (logits, carry), updates = model.apply(network, inputs, carry=carry, train=True, **given)
         return logits, dict(updates) | ({"carry": carry} if carried else {})
 
     def predict(variables, columns):
@@ -90,7 +88,7 @@ def language_modeling(model: nn.Module, *, carried: bool = False) -> Task:
         for name in ("inputs", "targets"):
             within(name, columns[name], vocabulary)
 
-    return Task(init, apply, score, predict, ("inputs",), check, average=mean_of_probabilities)
+    return Task(init, apply, score, predict, ("inputs",), check, average=probabilities_averaged)
 
 
 def _rows(flags, leaf):

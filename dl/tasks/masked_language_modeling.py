@@ -1,5 +1,7 @@
 """Guess hidden tokens (Devlin et al. 2019, "BERT")."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from dl.core.errors import bounded
 from dl.core.random import content_keys, example_keys, purpose_key
 from dl.core.task import Task
 from dl.tasks.supervised import training
-from dl.tasks.tokens import token_metrics
+from dl.tasks.tokens import scorable, token_metrics
 
 
 def masked_language_modeling(
@@ -63,9 +65,11 @@ def masked_language_modeling(
         hidden, chosen = corrupt(keys, tokens)
         chosen = chosen.astype(jnp.float32)
         if key is None:
-            return (model.apply(variables, hidden, mask=tokens != pad)[0], chosen), {}
+            given: Any = {"method": scorable(model)}
+            return (model.apply(variables, hidden, mask=tokens != pad, **given)[0], chosen), {}
+        given = {**training(variables, key), "method": scorable(model)}
         (logits, _), updates = model.apply(
-            variables, hidden, mask=tokens != pad, train=True, **training(variables, key)
+            variables, hidden, mask=tokens != pad, train=True, **given
         )
         return (logits, chosen), dict(updates)
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from mistakes import raises
 
+from dl.core.target import Target, tracing_for
 from dl.models import attention as module
 from dl.models.attention import attention, attention_weights, columns_attention, rotate
+from dl.parallel.devices import CARDS, Machine, answering_for
 
 
 def inputs(batch, time, source, heads, kv_heads, dim, dtype=jnp.float32):
@@ -65,31 +67,82 @@ def test_the_path_of_other_platforms_gives_the_same():
     bias = jax.random.normal(jax.random.key(2), (1, 4, 6, 6))
     options = {"mask": mask, "causal": True}
     here = with_gradients(lambda q, k, v, b: attention(q, k, v, bias=b, **options), q, k, v, bias)
-    with mock.patch.object(module.jax, "default_backend", return_value="tpu"):
+    with tracing_for(Target("any")):
         there = with_gradients(
             lambda q, k, v, b: attention(q, k, v, bias=b, **options), q, k, v, bias
         )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), here, there)
 
 
-def test_gpu_takes_cudnn_only_where_it_can():
-    q, k, v = inputs(1, 4, 4, 2, 2, 8, jnp.bfloat16)
-    chosen = []
+def lowered_for(card, *shapes, **options):
+    """The text of attention and its gradients, lowered for a card that need not be here."""
+    q, k, v = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes)
 
-    def fake(q, *_, implementation, **__):
-        chosen.append(implementation)
-        return q
+    def loss(q, k, v):
+        return attention(q, k, v, **options).astype(jnp.float32).sum()
 
+    where = Machine(card, CARDS[card], [])
+    with answering_for(where.card), tracing_for(where.target):
+        traced = jax.jit(jax.grad(loss, (0, 1, 2))).trace(q, k, v)
+        return traced.lower(lowering_platforms=(where.lowered_for,)).as_text()
+
+
+@pytest.mark.parametrize(
+    ("card", "time", "source", "dim", "masked", "taken"),
+    [
+        ("h100", 64, 64, 64, False, True),
+        ("h100", 197, 197, 64, False, True),  # a class token beside 14 x 14 patches
+        ("h100", 33, 47, 64, True, True),  # filled up to even lengths
+        ("h100", 64, 64, 256, False, True),
+        ("a100", 64, 64, 256, False, False),
+        ("a100", 64, 64, 128, True, True),
+        ("t4", 64, 64, 64, False, False),  # has no bfloat16
+        ("h100", 64, 64, 60, False, False),
+        ("h100", 1, 64, 64, False, False),
+    ],
+)
+def test_gpu_takes_cudnn_where_the_card_can(card, time, source, dim, masked, taken):
+    mask = jnp.arange(source) < jnp.array([[[[source]]], [[[source - 5]]]]) if masked else None
+    shapes = (2, time, 4, dim), (2, source, 2, dim), (2, source, 2, dim)
+    text = lowered_for(card, *shapes, mask=mask)
+    assert ("__cudnn$fmha" in text) == taken
+
+
+def test_what_is_filled_up_for_cudnn_changes_nothing():
+    q, k, v = inputs(2, 5, 7, 4, 2, 8)
+    mask = jnp.arange(7) < jnp.array([7, 4])[:, None, None, None]
+    bias = jax.random.normal(jax.random.key(2), (1, 4, 5, 7))
+    own = jax.nn.dot_product_attention
+
+    def elsewhere(*arguments, implementation, **options):  # the same function, by XLA
+        assert arguments[0].shape[1] % 2 == arguments[1].shape[1] % 2 == 0
+        return own(*arguments, **options)
+
+    with mock.patch.object(module.jax.nn, "dot_product_attention", elsewhere):
+        padded = module._cudnn_attention(q, k, v, bias, mask, causal=False, scale=None)
+    here = attention(q, k, v, bias=bias, mask=mask)
+    np.testing.assert_allclose(padded, here, atol=1e-5)
+
+
+def test_tpu_takes_its_kernel_for_long_texts():
+    long, short = (1, 1024, 2, 64), (1, 64, 2, 64)
+    assert "tpu_custom_call" in lowered_for("v5e", long, long, long, causal=True)
+    assert "tpu_custom_call" not in lowered_for("v5e", short, short, short, causal=True)
+
+
+def test_the_kernel_for_tpu_gives_the_same():
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+
+    q, k, v = inputs(1, 256, 256, 4, 2, 16)
+    make = functools.partial(kernels.make_splash_mha, interpret=True)
     with (
-        mock.patch.object(module.jax, "default_backend", return_value="gpu"),
-        mock.patch.object(module.jax.nn, "dot_product_attention", fake),
+        mock.patch.object(kernels, "make_splash_mha", make),
+        mock.patch.object(module, "BLOCK", 128),
+        tracing_for(Target("tpu")),
     ):
-        attention(q, k, v, causal=True)
-        attention(*(x.astype(jnp.float32) for x in (q, k, v)))
-        attention(q[..., :4], k[..., :4], v[..., :4])
-        attention(q[:, :3], k, v, mask=jnp.ones((3, 4), bool))
-        attention(q[:, :1], k, v)
-    assert chosen == ["cudnn", None, None, None, None]
+        there = with_gradients(lambda q, k, v: attention(q, k, v, causal=True), q, k, v)
+    here = with_gradients(lambda q, k, v: attention(q, k, v, causal=True), q, k, v)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), here, there)
 
 
 def test_weights_are_those_that_attention_uses():

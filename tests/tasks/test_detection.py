@@ -145,5 +145,5 @@ def test_average_precision_by_hand():
 
 def test_without_pycocotools_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
-    with raises("package-missing", "pycocotools", "pip install 'dl[detection]'"):
+    with raises("package-missing", "pycocotools", "pip install -e '.[detection]'"):
         average_precision((BOXES, LABEL, LABEL), BOXES, LABEL, ("a", "b"))
