@@ -6,9 +6,11 @@ of a Transformer over ``tensor`` (Shoeybi et al. 2019, Megatron-LM).
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from dl.core.errors import UserError, unknown
@@ -43,30 +45,42 @@ def parse_mesh(text: str, devices: int) -> dict[str, int]:
     return sizes
 
 
-def make_mesh(text: str) -> Mesh:
-    """The mesh that ``text`` asks for (see :func:`parse_mesh`), over the first devices there are.
+def make_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh that ``text`` asks for (see :func:`parse_mesh`), over the first of ``devices``, by default of all
+    that are here.
 
     Devices of one process stay together, so the rightmost axes, which talk most, lie inside a machine.
 
     Raises:
       UserError: too few devices, or a mesh that leaves out devices of other processes.
     """
-    devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+    here = devices is None
+    devices = sorted(
+        jax.devices() if devices is None else devices, key=lambda d: (d.process_index, d.id)
+    )
     sizes = parse_mesh(text, len(devices))
     wanted = math.prod(sizes.values())
     if wanted > len(devices):
         raise UserError(
             "mesh-too-large",
-            f"mesh {text!r} needs {wanted} devices and there are {len(devices)}: lower an axis (or, to "
-            f"try it on a CPU, set XLA_FLAGS=--xla_force_host_platform_device_count={wanted})",
+            f"mesh {text!r} needs {wanted} devices and there are {len(devices)}: lower an axis"
+            + (
+                f" (or, to try it on a CPU, set XLA_FLAGS=--xla_force_host_platform_device_count={wanted})"
+                if here
+                else ""
+            ),
         )
-    if wanted < len(devices) and jax.process_count() > 1:
+    if here and wanted < len(devices) and jax.process_count() > 1:
         raise UserError(
             "mesh-too-small",
             f"mesh {text!r} holds {wanted} of the {len(devices)} devices: a run of several processes uses "
             "them all; write -1 for an axis to fill it up",
         )
-    grid = np.array(devices[:wanted]).reshape([sizes[name] for name in AXES])
+    shape = [sizes[name] for name in AXES]
+    if devices[0].platform == "tpu" and wanted == len(devices):
+        grid = mesh_utils.create_device_mesh(shape, devices)  # neighbours along the torus
+    else:
+        grid = np.array(devices[:wanted]).reshape(shape)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 

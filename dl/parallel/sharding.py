@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from dl.core.state import TrainState, path_name
 from dl.core.step import Step
+from dl.core.target import ROWS
 from dl.core.task import Batch
 
 # (pattern searched for in the path, axes of the last dimensions); the first that matches counts.
@@ -34,7 +35,6 @@ TRANSFORMER: Rules = (
     (r"(^|/)embedding/embedding$", ("tensor", None)),
 )
 
-ROWS = ("data", "fsdp")  # the axes that batches are cut over
 SMALL = 1024  # elements; smaller leaves are kept whole, for gathering them costs more than they do
 
 
@@ -43,7 +43,7 @@ def spec(path: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> P:
 
     The first matching rule gives axes to the last dimensions of ``shape`` (so that it holds for layers
     stacked ``[layers, ...]`` too), where they divide evenly. Then ``fsdp``, unless a rule used it, cuts
-    the largest dimension left that it divides.
+    the largest dimension left that it divides, but never that of scanned layers.
     """
     axes: list[str | None] = [None] * len(shape)
     for pattern, wanted in rules:
@@ -54,7 +54,9 @@ def spec(path: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> P:
             break
     size = mesh.shape["fsdp"]
     if size > 1 and "fsdp" not in axes and math.prod(shape) >= SMALL:
-        free = [i for i, axis in enumerate(axes) if axis is None and shape[i] % size == 0]
+        # Layers of a scan lie on one another along the first axis: cut there, each would be sent whole.
+        first = 1 if re.search(r"(^|/)layers/", path) else 0
+        free = [i for i in range(first, len(shape)) if axes[i] is None and shape[i] % size == 0]
         if free:
             axes[max(free, key=lambda i: (shape[i], i))] = "fsdp"
     while axes and axes[-1] is None:

@@ -1,18 +1,15 @@
 """The compiled programs of a run or of a sweep's lanes, made ahead of time so that their cost is known."""
 
 import functools
-import hashlib
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding, SingleDeviceSharding
 
-from dl import platform
 from dl.core.experiment import Experiment
 from dl.core.lanes import (
     Mode,
@@ -24,50 +21,27 @@ from dl.core.lanes import (
     over_lanes,
     rebuild,
     shape_source,
-    step_of,
     traceable_fields,
 )
 from dl.core.metrics import Metrics, merge
 from dl.core.state import TrainState
 from dl.core.step import Progress, Step, guarded, scan_evaluation, scan_steps, zero_metrics
+from dl.core.target import target, tracing_for
 from dl.core.task import Batch
 from dl.models.convolution import has_slow_convolution
 from dl.parallel.deterministic import (
-    SHARDS,
-    check_topology,
-    deterministic,
     deterministic_evaluation,
 )
-from dl.parallel.mesh import make_mesh
+from dl.parallel.devices import Machine
 from dl.parallel.sharding import (
-    TRANSFORMER,
     CutBatches,
     Layout,
     jit_lanes,
     lane_layout,
-    sharded,
     stack_lanes,
 )
-
-
-def layout_of(mesh: str | None, experiment: Experiment, same_bits: bool = False) -> Layout | None:
-    """Where a run's arrays lie: on one device (None), or on the mesh asked for; on all devices by
-    ``data`` where several processes run without one.
-
-    Raises:
-      UserError: there is no such mesh here, or it allows no deterministic topology.
-    """
-    if mesh is None and jax.process_count() == 1:
-        if not same_bits:
-            return None
-        mesh = "data=1"
-    if jax.default_backend() == "cpu":
-        platform.stop_caching_programs()
-    rules = (*experiment.sharding, *TRANSFORMER)
-    layout = Layout(make_mesh(mesh or "data=-1"), rules, SHARDS if same_bits else None)
-    if same_bits:
-        check_topology(layout)
-    return layout
+from dl.training.compiling import compiling, program_digest
+from dl.training.placing import step_on
 
 
 class Beginning(NamedTuple):
@@ -91,7 +65,9 @@ class Compiled:
       traced: the config's traced fields; of lanes arrays ``[lanes]``.
       mode: how lanes are computed; None for a run alone, whose trees have no axis of lanes.
       layout: where arrays lie on a mesh, or which devices the lanes are dealt to; None on one device.
-      platform: ``'cpu'``, ``'gpu'`` or ``'tpu'``.
+      target: the platform that the programs are for, and the mesh that models hold their activations to.
+      elsewhere: the machine that they are for, where it is not this one.
+      compiler_options: XLA's for these programs, beside those of the whole process.
     """
 
     def __init__(
@@ -101,11 +77,13 @@ class Compiled:
         mode: Mode | None = None,
         layout: Layout | None = None,
         metrics: Metrics | None = None,
+        elsewhere: Machine | None = None,
     ):
         """``traced`` are the values of a run alone, or those of each lane; ``metrics`` the shapes of a training
-        step's, where they are known (:func:`~dl.core.lanes.traceable_fields`)."""
+        step's, where they are known (:func:`~dl.core.lanes.traceable_fields`); ``elsewhere`` is
+        the machine that they are for, where it is not this one: all arguments are shapes then."""
         self._metrics = metrics
-        self.experiment, self.mode, self.platform = experiment, mode, jax.default_backend()
+        self.experiment, self.mode = experiment, mode
         self._each: list[Traced] = [traced or {}] if mode is None else list(traced)  # type: ignore
         if mode is None:
             self.traced, self.layout = self._each[0], layout
@@ -115,12 +93,26 @@ class Compiled:
                 for name in self._each[0]
             }
             self.layout = lane_layout(len(self._each))
+        # Micro-shards are computed where they lie, each on one device.
+        held = self.mesh.mesh if self.mesh is not None and not self.mesh.shards else None
+        self.elsewhere = elsewhere
+        here = target()
+        if elsewhere is not None:
+            card = elsewhere.target
+            here = here._replace(platform=card.platform, capability=card.capability)
+        self.target, exact = here._replace(mesh=held), here.deterministic and here.platform == "gpu"
+        self.compiler_options = {"xla_gpu_deterministic_ops": True} if exact else {}
 
     @classmethod
-    def alone(cls, experiment: Experiment, layout: Layout | None = None) -> "Compiled":
+    def alone(
+        cls,
+        experiment: Experiment,
+        layout: Layout | None = None,
+        elsewhere: Machine | None = None,
+    ) -> "Compiled":
         """Of a run alone, every field traced that may be: so it has the bits of a lane."""
         found = traceable_fields(experiment)
-        return cls(experiment, found.values, None, layout, found.metrics)
+        return cls(experiment, found.values, None, layout, found.metrics, elsewhere)
 
     @classmethod
     def of_lanes(
@@ -156,6 +148,34 @@ class Compiled:
         """One lane of a stacked tree; the tree itself of a run alone."""
         return tree if self.mode is None else jax.tree.map(lambda x: x[place], tree)
 
+    def shapes(self) -> TrainState:
+        """The state's shapes, each lying where it is to lie."""
+        data = shape_source(self.experiment)
+        with tracing_for(self.target):
+            state = jax.eval_shape(
+                lambda traced, data: initial(self.experiment, traced, data), self._each[0], data
+            )
+        if self.mode is not None:
+            state = jax.eval_shape(lambda tree: jax.tree.map(self._repeated, tree), state)
+        return self.lying(state, self.mesh.state(state) if self.mesh is not None else None)
+
+    def lying(self, tree: Any, shardings: Any = None) -> Any:
+        """Shapes of ``tree`` that lie as ``shardings`` say, which may be one for all; by default whole on the
+        mesh's devices, or on one device elsewhere."""
+        if shardings is None and self.mesh is not None:
+            shardings = self.mesh.whole
+        elif shardings is None and self.elsewhere is not None and self.elsewhere.devices:
+            shardings = SingleDeviceSharding(self.elsewhere.devices[0])
+        if not isinstance(shardings, Sharding | None):
+            return jax.tree.map(_lying, tree, shardings)
+        return jax.tree.map(lambda leaf: _lying(leaf, shardings), tree)
+
+    def lower(self, traced: Any) -> Any:
+        """A traced program, lowered for where it is to run."""
+        if self.elsewhere is None:
+            return traced.lower()
+        return traced.lower(lowering_platforms=(self.elsewhere.lowered_for,))
+
     def beginning(self) -> Beginning:
         """The state before the first step (of every lane), from one program that begins to compile.
 
@@ -164,7 +184,8 @@ class Compiled:
         data = shape_source(self.experiment)
 
         def make(traced: Traced, data: Any) -> TrainState:
-            return initial(self.experiment, traced, data)
+            with tracing_for(self.target):
+                return initial(self.experiment, traced, data)
 
         # Only shapes matter, so the compiler drops the gather and the data never moves.
         if self.mesh is not None:
@@ -175,8 +196,9 @@ class Compiled:
         # random draw into other vectors, whose last bits differ.
         lowered = jax.jit(make).lower(self._each[0], data)
         # It runs once: on CPU, LLVM's first level gives the same bits after a third of the time.
-        on_cpu = self.platform == "cpu"
-        compiled = _compiling(lowered, {"xla_backend_optimization_level": 1} if on_cpu else None)
+        on_cpu = self.target.platform == "cpu"
+        once = {"xla_backend_optimization_level": 1} if on_cpu else {}
+        compiled = compiling(lowered, once | self.compiler_options)
         if self.mode is None:
             return Beginning(0, lowered.out_info, lambda: compiled()(self.traced, data))
 
@@ -190,84 +212,20 @@ class Compiled:
         return jnp.broadcast_to(leaf, (self.lanes, *leaf.shape))
 
     def empty_metrics(self) -> Metrics:
-        """Training metrics of nothing (of every lane)."""
+        """Training metrics of nothing (of every lane); shapes of them for a machine elsewhere."""
         self._metrics = self._metrics or metrics_of(self.experiment)
         front = () if self.mode is None else (self.lanes,)
         totals = jax.tree.map(lambda x: jnp.zeros((*front, *x.shape), x.dtype), self._metrics)
+        if self.elsewhere is not None:
+            return self.lying(totals)
         return totals if self.mesh is None else self.mesh.everywhere(totals)
 
-    def step(self, state: TrainState, batches: Any) -> "StepProgram":
-        """The training program for these arguments; shapes will do for ``state``."""
-        return StepProgram(self, state, batches)
-
-    def evaluation(self, state: TrainState, batches: Any) -> "EvalProgram":
-        """The evaluation of these batches."""
-        return EvalProgram(self, state, batches)
-
-    def jit(self, function: Callable[..., Any], own: int, shared: int, **options: Any) -> Any:
-        """``function`` of a lane over all of them, jitted: its first ``own`` arguments have lanes, the last
-        ``shared`` are everyone's."""
-        many = over_lanes(function, self.mode, shared)
-        if self.mode is None or self.layout is None:
-            return jax.jit(many, **options)
-        return jit_lanes(many, self.layout, own, shared, **options)
-
-    def looped(self, traced: Any) -> bool:
-        """Whether steps may be a compiled loop. XLA for CPU computes most convolutions some ten times slower
-        inside one.
-
-        The answer hangs on the program alone, never on a measurement, so that a run's bits cannot depend
-        on how busy the machine was.
-        """
-        alone_on_cpu = self.mode is None and self.platform == "cpu"
-        return not (alone_on_cpu and has_slow_convolution(traced.jaxpr.jaxpr))
-
-
-def step_on(experiment: Experiment, layout: Layout | None) -> Step:
-    """The train step of an experiment as it is taken on a mesh."""
-    if layout is None:
-        return step_of(experiment)
-    if layout.shards:  # of each member of an ensemble by itself, whose losses may weigh differently
-        return step_of(experiment, lambda step: deterministic(step, layout))
-    return sharded(step_of(experiment), layout)
-
-
-def _compiling(lowered: Any, options: dict[str, Any] | None = None) -> Callable[[], Any]:
-    """Compile on a thread of its own, as XLA needs no Python for it; the result waits for the program."""
-    future: Future[Any] = Future()
-
-    def compile_it() -> None:
-        try:
-            future.set_result(lowered.compile(compiler_options=options))
-        except BaseException as error:
-            future.set_exception(error)
-
-    # Not a daemon: XLA aborts the process where Python ends under it.
-    threading.Thread(target=compile_it).start()
-    return future.result
-
-
-def program_digest(text: str) -> str | None:
-    """SHA-256 (hex) of a lowered program; None where it calls back into Python, by an address that is another
-    in every process."""
-    return None if "callback" in text else hashlib.sha256(text.encode()).hexdigest()
-
-
-class StepProgram:
-    """``(state, totals, batches, count) -> (state, totals, finite)``, compiled for these arguments.
-
-    It compiles in the background from when it is made; the first use waits. Of lanes, all four but the
-    batches have a leading axis. ``count`` steps are one dispatch of a compiled loop, unless the program
-    must not loop (:meth:`Compiled.looped`).
-    """
-
-    def __init__(self, compiled: Compiled, state: TrainState, batches: Any):
-        begun = time.perf_counter()
-        self.owner, self._empty = compiled, compiled.empty_metrics()
-        mesh = compiled.mesh
+    def traced_step(self, state: TrainState, batches: Any) -> tuple[Any, bool]:
+        """The training program of these arguments or shapes, traced; and whether it is a loop over steps."""
+        mesh = self.mesh
 
         def bound(traced: Traced, batches: Any) -> tuple[Step, Any]:
-            lane = rebuild(compiled.experiment, traced)
+            lane = rebuild(self.experiment, traced)
             own = graft(lane.data, batches)
             return step_on(lane, mesh), own if mesh is None else CutBatches(own, mesh)
 
@@ -287,15 +245,68 @@ class StepProgram:
         lies: Any = {"donate_argnums": 0}
         if mesh is not None:
             lies["out_shardings"] = (mesh.state(state), mesh.whole, mesh.whole)
-        own = (state, self._empty)
-        loop = compiled.jit(steps, 4, 1, **lies)
-        traced = loop.trace(*own, self._counts(1), compiled.traced, batches)
-        self.looped = compiled.looped(traced)
-        if not self.looped:
-            traced = jax.jit(one, **lies).trace(*own, np.True_, compiled.traced, batches)
-        lowered = traced.lower()
+        own = (state, self.empty_metrics())
+        with tracing_for(self.target):
+            loop = self.jit(steps, 4, 1, **lies)
+            traced = loop.trace(*own, self.counts(1), self.traced, batches)
+            if self.looped(traced):
+                return traced, True
+            return jax.jit(one, **lies).trace(*own, np.True_, self.traced, batches), False
+
+    def counts(self, count: int, active: np.ndarray | None = None) -> Any:
+        """What tells the loop how many steps to take: of lanes ``[lanes]``, 0 for those not ``active``."""
+        if self.mode is None:
+            return np.int32(count)
+        return np.full(self.lanes, count, np.int32) * (True if active is None else active)
+
+    def step(self, state: TrainState, batches: Any) -> "StepProgram":
+        """The training program for these arguments; shapes will do for ``state``."""
+        return StepProgram(self, state, batches)
+
+    def evaluation(self, state: TrainState, batches: Any) -> "EvalProgram":
+        """The evaluation of these batches."""
+        with tracing_for(self.target):
+            return EvalProgram(self, state, batches)
+
+    def jit(self, function: Callable[..., Any], own: int, shared: int, **options: Any) -> Any:
+        """``function`` of a lane over all of them, jitted: its first ``own`` arguments have lanes, the last
+        ``shared`` are everyone's."""
+        many = over_lanes(function, self.mode, shared)
+        if self.mode is None or self.layout is None:
+            return jax.jit(many, **options)
+        return jit_lanes(many, self.layout, own, shared, **options)
+
+    def looped(self, traced: Any) -> bool:
+        """Whether steps may be a compiled loop. XLA for CPU computes most convolutions some ten times slower
+        inside one.
+
+        The answer hangs on the program alone, never on a measurement, so that a run's bits cannot depend
+        on how busy the machine was.
+        """
+        alone_on_cpu = self.mode is None and self.target.platform == "cpu"
+        return not (alone_on_cpu and has_slow_convolution(traced.jaxpr.jaxpr))
+
+
+def _lying(leaf: Any, sharding: Any) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+class StepProgram:
+    """``(state, totals, batches, count) -> (state, totals, finite)``, compiled for these arguments.
+
+    It compiles in the background from when it is made; the first use waits. Of lanes, all four but the
+    batches have a leading axis. ``count`` steps are one dispatch of a compiled loop, unless the program
+    must not loop (:meth:`Compiled.looped`).
+    """
+
+    def __init__(self, compiled: Compiled, state: TrainState, batches: Any):
+        begun = time.perf_counter()
+        self.owner, self._empty = compiled, compiled.empty_metrics()
+        traced, self.looped = compiled.traced_step(state, batches)
+        self.traced = traced
+        lowered = compiled.lower(traced)
         self.digest = program_digest(lowered.as_text())
-        self._compiled = _compiling(lowered)
+        self._compiled = compiling(lowered, compiled.compiler_options)
         self._traced_in = time.perf_counter() - begun
 
     @functools.cached_property
@@ -307,12 +318,6 @@ class StepProgram:
         begun = time.perf_counter()
         _ = self.compiled
         return self._traced_in + time.perf_counter() - begun
-
-    def _counts(self, count: int, active: np.ndarray | None = None) -> Any:
-        if self.owner.mode is None:
-            return np.int32(count)
-        active = np.ones(self.owner.lanes, bool) if active is None else active
-        return np.where(active, count, 0).astype(np.int32)
 
     def zeros(self) -> Metrics:
         return self._empty
@@ -328,7 +333,7 @@ class StepProgram:
         """``active`` ``[lanes]`` says which lanes move; the others stand still."""
         traced = self.owner.traced
         if self.looped:
-            return self.compiled(state, totals, self._counts(count, active), traced, batches)
+            return self.compiled(state, totals, self.owner.counts(count, active), traced, batches)
         finite: Any = np.True_
         for _ in range(count):
             state, totals, finite = self.compiled(state, totals, finite, traced, batches)
@@ -378,7 +383,7 @@ class EvalProgram:
         self.looped = compiled.looped(traced)
         if not self.looped:
             traced = jax.jit(one, **lies).trace(*own, zero)
-        self.compiled = traced.lower().compile()
+        self.compiled = traced.lower().compile(compiler_options=compiled.compiler_options or None)
         self.seconds = time.perf_counter() - begun
 
     def zeros(self) -> Metrics:

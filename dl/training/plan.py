@@ -12,7 +12,8 @@ from dl.core.experiment import Experiment
 from dl.parallel.mesh import mesh_name
 from dl.runs.options import Options
 from dl.training.checks import check
-from dl.training.compiled import Compiled, StepProgram, layout_of
+from dl.training.compiled import Compiled, StepProgram
+from dl.training.placing import layout_of
 from dl.training.prefetch import check_divisible, prefetch
 
 

@@ -23,8 +23,10 @@ import dl
 from dl.data.batches import train_batches
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
+from dl.parallel.devices import card_of
 from dl.tasks.language_modeling import language_modeling
-from dl.training.compiled import Compiled, layout_of
+from dl.training.compiled import Compiled
+from dl.training.placing import layout_of
 from dl.training.prefetch import prefetch
 
 # layers, width, heads, vocabulary (rounded up to a multiple of 128), context
@@ -34,8 +36,6 @@ SIZES = {
     "350M": (24, 1024, 16, 50304, 1024),
     "1.5B": (48, 1600, 25, 50304, 1024),
 }
-# Dense bfloat16 FLOP/s by device kind, from the makers' data sheets.
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "TPU v4": 275e12, "TPU v5 lite": 197e12}
 
 
 def flops_a_token(parameters: int, layers: int, width: int, context: int) -> float:
@@ -91,7 +91,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     devices = 1 if layout is None else layout.mesh.size
     tokens = given.batch * context / best
     flops = tokens * flops_a_token(parameters, layers, width, context) / devices
-    peak = next((value for name, value in PEAKS.items() if name in kind), None)
+    card = card_of(kind)
+    peak = card and card.peaks["bfloat16"]
     memory = program.compiled.memory_analysis()
     estimate = memory.temp_size_in_bytes + memory.argument_size_in_bytes
     used = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")

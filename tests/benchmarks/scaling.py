@@ -15,7 +15,8 @@ from dl.data.batches.tokens import crops
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling
-from dl.training.compiled import Compiled, layout_of
+from dl.training.compiled import Compiled
+from dl.training.placing import layout_of
 from dl.training.plan import step_cost
 from dl.training.prefetch import prefetch
 

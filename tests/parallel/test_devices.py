@@ -52,8 +52,28 @@ def test_replay_takes_the_mesh_from_the_lock(found):
 
 
 def test_fsdp_leaves_each_device_its_share_of_the_state(found):
-    whole, share = found["memory"]["data=8"], found["memory"]["fsdp=8"]
+    whole, share = (found["memory"][mesh]["arguments"] for mesh in ("data=8", "fsdp=8"))
     assert whole / 8 < share < whole / 7.5  # norms and biases, below the smallest size, stay whole
+
+
+def test_devices_send_each_other_what_the_rules_say(found):
+    """docs/scaling.md: gradients are summed once, parameters gathered once (XLA for CPU keeps them for the
+    backward pass), and no activations but under tensor."""
+    activations = 16 * 16 * 256 * 4  # of the whole batch, float32
+    for mesh, gathered, summed in (
+        ("data=8", 0, 1),
+        ("fsdp=8", 1, 1),
+        ("data=2,fsdp=4", 1, 1.25),  # the whole over fsdp, a quarter over data
+    ):
+        one = found["memory"][mesh]
+        slack = 0.1 * one["params"]
+        assert abs(one["all-gather"] - gathered * one["params"]) < slack, (mesh, one)
+        assert abs(one["all-reduce"] - summed * one["params"]) < slack, (mesh, one)
+        assert one["all-to-all"] + one["collective-permute"] < 0.05 * one["params"], (mesh, one)
+    tensor = found["memory"]["tensor=4"]
+    # Two sums forward and two backward for each of two layers, those at the ends, and what is not cut.
+    assert tensor["all-reduce"] < 12 * activations + 0.1 * tensor["params"], tensor
+    assert tensor["all-gather"] < activations, tensor
 
 
 @pytest.mark.parametrize("name", ["mlp", "gpt"])

@@ -20,12 +20,14 @@ import faults
 
 import dl
 from dl.core.experiment import built
+from dl.parallel.programs import COLLECTIVES, Program
 from dl.parallel.sharding import lane_layout
 from dl.proofs.replay import replay_run
 from dl.runs.folder import read_json
 from dl.runs.scripts import load_script
-from dl.training.compiled import Compiled, layout_of
-from dl.training.plan import step_cost
+from dl.training.compiled import Compiled
+from dl.training.placing import layout_of
+from dl.training.plan import step_cost, tree_bytes
 from dl.training.prefetch import prefetch
 
 RUNS = Path(sys.argv[1])
@@ -70,16 +72,21 @@ def replayed():
 
 
 def memory():
-    """Bytes of the arguments of the compiled step on one device, by mesh."""
+    """Of the compiled step on one device, by mesh: bytes of its arguments, of the parameters, and of the results
+    of each kind of collective."""
     found = {}
     wide = experiment("small_gpt", width=256)
-    for mesh in ("data=8", "fsdp=8"):
+    for mesh in ("data=8", "fsdp=8", "data=2,fsdp=4", "tensor=4"):
         layout = layout_of(mesh, wide)
         compiled = Compiled(wide, layout=layout)
         state = compiled.beginning().state()
         batches = prefetch(wide.data, layout=layout).at(0)[0]
         program = compiled.step(state, batches)
-        found[mesh] = step_cost(program)["arguments"]
+        sent = dict.fromkeys(COLLECTIVES, 0.0)
+        for one in Program(program.compiled.as_text()).work.collectives:
+            sent[one.kind] += one.times * one.result
+        params = tree_bytes(state.variables["params"])
+        found[mesh] = {"arguments": step_cost(program)["arguments"], "params": params, **sent}
     return found
 
 

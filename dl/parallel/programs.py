@@ -1,0 +1,322 @@
+"""What a compiled program does, read from its text: kernels, bytes of memory, bytes between devices.
+
+XLA's own analysis counts a loop's body once and no custom call. Here a layer scanned twelve times counts
+twelve times; a loop of unknown length, such as that over steps, once.
+"""
+
+import functools
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend.core import Jaxpr
+
+SLICES = ("dynamic-slice", "slice", "gather")
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+# Instructions that move nothing themselves.
+_FREE = frozenset({
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call",
+    "after-all", "domain", "partition-id", "replica-id", "opt-barrier", "iota",
+})  # fmt: skip
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
+_LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$")
+_SHAPE = re.compile(r"\b([a-z]+\d*(?:e\dm\d\w*)?)\[([\d,]*)\]")
+_CALLED = re.compile(
+    r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)"
+)
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_TRIPS = re.compile(r'known_trip_count"?:\{"?n"?:"?(\d+)')
+
+
+class Instruction(NamedTuple):
+    """One line of a computation: ``name = shape kind(operands), rest``."""
+
+    name: str
+    shape: str
+    kind: str
+    operands: tuple[str, ...]
+    rest: str
+    root: bool
+
+
+class Collective(NamedTuple):
+    """What one collective sends in a step.
+
+    Attributes:
+      kind: one of :data:`COLLECTIVES`.
+      result: bytes of its results on a device; wire: bytes that a device receives at least, by a ring.
+      devices: how many take part together, and ``span``: over how many neighbouring numbers they lie.
+      times: how often a step does it.
+    """
+
+    kind: str
+    result: float
+    wire: float
+    devices: int
+    span: int
+    times: int
+
+
+class Work(NamedTuple):
+    """What a device does in one step.
+
+    Attributes:
+      kernels: how many of each kind; memory: bytes read and written by them.
+      largest: the largest array that any of them makes, as HLO writes it.
+      collectives: what they send.
+    """
+
+    kernels: Counter[str]
+    memory: float
+    largest: str
+    collectives: list[Collective]
+
+
+def shape_bytes(text: str) -> int:
+    """Bytes of a shape as HLO writes it, of all arrays of a tuple together."""
+    return sum(_bytes_of(*found) for found in _SHAPE.findall(text))
+
+
+def _bytes_of(dtype: str, sizes: str) -> int:
+    bits = {"pred": 8, "token": 0, "s4": 4, "u4": 4}.get(dtype)
+    if bits is None:
+        digits = re.search(r"\d+", dtype)
+        bits = int(digits[0]) if digits else 0
+    return math.prod(int(n) for n in sizes.split(",") if n) * bits // 8
+
+
+class Program:
+    """The text of a compiled program, by computation."""
+
+    def __init__(self, text: str):
+        self.computations: dict[str, list[Instruction]] = {}
+        self.entry = ""
+        current: list[Instruction] | None = None
+        for line in text.splitlines():
+            if current is None:
+                if head := _HEAD.match(line):
+                    current = self.computations.setdefault(head[2], [])
+                    self.entry = head[2] if head[1] else self.entry
+            elif line.startswith("}"):
+                current = None
+            elif found := _LINE.match(line):
+                name, shape, kind, rest = found.groups()
+                inside, after = _split(rest)
+                operands = tuple(re.findall(r"%([\w.\-]+)", inside))
+                operands = (inside,) if kind == "constant" else operands
+                root = line.lstrip().startswith("ROOT")
+                current.append(Instruction(name, shape, kind, operands, after, root))
+
+    def executed(self) -> Iterable[tuple[int, str, Instruction]]:
+        """``(how often in a step, its computation, an instruction)`` of all that is not inside a fusion."""
+        waiting = [(1, self.entry)]
+        while waiting:
+            times, name = waiting.pop()
+            for line in self.computations.get(name, ()):
+                yield times, name, line
+                if line.kind in ("while", "conditional", "call", "async-start"):
+                    often = times * (self._trips(line) if line.kind == "while" else 1)
+                    called = _CALLED.findall(line.rest)
+                    for branches in _BRANCHES.findall(line.rest):
+                        called += re.findall(r"[\w.\-]+", branches.replace("%", ""))
+                    waiting += [(often, inner) for inner in called]
+
+    def _trips(self, loop: Instruction) -> int:
+        """How often a loop turns: as it is written beside it, or, where it counts up to a constant, that."""
+        if found := _TRIPS.search(loop.rest):
+            return int(found[1])
+        condition = re.search(r"condition=%?([\w.\-]+)", loop.rest)
+        lines = (
+            {line.name: line for line in self.computations.get(condition[1], ())}
+            if condition
+            else {}
+        )
+        for line in lines.values():
+            if line.root and line.kind == "compare" and "direction=LT" in line.rest:
+                limit = lines.get(line.operands[-1])
+                if limit is not None and limit.kind == "constant" and limit.operands[0].isdigit():
+                    return int(limit.operands[0])
+        return 1
+
+    @functools.cached_property
+    def work(self) -> Work:
+        """All that a device does in one step."""
+        kernels: Counter[str] = Counter()
+        memory, sent, arrays = 0.0, [], {"": 0}
+        shapes = {
+            name: {line.name: line.shape for line in lines}
+            for name, lines in self.computations.items()
+        }
+        for times, place, line in self.executed():
+            base = line.kind.removesuffix("-start")
+            if base in COLLECTIVES:
+                sent.append(_collective(base, line, times))
+            if line.kind in _FREE or line.kind.endswith(("-done", "-update")):
+                continue
+            kernels[self._kernel(line)] += times
+            if not _in_place(line):
+                arrays |= {f"{d}[{n}]": _bytes_of(d, n) for d, n in _SHAPE.findall(line.shape)}
+            memory += times * self._moved(line, shapes[place])
+        return Work(kernels, memory, max(arrays, key=lambda array: arrays[array]), sent)
+
+    def _kernel(self, line: Instruction) -> str:
+        target = re.search(r'custom_call_target="([^"]+)"', line.rest)
+        if target:
+            return target[1].removeprefix("__")
+        if line.kind != "fusion":
+            return line.kind.removesuffix("-start")
+        called = _CALLED.search(line.rest)
+        kinds = {inner.kind for inner in self.computations.get(called[1], ())} if called else set()
+        heavy = [
+            kind for kind in ("scatter", "sort", "convolution", "dot", "gather") if kind in kinds
+        ]
+        return f"fusion with {heavy[0]}" if heavy else "fusion"
+
+    def _moved(self, line: Instruction, shapes: dict[str, str]) -> float:
+        """Bytes that an instruction reads and writes: of a slice only the slice, of an update in place only
+        the update."""
+        result = shape_bytes(line.shape)
+        operands = [shape_bytes(shapes.get(name, "")) for name in line.operands]
+        if line.kind in SLICES:
+            return 2 * result
+        if line.kind == "dynamic-update-slice":
+            return 2 * operands[1] if len(operands) > 1 else result
+        called = _CALLED.search(line.rest) if line.kind == "fusion" else None
+        if called is None or called[1] not in self.computations:
+            return result + sum(operands)
+        inner = self.computations[called[1]]
+        inside = {own.name: own for own in inner}
+        total = 0.0
+        for own in inner:
+            if own.kind != "parameter":
+                continue
+            users = [user for user in inner if own.name in user.operands]
+            first = all(user.operands[0] == own.name for user in users)
+            if users and first and all(user.kind in SLICES for user in users):
+                total += sum(shape_bytes(user.shape) for user in users)
+            elif not (first and all(user.kind == "dynamic-update-slice" for user in users)):
+                total += shape_bytes(own.shape)
+        for root in (own for own in inner if own.root):
+            for name in root.operands if root.kind == "tuple" else (root.name,):
+                end = inside.get(name)
+                if end is not None and end.kind == "bitcast" and end.operands:
+                    end = inside.get(end.operands[0], end)
+                if end is not None and end.kind == "dynamic-update-slice" and len(end.operands) > 1:
+                    end = inside.get(end.operands[1])
+                total += 0 if end is None else shape_bytes(end.shape)
+        return total
+
+
+def _in_place(line: Instruction) -> bool:
+    """Whether its result is an argument of it, changed: what a loop stacks up."""
+    return "dynamic-update-slice" in line.kind or "dynamic-update-slice" in line.name
+
+
+def _split(rest: str) -> tuple[str, str]:
+    """The operands inside the parentheses that ``rest`` begins in, and what follows."""
+    depth = 1
+    for place, letter in enumerate(rest):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0:
+            return rest[:place], rest[place + 1 :]
+    return rest, ""
+
+
+def _collective(kind: str, line: Instruction, times: int) -> Collective:
+    found = [_bytes_of(*shape) for shape in _SHAPE.findall(line.shape)]
+    # The start of an asynchronous one gives its operands beside its results.
+    if line.kind.endswith("-start") and len(found) > 1 and kind != "all-reduce":
+        found = found[len(found) // 2 :] if kind != "collective-permute" else found[1:2]
+    result = float(sum(found))
+    groups = _groups(line.rest)
+    count = len(groups[0]) if groups else 1
+    span = max((max(g) - min(g) + 1 for g in groups), default=1)
+    share = (count - 1) / count if count else 0.0
+    factor = {
+        "all-reduce": 2 * share, "all-gather": share, "all-to-all": share,
+        "reduce-scatter": count - 1, "collective-permute": 1.0,
+    }[kind]  # fmt: skip
+    return Collective(kind, result, factor * result, count, span, times)
+
+
+def _groups(rest: str) -> list[list[int]]:
+    """Numbers of the devices that speak to each other, group by group."""
+    if found := re.search(r"source_target_pairs=\{(.*?)\}\}", rest):
+        return [list(map(int, pair)) for pair in re.findall(r"(\d+),(\d+)", found[1])]
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", rest):
+        return _along(found[1], found[2])
+    if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
+        dims = [int(n) for n in found[3].split(",")]
+        ids = np.arange(math.prod(dims)).reshape(dims)
+        if found[4]:
+            ids = ids.transpose([int(n) for n in found[4].split(",")])
+        return ids.reshape(int(found[1]), int(found[2])).tolist()
+    if found := re.search(r"replica_groups=\{(\{.*?\})\}", rest):
+        inner = re.findall(r"\{([\d,]+)\}", found[1])
+        return [[int(n) for n in group.split(",")] for group in inner]
+    return []
+
+
+def _along(mesh: str, axes: str) -> list[list[int]]:
+    """The groups along some axes of a mesh: ``'x'=2,'y'=4`` and ``'y'``, or ``'y':(2)2`` of an axis cut anew,
+    which names what stands before the part and the part."""
+    dims = [(name, int(size)) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh)]
+    wanted = re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", axes)
+    shape: list[int] = []
+    along: list[int] = []
+    for name, size in dims:
+        part = next((one for one in wanted if one[0] == name), None)
+        before, own = (int(part[1] or 1), int(part[2] or size)) if part else (1, 1)
+        if part:
+            along.append(len(shape) + 1)
+        shape += [before, own, size // (before * own)] if part else [1, 1, size]
+    ids = np.moveaxis(np.arange(math.prod(shape)).reshape(shape), along, range(-len(along), 0))
+    count = math.prod(shape[axis] for axis in along)
+    return ids.reshape(-1, count).tolist()
+
+
+def products(jaxpr: Jaxpr, times: float = 1.0) -> Counter[str]:
+    """FLOPs of a traced program's matrix products and convolutions, by the dtype of their operands; of a
+    loop of unknown length those of one turn. They are the whole program's, of all devices together."""
+    found: Counter[str] = Counter()
+    for equation in jaxpr.eqns:
+        name, own = equation.primitive.name, times
+        shapes: list[Any] = [v.aval for v in equation.invars]
+        size = getattr(equation.outvars[0].aval, "size", 0) if equation.outvars else 0
+        if name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            inner = math.prod(shapes[0].shape[axis] for axis in contracted)
+            found[str(shapes[0].dtype)] += times * 2 * inner * size
+        elif name == "conv_general_dilated":
+            axes = equation.params["dimension_numbers"].rhs_spec
+            window = math.prod(shapes[1].shape[axis] for axis in axes[1:])
+            found[str(shapes[0].dtype)] += times * 2 * window * size
+        elif "dot_product_attention" in name and "wrapper" in name:
+            # q [batch, time, heads, dim] and k [batch, source, heads, dim]: two products, five in the
+            # gradient; a causal mask leaves out half, but this counts, as others do, all.
+            rows = shapes[0].size * shapes[1].shape[1]
+            backward = 5 if "bwd" in name else 2
+            found[str(shapes[0].dtype)] += times * 2 * backward * rows
+            continue
+        elif name == "pallas_call":
+            own = times * math.prod(equation.params["grid_mapping"].grid)
+        elif name == "scan":
+            own = times * equation.params["length"]
+        elif name == "shard_map":
+            sizes = equation.params["mesh"].shape
+            manual = equation.params.get("manual_axes") or sizes
+            own = times * math.prod(sizes[axis] for axis in manual)
+        for value in itertools.chain(*map(_inner, equation.params.values())):
+            found += products(value, own)
+    return found
+
+
+def _inner(value: Any) -> list[Jaxpr]:
+    """The programs that an equation's parameter holds."""
+    values: Any = value if isinstance(value, tuple | list) else [value]
+    inner: Any = (getattr(v, "jaxpr", v) for v in values)
+    return [v for v in inner if hasattr(v, "eqns")]

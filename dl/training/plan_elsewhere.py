@@ -1,0 +1,244 @@
+"""What a step would take on a machine that is not here, from the program that its own compiler makes."""
+
+import dataclasses
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from dl.core.experiment import Experiment
+from dl.parallel.devices import Machine, answering_for, hushed
+from dl.parallel.programs import Program, Work, products, shape_bytes
+from dl.runs.options import Options
+from dl.training.checks import check
+from dl.training.compiled import Compiled
+from dl.training.placing import layout_of
+from dl.training.prefetch import check_divisible, prefetch
+
+LAUNCH = 2e-6  # seconds that a GPU takes for the smallest kernel, as is usual
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """One device's share of a training step. Bytes and counts are read from the compiled program; the
+    seconds are estimates: what the data sheet's peaks would need, each alone.
+
+    Attributes:
+      parameters: of the whole model.
+      bytes_of: what lies on the device, by name; ``'activations and temporaries'`` is the program's own.
+      memory: bytes that a device of this kind has.
+      refused: the compiler's words, where it found by itself that there is too little memory.
+      kernels: how many of each kind a step runs; largest: the largest array that one makes.
+      sent: ``(times, bytes of results)`` of each kind of collective.
+      flops: of products, by dtype; moved: bytes that kernels read and write.
+      seconds: ``{'launches': ..., 'products': ..., 'memory': ..., 'links': ...}``.
+    """
+
+    parameters: int
+    bytes_of: dict[str, float]
+    memory: float
+    refused: str = ""
+    kernels: Counter[str] = dataclasses.field(default_factory=Counter)
+    largest: str = ""
+    sent: dict[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
+    flops: Counter[str] = dataclasses.field(default_factory=Counter)
+    moved: float = 0.0
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def total(self) -> float:
+        return sum(self.bytes_of.values())
+
+    @property
+    def fits(self) -> bool:
+        return not self.refused and self.total <= self.memory
+
+
+def planned(experiment: Experiment, machine: Machine, options: Options | None = None) -> Planned:
+    """Compile a training step of ``experiment`` for ``machine``; nothing is computed.
+
+    Args:
+      options: of the run; of them its mesh counts, by default one device.
+
+    Raises:
+      UserError: no such mesh there, or batches that it cannot cut.
+    """
+    options = options or Options()
+    check(experiment)
+    mesh, same_bits = options.mesh, options.deterministic_topology
+    layout = layout_of(mesh, experiment, same_bits, machine)
+    if layout is not None:
+        check_divisible(experiment.data, layout)
+    with answering_for(machine.card):
+        compiled = Compiled.alone(experiment, layout, machine)
+        state, batches = compiled.shapes(), _batches(compiled)
+        program = compiled.step(state, batches)
+    params = state.variables["params"]
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    shares = {
+        "parameters": _share(params),
+        "optimiser state": _share(state.opt_state),
+        "averages and statistics": _share(state.ema) + _share(state.variables) - _share(params),
+        "data": _share(batches),
+    }
+    try:
+        with hushed():
+            compiled_step = program.compiled
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "Ran out of memory" not in str(error):
+            raise
+        return Planned(count, shares | _asked(str(error)), machine.card.memory, _first(error))
+    shares["activations and temporaries"] = compiled_step.memory_analysis().temp_size_in_bytes
+    try:
+        work = Program(compiled_step.as_text()).work
+    except jax.errors.JaxRuntimeError:  # a compiler of another release writes what ours cannot read
+        work = Work(Counter(), 0.0, "", [])
+    devices = 1 if layout is None else layout.mesh.size
+    flops = Counter({k: n / devices for k, n in products(program.traced.jaxpr.jaxpr).items()})
+    sent: dict[str, tuple[int, float]] = {}
+    card, links = machine.card, 0.0
+    for one in work.collectives:
+        times, size = sent.get(one.kind, (0, 0.0))
+        sent[one.kind] = times + one.times, size + one.times * one.result
+        speed = card.link if one.span <= card.near else card.network
+        links += one.times * one.wire / speed
+    peaks = card.peaks
+    launches = sum(work.kernels.values()) * LAUNCH if card.platform == "gpu" else 0.0
+    seconds = {
+        "launches": launches,
+        "products": sum(n / peaks.get(dtype, peaks["float32"]) for dtype, n in flops.items()),
+        "memory": work.memory / card.bandwidth,
+        "links": links,
+    }
+    own = work.kernels, work.largest, sent, flops, work.memory, seconds
+    return Planned(count, shares, card.memory, "", *own)
+
+
+def print_plan(
+    experiment: Experiment,
+    machine: Machine,
+    options: Options,
+    largest: Callable[[], int] | None = None,
+    lanes: int | None = None,
+    told: str = "",
+) -> None:
+    """Print what one device's share of a step takes (see :func:`planned`).
+
+    Args:
+      largest: finds the largest batch that fits, for a line of it.
+      lanes: of a sweep that share the program; told: what sets it apart from the sweep's others.
+    """
+    found = planned(experiment, machine, options)
+    batch: int = experiment.data.batch_size
+    title = f"a step of {batch} on {machine.name}" + (f", {options.mesh}" if options.mesh else "")
+    title += ": the share of one device, compiled for it" if options.mesh else ", compiled for it"
+    if not options.mesh and len(machine.devices) > 1:
+        title += (
+            f". One of its {len(machine.devices)} devices computes: spread it by -- --mesh data=-1"
+        )
+    if lanes is not None:
+        title = f"{lanes} lane{'s' if lanes > 1 else ''}{told}, each {title}"
+    table = Table("what", "amount", title=title)
+    table.add_row("parameters", f"{found.parameters:,}")
+    for name, size in found.bytes_of.items():
+        table.add_row(f"memory of {name}", gib(size))
+    verdict = "fits" if found.fits else "does not fit"
+    table.add_row("memory in all", f"{gib(found.total)} of {gib(found.memory)}: {verdict}")
+    if found.refused:
+        table.add_row("the compiler says", found.refused)
+    for dtype, flops in sorted(found.flops.items()):
+        table.add_row(f"FLOPs of {dtype} products", f"{flops:.3g}")
+    if found.moved:
+        table.add_row("bytes that kernels read and write", gib(found.moved))
+        table.add_row("largest array made", f"{found.largest}, {gib(shape_bytes(found.largest))}")
+    for kind, (times, size) in sorted(found.sent.items()):
+        table.add_row(f"{kind}, results", f"{gib(size)} in {times}")
+    for kind, times in found.kernels.most_common(12):
+        table.add_row(f"kernels: {kind}", f"{times:,}")
+    if found.seconds:
+        bound = max(found.seconds, key=lambda name: found.seconds[name])
+        for name, seconds in found.seconds.items():
+            table.add_row(f"estimated time of {name} at peak", f"{1e3 * seconds:.2f} ms")
+        least = found.seconds[bound]
+        table.add_row("estimated step, at least", f"{1e3 * least:.2f} ms, bound by {bound}")
+        table.add_row("estimated examples a second, at most", f"{batch / least:,.0f}")
+    if largest is not None:
+        table.add_row("largest batch that fits, compiled", f"{largest():,}")
+    Console(highlight=False, markup=False).print(table)
+
+
+def largest_batch(
+    build: Callable[[int], Experiment], machine: Machine, options: Options, first: int
+) -> int:
+    """The largest batch that fits, to an eighth of it; 0 where no batch does.
+
+    Args:
+      build: the experiment of a batch size; first: the size to begin with.
+    """
+    step = 1
+    if options.mesh:
+        step = layout_of(options.mesh, build(first), elsewhere=machine).pieces  # type: ignore[union-attr]
+
+    def fits(size: int) -> bool:
+        return planned(build(size), machine, options).fits
+
+    low, high = 0, max(step, first // step * step)
+    while fits(high) and high < 2**20:
+        low, high = high, 2 * high
+    while high - low > max(step, low // 8):
+        middle = (low + high) // 2 // step * step
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _batches(compiled: Compiled) -> Any:
+    """Shapes of what a step takes its batch from, lying where they are to lie."""
+    data = compiled.experiment.data
+    if not hasattr(data, "iterate"):
+        return compiled.lying(jax.eval_shape(lambda: data))
+    source = prefetch(data, 0)
+    window = jax.eval_shape(lambda: source.at(0)[0])
+    source.close()
+    whole = compiled.lying(window)
+    if compiled.mesh is None:
+        return whole
+    return whole._replace(arrays=compiled.lying(window.arrays, compiled.mesh.rows(axis=1)))
+
+
+def _share(tree: Any) -> float:
+    """Bytes of a tree's shapes on one of the devices that they lie on."""
+    return float(
+        sum(
+            math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+            for leaf in jax.tree.leaves(tree)
+            if leaf.dtype != jax.dtypes.float0
+        )
+    )
+
+
+def _asked(words: str) -> dict[str, float]:
+    """What the compiler would have needed, from its refusal."""
+    units = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    found = re.search(r"Used ([\d.]+)([KMGT]?)i?B? of", words)
+    return {"activations and temporaries": float(found[1]) * units[found[2]]} if found else {}
+
+
+def _first(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "Used" in line), lines[0] if lines else "")[:200]
+
+
+def gib(count: float) -> str:
+    """A number of bytes in words."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.4g} GiB"

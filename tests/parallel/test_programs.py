@@ -1,0 +1,119 @@
+"""What is read of compiled programs, against programs whose work is known."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dl.parallel.programs import Program, _groups, products, shape_bytes
+
+TEXT = """HloModule step
+
+%body (p: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
+  %p = (s32[], f32[4,8]{1,0}) parameter(0)
+  %x = f32[4,8]{1,0} get-tuple-element(%p), index=1
+  %y = f32[4,8]{1,0} all-gather(%x), channel_id=1, replica_groups=[2,4]<=[8], dimensions={0}
+  ROOT %out = (s32[], f32[4,8]{1,0}) tuple(%i, %y)
+}
+
+%fused (a: f32[12,4,8], i: s32[]) -> f32[1,4,8] {
+  %a = f32[12,4,8]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %cut = f32[1,4,8]{2,1,0} dynamic-slice(%a, %i, %i, %i), dynamic_slice_sizes={1,4,8}
+}
+
+ENTRY %main (s: f32[12,4,8], g: bf16[64]) -> f32[] {
+  %s = f32[12,4,8]{2,1,0} parameter(0)
+  %g = bf16[64]{0} parameter(1)
+  %i = s32[] parameter(2)
+  %slice = f32[1,4,8]{2,1,0} fusion(%s, %i), kind=kLoop, calls=%fused
+  %loop = (s32[], f32[4,8]{1,0}) while(%t), body=%body, backend_config={"known_trip_count":{"n":"12"}}
+  %sum = bf16[64]{0} all-reduce(%g), replica_groups={{0,4},{1,5},{2,6},{3,7}}, to_apply=%add
+  ROOT %call = f32[] custom-call(%g), custom_call_target="__cublas$gemm"
+}
+"""
+
+
+def test_loops_of_known_length_count_every_turn():
+    work = Program(TEXT).work
+    gather, total = sorted(work.collectives, key=lambda one: one.kind)
+    assert (gather.kind, gather.times, gather.devices, gather.span) == ("all-gather", 12, 4, 4)
+    assert gather.result == 4 * 8 * 4
+    assert gather.wire == gather.result * 3 / 4
+    assert (total.kind, total.times, total.devices, total.span) == ("all-reduce", 1, 2, 5)
+    assert total.wire == 64 * 2  # twice a half of it
+    assert work.kernels == {"all-gather": 12, "fusion": 1, "all-reduce": 1, "cublas$gemm": 1}
+
+
+@pytest.mark.parametrize(
+    ("written", "groups"),
+    [
+        ("replica_groups={{0,4},{1,5}}", [[0, 4], [1, 5]]),
+        ("replica_groups=[2,2]<=[4]", [[0, 1], [2, 3]]),
+        ("replica_groups=[2,2]<=[2,2]T(1,0)", [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['x'=2,'y'=2] {'y'}", [[0, 1], [2, 3]]),
+        ("replica_groups=mesh['x'=2,'y'=2] {'x'}", [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['x'=4] {'x':(1)2}", [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['x'=4] {'x':(2)2}", [[0, 1], [2, 3]]),
+        ("source_target_pairs={{0,1},{1,0}}", [[0, 1], [1, 0]]),
+    ],
+)
+def test_who_speaks_to_whom(written, groups):
+    assert _groups(f", channel_id=1, {written}, dimensions={{0}}") == groups
+
+
+def test_a_loop_that_counts_up_to_a_constant_turns_as_often():
+    condition = """%until (p: (s32[], f32[4,8])) -> pred[] {
+  %twelve = s32[]{:T(128)} constant(12), metadata={}
+  %q = (s32[], f32[4,8]{1,0}) parameter(0)
+  %n = s32[] get-tuple-element(%q), index=0
+  ROOT %more = pred[] compare(%n, %twelve), direction=LT
+}
+
+ENTRY"""
+    known = 'while(%t), body=%body, backend_config={"known_trip_count":{"n":"12"}}'
+    assert known in TEXT
+    text = TEXT.replace("ENTRY", condition).replace(
+        known, "while(%t), condition=%until, body=%body"
+    )
+    assert Program(text).work.kernels["all-gather"] == 12
+
+
+def test_of_a_slice_only_the_slice_is_read():
+    kernels = Program(TEXT)
+    fusion = next(line for _, _, line in kernels.executed() if line.kind == "fusion")
+    shapes = {line.name: line.shape for line in kernels.computations["main"]}
+    assert kernels._moved(fusion, shapes) == 2 * 4 * 8 * 4 + 4  # read and written, and its place
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("f32[2,3]{1,0}", 24), ("(bf16[4]{0}, s32[])", 12), ("pred[8]{0}", 8), ("f8e4m3fn[16]", 16)],
+)
+def test_bytes_of_a_shape(text, size):
+    assert shape_bytes(text) == size
+
+
+def test_products_count_loops_conditions_and_gradients():
+    def layer(x, w):
+        return jax.lax.cond(x[0, 0] > 0, lambda: jnp.tanh(x @ w), lambda: x), None
+
+    def loss(weights, x):
+        return jax.lax.scan(layer, x, weights)[0].sum()
+
+    x, weights = jnp.ones((4, 8)), jnp.ones((5, 8, 8))
+    once = 2 * 4 * 8 * 8
+    assert products(jax.make_jaxpr(loss)(weights, x).jaxpr) == {"float32": 5 * once}
+    both = jax.make_jaxpr(jax.grad(loss, (0, 1)))(weights, x).jaxpr
+    assert products(both) == {"float32": 3 * 5 * once}
+
+
+def test_products_count_convolutions():
+    def convolved(x, w):
+        return jax.lax.conv_general_dilated(
+            x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    jaxpr = jax.make_jaxpr(convolved)(
+        jnp.ones((2, 6, 6, 3), jnp.bfloat16), jnp.ones((3, 3, 3, 5), jnp.bfloat16)
+    )
+    assert products(jaxpr.jaxpr) == {"bfloat16": 2 * (2 * 4 * 4 * 5) * (3 * 3 * 3)}
