@@ -5,12 +5,15 @@ environment variables JAX and XLA themselves read, so every default here can be 
 outside and shows up in a run's lock file. Nothing in this module imports JAX by itself.
 """
 
+import contextlib
 import io
 import os
+import re
 import socket
 import sys
 import time
 import warnings
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,19 +25,19 @@ STARTED = time.perf_counter()  # the moment that a start's seconds are counted f
 #   ynn fusion   jaxlib 0.10-0.12 on CPU lowers a vmapped matrix-vector product followed by a
 #                reduction to a wrong result (jax#39103) unless these two fusion kinds are off;
 #                without them CNN training is also about three times faster.
-#   deterministic ops   a run must replay to the same bits on a GPU too; XLA's scatter and some
-#                cuDNN kernels are otherwise free to add in any order.
-XLA_DEFAULTS = {
-    "--xla_cpu_experimental_ynn_fusion_type": "-individual_convolution,-reduce",
-    "--xla_gpu_deterministic_ops": "true",
-}
+XLA_DEFAULTS = {"--xla_cpu_experimental_ynn_fusion_type": "-individual_convolution,-reduce"}
 
 # Where Linux shows an accelerator, whether or not JAX can use it, by the extra of jax that can.
 CHIPS = {"cuda12": ("/dev/nvidia0", "/dev/dxg"), "tpu": ("/dev/accel0", "/dev/vfio/0")}
 
-# XLA aborts the process on a flag it does not know, so flags are only set for the releases they
-# were tried with.
-TESTED_JAXLIB = ((0, 10), (0, 12))
+# XLA aborts the process on a flag it does not know, and every plugin holds an XLA of its own: so flags are
+# only set where all that is installed is of releases they were tried with.
+TESTED = {
+    "jaxlib": ((0, 10), (0, 12)),
+    "jax-cuda12-pjrt": ((0, 10), (0, 12)),
+    "jax-cuda13-pjrt": ((0, 10), (0, 12)),
+    "libtpu": ((0, 0, 42), (0, 0, 52)),
+}
 
 
 def cache_folder() -> Path:
@@ -45,11 +48,26 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "dl"
 
 
-def xla_flags(current: str, jaxlib: str) -> str:
-    """``current`` XLA_FLAGS with our defaults added for every flag the user did not name."""
-    release = tuple(int(part) for part in jaxlib.split(".")[:2])
-    if not TESTED_JAXLIB[0] <= release <= TESTED_JAXLIB[1]:
-        return current
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those of the packages that are installed."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def xla_flags(current: str, versions: Mapping[str, str]) -> str:
+    """``current`` XLA_FLAGS with our defaults added for every flag the user did not name.
+
+    Args:
+      versions: of the packages of :data:`TESTED` that are installed.
+    """
+    for name, version in versions.items():
+        least, most = TESTED[name]
+        release = tuple(int(part) for part in re.findall(r"\d+", version)[: len(least)])
+        if not least <= release <= most:
+            return current
     named = {flag.split("=")[0] for flag in current.split()}
     added = [f"{flag}={value}" for flag, value in XLA_DEFAULTS.items() if flag not in named]
     return " ".join([*current.split(), *added])
@@ -59,12 +77,13 @@ def configure() -> None:
     """Set compiler flags, the persistent compile cache, the use of freed memory and how OpenMP waits,
     leaving what the user set alone."""
     keep_freed_memory()
+    quiet_interrupt()
     # scikit-learn's threads otherwise wait for each other awake: beside another job on the same cores,
     # trees that take ten seconds to fit took more than ten minutes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     jaxlib = metadata.version("jaxlib")
     before = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = xla_flags(before, jaxlib)
+    os.environ["XLA_FLAGS"] = xla_flags(before, installed(TESTED))
     if os.environ["XLA_FLAGS"] != before and _backend_open():
         warnings.warn(
             "JAX ran something before `import dl`, so dl's compiler settings come too late for this "
@@ -110,6 +129,23 @@ def keep_freed_memory() -> None:
     libc.mallopt(arenas, 1)  # blocks as large live in the first one alone
 
 
+def quiet_interrupt() -> None:
+    """Have Ctrl-C end the program in a line while it is still importing modules; ``$DL_TRACEBACK`` shows where."""
+    shown = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        modules, frame = 0, trace
+        while frame is not None:
+            code, frame = frame.tb_frame.f_code, frame.tb_next
+            modules += code.co_name == "<module>" or "importlib" in code.co_filename
+        if issubclass(kind, KeyboardInterrupt) and modules > 1 and "DL_TRACEBACK" not in os.environ:
+            print("interrupted", file=sys.stderr)
+        else:
+            shown(kind, error, trace)
+
+    sys.excepthook = show
+
+
 def _backend_open() -> bool:
     bridge = sys.modules.get("jax._src.xla_bridge")
     return bridge is not None and bridge.backends_are_initialized()
@@ -151,7 +187,8 @@ def start_distributed(
     explicit = coordinator is not None and None not in given
     if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
         raise ValueError(f"the coordinator is host:port, not {coordinator!r}")
-    if not (explicit or _in_a_cluster()):
+    launched, on_tpu_vm = _launched(), _on_tpu_vm()
+    if not (explicit or launched or on_tpu_vm):
         if any(value is not None for value in given):
             raise ValueError(
                 "a coordinator, the number of processes and this process's go together"
@@ -173,7 +210,12 @@ def start_distributed(
             raise ValueError(f"another program has the port of {coordinator} already")
         if host in ("localhost", "127.0.0.1", "[::1]"):
             options["coordinator_bind_address"] = coordinator  # no other machine needs to reach it
-    jax.distributed.initialize(**options)
+    try:
+        jax.distributed.initialize(**options)
+    except ValueError:  # JAX knows of no others
+        if explicit or launched:
+            raise
+        # A TPU VM that is no part of a pod, or that no metadata server speaks for, is alone.
 
 
 def no_backend() -> str:
@@ -264,7 +306,7 @@ def _answers(host: str, port: int) -> bool:
     return True
 
 
-def _in_a_cluster() -> bool:
+def _launched() -> bool:
     """Whether a launcher that JAX knows started this process beside others."""
     variables = os.environ
     if (
@@ -276,14 +318,13 @@ def _in_a_cluster() -> bool:
         return True
     if int(variables.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         return True
-    if "KUBERNETES_SERVICE_HOST" in variables and "JOB_COMPLETION_INDEX" in variables:
-        return True
-    # On a TPU VM only the metadata server knows of other hosts, and JAX asks it.
-    return (
-        _there("tpu")
-        and "TPU_WORKER_HOSTNAMES" not in variables
-        and find_spec("libtpu") is not None
-    )
+    return "KUBERNETES_SERVICE_HOST" in variables and "JOB_COMPLETION_INDEX" in variables
+
+
+def _on_tpu_vm() -> bool:
+    """Whether this may be one of several hosts of a TPU: only the metadata server knows, and JAX asks it."""
+    named = "TPU_WORKER_HOSTNAMES" in os.environ
+    return _there("tpu") and not named and find_spec("libtpu") is not None
 
 
 def _there(extra: str) -> bool:

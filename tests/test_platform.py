@@ -29,15 +29,20 @@ def test_matrix_vector_products_in_lanes_are_right():
 
 def test_flags_of_the_user_win():
     name = next(iter(XLA_DEFAULTS))
-    flags = xla_flags(f"{name}=mine --xla_other=1", "0.10.2")
+    flags = xla_flags(f"{name}=mine --xla_other=1", {"jaxlib": "0.10.2"})
     assert flags.split().count(f"{name}=mine") == 1
     assert f"{name}={XLA_DEFAULTS[name]}" not in flags
     assert "--xla_other=1" in flags
 
 
 def test_unknown_releases_get_no_flags():
-    assert xla_flags("", "0.99.0") == ""
-    assert set(xla_flags("", "0.12.0").split()) == {f"{k}={v}" for k, v in XLA_DEFAULTS.items()}
+    ours = {f"{k}={v}" for k, v in XLA_DEFAULTS.items()}
+    assert xla_flags("", {"jaxlib": "0.99.0"}) == ""
+    assert set(xla_flags("", {"jaxlib": "0.12.0"}).split()) == ours
+    # A plugin that stayed behind, as on a machine whose jaxlib alone was renewed, would abort.
+    assert xla_flags("", {"jaxlib": "0.12.0", "jax-cuda12-pjrt": "0.7.2"}) == ""
+    assert set(xla_flags("", {"jaxlib": "0.12.0", "jax-cuda12-pjrt": "0.12.0"}).split()) == ours
+    assert xla_flags("", {"jaxlib": "0.12.0", "libtpu": "0.0.17"}) == ""
 
 
 def test_settings_hold_in_this_process_and_its_children():

@@ -53,7 +53,7 @@ def need(package: str, *, extra: str, why: str) -> Any:
         broken = "" if absent else f", and what is installed cannot be imported ({error})"
         raise UserError(
             "package-missing",
-            f"{why} needs {top}{broken}: pip install 'dl[{extra}]' (or pip install {top})",
+            f"{why} needs {top}{broken}: pip install -e '.[{extra}]' in the checkout of dl (or pip install {top})",
         ) from None
 
 

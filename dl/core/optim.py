@@ -229,13 +229,23 @@ def optimizer(
     b1: float = 0.9,
     b2: float = 0.999,
     decay_mask: Callable[[optax.Params], optax.Params] | None = decay_matrices,
+    moment: Literal["float32", "bfloat16"] = "float32",
 ) -> optax.GradientTransformation:
     """An Optax optimiser by its usual name, with global-norm clipping and masked weight decay.
 
     ``adamw``, ``lion``, ``lamb`` and ``muon`` decay weights as published, decoupled from the
     gradient (Loshchilov & Hutter 2019); for the others ``weight_decay`` is classical L2, added to
     the gradient.
+
+    Args:
+      moment: in which ``adam``, ``adamw`` and ``lion`` keep the first moment; bfloat16 spares a third of
+        Adam's memory.
     """
+    kept: Any = {} if moment == "float32" else {"mu_dtype": jnp.bfloat16}
+    if kept and name not in ("adam", "adamw", "lion"):
+        raise UserError(
+            "option-misplaced", f"{name} has no moment in {moment}: adam, adamw and lion do"
+        )
     decay = {"weight_decay": weight_decay, "mask": decay_mask}
     lr = learning_rate
     makers: dict[str, Callable[[], optax.GradientTransformation]] = {
@@ -244,9 +254,9 @@ def optimizer(
         "nesterov": lambda: optax.sgd(lr, momentum, nesterov=True),
         "rmsprop": lambda: optax.rmsprop(lr, decay=0.99),
         "adagrad": lambda: optax.adagrad(lr),
-        "adam": lambda: optax.adam(lr, b1, b2),
-        "adamw": lambda: optax.adamw(lr, b1, b2, **decay),
-        "lion": lambda: optax.lion(lr, b1, min(b2, 0.99), **decay),
+        "adam": lambda: optax.adam(lr, b1, b2, **kept),
+        "adamw": lambda: optax.adamw(lr, b1, b2, **kept, **decay),
+        "lion": lambda: optax.lion(lr, b1, min(b2, 0.99), **kept, **decay),
         "lamb": lambda: _lamb(lr, weight_decay, decay_mask, b1, b2),
         "muon": lambda: _muon(lr, weight_decay, decay_mask, b1, b2),
     }

@@ -1,7 +1,7 @@
 """How an experiment is trained: the fields that every script's configuration has in common."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from dl.core.errors import UserError, bounded
 from dl.core.experiment import Batches, Experiment
@@ -32,6 +32,8 @@ class Recipe:
     weight_decay: float = 0.0
     b2: float = 0.999
     """decay of the second moment, for the optimisers that have one"""
+    moment: Literal["float32", "bfloat16"] = "float32"
+    """in which adam, adamw and lion keep the first moment; bfloat16 spares a third of their memory"""
     clip: float | None = 1.0
     """largest global norm of the gradient; None for no limit"""
     micro_batches: int = 1
@@ -87,7 +89,12 @@ class Recipe:
             task=mixed_precision(task) if self.bfloat16 else task,
             data=data,
             optimizer=optimizer(
-                self.optimizer, rate, weight_decay=self.weight_decay, b2=self.b2, clip=self.clip
+                self.optimizer,
+                rate,
+                weight_decay=self.weight_decay,
+                b2=self.b2,
+                clip=self.clip,
+                moment=self.moment,
             ),
             steps=steps,
             seed=self.seed,

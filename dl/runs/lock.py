@@ -1,6 +1,7 @@
 """What a run's bits depend on besides its configuration: versions, compiler, devices, data, code; and how
 the world now differs from it, asked at every door to a run: resume, replay, reopen, export, report."""
 
+import dataclasses
 import hashlib
 import os
 import platform as host
@@ -17,8 +18,11 @@ from dl.core.experiment import Experiment
 from dl.data.readers.files import named_data_folder, reopen_data_folder
 from dl.parallel.mesh import mesh_name
 from dl.parallel.sharding import Layout
-from dl.runs.folder import RunFolder, read_json, to_json, write_json
+from dl.platform import TESTED, installed
+from dl.runs.folder import Document, RunFolder, read_json, to_json, write_json
+from dl.runs.readers import entry
 
+PLUGINS = [name for name in TESTED if name != "jaxlib"]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "grain", "numpy")
 
 
@@ -27,12 +31,13 @@ def environment(
 ) -> dict[str, Any]:
     """The lock of a run about to start here, as JSON-ready values."""
     devices = jax.devices()
+    on_cpu = devices[0].platform == "cpu"
     return {
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: metadata.version(name) for name in PACKAGES} | installed(PLUGINS),
         "python": host.python_version(),
         "compiler": {
             "XLA_FLAGS": sorted(os.environ.get("XLA_FLAGS", "").split()),
-            "matmul_precision": jax.config.values["jax_default_matmul_precision"],
+            "matmul_precision": jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
             "x64": jax.config.values["jax_enable_x64"],
         },
         "devices": {
@@ -41,6 +46,8 @@ def environment(
             "count": len(devices),
             "processes": jax.process_count(),
             "mesh": None if layout is None else mesh_name(layout.mesh),
+            # Of an accelerator: its driver and libraries, as its runtime names them.
+            "runtime": None if on_cpu else devices[0].client.platform_version,
             # CPU programs differ by instruction set, and their sums by the number of threads.
             "cpu": f"{_cpu_model()} x{os.cpu_count()}",
         },
@@ -72,6 +79,16 @@ def write(
             "environment": environment(experiment, script, layout),
         },
     )
+
+
+def read(folder: RunFolder) -> Document:
+    """The lock of a run, its entries of their types."""
+    locked = read_json(folder.lock)
+    entry(folder.lock, locked, "script", str, None)
+    entry(folder.lock, locked["environment"], "data_dir", str, None)
+    for name in ("packages", "compiler", "devices", "data", "code"):
+        entry(folder.lock, locked["environment"], name, dict)
+    return locked
 
 
 class Changes(NamedTuple):
@@ -120,13 +137,26 @@ def changes(
       described: what its ``config.json`` would hold if it were started now (see
         :func:`dl.runs.options.recorded`).
     """
-    stored, locked = read_json(folder.config), read_json(folder.lock)
-    set_to = differences(stored, to_json(described))
+    stored, locked = read_json(folder.config), read(folder)
+    set_to = differences(_with_new_fields(stored, experiment.config), to_json(described))
     apart = differences(locked["environment"], to_json(environment(experiment, script, layout)))
     data = [c for c in apart if c.startswith("data.")]
     devices = [c for c in apart if c.startswith("devices.")]
     others = [c for c in apart if not c.startswith(("data.", "devices."))]
     return Changes(set_to, data, devices, others)
+
+
+def _with_new_fields(stored: dict[str, Any], config: Any) -> dict[str, Any]:
+    """What a run's ``config.json`` holds, with the defaults of fields that came after it was started."""
+    own = stored.get("config")
+    if not isinstance(own, dict) or not dataclasses.is_dataclass(config):
+        return stored
+    usual = {
+        f.name: f.default
+        for f in dataclasses.fields(config)
+        if f.default is not dataclasses.MISSING
+    }
+    return {**stored, "config": {**to_json(usual), **own}}
 
 
 def add(folder: RunFolder, **entries: Any) -> None:
@@ -140,11 +170,11 @@ def add(folder: RunFolder, **entries: Any) -> None:
 
 def reopen_data(folder: RunFolder) -> None:
     """Have data sets come from where the run's came from, if a folder was named and is still there."""
-    named = read_json(folder.lock)["environment"].get("data_dir")
+    named = read(folder)["environment"].get("data_dir")
     config = read_json(folder.config)["config"]
     if named is None and isinstance(config, dict):  # where runs had it before it was an option
         named = config.get("data_dir")
-    reopen_data_folder(named)
+    reopen_data_folder(named if isinstance(named, str) else None)
 
 
 def differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> list[str]:

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from dl.core.errors import UserError, need, unknown
 from dl.core.experiment import Experiment
+from dl.core.target import Precision, Remat, computing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,13 @@ class Options:
     and tensor; -1 is all that are left. By default one device, or with several processes all by data"""
     deterministic_topology: bool = False
     """sums in one fixed order, so that a run has the same bits on 1, 2, 4 or 8 devices; slower"""
+    deterministic: bool = False
+    """on a GPU, only kernels that add in one order, so that the same card gives the same bits; slower"""
+    precision: Precision | None = None
+    """of float32 products on GPU and TPU, which by default take faster ones: float32 is exact"""
+    remat: Remat | None = None
+    """what each layer of a Transformer or a ResNet computes again in the backward pass to save memory: all,
+    all but its matrix products, or none; by default as the model says"""
     coordinator: str | None = None
     """host:port of process 0, where no TPU pod, SLURM or Kubernetes tells the processes of each other"""
     processes: int | None = None
@@ -47,6 +56,10 @@ class Options:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "runs", Path(self.runs))  # a string will do, in a notebook
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Within, programs are made that compute as these options say."""
+        return computing(self.deterministic, self.precision, self.remat)
 
     def find_packages(self) -> None:
         """Raise UserError where a package is missing that a run would only ask for once it is under way."""
@@ -79,6 +92,24 @@ class Options:
         return given
 
 
+# The options that may change bits, so that a run keeps its own.
+COMPUTING = ("deterministic_topology", "deterministic", "precision", "remat")
+
+
+def kept_options(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of :data:`COMPUTING` that a run's ``config.json`` holds.
+
+    Raises:
+      UserError: a value that no run writes.
+    """
+    known = {"precision": get_args(Precision), "remat": get_args(Remat)}
+    found = {name: stored[name] for name in COMPUTING if name in stored}
+    for name, value in found.items():
+        if value not in known.get(name, (True, False)):
+            raise UserError("record-damaged", f"config.json: {name!r} cannot be {value!r:.40}")
+    return found
+
+
 def chosen_options(given: Mapping[str, Any]) -> Options:
     """The options that keyword arguments name.
 
@@ -98,7 +129,9 @@ def recorded(experiment: Experiment, options: Options, config: Any = None) -> di
     config = experiment.config if config is None else config
     values: Any = dataclasses.asdict(config) if _is_value(config) else config
     found = {"config": values, "steps": experiment.steps, **options.cadence(experiment.steps)}
-    return found | ({"deterministic_topology": True} if options.deterministic_topology else {})
+    usual = Options()
+    apart = {name: getattr(options, name) for name in COMPUTING}
+    return found | {n: value for n, value in apart.items() if value != getattr(usual, n)}
 
 
 def _is_value(config: Any) -> bool:

@@ -17,19 +17,21 @@ from dl.runs.folder import (
     called_after,
     check_name,
     furthest_unfinished,
+    name_taken,
     new_name,
     read_json,
     write_json,
 )
 from dl.runs.options import Options, chosen_options, recorded
-from dl.runs.records import numbers
+from dl.runs.readers import numbers
 from dl.runs.scripts import script_of
 from dl.training.checks import check
-from dl.training.compiled import Compiled, layout_of
+from dl.training.compiled import Compiled
 from dl.training.console import Console, format_metrics
 from dl.training.keeping import OwnCheckpoints
 from dl.training.lane import Cadence, Lane
 from dl.training.loop import Loop
+from dl.training.placing import layout_of
 from dl.training.prefetch import check_divisible
 from dl.training.run import Run, reopen
 from dl.training.selection import Selection
@@ -61,6 +63,17 @@ def train(
       UserError: a mistake in the options, data or folder. NonFiniteError: the loss was not finite.
     """
     chosen, begun = chosen_options(options), time.perf_counter()
+    with chosen.computing():
+        return _start(build, config, Path(script) if script else None, chosen, begun)
+
+
+def _start(
+    build: Callable[[Any], Experiment],
+    config: Any,
+    given: Path | None,
+    chosen: Options,
+    begun: float,
+) -> Run:
     chosen.find_packages()
     processes.join(chosen.coordinator, chosen.processes, chosen.process)
     if chosen.data_dir is not None:
@@ -69,7 +82,7 @@ def train(
         check_name(chosen.runs, chosen.name, "run", chosen.resume)
     experiment = built(build, config)
     check(experiment)
-    path = Path(script) if script else script_of(config)
+    path = given or script_of(config)
     if path is not None and not path.is_file():
         raise UserError(
             "file-missing", f"there is no script {path}: give the file that builds this experiment"
@@ -166,6 +179,8 @@ def _lock_or_compare(
     """
     described = recorded(experiment, options)
     if not go_on:
+        if folder.exists():  # another process began it since this one looked
+            raise name_taken(folder.path)
         lock.write(folder, experiment, script, layout)
         write_json(folder.config, described)
         return {"finished": False, "program": None}

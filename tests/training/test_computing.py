@@ -1,0 +1,84 @@
+"""Options that change how a program computes: kept by the run, heeded by resume, replay and sweeps."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from mistakes import raises
+
+import dl
+from dl.core.experiment import built
+from dl.core.target import computing
+from dl.models.resnet import BasicBlock, ResNet
+from dl.proofs.replay import replay_run
+from dl.runs.folder import read_json
+from dl.runs.options import Options, kept_options, recorded
+from dl.runs.scripts import load_script
+from dl.training.compiled import Compiled
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "small_gpt.py"
+CADENCE = {"log_every": 2, "eval_every": 4, "progress": False}
+
+
+def test_a_run_keeps_how_it_computed(tmp_path):
+    config, build = load_script(SCRIPT)
+    options = {"remat": "all", "precision": "float32", "deterministic": True, **CADENCE}
+    run = dl.train(build, config(steps=4), script=SCRIPT, runs=tmp_path, name="a", **options)
+    stored = read_json(run.folder.config)
+    assert kept_options(stored) == {"remat": "all", "precision": "float32", "deterministic": True}
+    locked = read_json(run.folder.lock)["environment"]
+    assert locked["compiler"]["matmul_precision"] == "float32"
+    assert replay_run(run.folder.path, say=lambda _: None)
+    with raises("config-changed", "precision: float32 then, None now"):
+        dl.train(
+            build, config(steps=4), script=SCRIPT, runs=tmp_path, name="a", resume=True, **CADENCE
+        )
+
+
+def test_as_usual_leaves_no_trace_and_nonsense_is_refused():
+    config, build = load_script(SCRIPT)
+    described = recorded(built(build, config()), Options())
+    assert kept_options(described) == {}
+    with raises("record-damaged", "precision"):
+        kept_options({"precision": "best"})
+
+
+@pytest.mark.parametrize("remat", ["none", "products", "all"])
+def test_what_is_computed_again_is_the_same(remat):
+    config, build = load_script(SCRIPT)
+    residual = ResNet(3, (1, 1), BasicBlock, 4, small_images=True)
+    image = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    variables = residual.init(jax.random.key(1), image)
+
+    def loss(params):
+        out, _ = residual.apply(
+            {**variables, "params": params}, image, train=True, mutable=["batch_stats"]
+        )
+        return out.std()
+
+    def found():
+        experiment = built(build, config(dropout=0.0))
+        compiled = Compiled.alone(experiment)
+        state = compiled.beginning().state()
+        program = compiled.step(state, experiment.data)
+        _, totals, _ = program(state, program.zeros(), experiment.data, 3)
+        return totals["loss"].total, jax.grad(loss)(variables["params"]), str(program.traced.jaxpr)
+
+    usual = found()
+    with computing(remat=remat):
+        there = found()
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), there[:2], usual[:2]
+    )
+    assert ("remat" in there[2] or "checkpoint" in there[2]) == (remat != "none")
+
+
+def test_an_older_run_opens_though_fields_have_come_since(tmp_path):
+    config, build = load_script(SCRIPT)
+    run = dl.train(build, config(steps=4), script=SCRIPT, runs=tmp_path, name="a", **CADENCE)
+    text = run.folder.config.read_text()
+    older = text.replace('"dropout": 0.1,', "")
+    assert older != text
+    run.folder.config.write_text(older)
+    assert dl.open_run(run.folder.path).metrics == run.metrics
