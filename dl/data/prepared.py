@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from dl.core.errors import UserError
+from dl.data.own.tested import tested
 from dl.data.readers.files import data_folder, same_data_folder
 
 Config = TypeVar("Config")
@@ -18,7 +19,7 @@ KEPT = 4  # results of one function
 
 
 class _Kept(NamedTuple):
-    folder: Path
+    folder: tuple[Path, Any]  # where sets come from, and what is tested on instead
     fields: dict[str, Any]  # in the order in which they were read
     result: Any
 
@@ -55,7 +56,7 @@ def prepared(function: Callable[[Config], Result]) -> Callable[[Config], Result]
 
     @functools.wraps(function)
     def wrapper(config: Config) -> Result:
-        folder = data_folder()
+        folder = data_folder(), tested()
         for place, one in enumerate(kept):
             # As in the call that is kept, a field is asked for only where those before it agree.
             try:

@@ -1,0 +1,102 @@
+"""Another file read as the one that a model was trained on: columns and classes by their names."""
+
+import dataclasses
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.own.found import in_fields, show
+from dl.data.readers.csv_text import plain
+from dl.data.splits import Columns, Splits, take
+
+_KINDS = ("pictures", "texts", "recordings", "table")
+
+
+def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
+    """All rows of another file or folder, as those of ``splits`` were read: to predict, or to score, by a model
+    that was trained on these.
+
+    >>> rows = open_alike("new_pets", splits)  # doctest: +SKIP
+
+    Columns are found by their names in the file trained on, and a class has the number that its name has there.
+    Pictures come to that size and number of channels, recordings to that rate and length.
+
+    Args:
+      data: a file or folder; a frame for tables and texts.
+      splits: what :func:`dl.data.open` gave of the pictures, texts, recordings or table trained on.
+      **fields: of the kind, where this file is written otherwise.
+
+    Returns:
+      ``{name: [rows, ...]}``; of a table without the target there is no ``label``.
+
+    Raises:
+      UserError: a column is missing, or a class was never trained on.
+    """
+    details = splits.info.details
+    kind = details.get("kind")
+    if kind not in _KINDS:
+        raise UserError(
+            "set-of-another-kind",
+            f"{splits.info.title} is no file of yours of {', '.join(_KINDS)}: only such are read alike",
+        )
+    own = dataclasses.replace(details["own"], **_sizes(splits, kind), **fields)
+    source = data
+    if isinstance(data, str | os.PathLike):
+        source = Path(data).expanduser().absolute()
+        if not source.exists():
+            raise UserError("data-unknown", f"no file or folder {data} is here")
+    try:
+        if kind == "table":
+            from dl.data.own.table import read_alike
+
+            rows, lines = read_alike(source, splits.info, own)
+            title = getattr(source, "name", "the table")
+            show(dataclasses.replace(splits.info, title=title, details={"lines": lines}))
+            return rows
+        found = importlib.import_module(f"dl.data.own.{kind}").read(source, own)
+    except UserError as error:
+        error.message = in_fields(error.message, flags=False)
+        raise
+    show(dataclasses.replace(found.info, details={"lines": found.lines}))
+    known = splits.info.classes
+    if new := [name for name in found.info.classes if name not in known]:
+        raise UserError(
+            "class-unseen",
+            f"{found.info.title} has classes that were not there in training ({', '.join(map(plain, new[:4]))}): "
+            f"known are {', '.join(map(plain, known[:8]))}",
+        )
+    number = np.array([known.index(name) for name in found.info.classes], np.int32)
+    rows = dict(found.rows if isinstance(found.rows, dict) else found.rows.read())
+    rows["label"] = number[rows["label"]]
+    return _like(rows, take(splits.train, slice(1)), found.info.title)
+
+
+def _sizes(splits: Splits, kind: str) -> dict[str, Any]:
+    """The fields that bring rows to the shape of those trained on."""
+    one = take(splits.train, slice(1))
+    more: dict[str, Any] = {"split": None, "group": None}
+    if kind == "pictures":
+        more |= {"size": one["image"].shape[1:3], "stream": False}
+    if kind == "recordings":
+        rate = splits.info.details["rate"]
+        more |= {"rate": rate, "seconds": one["waveform"].shape[1] / rate}
+    return {} if kind == "table" else more
+
+
+def _like(rows: Columns, one: Columns, title: str) -> Columns:
+    """``rows`` with as many channels and samples as ``one`` has."""
+    if "image" in rows and rows["image"].shape[-1] != (channels := one["image"].shape[-1]):
+        if channels == 1:
+            raise UserError(
+                "picture-channels",
+                f"{title} has colours, and training had grey pictures: make them grey",
+            )
+        rows["image"] = np.repeat(rows["image"], channels, -1)
+    if "waveform" in rows:
+        lacking = one["waveform"].shape[1] - rows["waveform"].shape[1]
+        rows["waveform"] = np.pad(rows["waveform"], ((0, 0), (0, max(0, lacking))))
+    return rows

@@ -1,0 +1,112 @@
+"""A trained run judged by other data: every metric of its task, and how far chance could move it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.core.experiment import Batches, built
+from dl.core.metrics import Metrics
+from dl.core.task import Batch, Variables
+from dl.data.own.tested import tested_on
+from dl.training.compiled import Compiled
+from dl.training.evaluation import Evaluation
+from dl.training.run import Run
+
+DRAWS = 1000  # resamples of the rows
+
+
+class Score(NamedTuple):
+    """A metric's value over all rows, and the interval that 95 % of resamples of the rows fall in; NaN where a
+    metric is not a mean over rows."""
+
+    value: float
+    low: float
+    high: float
+
+
+def evaluate(run: Run, data: Any, **fields: Any) -> dict[str, Score]:
+    """Every metric that the run's test set has, of other data in its place.
+
+    The data are read as the run's own were, by the names of their columns and classes, and prepared by the run's
+    own ``build``. Nothing of the run is changed.
+
+    >>> evaluate(dl.open_run("runs/first"), "new_pets")["accuracy"].value  # doctest: +SKIP
+
+    Args:
+      data: a file, a folder or a frame, of the kind that the run was trained on.
+      **fields: of the kind, where these data are written otherwise, such as ``label="animal"``.
+
+    Returns:
+      Scores by the metric's name, and ``rows``, how many there were.
+
+    Raises:
+      UserError: the run's script does not open its data by ``dl.data.open``, or these are not alike.
+    """
+    own = run.experiment
+    if own.build is None:
+        raise UserError(
+            "build-not-known", "this run was not made by build(config): evaluate needs both"
+        )
+    with tested_on(data, **fields) as wanted:
+        experiment = built(own.build, own.config)
+        test = experiment.tests.get("test")
+        if wanted.rows is None or test is None:
+            raise UserError(
+                "script-without-data",
+                f"{run.folder.path}: its script opens no data of yours by dl.data.open, so no others can take "
+                "their place",
+            )
+        compiled = Compiled.alone(experiment)
+        (found,) = Evaluation(compiled)(run.state, {"test": test})
+    rows = row_metrics(experiment.task, run.state.eval_variables, test)
+    intervals = {name: bootstrap(*totals) for name, totals in rows.items()}
+    unknown = (float("nan"), float("nan"))
+    scores = {}
+    for name, value in found.items():
+        metric = name.removeprefix("test/")
+        if np.ndim(value) == 0:
+            scores[metric] = Score(float(value), *intervals.get(metric, unknown))
+    return scores
+
+
+def row_metrics(task: Any, variables: Variables, batches: Batches) -> dict[str, Any]:
+    """``{metric: (totals [rows], weights [rows])}`` of every row of evaluation batches, for single numbers."""
+
+    @jax.jit
+    def each(variables: Variables, batch: Batch) -> Metrics:
+        def one(row: Batch) -> Metrics:
+            return task.evaluate(variables, jax.tree.map(lambda x: x[None], row))
+
+        return jax.lax.map(one, batch, batch_size=64)
+
+    every: Any = batches
+    given = (
+        every.iterate(0) if hasattr(every, "iterate") else map(every.__getitem__, range(len(every)))
+    )
+    found: dict[str, list[Any]] = {}
+    for batch in given:
+        for name, mean in jax.device_get(each(variables, batch)).items():
+            if np.ndim(mean.total) == 1:
+                found.setdefault(name, []).append((mean.total, mean.weight))
+    return {
+        n: tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+        for n, parts in found.items()
+    }
+
+
+def bootstrap(totals: np.ndarray, weights: np.ndarray, draws: int = DRAWS) -> tuple[float, float]:
+    """The middle 95 % of a mean over resamples of its rows (Efron 1979): ``totals [rows]`` and ``weights [rows]``,
+    whose quotient of sums the mean is. NaN without rows."""
+    real = weights > 0
+    totals, weights = np.asarray(totals, np.float64)[real], np.asarray(weights, np.float64)[real]
+    if not totals.size:
+        return float("nan"), float("nan")
+    draw = np.random.default_rng(0)
+    means = []
+    for _ in range(draws):
+        rows = draw.integers(0, totals.size, totals.size)
+        means.append(totals[rows].sum() / weights[rows].sum())
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
