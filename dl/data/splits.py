@@ -1,7 +1,7 @@
 """What a named data set looks like once loaded, and how rows are held out of it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +100,29 @@ def take(columns: Columns, rows: np.ndarray | slice) -> Columns:
     return {name: value[rows] for name, value in columns.items()}
 
 
+def known(part: Any) -> Columns:
+    """The columns of a part, of one that streams those that are known without reading its rows."""
+    return part if isinstance(part, dict) else part.columns
+
+
 def row_count(part: Any) -> int:
     """The rows of a part, in memory or streamed."""
     return len(next(iter(part.values()))) if isinstance(part, dict) else len(part)
 
 
+def pieces(part: Any, rows: int = 1000) -> Iterator[Columns]:
+    """A part's columns, some rows at a time, so that one that streams fits into memory; of ``{}`` none."""
+    for start in range(0, row_count(part) if part else 0, rows):
+        yield take(part, slice(start, start + rows))
+
+
 def shuffled(size: int, seed: int, purpose: int = 0) -> np.ndarray:
     """A permutation of ``range(size)``, the same on every machine and NumPy."""
-    return permute(np.arange(size), size, mix(np.uint32(seed), np), purpose, np).astype(np.int64)
+    order, some = np.empty(size, np.int64), 2**16  # at a time, as it takes a few numbers for each
+    for start in range(0, size, some):
+        places = np.arange(start, min(start + some, size))
+        order[places] = permute(places, size, mix(np.uint32(seed), np), purpose, np)
+    return order
 
 
 def hold_out(
@@ -125,12 +140,15 @@ def hold_out(
     if strata is None:
         chosen = order[:held]
     else:
-        _, group, counts = np.unique(strata, return_inverse=True, return_counts=True)
+        names, counts = np.unique(strata, return_counts=True)
         share = counts * held / size
         quota = np.floor(share).astype(np.int64)
         rest = np.argsort(quota - share, kind="stable")[: held - quota.sum()]
         quota[rest] += 1
-        chosen = np.concatenate([order[group[order] == g][:q] for g, q in enumerate(quota)])
+        drawn = strata[order]
+        chosen = np.concatenate(
+            [order[drawn == name][:q] for name, q in zip(names, quota, strict=True)]
+        )
     kept = np.ones(size, bool)
     kept[chosen] = False
     return np.flatnonzero(kept), np.flatnonzero(~kept)

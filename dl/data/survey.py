@@ -55,7 +55,7 @@ def repeats(parts: Mapping[str, Columns], keys: Keys) -> Repeats:
                     between[earlier, part] += 1
                 if plain is not None and said != plain[row]:
                     contradicting += 1
-                if len(examples) < 8:
+                if sum((a, b) == (earlier, part) for (a, _), (b, _) in examples[:40]) < 4:
                     examples.append(((earlier, before), (part, row)))
             found.setdefault(part, (row, None if plain is None else plain[row]))
     return Repeats(within, between, contradicting, examples)
@@ -72,7 +72,8 @@ def exact_keys(parts: Mapping[str, Columns]) -> Keys:
 def near_keys(parts: Mapping[str, Columns]) -> Keys:
     """As :func:`exact_keys`, equal for rows that look alike too: pictures that differ by a twentieth of
     their contrast on average at 12 x 12 pixels, texts of the same words whatever their case and marks,
-    recordings of the same loudness over time, numbers of the same three digits."""
+    recordings of the same loudness over time, numbers of the same three digits that differ by less than a
+    thousandth of their column's span."""
     alike: Keys = {}
     if parts and all("image" in columns for columns in parts.values()):
         small = [_in_deviations(shrunk(columns["image"], 12)) for columns in parts.values()]
@@ -81,13 +82,15 @@ def near_keys(parts: Mapping[str, Columns]) -> Keys:
         alike = dict(zip(parts, groups, strict=True))
     return {
         part: _digests(
-            [_coarse(part, columns, name, alike) for name in columns if name not in LABELS]
+            [_coarse(part, columns, name, alike, parts) for name in columns if name not in LABELS]
         )
         for part, columns in parts.items()
     }
 
 
-def _coarse(part: str, columns: Columns, name: str, alike: Keys) -> np.ndarray:
+def _coarse(
+    part: str, columns: Columns, name: str, alike: Keys, parts: Mapping[str, Columns]
+) -> np.ndarray:
     values = columns[name]
     if name == "image":
         return alike[part]
@@ -96,7 +99,9 @@ def _coarse(part: str, columns: Columns, name: str, alike: Keys) -> np.ndarray:
     if values.dtype.kind in "UOT":
         words = (" ".join(re.findall(r"\w+", str(text).lower())) for text in values)
         return np.array(list(words), object)
-    return _three_digits(values) if values.dtype.kind == "f" else values
+    if values.dtype.kind != "f" or not len(values):
+        return values
+    return _three_digits(values, [each[name] for each in parts.values()])
 
 
 def _in_deviations(grey: np.ndarray) -> np.ndarray:
@@ -164,11 +169,15 @@ def _loudness(waveform: np.ndarray, length: np.ndarray | None) -> np.ndarray:
     return np.round(20 * power / np.maximum(power.max(1, keepdims=True), 1)).astype(np.int8)
 
 
-def _three_digits(values: np.ndarray) -> np.ndarray:
+def _three_digits(values: np.ndarray, whole: list[np.ndarray]) -> np.ndarray:
+    """Equal for numbers that are alike, ``[rows, 2, ...]``; ``whole`` are all rows, by part."""
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = 10.0 ** (2 - np.floor(np.log10(np.abs(values, dtype=np.float64))))
         rounded = np.round(values * scale) / scale
-    return np.where(np.isfinite(rounded), rounded, values)
+        every = np.concatenate(whole).astype(np.float64)
+        low, high = np.fmin.reduce(every, 0), np.fmax.reduce(every, 0)
+        place = np.floor(1000 * (values - low) / (high - low))
+    return np.stack([np.where(np.isfinite(x), x, values) for x in (rounded, place)], 1)
 
 
 def constant(values: np.ndarray) -> bool:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,8 @@ from dl.core.errors import UserError, unknown
 from dl.data.readers.column_types import Column, typed_column, typed_label
 from dl.data.readers.csv_text import plain
 from dl.data.readers.frames import Frame, read_frame
-from dl.data.splits import Columns, Info, Splits, folds, hold_out, take
+from dl.data.readers.on_disk import ROWS, SideBySide, room
+from dl.data.splits import Columns, Info, Splits, folds, hold_out, pieces, row_count, take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,18 +104,15 @@ def type_columns(
     """The :class:`Table` of a frame; the other arguments as in :func:`read_table`."""
     label, classes = typed_label(frame, target, task)
     columns: list[Column] = []
-    values: list[np.ndarray] = []
-    codes: list[np.ndarray] = []
+    values, codes = (SideBySide(frame.rows, dtype, frame.disk) for dtype in (np.float64, np.int32))
     for heading in frame.headings:
         if heading == target:
             continue
         column, array = typed_column(frame, heading, heading in categorical, heading in ignore)
         columns.append(column)
-        if column.kind == "numerical":
-            values.append(array)
-        elif column.kind == "categorical":
-            codes.append(array)
-    if not values and not codes:
+        if column.kind != "ignored":
+            (values if column.kind == "numerical" else codes).add(array)
+    if all(column.kind == "ignored" for column in columns):
         reasons = "".join(
             f"; {column.name!r} is ignored: {column.reason}" for column in columns[:3]
         )
@@ -122,8 +121,8 @@ def type_columns(
         )
     return Table(
         tuple(columns),
-        np.stack(values, 1) if values else np.zeros((frame.rows, 0), np.float64),
-        np.stack(codes, 1) if codes else np.zeros((frame.rows, 0), np.int32),
+        values.whole(),
+        codes.whole(),
         label,
         target,
         classes,
@@ -179,21 +178,22 @@ def seen(table: Table, train: np.ndarray) -> tuple[Table, dict[str, Any]]:
     A category the training rows never show becomes 0, as a missing cell is: nothing could be learned of
     it; ``unseen`` has them by column. ``notes`` name the columns that say nothing in the training rows.
     """
-    codes, unseen = table.categorical.copy(), {}
-    for place, column in enumerate(table.of_kind("categorical")):
-        shown = np.isin(codes[:, place], codes[train, place])
+    unseen, disk = {}, isinstance(table.categorical, np.memmap)
+    kept = SideBySide(len(table.label), np.int32, disk)
+    for codes, column in zip(table.categorical.T, table.of_kind("categorical"), strict=True):
+        shown = np.isin(codes, codes[train])
         if not shown.all():
-            lost = np.unique(codes[~shown, place])
+            lost = np.unique(codes[~shown])
             unseen[column.name] = tuple(column.categories[code - 1] for code in lost if code)
-        codes[~shown, place] = 0
+        kept.add(np.where(shown, codes, 0))
     notes = [
         f"column {column.name!r} has no value in the training rows: it counts as missing everywhere"
-        for column, values in zip(table.of_kind("numerical"), table.numerical[train].T, strict=True)
-        if np.isnan(values).all()
+        for column, values in zip(table.of_kind("numerical"), table.numerical.T, strict=True)
+        if np.isnan(values[train]).all()
     ]
     details: dict[str, Any] = {"columns": table.columns, "target": table.target}
     details |= {"classes": table.classes, "notes": tuple(notes), "unseen": unseen}
-    return dataclasses.replace(table, categorical=codes), details
+    return dataclasses.replace(table, categorical=kept.whole()), details
 
 
 def split(table: Table, info: Info, train, validation, test) -> Splits:
@@ -269,29 +269,53 @@ def numerical_features(
     1 in ``missing`` ``[rows, numerical columns]`` float32. So does every cell of a column without any
     value in the training part; one of a single value there gets 0.
     """
-    train = splits.train["numerical"].astype(np.float64)
-    unknown_column = np.isnan(train).all(0)
-    train = np.where(unknown_column, 0.0, train)
-    varies = np.nanmax(train, 0) > np.nanmin(train, 0)
+    from dl.data.batches.stored import StoredColumns  # naming a set needs no batches
+
+    width, disk = splits.train["numerical"].shape[1], isinstance(splits.train, StoredColumns)
+    # One column alone is summed in pairs, as NumPy does where rows lie together, and others row by row.
+    some = ROWS if disk and width > 1 else row_count(splits.train)
+
+    def training() -> Iterator[np.ndarray]:
+        for piece in pieces(splits.train, some):
+            yield piece["numerical"].astype(np.float64)
+
+    count = _total((~np.isnan(values)).astype(np.int64) for values in training())
+    unknown_column = count == 0
+
+    def known() -> Iterator[np.ndarray]:
+        return (np.where(unknown_column, 0.0, values) for values in training())
+
+    with warnings.catch_warnings():  # of pieces without a value
+        warnings.simplefilter("ignore", RuntimeWarning)
+        ends = [(np.nanmin(values, 0), np.nanmax(values, 0)) for values in known()]
+        low, high = (np.array(each) for each in zip(*ends, strict=True))
+        varies = np.nanmax(high, 0) > np.nanmin(low, 0)
+    count = np.where(unknown_column, row_count(splits.train), count)
+    mean = _total(_without_nan(values) for values in known()) / count
+    deviation = np.sqrt(_total(_without_nan(values - mean) ** 2 for values in known()) / count)
     scale: Callable[[np.ndarray], np.ndarray]
     if method == "standard":
-        mean, deviation = np.nanmean(train, 0), np.nanstd(train, 0)
         deviation = np.where(deviation > 0, deviation, 1.0)
         scale = lambda values: (values - mean) / deviation  # noqa: E731
     elif method == "quantile":
         from sklearn.preprocessing import QuantileTransformer
 
-        noise = np.random.default_rng(seed).normal(0, 1e-3, train.shape) * np.nanstd(train, 0)
-        quantiles = max(min(len(train) // 30, 1000), 10)
+        random, rows = np.random.default_rng(seed), row_count(splits.train)
+        noisy, at = room((width, rows), np.float64, disk), 0
+        for values in known():
+            noise = random.normal(0, 1e-3, values.shape) * deviation
+            noisy[:, at : at + len(values)] = (values + noise).T
+            at += len(values)
         transformer = QuantileTransformer(
-            n_quantiles=min(quantiles, len(train)),
+            n_quantiles=min(max(min(rows // 30, 1000), 10), rows),
             output_distribution="normal",
             subsample=None,
             random_state=seed,
         )
-        scale = (
-            transformer.fit(train + noise).transform if train.shape[1] else lambda values: values
-        )
+        found = [transformer.fit(column[:, None]).quantiles_ for column in noisy]
+        if found:
+            transformer.quantiles_, transformer.n_features_in_ = np.hstack(found), width
+        scale = transformer.transform if found else lambda values: values
     else:
         raise unknown("scaling", method, ("standard", "quantile"))
 
@@ -304,6 +328,20 @@ def numerical_features(
         )
 
     return splits.map(part)
+
+
+def _without_nan(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(values), 0.0, values)
+
+
+def _total(some: Iterable[np.ndarray]) -> np.ndarray:
+    """The sum over all rows of pieces ``[rows, columns]``, in the order in which NumPy adds rows of the whole."""
+    total = None
+    for piece in some:
+        both = piece if total is None else np.concatenate([total[None], piece])
+        total = both.sum(0)
+    assert total is not None  # there is a row to train on
+    return total
 
 
 def centred_label(splits: Splits) -> tuple[Splits, float, float]:

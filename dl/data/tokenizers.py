@@ -10,7 +10,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -103,8 +103,11 @@ def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
     """What :meth:`Vocabulary.save` wrote."""
     try:
         data = json.loads(Path(path).read_text("utf-8"))
-        return Vocabulary(tuple(data["symbols"]), data["level"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        symbols, level = data["symbols"], data["level"]
+        if not all(isinstance(symbol, str) for symbol in (level, *symbols)):
+            raise ValueError("symbols that are no text")
+        return Vocabulary(tuple(symbols), level)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError("tokenizer-file", f"{path} is not a saved vocabulary ({error})") from None
 
 
@@ -137,7 +140,7 @@ def counted(
 
 
 def train_subwords(
-    texts: Sequence[str] | np.ndarray,
+    texts: Iterable[str] | np.ndarray,
     kind: Literal["bpe", "wordpiece"],
     size: int,
     *,
@@ -153,7 +156,10 @@ def train_subwords(
         raise unknown("tokenizer", kind, ("bpe", "wordpiece"))
     bounded("the vocabulary's size", size, at_least=len(SPECIALS) + 1, whole=True)
     bounded("min_frequency", min_frequency, at_least=0, whole=True)
-    saved = _trained(kind, tuple(map(str, texts)), size, lowercase, min_frequency)
+    if isinstance(texts, Iterator):  # texts that need not fit into memory
+        saved = _train(kind, texts, size, lowercase, min_frequency)
+    else:
+        saved = _trained(kind, tuple(map(str, texts)), size, lowercase, min_frequency)
     return _tokenizers().Tokenizer.from_str(saved)
 
 
@@ -161,6 +167,10 @@ def train_subwords(
 # can be changed.
 @functools.lru_cache(maxsize=4)
 def _trained(kind: str, texts: tuple[str, ...], size, lowercase, min_frequency) -> str:
+    return _train(kind, texts, size, lowercase, min_frequency)
+
+
+def _train(kind: str, texts: Iterable[str], size, lowercase, min_frequency) -> str:
     train = _train_bpe if kind == "bpe" else _train_wordpiece
     return train(_tokenizers(), texts, size, lowercase, min_frequency).to_str()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dl.data.own.stored import StoredText
 from dl.data.splits import Columns, Splits, row_count
 from dl.data.survey import (
     LABELS,
@@ -36,10 +37,12 @@ from dl.report.page import (
     svg,
     table,
 )
+from dl.runs.files import replace
 
 SHOWN = 24  # examples
 READ = 5000  # rows of a part that is read from disk
 OURS = (*LABELS, "numerical", "categorical", "series", "document")  # no names of the user's
+Names = dict[str, list[str]]  # what the rows of each part are called
 RARE = 10  # rows of a class below which a figure of it says little
 
 
@@ -49,10 +52,20 @@ def write_data_page(splits: Splits, file: Path) -> list[str]:
     Of a part that is streamed from disk the page shows up to 5,000 rows, evenly spaced, and says so.
     """
     parts: dict[str, Columns] = {}
+    names = {part: [f"row {n}" for n in range(row_count(x))] for part, x in splits.parts.items()}
+    names |= {part: list(own) for part, own in splits.info.details.get("row_names", {}).items()}
     notes: list[str] = []
     for name, rows in splits.parts.items():
-        parts[name] = rows if isinstance(rows, dict) else _sample(rows)
-        if not isinstance(rows, dict) and len(rows) > READ:
+        if isinstance(rows, dict):
+            parts[name] = rows
+            if isinstance(text := rows.get("text"), StoredText):
+                parts[name] = {"text": np.array(text.lines(READ), object)}
+                names[name] = [f"line {n}" for n in range(row_count(parts[name]))]
+                notes.append(f"Of {name}, up to {READ:,} lines of the text on disk are looked at.")
+            continue
+        parts[name], chosen = _sample(rows)
+        names[name] = [names[name][row] for row in chosen]
+        if len(rows) > READ:
             notes.append(
                 f"Of {len(rows):,} rows of {name}, {READ:,} evenly spaced ones are looked at."
             )
@@ -61,7 +74,7 @@ def write_data_page(splits: Splits, file: Path) -> list[str]:
     leaks = _leaks(splits, parts)
     odd = [
         *_odd_labels(splits, parts),
-        *_odd_repeats(same, alike),
+        *_odd_repeats(same, alike, names),
         *_odd_columns(splits, parts, leaks),
     ]
     info = splits.info
@@ -75,23 +88,24 @@ def write_data_page(splits: Splits, file: Path) -> list[str]:
         Section("Parts and labels", _counts(splits, parts)),
         Section("Examples", _examples(splits, parts)),
         Section("Columns", _columns(splits, parts, leaks)),
-        *([Section("Repeats", _repeats(same, alike))] if apart else []),
+        *([Section("Repeats", _repeats(same, alike, names))] if apart else []),
         Section("About", facts((name, value) for name, value in told if value)),
     ]
     lead = " ".join([f"{sum(map(row_count, parts.values())):,} rows.", *notes])
-    file.write_text(page(info.title, lead, sections), encoding="utf-8")
+    replace(file, page(info.title, lead, sections).encode())
     return odd
 
 
-def _sample(rows: Any) -> Columns:
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), READ)).astype(int))
-    found = [rows[int(row)] for row in chosen]
-    return {name: np.stack([row[name] for row in found]) for name in found[0]}
+def _sample(rows: Any) -> tuple[Columns, list[int]]:
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), READ)).astype(int)).tolist()
+    found = [rows[row] for row in chosen]
+    return {name: np.stack([row[name] for row in found]) for name in found[0]}, chosen
 
 
 def _has_rows(columns: Columns) -> bool:
     """Whether rows can repeat: those of a series or of a running text are moments and characters."""
-    return "values" not in columns and not any(c.dtype == "<U1" for c in columns.values())
+    running = "values" in columns or "document" in columns
+    return not running and not any(c.dtype == "<U1" for c in columns.values())
 
 
 def _list(lines: list[str]) -> str:
@@ -140,7 +154,7 @@ def _odd_labels(splits: Splits, parts: dict[str, Columns]) -> Iterator[str]:
 # -- repeats ----------------------------------------------------------------------------------------
 
 
-def _repeats(same: Repeats, alike: Repeats) -> str:
+def _repeats(same: Repeats, alike: Repeats, names: Names) -> str:
     rows = []
     for words, found in (("the same", same), ("alike", alike)):
         rows += [[words, f"within {part}", f"{count:,}"] for part, count in found.within.items()]
@@ -148,7 +162,7 @@ def _repeats(same: Repeats, alike: Repeats) -> str:
             [words, f"of {later} in {earlier} too", f"{count:,}"]
             for (earlier, later), count in found.between.items()
         ]
-    pairs = [f"{a} row {i}, {b} row {j}" for (a, i), (b, j) in (*same.examples, *alike.examples)]
+    pairs = [_pair(pair, names) for pair in (*same.examples, *alike.examples)]
     told = note(
         "Alike are pictures of the same shades at 12 x 12 pixels, texts of the same words, recordings of the "
         "same loudness over time, and rows of the same three digits."
@@ -157,16 +171,26 @@ def _repeats(same: Repeats, alike: Repeats) -> str:
     return told + table(("rows", "where", "how many"), rows) + shown
 
 
-def _odd_repeats(same: Repeats, alike: Repeats) -> Iterator[str]:
+def _pair(pair: tuple[tuple[str, int], tuple[str, int]], names: Names) -> str:
+    (one, first), (other, second) = pair
+    return f"{names[one][first]} ({one}) and {names[other][second]} ({other})"
+
+
+def _odd_repeats(same: Repeats, alike: Repeats, names: Names) -> Iterator[str]:
+    def such(*parts: tuple[str, str]) -> str:
+        pairs = [p for p in (*same.examples, *alike.examples) if (p[0][0], p[1][0]) in parts]
+        return f", such as {_pair(pairs[0], names)}" if pairs else ""
+
     for (earlier, later), count in same.between.items():
         more = alike.between[earlier, later] - count
         if earlier == "train" and count + max(more, 0):
             yield (
-                f"rows of {later} that are in train too: {count:,}, and {max(more, 0):,} that look alike: its "
-                "figures flatter"
+                f"rows of {later} that are in train too: {count:,}, and {max(more, 0):,} that look alike"
+                f"{such((earlier, later))}: its figures flatter"
             )
     if count := sum(same.within.values()):
-        yield f"rows that are there before in the same part: {count:,}"
+        there = such(*((part, part) for part in same.within))
+        yield f"rows that are there before in the same part: {count:,}{there}"
     if same.contradicting:
         yield f"rows whose label is another than the same row's elsewhere: {same.contradicting:,}"
 

@@ -60,3 +60,8 @@ def test_a_column_that_gives_the_label_away_takes_all_errors_away():
     assert alone(label * 1.0, label * 4.0, truth * 1.0, truth * 4.0, 0) == pytest.approx(1)
     missing = np.where(label == 2, np.nan, 0.0), np.where(truth == 2, np.nan, 0.0)
     assert 0.3 < alone(missing[0], label, missing[1], truth, 3) < 0.7
+
+
+def test_days_are_no_repeats_for_being_of_one_decade():
+    days = np.stack([18262.0 + np.arange(700), np.arange(700) % 2], 1)
+    assert len(set(near_keys({"train": {"numerical": days}})["train"].tolist())) > 650

@@ -44,9 +44,11 @@ def test_vocabularies_are_saved_as_json(tmp_path):
     vocabulary = text.words(SENTENCES)
     vocabulary.save(tmp_path / "run" / "words.json")
     assert text.load_vocabulary(tmp_path / "run" / "words.json") == vocabulary
-    (tmp_path / "bad.json").write_text("[]")
-    with raises("tokenizer-file", "vocabulary"):
-        text.load_vocabulary(tmp_path / "bad.json")
+    numbers = '{"symbols": ["a", 1], "level": "word"}'
+    for bad in ("[]", numbers, "[" * 10**5):
+        (tmp_path / "bad.json").write_text(bad)
+        with raises("tokenizer-file", "vocabulary"):
+            text.load_vocabulary(tmp_path / "bad.json")
 
 
 def test_padding_keeps_what_was_there():

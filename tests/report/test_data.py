@@ -1,10 +1,12 @@
 """The page of a data set shows every kind of column, and says what is odd."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 from pages import Reader
+from PIL import Image
 
 import dl
 from dl.data.batches.streams import ArraySource
@@ -82,3 +84,22 @@ def test_of_a_streamed_part_some_rows_are_read(tmp_path):
     digits = dl.load("digits")
     made = dataclasses.replace(digits, train=ArraySource(digits.train))
     assert write_data_page(made, tmp_path / "page.html") == []
+
+
+def test_repeated_files_are_called_by_their_names(tmp_path):
+    for n in range(40):
+        folder = tmp_path / "pets" / ("cat" if n % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        values = RNG.integers(0, 256, (20, 20), np.uint8)
+        for name in (f"{n}.png", f"{n}_copy.png") if n < 12 else (f"{n}.png",):
+            Image.fromarray(values).save(folder / name)
+    opened = dl.data.open(tmp_path / "pets", "pictures")
+    told = write_data_page(opened, tmp_path / "page.html")
+    twin = re.search(
+        r"such as (\w+)/(\d+)(?:_copy)?\.png \(train\) and \1/\2(?:_copy)?\.png", str(told)
+    )
+    assert twin, told
+    assert "row 0" not in (tmp_path / "page.html").read_text().partition("A few of them")[2]
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{n % 50},{n % 2}\n" for n in range(100)))
+    told = write_data_page(dl.data.open(tmp_path / "a.csv", "table"), tmp_path / "page.html")
+    assert re.search(r"such as line \d+ \(train\) and line \d+ \(train\)", "\n".join(told))

@@ -103,8 +103,11 @@ def bucket_batches(
     keep_mask_free(arrays)
     check_batch_size(batch_size, size, "bucketed examples", least=2)
     lengths = arrays[lengths] if isinstance(lengths, str) else np.asarray(lengths)
-    order = np.argsort(lengths, kind="stable").astype(np.int32)
     pools = math.ceil(size / (pool * batch_size))
+    # Files are often sorted by label: rows of one length that fill more than a pool are drawn first.
+    many = "label" in arrays and np.unique(lengths, return_counts=True)[1].max() > size / pools
+    drawn = np.random.default_rng(0).permutation(size) if many else np.arange(size)
+    order = np.lexsort((drawn, lengths)).astype(np.int32)
     pool = math.ceil(math.ceil(size / pools) / batch_size)
     edges = (np.arange(pools + 1, dtype=np.int64) * size // pools).astype(np.int32)
     return BucketBatches(

@@ -8,6 +8,7 @@ in order, the last one padded and masked.
 
 import hashlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -182,12 +183,16 @@ def eval_batches(arrays: Arrays, batch_size: int) -> EvalBatches:
     return EvalBatches(arrays, min(batch_size, size))
 
 
-def held_out(splits: Splits, batch_size: int) -> dict[str, Any]:
-    """``evals`` and ``tests`` of an experiment: the parts of ``splits`` that it is not trained on.
+def held_out(splits: Splits | Mapping[str, Any], batch_size: int = 0) -> dict[str, Any]:
+    """``evals`` and ``tests`` of an experiment: the parts of ``splits`` that it is not trained on, in evaluation
+    batches of that size; or those batches themselves, by set.
 
     Raises:
       UserError: the user's own files have no validation part, which is to choose the step.
     """
+    if not isinstance(splits, Splits):
+        choosing = {name: own for name, own in splits.items() if name == "validation"}
+        return {"evals": choosing, "tests": {n: b for n, b in splits.items() if n not in choosing}}
     if not splits.validation and "lines" in splits.info.details:
         raise UserError(
             "part-empty",

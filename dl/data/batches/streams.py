@@ -6,18 +6,17 @@ any step, which is what a resumed run asks for.
 """
 
 import dataclasses
+import functools
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
-from dl.core.errors import UserError, unknown
+from dl.core.errors import UserError
 from dl.data.batches.resident import (
-    check_arrays,
     check_batch_size,
     digest_arrays,
     eval_rows,
@@ -25,64 +24,15 @@ from dl.data.batches.resident import (
     stream_rows,
     stream_seed,
 )
+from dl.data.batches.sources import ArraySource as ArraySource
+from dl.data.batches.sources import Row, Source, source_digest
+from dl.data.batches.sources import column_source as column_source
+from dl.data.batches.sources import open_arrays as open_arrays
 from dl.data.readers.files import digest_files, for_each
 from dl.data.readers.picture_folders import FileSource as FileSource
 from dl.data.readers.picture_folders import image_folder as image_folder
 from dl.data.readers.pictures import Fit, fit, read_pixels
 from dl.data.splits import Columns, take
-
-Row = dict[str, Any]
-
-
-class Source(Protocol):
-    """Rows by number. A source may also have ``take(rows) -> columns``, to read many at once, and
-    ``digest() -> str``."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, row: int) -> Row: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class ArraySource:
-    """Rows of arrays ``[rows, ...]``, in memory or mapped from disk.
-
-    ``files`` are those that the arrays are the whole of, column after column, if they are mapped.
-    """
-
-    arrays: Mapping[str, np.ndarray]
-    files: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(next(iter(self.arrays.values())))
-
-    def __getitem__(self, row: int) -> Row:
-        return {name: value[row] for name, value in self.arrays.items()}
-
-    def take(self, rows: np.ndarray) -> Row:
-        return {name: np.asarray(value[rows]) for name, value in self.arrays.items()}
-
-    def digest(self) -> str:
-        """SHA-256 (hex) of the columns' names and of all their bytes."""
-        if self.files:
-            content = f"{digest_files(self.files)}{tuple(self.arrays)}"
-            return hashlib.sha256(content.encode()).hexdigest()
-        words = {
-            n: np.array([repr(v) for v in a]) for n, a in self.arrays.items() if a.dtype == object
-        }
-        return digest_arrays({**self.arrays, **words})
-
-
-def open_arrays(paths: Mapping[str, str | os.PathLike]) -> ArraySource:
-    """``.npy`` files as columns, mapped and not read: memory stays constant whatever their size."""
-    arrays = {}
-    for name, path in paths.items():
-        try:
-            arrays[name] = np.load(Path(path), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError("file-read", f"cannot map {path} as a .npy file: {error}") from None
-    check_arrays(arrays)
-    return ArraySource(arrays, tuple(str(path) for path in paths.values()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +61,8 @@ class FileRows:
     """Rows that are read from files when they are asked for: a part of a data set too large for memory.
 
     Attributes:
-      columns: what is known of every row without reading it, ``[rows, ...]``: paths, as objects, and numbers.
+      columns: what is known of every row without reading it, ``[rows, ...]``: paths, as objects, numbers, and
+        words in a column ``text``.
       decode: ``row of columns -> row``, of equal shapes; its ``repr`` says all that it depends on.
       functions: ``columns -> columns`` of one row ``[1, ...]``, applied to what was decoded.
     """
@@ -132,6 +83,10 @@ class FileRows:
             decoded = {name: value[0] for name, value in batch.items()}
         return decoded
 
+    def __or__(self, more: Columns) -> "FileRows":
+        """The same rows with more columns that are known of them."""
+        return dataclasses.replace(self, columns={**self.columns, **more})
+
     def part(self, rows: np.ndarray | slice) -> "FileRows":
         """Those rows, still to be read."""
         return dataclasses.replace(self, columns=take(self.columns, rows))
@@ -150,7 +105,8 @@ class FileRows:
         for row, item in for_each(self.__getitem__, range(len(self)), what):
             for name, value in item.items():
                 if name not in columns:
-                    columns[name] = np.empty((len(self), *np.shape(value)), np.asarray(value).dtype)
+                    kind = object if isinstance(value, str) else np.asarray(value).dtype
+                    columns[name] = np.empty((len(self), *np.shape(value)), kind)
                 columns[name][row] = value
         return columns
 
@@ -164,7 +120,8 @@ class FileRows:
 
     def digest(self) -> str:
         """SHA-256 (hex) of the files' contents, wherever they lie, and of the numbers."""
-        paths = {n: digest_files(list(v)) for n, v in self.columns.items() if v.dtype == object}
+        objects = {n: list(v) for n, v in self.columns.items() if v.dtype == object}
+        paths = {n: v if n == "text" else digest_files(v) for n, v in objects.items()}
         numbers = digest_arrays({n: v for n, v in self.columns.items() if n not in paths})
         return hashlib.sha256(f"{paths}{numbers}{self.decode!r}".encode()).hexdigest()
 
@@ -202,6 +159,32 @@ def _host_batch(source: Source, rows: np.ndarray, decode: Callable[[Row], Row] |
     return columns
 
 
+# NumPy takes as long to shuffle a few rows as some thousands.
+_ROWS_AHEAD = 4096
+
+
+@functools.lru_cache(maxsize=32)
+def _rows_ahead(block: int, count: int, size: int, batch_size: int, seed: int) -> np.ndarray:
+    """The rows of ``count`` steps from ``block * count`` on, ``[count, batch_size]``."""
+    steps = block * count + np.arange(count)
+    rows = stream_rows(steps[:, None], size, batch_size, np.uint32(seed), np)
+    rows.flags.writeable = False
+    return rows
+
+
+def _at_once(batches, start: int) -> int:
+    """How many batches a thread reads before it hands them over, which costs as much as to read a small one."""
+    if batches.processes or batches.decode is not None or not hasattr(batches.source, "take"):
+        return 1
+    size = sum(value.nbytes for value in batches[start].values())
+    return min(64, max(1, 2**20 // max(1, size)))
+
+
+def _read_several(batches, start: int, stop: int, several: int, place: int) -> list[Row]:
+    first = start + place * several
+    return [batches[step] for step in range(first, min(first + several, stop))]
+
+
 def _read_ahead(batches, start: int, stop: int) -> Iterator[Row]:
     """``batches[start], batches[start + 1], ...`` in order, decoded ahead of need."""
     import grain
@@ -211,13 +194,16 @@ def _read_ahead(batches, start: int, stop: int) -> Iterator[Row]:
         flags.FLAGS.mark_as_parsed()
     ahead = max(batches.prefetch, batches.threads)
     options = grain.ReadOptions(num_threads=batches.threads, prefetch_buffer_size=ahead)
-    dataset = grain.MapDataset.range(start, stop).map(batches.__getitem__).to_iter_dataset(options)
+    several = _at_once(batches, start)
+    count = -(-(stop - start) // several)
+    read = functools.partial(_read_several, batches, start, stop, several)
+    dataset = grain.MapDataset.range(0, count).map(read).to_iter_dataset(options)
     if batches.processes:
         workers = grain.multiprocessing.MultiprocessingOptions(num_workers=batches.processes)
         dataset = dataset.mp_prefetch(workers)
     reader = iter(dataset)
     try:
-        for batch in reader:
+        for batch in itertools.chain.from_iterable(reader):
             # Processes hand over shared memory; a copy frees it now, not whenever Python exits.
             yield {n: np.array(v) for n, v in batch.items()} if batches.processes else batch
     except RuntimeError as error:
@@ -278,7 +264,9 @@ class StreamBatches:
 
     def indices(self, step) -> np.ndarray:
         """The rows of the whole batch of ``step``, all shards', ``[batch_size]``."""
-        return stream_rows(step, self.size, self.batch_size, np.uint32(self.seed), np)
+        count = max(1, _ROWS_AHEAD // self.batch_size)
+        block, place = divmod(int(step), count)
+        return _rows_ahead(block, count, self.size, self.batch_size, int(self.seed))[place]
 
     def __getitem__(self, step) -> Row:
         """This shard's part of the batch of ``step``."""
@@ -352,35 +340,3 @@ def _piece(rows: np.ndarray, shard: tuple[int, int]) -> np.ndarray:
     index, count = shard
     part = len(rows) // count
     return rows[index * part : (index + 1) * part]
-
-
-def source_digest(source: Source, samples: int = 64) -> str:
-    """SHA-256 (hex) that tells sets apart: the source's own ``digest``, which all sources of ``dl``
-    have and which covers every byte.
-
-    A foreign source without one is not read whole: its digest is of the number of rows and the whole
-    content of ``samples`` evenly spaced ones, in which a path of a file stands for the file's content.
-    A change that touches none of those rows goes unseen.
-    """
-    own = getattr(source, "digest", None)
-    if own is not None:
-        return own()
-    hasher = hashlib.sha256(str(len(source)).encode())
-    for row in np.unique(np.linspace(0, len(source) - 1, samples).astype(np.int64)).tolist():
-        for name, value in sorted(source[row].items()):
-            hasher.update(name.encode())
-            if isinstance(value, str | os.PathLike) and os.path.isfile(value):
-                hasher.update(digest_files([value]).encode())
-                continue
-            array = np.ascontiguousarray(value)
-            content = array.tobytes() if array.dtype != object else repr(value).encode()
-            hasher.update(f"{array.dtype}{array.shape}".encode() + content)
-    return hasher.hexdigest()
-
-
-def column_source(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> ArraySource:
-    """An :class:`ArraySource` of some of a data set's columns."""
-    for name in names:
-        if name not in columns:
-            raise unknown("column", name, columns)
-    return ArraySource({name: columns[name] for name in names})

@@ -7,20 +7,49 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from numpy.lib.stride_tricks import sliding_window_view
 
 from dl.core.errors import UserError, bounded
 from dl.core.random import mix
 from dl.core.task import Batch
 from dl.data.batches.resident import digest_arrays, stream_seed
+from dl.data.batches.streams import FileRows, StreamBatches
 from dl.data.batches.windows import Slice, TrainWindows, train_windows
 from dl.data.splits import Columns, Splits
 
 
-def crops(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrainWindows:
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredCrops:
+    """The windows of :func:`crops`, by their starting places, of ``tokens`` that lie on disk."""
+
+    tokens: np.ndarray
+    length: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, row: int) -> Columns:
+        return {name: value[0] for name, value in self.take(np.array([row])).items()}
+
+    def take(self, rows: np.ndarray) -> Columns:
+        windows = sliding_window_view(self.tokens, self.length + 1)[rows.astype(np.int64)]
+        return {"inputs": windows[:, :-1], "targets": windows[:, 1:]}
+
+    def digest(self) -> str:
+        return digest_arrays({"token": self.tokens})
+
+
+def crops(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrainWindows | StreamBatches:
     """Random crops for a causal language model: ``inputs`` and ``targets``, both int32
-    ``[batch, length]``, targets one place on. An epoch has every starting place once."""
+    ``[batch, length]``, targets one place on. An epoch has every starting place once. Of tokens that are mapped
+    from disk (``np.memmap``) the same batches are read ahead of need."""
     bounded("length", length, at_least=1, whole=True)
     bounded("batch size", batch_size, at_least=1, whole=True)
+    if isinstance(tokens, np.memmap):
+        count = len(tokens) - length
+        count -= count % batch_size if count * batch_size >= 2**31 else 0
+        return StreamBatches(StoredCrops(tokens, length, count), batch_size, stream_seed(seed))
     fields = (Slice("inputs", "token", 0, length), Slice("targets", "token", 1, length))
     arrays = {"token": np.asarray(tokens, np.int32)}
     return _shufflable(train_windows(arrays, fields, batch_size, seed))
@@ -70,30 +99,61 @@ def strided(tokens: Any, length: int, stride: int | None = None, **known: np.nda
       ``inputs``, ``targets`` int32 and ``weight`` float32, all ``[windows, length]``, for
       :func:`dl.data.batches.resident.eval_batches`; weight is 0 on padding and on context.
     """
+    windows = _strided(np.asarray(tokens, np.int32), length, stride, known)
+    return windows.take(np.arange(len(windows)))
+
+
+def _strided(tokens: np.ndarray, length: int, stride: int | None, known: Columns) -> "Strided":
     bounded("length", length, at_least=1, whole=True)
-    tokens = np.asarray(tokens, np.int32)
     stride = length if stride is None else stride
     if not 1 <= stride <= length:
         raise UserError("range", f"stride {stride} must be from 1 to the length {length}")
     if len(tokens) < 2:
         raise UserError("text-too-short", "a text to evaluate on needs two tokens or more")
-    targets = len(tokens) - 1
-    count = 1 + max(0, -(-(targets - length) // stride))
-    places = np.arange(count)[:, None] * stride + np.arange(length)
-    fresh = (np.arange(length) >= length - stride) | (np.arange(count)[:, None] == 0)
-    return {
-        "inputs": tokens[np.minimum(places, targets - 1)],
-        "targets": tokens[np.minimum(places + 1, targets)],
-        "weight": (fresh & (places < targets)).astype(np.float32),
-    } | {name: values[np.minimum(places + 1, targets)] for name, values in known.items()}
+    return Strided(tokens, length, stride, known)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Strided:
+    """The windows of :func:`strided` by their numbers; given a row with a ``window``, that one."""
+
+    tokens: np.ndarray
+    length: int
+    stride: int
+    known: Columns
+
+    def __len__(self) -> int:
+        return 1 + max(0, -(-(len(self.tokens) - 1 - self.length) // self.stride))
+
+    def take(self, rows: np.ndarray) -> Columns:
+        targets, length = len(self.tokens) - 1, self.length
+        places = rows[:, None] * self.stride + np.arange(length)
+        fresh = (np.arange(length) >= length - self.stride) | (rows[:, None] == 0)
+        after = np.minimum(places + 1, targets)
+        return {
+            "inputs": self.tokens[np.minimum(places, targets - 1)],
+            "targets": self.tokens[after],
+            "weight": (fresh & (places < targets)).astype(np.float32),
+        } | {name: values[after] for name, values in self.known.items()}
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {n: v[0] for n, v in self.take(np.asarray(row["window"])[None]).items()}
+
+    def __repr__(self) -> str:
+        known = digest_arrays({"tokens": self.tokens, **self.known})
+        return f"Strided({self.length}, {self.stride}, {known})"
 
 
 def held_windows(splits: Splits, length: int, stride: int | None = None) -> Splits:
-    """The parts held out, as :func:`strided` windows of their ``tokens`` and what else is known of each token."""
+    """The parts held out, as :func:`strided` windows of their ``tokens`` and what else is known of each token; of
+    tokens that are mapped from disk as rows that stream."""
 
-    def windows(part: Columns) -> Columns:
+    def windows(part: Columns) -> Any:
         known = {name: values for name, values in part.items() if name != "tokens"}
-        return strided(part["tokens"], length, stride, **known)
+        if not isinstance(part["tokens"], np.memmap):
+            return strided(part["tokens"], length, stride, **known)
+        cut = _strided(part["tokens"], length, stride, known)
+        return FileRows({"window": np.arange(len(cut))}, cut)
 
     return dataclasses.replace(splits, train={}).map(windows)
 

@@ -47,7 +47,13 @@ def annotations_in(source: Path) -> Annotations:
         p for p in of[".json"] if b'"annotations"' in (data := p.read_bytes()) and b'"bbox"' in data
     ]
     if sheets:
-        return _coco(root, sheets)
+        found = _coco(root, sheets)
+        if of[".xml"]:
+            beside = Line(
+                "left out", f"{len(of['.xml']):,} files in .xml", "COCO's JSON is read instead"
+            )
+            found = found._replace(lines=[*found.lines, beside])
+        return found
     if of[".xml"]:
         return _voc(root, of[".xml"])
     labels = [path for path in of[".txt"] if _is_yolo(path)]
@@ -106,17 +112,18 @@ def _coco(root: Path, sheets: list[Path]) -> Annotations:
                 left, top, wide, tall = (float(x) for x in note["bbox"])
                 box = (left, top, left + wide, top + tall)
                 of[note["image_id"]].append((names[note["category_id"]], box))
-            files = [(image["id"], Path(image["file_name"])) for image in said["images"]]
-        except (KeyError, TypeError, ValueError) as error:
+            files = [(of[image["id"]], Path(image["file_name"])) for image in said["images"]]
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise damaged(sheet, f"no COCO file of boxes: {type(error).__name__} {error}") from None
         used = {name for notes in of.values() for name, _ in notes}
         classes |= {name: None for _, name in sorted(names.items()) if name in used}
-        for number, file in files:
-            notes = of[number]
+        for notes, file in files:
             whole = functools.partial(_whole, notes)
             path = _found(index, file, part, sheet)
             pictures.append(Annotated(path, part if len(sheets) > 1 else None, [], whole))
     lines = [Line("left out", f"{crowd:,} boxes", "around crowds (iscrowd)")] if crowd else []
+    if more := len(set(index.every) - {picture.path for picture in pictures}):
+        lines.append(Line("left out", f"{more:,} pictures", "that the JSON does not name"))
     return Annotations("COCO JSON", pictures, list(classes), sheets, lines)
 
 

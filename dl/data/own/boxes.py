@@ -15,6 +15,7 @@ from dl.core.errors import UserError, bounded, unknown
 from dl.data.own.box_files import annotations_in
 from dl.data.own.classes import counted
 from dl.data.own.found import Found, Line, OwnFiles, own_info
+from dl.data.own.paths import short_names
 from dl.data.own.pixels import headers_of, no_columns, rows_from, shown_sizes
 from dl.data.readers.files import digest_files
 from dl.data.readers.pictures import read_pixels
@@ -138,7 +139,8 @@ def read(source: Any, own: OwnBoxes) -> Found:
     digests = {source.name: digest_files([*paths, *found.files])}
     info = own_info(source.name, "detection", digests, description=about, classes=tuple(known))
     parts = [picture.part for picture in found.pictures]
-    return Found(rows, info, lines, part=None if None in parts else np.array(parts))
+    part = None if None in parts else np.array(parts)
+    return Found(rows, info, lines, part, names=short_names(paths))
 
 
 def _sides(sides: np.ndarray) -> str:

@@ -10,46 +10,45 @@ from typing import Any, Literal
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.own.found import Line, OwnFiles, column_called, part_called, parts_called
+from dl.data.own.found import (
+    Line,
+    OwnFiles,
+    OwnSheet,
+    column_called,
+    part_called,
+    parts_called,
+    sheet_options,
+)
 from dl.data.own.paths import TABLES, by_part, called_by_part, ends, is_table, of_no_part, visible
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import digest_files
 from dl.data.readers.frames import Frame, coded_words, numbers, read_frame, words
+from dl.data.readers.on_disk import stored_table
 
 Parts = list[tuple[str, Frame]]  # tables, each with its part, "" where nothing says it
 _SPLITS = ("split", "part", "subset", "partition", "set", "fold")
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnCells(OwnFiles):
-    """Fields for the config of a script that takes a table: how it is written, where the guess is wrong."""
+class OwnCells(OwnSheet):
+    """Fields for the config of a script that takes a table: how its numbers and times are written as well."""
 
-    separator: str | None = None
-    """the character between the cells of your csv"""
     decimal: Literal[".", ","] | None = None
-    """the decimal mark of its numbers"""
-    encoding: str | None = None
-    """of its text, where it is not UTF-8, such as cp1252"""
+    """the decimal mark of your numbers"""
     dates: str | None = None
-    """format of its times, such as %d.%m.%Y, where it is not ISO 8601"""
+    """format of your times, such as %d.%m.%Y, where it is not ISO 8601"""
     missing: tuple[str, ...] | None = None
     """cells that stand for no value, instead of the usual ones"""
-    headings: tuple[str, ...] = ()
-    """names of your columns, in order, where the first line has none"""
-
-
-def reading(own: OwnCells) -> dict[str, Any]:
-    """The options of :func:`dl.data.readers.frames.read_frame` among the fields."""
-    options = {name: getattr(own, name) for name in OwnCells.__annotations__}
-    return {"header": options.pop("headings") or None, **options}
 
 
 # -- tables ------------------------------------------------------------------------------------------
 
 
-def read_cells(source: Any, own: OwnCells) -> tuple[Parts, dict[str, str], list[Line]]:
-    """:func:`read_tables` of tables that are written as the fields say."""
-    return read_tables(source, functools.partial(read_frame, **reading(own)))
+def read_cells(
+    source: Any, own: OwnCells, disk: bool = False
+) -> tuple[Parts, dict[str, str], list[Line]]:
+    """:func:`read_tables` of tables that are written as the fields say, with their cells on ``disk``."""
+    return read_tables(source, functools.partial(read_frame, **sheet_options(own), disk=disk))
 
 
 def read_tables(
@@ -66,12 +65,13 @@ def read_tables(
     if not isinstance(source, str | os.PathLike):
         return [("", read(source))], {}, []
     path = Path(source)
-    paths, lines = _tables_in(path) if path.is_dir() else ([("", path)], [])
+    paths, lines = tables_in(path) if path.is_dir() else ([("", path)], [])
     frames = [(part, read(path)) for part, path in paths]
     return frames, {path.name: digest_files([path]) for _, path in paths}, lines
 
 
-def _tables_in(folder: Path) -> tuple[list[tuple[str, Path]], list[Line]]:
+def tables_in(folder: Path) -> tuple[list[tuple[str, Path]], list[Line]]:
+    """The tables of a folder by part, and lines about files that are left out; see :func:`read_tables`."""
     parts, rest = by_part(visible(folder))
     if len(some := parts.get("", [])) > 1:
         parts[""] = [path for path in some if path.is_file()]
@@ -163,12 +163,21 @@ def rows_of(frame: Frame, rows: np.ndarray) -> Frame:
     """Those rows of a frame, in that order."""
     import pyarrow as pa
 
+    if np.array_equal(rows, np.arange(frame.rows)):
+        return frame
     lines, columns = None if frame.lines is None else frame.lines[rows], frame.columns
     fields = [  # pyarrow takes no rows of string_view, which polars has
         field.with_type(pa.string()) if field.type == pa.string_view() else field
         for field in columns.schema
     ]
-    columns = columns.cast(pa.schema(fields)).take(rows)
+    columns = columns.cast(pa.schema(fields))
+    if frame.disk:  # one column in memory at a time
+        each = [stored_table([columns.select([name]).take(rows)]) for name in frame.headings]
+        columns = pa.table(
+            {name: one.column(0) for name, one in zip(frame.headings, each, strict=True)}
+        )
+    else:
+        columns = columns.take(rows)
     return dataclasses.replace(frame, columns=columns, lines=lines)
 
 
@@ -189,7 +198,7 @@ def split_column(frames: Parts, own: OwnFiles, gaps: bool = False) -> str | None
         return given
     called = column_called(frame, None, _SPLITS, "--split")
     for heading in [called] if called else frame.headings:
-        first = set(words(frame, heading)[:20]) - {None}
+        first = set(words(_head(frame, 20), heading)) - {None}
         if not first or not all(map(part_called, first)):
             continue
         cells = set(words(frame, heading)) - ({None} if gaps else set())
@@ -201,8 +210,17 @@ def split_column(frames: Parts, own: OwnFiles, gaps: bool = False) -> str | None
 
 def numbers_rows(frame: Frame, heading: str) -> bool:
     """Whether a column counts the rows of its file from 0 or 1: in a file that was sorted it tells the label."""
-    cells = numbers(frame, heading).values
-    return frame.rows > 2 and cells[0] in (0, 1) and bool((np.diff(cells) == 1).all())
+    for part in (_head(frame, 3), frame):  # few columns get beyond their first cells
+        cells = numbers(part, heading).values
+        if frame.rows < 3 or cells[0] not in (0, 1) or not (np.diff(cells) == 1).all():
+            return False
+    return True
+
+
+def _head(frame: Frame, rows: int) -> Frame:
+    """The first rows of a frame."""
+    lines = None if frame.lines is None else frame.lines[:rows]
+    return dataclasses.replace(frame, columns=frame.columns.slice(0, rows), lines=lines)
 
 
 def group_of(frame: Frame, own: OwnFiles) -> np.ndarray | None:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,14 +13,16 @@ import numpy as np
 from dl.core.errors import UserError
 from dl.data.own import door
 from dl.data.own.columns import column_lines, joined, read_tables, split_column, which_column
-from dl.data.own.found import Found, Line, column_called, own_info, show, span
-from dl.data.own.lines import OwnText, lengths, text_of, text_table, texts_column
+from dl.data.own.found import Found, Line, OwnSheet, assign, column_called, own_info, show, span
+from dl.data.own.lines import TEXTS, lengths, not_texts, prose, text_of, text_table, texts_column
 from dl.data.own.paths import by_part, files_under, is_table, of_no_part, visible
-from dl.data.own.texts import TEXTS
+from dl.data.own.pixels import too_large
+from dl.data.own.stored import StoredText, in_order, rows_of, stored, text_blocks
 from dl.data.prepared import prepared
 from dl.data.readers.files import digest_files, readable
 from dl.data.readers.frames import words
-from dl.data.splits import Columns, Splits
+from dl.data.readers.on_disk import Store
+from dl.data.splits import Columns, Info, Splits
 from dl.data.tokenizers import (
     Subwords,
     Vocabulary,
@@ -31,12 +33,11 @@ from dl.data.tokenizers import (
 )
 
 NAMED = ("tinyshakespeare",)
-_LONGEST = 1000  # characters of a row; a longer line is several
 _ENDS = ("[EOS]", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnCorpus(OwnText):
+class OwnCorpus(OwnSheet):
     """Fields for the config of a script that takes plain text."""
 
     text: str | None = None
@@ -45,6 +46,8 @@ class OwnCorpus(OwnText):
     """cut the parts in the order of the text, the last ones held out, instead of whole documents at random"""
     hold_out: tuple[float, float] = (0.1, 0.0)
     """shares of the text held out for validation and for test, where your files have no such parts"""
+    stream: bool = False
+    """keep your text and its tokens on disk, even if all fit into memory"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,22 +73,34 @@ def named(splits: Splits) -> Splits:
 def read(source: Any, own: OwnCorpus) -> Found:
     """``text [rows]``, the lines with their ends, and ``document [rows]`` int32, by which they belong together.
 
-    A file of text, a folder of files that are a document each, or a column of a table, a document a row.
+    A file of text, a folder of files that are a document each, or a column of a table, a document a row. What is
+    too large for memory is a :class:`dl.data.own.stored.StoredText`, a row of which is a block of lines.
 
     Raises:
       UserError: there is no text.
     """
     name = getattr(source, "name", "the table")
+    paths: list[tuple[str, Path]] = []
+    documents: list[tuple[str, str]] = []
     if isinstance(source, Path) and not _of_tables(source):
         paths, lines = _texts_in(source)
-        documents, more = _of_files(paths, own, source)
-        digests = {name: digest_files([path for _, path in paths])}
+        _no_columns(own, source)
+        digests, more = {name: digest_files([path for _, path in paths])}, []
+        size = sum(path.stat().st_size for _, path in paths)
     else:
         documents, digests, lines, more = _of_frames(source, own)
+        size = sum(len(text) for _, text in documents)
+    info = own_info(name, "language modelling", digests)
+    stream, memory = too_large(12 * size, own.stream)  # three numbers for each character
+    if stream:
+        blocks = [(part, text_blocks(path, own.encoding)) for part, path in paths]
+        return _on_disk(blocks or [(p, [text]) for p, text in documents], info, lines, memory, own)
+    if paths:
+        documents, more = _of_files(paths, own)
     documents = [(part, text) for part, text in documents if text.strip()]
     if not documents:
         raise UserError("table-empty", f"{name} has no text")
-    rows = [(part, n, row) for n, (part, text) in enumerate(documents) for row in _rows(text)]
+    rows = [(part, n, row) for n, (part, text) in enumerate(documents) for row in rows_of(text)]
     part, document, text = (list(column) for column in zip(*rows, strict=True))
     sizes = [len(text) for _, text in documents]
     some = f"{len(set().union(*text)):,} different; {text[0][:40]!r}"
@@ -93,8 +108,8 @@ def read(source: Any, own: OwnCorpus) -> Found:
         *more,
         Line("documents", f"{len(documents):,}", f"of {span(sizes)} characters"),
         Line("text", f"{sum(sizes):,} characters", some),
+        memory,
     ]
-    info = own_info(name, "language modelling", digests)
     numbers = np.array(document, np.int32)
     columns = {"text": texts_column(text), "document": numbers}
     found = Found(columns, info, tuple(lines), group=numbers)
@@ -103,10 +118,7 @@ def read(source: Any, own: OwnCorpus) -> Found:
     if own.in_order:
         return _in_order(found, own.hold_out)
     if len(documents) < 3:
-        raise UserError(
-            "hold-out-impossible",
-            f"{name} has {len(documents)} document(s), of which none can be held out whole: leave in_order on",
-        )
+        raise _too_few_documents(name, len(documents))
     return found
 
 
@@ -120,14 +132,60 @@ def _in_order(found: Found, shares: tuple[float, float]) -> Found:
     part[ends > ends[-1] - test] = "test"
     if len(set(part)) < 1 + sum(share > 0 for share in shares):
         return found  # too few lines: by their number
-    said = " and ".join(f"{share:.0%}" for share in shares)
-    return dataclasses.replace(found, part=part, how=f"in the order of the text, {said} held out")
+    return dataclasses.replace(found, part=part, how=_in_order_said(shares))
+
+
+def _on_disk(documents: Any, info: Info, lines: list[Line], memory: Line, own: OwnCorpus) -> Found:
+    """Documents, each ``(part, blocks of text)``, with the parts that they would have in memory."""
+    blocks, strange = stored(documents)
+    if not len(blocks.text):
+        raise strange[0] if strange else UserError("table-empty", f"{info.name} has no text")
+    sizes = np.bincount(blocks.document, blocks.characters).astype(int)
+    if own.in_order and not any(blocks.part):
+        blocks, part = in_order(blocks, own.hold_out)
+        how = _in_order_said(own.hold_out)
+    else:
+        if len(sizes) < 3 and not any(blocks.part):
+            raise _too_few_documents(info.name, len(sizes))
+        number, said = (np.repeat(column, blocks.rows) for column in (blocks.document, blocks.part))
+        given = np.where(said == "", "train", said) if any(blocks.part) else None
+        part, how = assign(Found({"document": number}, info, part=given, group=number), own)
+        blocks, part = blocks.cut_by(part)
+    lines += [
+        *[Line("skipped", f"{len(strange)} files", str(e)) for e in strange[:1]],
+        Line("documents", f"{len(sizes):,}", f"of {span(sizes)} characters"),
+        Line("text", f"{sizes.sum():,} characters", repr(blocks.text[0][:40])),
+        memory,
+    ]
+    columns = {"text": blocks.text, "document": blocks.document}
+    return Found(columns, info, tuple(lines), part, how, group=blocks.document)
+
+
+def _too_few_documents(name: str, count: int) -> UserError:
+    return UserError(
+        "hold-out-impossible",
+        f"{name} has {count} document(s), of which none can be held out whole: leave in_order on",
+    )
+
+
+def _in_order_said(shares: tuple[float, float]) -> str:
+    return f"in the order of the text, {' and '.join(f'{share:.0%}' for share in shares)} held out"
+
+
+def open_lines(data: Any, **own: Any) -> Splits:
+    """Plain text opened by :func:`dl.data.open`, with the column ``text`` alone, a row of which is a line, in
+    memory."""
+
+    def lines(part: Columns) -> Columns:
+        if not isinstance(part["text"], StoredText):
+            return {"text": part["text"]}
+        return {"text": texts_column([row for block in part["text"] for row in rows_of(block)])}
+
+    return door.open(data, "corpus", **own).map(lines)
 
 
 def _of_frames(source: Any, own: OwnCorpus):
-    frames, digests, lines = read_tables(
-        source, functools.partial(text_table, encoding=own.encoding)
-    )
+    frames, digests, lines = read_tables(source, functools.partial(text_table, own=own))
     first = frames[0][1]
     split = split_column(frames, own)
     heading = column_called(first, own.text, TEXTS, "--text")
@@ -135,20 +193,13 @@ def _of_frames(source: Any, own: OwnCorpus):
     if heading is None and not sizes:
         raise UserError("text-unnamed", which_column(first, "texts", "--text"))
     heading = heading or max(sizes, key=lambda h: sizes[h])
+    if not own.text and heading not in prose(first):
+        raise not_texts(first, "running text")
     frame, part, left_out = joined(frames, split, wanted=(heading,))
     cells = zip(itertools.repeat("") if part is None else part, words(frame, heading), strict=False)
     documents = [(part, f"{text}\n") for part, text in cells if text is not None]
     lines += [*left_out, *column_lines(first, {heading: "text", split: "part"})]
     return documents, digests, lines, []
-
-
-def _rows(text: str) -> list[str]:
-    """Lines with their ends, long ones in several; end to end they are the text."""
-    return [
-        line[start : start + _LONGEST]
-        for line in text.splitlines(keepends=True)
-        for start in range(0, len(line), _LONGEST)
-    ]
 
 
 def _of_tables(source: Path) -> bool:
@@ -170,12 +221,15 @@ def _texts_in(source: Path) -> tuple[list[tuple[str, Path]], list[Line]]:
     return paths, of_no_part(rest)
 
 
-def _of_files(paths: Sequence[tuple[str, Path]], own: OwnCorpus, source: Path):
+def _no_columns(own: OwnCorpus, source: Path) -> None:
     if own.text or own.split or own.group:
         raise UserError(
             "option-misplaced",
             f"--text, --split and --group name columns, and {source.name} has none: leave them out",
         )
+
+
+def _of_files(paths: Sequence[tuple[str, Path]], own: OwnCorpus):
     rows, texts, strange = readable(
         lambda each: text_of(each[1], own.encoding), paths, "reading texts"
     )
@@ -213,8 +267,9 @@ def encode(splits: Splits, units: Units, folder: str | None = None) -> Encoded:
     elif unit == "character" and "document" not in splits.train:
         vocabulary = characters("".join(splits.train["text"]))
     else:
-        vocabulary = _learn(["".join(text) for text in _cut(whole.train)], units)
-    done = whole.map(lambda part: _tokens(vocabulary, [*map("".join, _cut(part))]))
+        vocabulary = _learn(whole.train, units)
+    cut: Any = {"the model's own": "never", "wordpiece": "after"}.get(unit, "before")
+    done = whole.map(lambda part: _tokens(vocabulary, _documents_of(part, cut), part))
     if unit != "character" or "document" in splits.train:
         _tell(vocabulary, done, unit)
     return Encoded(vocabulary, done)
@@ -233,33 +288,62 @@ def _documents(part: Columns) -> np.ndarray:
     return part["document"] if "document" in part else np.zeros(len(part["text"]), np.int32)
 
 
-def _cut(part: Columns) -> list[np.ndarray]:
-    """The rows of each document."""
-    edges = np.flatnonzero(np.diff(part["document"])) + 1
-    return np.split(part["text"], edges)
+def _documents_of(
+    part: Columns, cut: Literal["before", "after", "never"] = "before"
+) -> Iterator[Iterable[str]]:
+    """Each document; one on disk in pieces that no token goes across, ``cut`` before or after white space, or
+    never (as a tokenizer may see a text's beginning otherwise)."""
+    edges = [0, *(np.flatnonzero(np.diff(part["document"])) + 1), len(part["text"])]
+    for first, last in itertools.pairwise(edges):
+        text: Any = part["text"][first:last]
+        stored = isinstance(text, StoredText) and cut != "never"
+        yield text.pieces(after=cut == "after") if stored else ["".join(text)]
 
 
-def _learn(texts: list[str], units: Units) -> Vocabulary | Subwords:
+def _learn(part: Columns, units: Units) -> Vocabulary | Subwords:
     unit, size = units.unit, units.vocabulary
+
+    def texts() -> Iterator[str]:
+        return itertools.chain.from_iterable(_documents_of(part))
+
     if unit == "character" or unit == "word":
         level: Any = "character" if unit == "character" else "piece"
         most = size or (None if unit == "character" else 16384)
-        return counted(level, texts, min_count=2, size=most, specials=("[UNK]", "[EOS]"))
+        return counted(level, texts(), min_count=2, size=most, specials=("[UNK]", "[EOS]"))
     if size is None:  # a subword for some 256 characters, in powers of two
-        size = min(8192, max(512, 2 ** int(math.log2(1 + sum(map(len, texts)) / 256))))
-    lines = [line for text in texts for line in text.splitlines(keepends=True)]
-    return Subwords(train_subwords(lines, unit, size))
+        size = min(8192, max(512, 2 ** int(math.log2(1 + sum(map(len, texts())) / 256))))
+    stored = isinstance(part["text"], StoredText)  # blocks of whole lines
+    lines = (
+        line
+        for text in (part["text"] if stored else texts())
+        for line in text.splitlines(keepends=True)
+    )
+    return Subwords(train_subwords(lines if stored else [*lines], unit, size))
 
 
-def _tokens(vocabulary: Vocabulary | Subwords, texts: list[str]) -> Columns:
-    """Documents as tokens, with the vocabulary's end of text after all but the last."""
+def _tokens(
+    vocabulary: Vocabulary | Subwords, documents: Iterable[Iterable[str]], part: Columns
+) -> Columns:
+    """Documents as tokens, with the vocabulary's end of text after all but the last; on disk where the text of
+    ``part`` is."""
     end = [number for name in _ENDS if (number := vocabulary.numbers.get(name)) is not None][:1]
     between = np.array([[*end], [0] * len(end), [0] * len(end)], np.int32)
-    pieces = []
-    for text in texts:
-        pieces += [np.stack(_measured(vocabulary, text)).astype(np.int32), between]
-    joined = np.concatenate(pieces[:-1], axis=1)
-    return dict(zip(("tokens", "bytes", "spelled"), joined, strict=True))
+
+    def pieces() -> Iterator[np.ndarray]:
+        for place, document in enumerate(documents):
+            if place:
+                yield between
+            for text in document:
+                yield np.stack(_measured(vocabulary, text)).astype(np.int32)
+
+    names = ("tokens", "bytes", "spelled")
+    if not isinstance(part["text"], StoredText):
+        return dict(zip(names, np.concatenate([*pieces()], axis=1), strict=True))
+    stores = [Store(np.int32) for _ in names]
+    for piece in pieces():
+        for store, values in zip(stores, piece, strict=True):
+            store.write(values)
+    return {name: store.mapped() for name, store in zip(names, stores, strict=True)}
 
 
 def _measured(vocabulary: Vocabulary | Subwords, text: str) -> tuple[np.ndarray, ...]:

@@ -8,8 +8,11 @@ import os
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from dl.core.errors import UserError, unknown
-from dl.data.own.found import OwnFiles, divide, show
+from dl.data.own.found import Found, OwnFiles, divide, in_fields, show, singular
+from dl.data.own.tested import with_tested
 from dl.data.readers.files import data_folder
 from dl.data.sets.catalogue import load
 from dl.data.splits import Splits
@@ -50,16 +53,24 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
     Raises:
       UserError: there are no such data, they are not of that kind, or an option does not fit them.
     """
-    if kind is None:
+    if guessed := kind is None:
         from dl.data.own.kinds import guessed_kind
 
         named = isinstance(data, str | os.PathLike)
         kind = cast(Kind, guessed_kind(os.fspath(data)) if named else "table")
-    own = _chosen(options_of(kind), options, fields)
+    try:
+        own = _chosen(options_of(kind), options, fields)
+        return with_tested(_opened(data, kind, own, guessed), kind, own)
+    except UserError as error:  # a script has flags, and Python has fields
+        error.message = singular(in_fields(error.message, flags=options is not None))
+        raise
+
+
+def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
     module = importlib.import_module(f"dl.data.own.{kind}")
     name = os.fspath(data) if isinstance(data, str | os.PathLike) else None
     if name is None:
-        return _shown(divide(module.read(data, own), own))
+        return _divided(module.read(data, own), kind, own)
     if name in module.NAMED or name.startswith("tfds:"):
         free = getattr(module, "FOR_NAMED", ())
         given = [
@@ -80,14 +91,14 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
     if name.startswith("hf:"):
         from dl.data.own.hub import read_hub
 
-        return _shown(divide(read_hub(name.removeprefix("hf:"), module, own), own))
+        return _divided(read_hub(name.removeprefix("hf:"), module, own), kind, own)
     path = Path(name).expanduser()
     if not path.exists():
         error = unknown("data", name, (*module.NAMED, "tfds:NAME", "hf:NAME", "a path"))
         raise UserError(
             "data-unknown", f"no file or folder {name} is here, and it is no named set: {error}"
         )
-    return _read(path.absolute(), _signature(path), kind, own)
+    return _read(path.absolute(), _signature(path), kind, own, guessed)
 
 
 def options_of(kind: str) -> type[OwnFiles]:
@@ -105,9 +116,12 @@ def _load_named(name: str, kind: str, own: Any, folder: Path) -> Splits:
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: Path, signature: Any, kind: str, own: Any) -> Splits:
-    module = importlib.import_module(f"dl.data.own.{kind}")
-    return _shown(divide(module.read(path, own), own))
+def _read(path: Path, signature: Any, kind: str, own: Any, guessed: bool) -> Splits:
+    from dl.data.own.kinds import kind_lines
+
+    found = importlib.import_module(f"dl.data.own.{kind}").read(path, own)
+    lines = (*kind_lines(path, kind, guessed, own), *found.lines)
+    return _divided(dataclasses.replace(found, lines=lines), kind, own)
 
 
 def _signature(path: Path) -> tuple:
@@ -118,11 +132,15 @@ def _signature(path: Path) -> tuple:
     return stat.st_mtime_ns, stat.st_size, hash(tuple((s.st_mtime_ns, s.st_size) for s in inner))
 
 
-def _shown(splits: Splits) -> Splits:
+def _divided(found: Found, kind: str, own: Any) -> Splits:
+    """``found`` in parts, which are shown, and read-only; :func:`dl.data.open_alike` reads others so."""
+    splits = divide(found, own)
+    splits.info.details.update(kind=kind, own=own)
     show(splits.info)
     for part in splits.parts.values():
         for column in part.values() if isinstance(part, dict) else ():
-            column.flags.writeable = False
+            if isinstance(column, np.ndarray):
+                column.flags.writeable = False
     return splits
 
 

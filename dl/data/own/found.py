@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -35,12 +34,65 @@ class OwnFiles:
 
 
 @dataclasses.dataclass(frozen=True)
+class OwnSheet(OwnFiles):
+    """Fields for the config of a script whose files may be a table: how that is written."""
+
+    separator: str | None = None
+    """the character between the cells of your csv"""
+    encoding: str | None = None
+    """of your text or csv, where it is not UTF-8, such as cp1252"""
+    headings: tuple[str, ...] = ()
+    """names of your columns, in order, where the first line has none"""
+
+
+def sheet_options(own: OwnSheet) -> dict[str, Any]:
+    """Those fields, and more that the kind has, as :func:`dl.data.readers.frames.read_frame` calls them."""
+    names = ("separator", "encoding", "decimal", "dates", "missing")
+    given = {name: getattr(own, name) for name in names if hasattr(own, name)}
+    return {"header": own.headings or None, **given}
+
+
+# What readers call an option, as they say it: encoding='cp1252', header=False, missing=().
+_OPTION = re.compile(r"\b(separator|encoding|header|decimal|dates|missing)=('([^']*)'|\(\)|False)?")
+
+
+def in_fields(said: str, flags: bool = True) -> str:
+    """What a reader says of its options, as flags (``--encoding cp1252``) or else as the fields of a kind."""
+
+    def field(match: re.Match) -> str:
+        name = "headings" if match[1] == "header" else match[1]
+        if not flags:
+            value = "(...)" if match[2] == "False" else match[2] or ""
+            return f"{name}={value}"
+        value = "NAME ..." if match[2] == "False" else match[3]
+        return f"--{name} {value}" if value else f"--{name}"
+
+    return _OPTION.sub(field, said)
+
+
+@dataclasses.dataclass(frozen=True)
 class Line:
     """A line of the table that shows what files were taken for: a column or a fact, what it is, and more."""
 
     name: str
     taken_for: str
     more: str = ""
+
+    def __post_init__(self):
+        for field in ("taken_for", "more"):
+            object.__setattr__(self, field, singular(getattr(self, field)))
+
+
+_PLURALS = (
+    *("row", "column", "file", "text file", "picture", "recording", "mask", "pair", "box", "class"),
+    *("step", "document", "character", "word", "second", "longer one", "object", "channel"),
+)
+_ONE = re.compile(rf"(?<![\d.,])1 ({'|'.join(_PLURALS)})e?s\b")
+
+
+def singular(said: str) -> str:
+    """``1 row`` for ``1 rows``."""
+    return _ONE.sub(r"1 \1", said)
 
 
 def span(values: Sequence[Any] | np.ndarray, form: str = ",") -> str:
@@ -63,6 +115,7 @@ class Found:
       how: who says so, where it is not the files.
       strata: ``[rows]`` whole numbers whose shares every part keeps, such as labels.
       group: ``[rows]`` values; equal ones stay in one part.
+      names: ``[rows]`` what a row is called, such as its file.
     """
 
     rows: Any
@@ -72,6 +125,7 @@ class Found:
     how: str = "as the files say"
     strata: np.ndarray | None = None
     group: np.ndarray | None = None
+    names: Sequence[str] | None = None
 
 
 def own_info(name: str, task: str, digests: dict[str, str], **more: Any) -> Info:
@@ -141,14 +195,17 @@ def assign(found: Found, own: OwnFiles, seed: int = 0) -> tuple[np.ndarray, str]
             "hold-out-impossible",
             f"--hold-out {own.hold_out[0]:g} {own.hold_out[1]:g}: give two shares of 0 or more, below 1 together",
         )
-    part, how = np.full(size, "train", "<U10"), found.how
+    how = found.how
     if found.part is not None:
-        part = found.part.astype("<U10")
+        part = found.part
         if "validation" not in part and shares["validation"]:
+            part = part.astype("<U10")
             train = np.flatnonzero(part == "train")
             part[_held(train, shares["validation"], found, own, seed)[1]] = "validation"
             how += f", {shares['validation']:.0%} of train for validation"
     else:
+        part = np.empty(size, object)
+        part.fill("train")  # one word, not one a row
         for name in ("test", "validation"):  # as shares of all rows
             train = np.flatnonzero(part == "train")
             if share := shares[name] * size / max(1, len(train)):
@@ -165,11 +222,16 @@ def divide(found: Found, own: OwnFiles, seed: int = 0) -> Splits:
     rows = {name: np.flatnonzero(part == name) for name in PARTS}
     counts = ", ".join(f"{len(part):,} {name}" for name, part in rows.items() if len(part))
     if not len(rows["test"]):
-        how += "; no test part: figures are of the part that chose the step"
+        chosen = "the part that chose the step" if len(rows["validation"]) else "training alone"
+        how += f"; no test part: figures are of {chosen}"
     lines = (*found.lines, Line("parts", counts, how))
+    details = {**found.info.details, "lines": lines}
+    if found.names is not None:
+        names = np.asarray(found.names, object)
+        details["row_names"] = {name: names[chosen] for name, chosen in rows.items()}
     info = dataclasses.replace(
         found.info,
-        details={**found.info.details, "lines": lines},
+        details=details,
         sizes={name: len(part) for name, part in rows.items() if len(part)},
     )
     train, validation, test = (_part(found.rows, rows[name]) for name in PARTS)
@@ -183,14 +245,14 @@ def show(info: Info) -> None:
 
     table = Table(title=info.title, title_justify="left", show_header=False, box=None)
     for line in info.details["lines"]:
-        table.add_row(line.name, line.taken_for, line.more)
+        table.add_row(line.name, line.taken_for, in_fields(line.more))
     Console(stderr=True, highlight=False).print(table, markup=False)
 
 
 def _part(rows: Any, chosen: np.ndarray) -> Any:
     if not len(chosen):
         return {}
-    return take(rows, chosen) if isinstance(rows, dict) else rows.part(chosen)
+    return rows.part(chosen) if hasattr(rows, "part") else take(rows, chosen)
 
 
 def _way(found: Found, own: OwnFiles) -> str:
@@ -228,11 +290,11 @@ def _held(rows: np.ndarray, share: float, found: Found, own: OwnFiles, seed: int
         return rows[kept], rows[held]
     strata = found.strata[rows]
     # What there is one of stays in training, where else nothing would be learned of it.
-    several = np.flatnonzero(
-        np.isin(strata, [s for s, n in Counter(strata.tolist()).items() if n > 1])
-    )
+    names, counts = np.unique(strata, return_counts=True)
+    several = np.flatnonzero(np.isin(strata, names[counts > 1]))
     if len(several) <= count:
         several = np.arange(len(rows))
     _, held = hold_out(len(several), count, seed, strata[several])
-    chosen = np.isin(np.arange(len(rows)), several[held])
+    chosen = np.zeros(len(rows), bool)
+    chosen[several[held]] = True
     return rows[~chosen], rows[chosen]

@@ -1,17 +1,48 @@
-"""What kind files are, where nobody says it."""
+"""What kind files are, where nobody says it: by endings and folders, and tables and texts by their content."""
 
+import gzip
 import importlib
 import itertools
+import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
+
+import numpy as np
 
 from dl.core.errors import UserError
+from dl.data.own.columns import tables_in
 from dl.data.own.door import Kind
-from dl.data.own.paths import SOUNDS, TABLES, walk
+from dl.data.own.found import Line, OwnSheet, column_called
+from dl.data.own.lines import TEXTS, lengths, prose, tab_separated, text_in, text_table
+from dl.data.own.paths import SOUNDS, TABLES, ends, is_table, plain_name, visible, walk
+from dl.data.own.ratings import CALLED
+from dl.data.own.series import SERIES, moments
+from dl.data.own.texts import LABELS, begin_with_labels
+from dl.data.readers.csv_text import blank_cut
+from dl.data.readers.frames import Frame, numbers, words
+from dl.data.readers.on_disk import batches
 from dl.data.readers.picture_folders import PICTURES
+from dl.data.readers.series_tables import proposed_times
 
 LOOKED_AT = 5000  # files of a folder
+_HEAD = 1 << 20  # bytes of a file
+SCRIPTS = {
+    "pictures": "image_classification",
+    "boxes": "object_detection",
+    "masks": "segmentation",
+    "texts": "sentiment",
+    "pairs": "translation",
+    "corpus": "gpt",
+    "recordings": "spoken_digits",
+    "transcripts": "speech_ctc",
+    "series": "forecasting",
+    "table": "tabular",
+}
+# Kinds whose files all look alike, told apart by what they hold; and those that one may well be read as.
+_BY_CONTENT = ("texts", "pairs", "corpus", "series", "table", "ratings")
+_ALSO = {"corpus": ("texts", "pairs"), "texts": ("corpus",), "pairs": ("corpus",)}
 
 
 def guessed_kind(data: str) -> str:
@@ -27,7 +58,7 @@ def guessed_kind(data: str) -> str:
     if not path.exists() and ":" not in data:
         raise UserError("data-unknown", f"no file or folder {data} is here, and it is no named set")
     files = [Path(path.name)] if path.is_file() else list(itertools.islice(walk(path), LOOKED_AT))
-    endings = Counter(file.suffix.lower() for file in files)
+    endings = Counter(Path(plain_name(file)).suffix.lower() for file in files)
     folders = {part.lower() for file in files for part in file.parts[:-1]}
 
     def any_of(*wanted: str) -> int:
@@ -42,13 +73,212 @@ def guessed_kind(data: str) -> str:
     if any_of(*SOUNDS):
         spoken = any(file.name.endswith(".trans.txt") for file in files) or any_of(*TABLES)
         return "transcripts" if spoken else "recordings"
+    if found := _by_content(path):
+        return found
     if any_of(".jsonl", ".ndjson"):
         return "texts"
-    if any_of(*TABLES, ".data"):
+    if any_of(*TABLES, ".data", ".dat"):
         return "table"
-    if any_of(".txt", ".md"):
+    languages = not any_of(".txt", ".md") and all(2 < len(ending) < 5 for ending in endings)
+    if languages and len(endings) == 2 and len({*endings.values()}) == 1:
+        return "pairs"  # train.de and train.en
+    if any_of(".txt", ".md", ""):
         return "texts" if len(folders) > 1 else "corpus"
     raise UserError(
         "kind-unclear",
         f"{data} does not show what it is: say --kind, one of {', '.join(get_args(Kind))}",
     )
+
+
+def kind_lines(path: Path, kind: str, guessed: bool, own: Any) -> list[Line]:
+    """What to show of the kind: that it was guessed, or that files look like another one, where the user named
+    no column."""
+    if guessed:
+        script = f"`dl run {SCRIPTS[kind]}` trains on it" if kind in SCRIPTS else "for dl.data.open"
+        return [Line("read as", kind, f"as it looks; {script}")]
+    if kind not in _BY_CONTENT or own != type(own)():
+        return []
+    looks = _by_content(path)
+    if looks is None or looks in (kind, *_ALSO.get(kind, ())):
+        return []
+    script = f"`dl run {SCRIPTS[looks]} --data {path.name}`" if looks in SCRIPTS else "dl.data.open"
+    return [
+        Line("check", f"read as {kind}", f"it looks like {_NAMES[looks]}: {script} reads it so")
+    ]
+
+
+_NAMES = {
+    "texts": "texts with a label each",
+    "pairs": "pairs of texts",
+    "corpus": "running text",
+    "series": "series",
+    "table": "a table",
+    "ratings": "ratings (kind ratings)",
+    "pictures": "a table of pictures",
+    "recordings": "a table of recordings",
+    "transcripts": "a table of recordings and their texts",
+}
+
+
+def _by_content(path: Path) -> str | None:
+    """What a file of text or a table, or the first to train on in a folder, holds; None where it is neither."""
+    for own in (OwnSheet(), OwnSheet(encoding="cp1252")):
+        try:
+            return _found(path, own)
+        except UserError as error:
+            if error.code != "encoding":
+                break
+    return None
+
+
+def _found(path: Path, own: OwnSheet) -> str | None:
+    one = tables_in(path)[0][0][1] if path.is_dir() else path
+    if is_table(one) or ends(one, (".data", ".dat")):
+        return _of_table(_beginning(one, own))
+    if path.is_dir() and any(each.is_dir() for each in visible(path)):
+        return None
+    text = text_in(_head(one), one.name, own.encoding)
+    lines = [line for line in text.split("\n")[:1000] if line.strip()]
+    if _in_columns(lines):
+        return _of_table(_beginning(one, own))
+    speakers = sum(line.partition(" ")[0].endswith(":") for line in lines) > len(lines) / 2
+    if begin_with_labels(path, own) and not speakers:
+        return "texts"
+    return "corpus" if lines else None
+
+
+def _in_columns(lines: Sequence[str]) -> bool:
+    """Whether lines of text are rather rows of cells."""
+    numeric = len(lines) > 1 and all(re.fullmatch(_NUMERIC, line) for line in lines[1:])
+    aligned = any("  " in line.rstrip() for line in lines) and blank_cut(
+        "\n".join(lines), '"', None
+    )
+    if numeric or aligned or tab_separated(lines):
+        return True
+    for mark in ",;|":
+        counts = [line.count(mark) for line in lines]
+        if len(lines) > 4 and counts[0] and np.mean(np.array(counts) == counts[0]) > 0.98:
+            return True
+    return False
+
+
+_NUMERIC = r"[-+.,:;\d\seE]*"
+
+
+def _head(path: Path) -> bytes:
+    """The first whole lines of a file."""
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    try:
+        with (gzip.open if packed else open)(path, "rb") as file:
+            data = file.read(_HEAD)
+    except (OSError, EOFError) as error:
+        raise UserError("file-read", f"cannot read {path}: {error}") from None
+    return data if len(data) < _HEAD else data[: data.rfind(b"\n") + 1 or None]
+
+
+def _beginning(path: Path, own: OwnSheet) -> Frame:
+    """The first rows of a table."""
+    if ends(path, (".parquet", ".arrow", ".feather", ".ipc")):
+        import pyarrow as pa
+
+        try:
+            some = next(batch for batch in batches(path) or () if batch.num_rows)
+            return text_table(some.slice(0, 1000), own)
+        except (pa.ArrowException, OSError, StopIteration):
+            if ends(path, (".parquet",)):
+                said = f"{path.name} is no Parquet file with rows"
+                raise UserError("not-a-table", said) from None
+    if ends(path, (".json", ".arrow", ".feather", ".ipc")):
+        return text_table(path, own)
+    data = _head(path)
+    if b"::" in data.partition(b"\n")[0] and b"\t" not in data:  # as MovieLens has it
+        data = data.replace(b"::", b"\t")
+    return text_table(data, own, path.name)
+
+
+def _of_table(frame: Frame) -> str:
+    """The kind of data whose first rows these are."""
+    sample = Frame(frame.name, frame.columns.slice(0, 1000), decimal=frame.decimal)
+    cells = {h: [w for w in words(sample, h) if w is not None] for h in sample.headings}
+    for endings, kind in ((PICTURES, "pictures"), (SOUNDS, "recordings")):
+        for own in cells.values():
+            named = sum(cell.lower().endswith(tuple(endings)) for cell in own)
+            if own and 2 * named > len(own):
+                rest = [h for h, n in lengths(sample, in_words=True).items() if n > 2]
+                return "transcripts" if kind == "recordings" and rest else kind
+    count = len(cells)
+    kinds = {heading: len(set(own)) for heading, own in cells.items()}
+    whole, numeric = _whole(sample), [h for h in cells if numbers(sample, h).numeric]
+    if count < 7 and all(
+        column_called(sample, None, CALLED[name], "") for name in ("user", "item")
+    ):
+        return "ratings"
+    if count in (3, 4) and len(whole) == count and frame.headings[0] == "column_1":
+        *ids, value = (kinds[heading] for heading in frame.headings[:3])
+        if value < 12 and min(ids) > value and max(ids) < sample.rows:
+            return "ratings"
+    if count < 7 and (found := _of_texts(sample, cells, kinds)):
+        return found
+    return "series" if _follows_in_time(sample, numeric, whole) else "table"
+
+
+def _of_texts(frame: Frame, cells: dict[str, list[str]], kinds: dict[str, int]) -> str | None:
+    """The kind of texts that a narrow table holds; None where it holds none."""
+    texts = prose(frame)
+    few = [
+        h for h in cells if h not in texts and 2 <= kinds[h] <= max(2, min(200, frame.rows // 5))
+    ]
+    if not texts:
+        named = [column_called(frame, None, names, "") for names in (TEXTS, LABELS)]
+        two = (
+            len(cells) == 2
+            and all(kinds.values())
+            and not any(numbers(frame, h).numeric for h in cells)
+        )
+        return (
+            "texts" if len(cells) == 2 and (all(named) or (two and few and len(few) < 2)) else None
+        )
+    if few or column_called(frame, None, LABELS, "") not in (None, *texts):
+        return "texts"
+    return "pairs" if len(texts) > 1 else "corpus" if len(cells) < 3 else None
+
+
+def _whole(frame: Frame) -> list[str]:
+    """The columns of whole numbers."""
+    found = ((h, numbers(frame, h)) for h in frame.headings)
+    return [h for h, n in found if n.numeric and (n.values == np.floor(n.values))[~n.missing].all()]
+
+
+def _follows_in_time(frame: Frame, numeric: Sequence[str], whole: Sequence[str]) -> bool:
+    """Whether rows are moments: one a time, or one a time of each series; or numbers that hardly change from
+    row to row."""
+    heading, series = proposed_times(frame), column_called(frame, None, SERIES, "")
+    if heading and series:
+        return True
+    if not heading and len(numeric) == len(frame.headings) and not set(whole) and frame.rows > 50:
+        columns = (numbers(frame, each).values for each in numeric)
+        return all(_alike(column[:-1], column[1:]) > 0.9 for column in columns)
+    try:
+        when, used = moments(frame)
+    except UserError as error:
+        return error.code == "dates-ambiguous"
+    if not used or when.dtype.kind != "M" or not set(numeric) - set(used):
+        return False
+    steps, rest = np.diff(when), set(frame.headings) - {*numeric, *used}
+    if (steps > np.timedelta64(0)).all():
+        _, often = np.unique(steps, return_counts=True)
+        return len(steps) > 2 and often.max() >= 0.5 * len(steps)
+    for heading in rest:  # the name of the series
+        names = words(frame, heading)
+        several = 4 * len(set(names)) <= len(names)
+        if several and len({*zip(when.tolist(), names, strict=True)}) == len(when):
+            return True
+    return False
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> float:
+    there = ~np.isnan(one) & ~np.isnan(other)
+    one, other = one[there], other[there]
+    varies = len(one) > 2 and one.std() > 0 and other.std() > 0
+    return float(np.corrcoef(one, other)[0, 1]) if varies else 0.0

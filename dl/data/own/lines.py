@@ -10,29 +10,29 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.own.found import OwnFiles
-from dl.data.own.paths import plain_name
-from dl.data.readers.csv_text import decoded, short
+from dl.data.own.found import OwnSheet, sheet_options
+from dl.data.own.paths import ends
+from dl.data.readers.csv_text import decoded, plain, short
 from dl.data.readers.files import read
 from dl.data.readers.frames import Frame, read_frame, words
 
-
-@dataclasses.dataclass(frozen=True)
-class OwnText(OwnFiles):
-    """Fields for the config of a script that takes text of the user's own, of whatever kind."""
-
-    encoding: str | None = None
-    """of your files, where it is not UTF-8, such as cp1252"""
+TEXTS = (
+    *("text", "sentence", "review", "content", "question", "comment", "message", "tweet", "body"),
+    *("document", "utterance", "phrase", "description", "title"),
+)
+TEXT_FILES = (".csv", ".tsv", ".txt", ".data", ".dat")
 
 
 def text_of(path: Path, encoding: str | None = None) -> str:
     """The text of a file, packed or not, its lines ended by ``\\n`` alone."""
-    data = read(path)
+    return text_in(read(path), path.name, encoding)
+
+
+def text_in(data: bytes, name: str, encoding: str | None = None) -> str:
+    """The text of a file's bytes, its lines ended by ``\\n`` alone."""
     if data[257:262] == b"ustar" or data[:4] == b"PK\x03\x04":
-        raise UserError(
-            "archive", f"{path.name} is an archive of files: unpack it, and name its folder"
-        )
-    text = decoded(data, path.name, encoding)
+        raise UserError("archive", f"{name} is an archive of files: unpack it, and name its folder")
+    text = decoded(data, name, encoding)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -48,30 +48,33 @@ def tab_separated(lines: Sequence[str]) -> bool:
     return bool(counts.size) and (counts > 0).mean() > 0.95
 
 
-def text_table(source: Any, encoding: str | None = None) -> Frame:
+def text_table(source: Any, own: OwnSheet, name: str = "") -> Frame:
     """A table of text. In text between tabs a quote is a quote, unless every cell that begins with one is
     enclosed by two; a first line that is rather a row is none of headings.
 
     Args:
-      source: a path, or what else :func:`dl.data.readers.frames.read_frame` takes.
+      source: a path, bytes, or what else :func:`dl.data.readers.frames.read_frame` takes.
+      own: how it is written, where the user says so.
+      name: of bytes, which are text where it ends so.
     """
-    if not isinstance(source, str | os.PathLike):
-        return read_frame(source)
-    path = Path(source)
-    options: dict[str, Any] = {"encoding": encoding}
-    if not plain_name(path).lower().endswith((".csv", ".tsv", ".txt", ".data", ".dat")):
-        return read_frame(path)
-    text = text_of(path, encoding)
-    if tab_separated(text.split("\n")[:1000]):
+    options, data = sheet_options(own), source
+    if isinstance(source, str | os.PathLike):
+        name, data = Path(source).name, read(Path(source))
+    if not isinstance(data, bytes) or not ends(Path(name), TEXT_FILES):
+        return read_frame(source, name=name or None, **options)
+    text = text_in(data, name, own.encoding)
+    if not own.separator and tab_separated(text.split("\n")[:1000]):
         begun, whole = r'(?:^|\t)"', r'(?:^|\t)"(?:[^"]|"")*"(?=\t|$)'
         quoted = len(re.findall(begun, text, re.M)) == len(re.findall(whole, text, re.M))
         options |= {"separator": "\t", "quote": '"' if quoted else ""}
-    frame = read_frame(path, **options)
-    if any(note.startswith("the first line") for note in frame.notes) or not _a_row(frame):
+    frame = read_frame(data, name=name, **options)
+    if own.headings or any(note.startswith("the first line") for note in frame.notes):
+        return frame
+    if not _a_row(frame):
         return frame
     names = [f"column_{place}" for place in range(1, len(frame.headings) + 1)]
     said = f"the first line ({', '.join(map(short, frame.headings[:3]))}) is taken for a row"
-    frame = read_frame(path, **options, header=names)
+    frame = read_frame(data, name=name, **options | {"header": names})
     return dataclasses.replace(frame, notes=(*frame.notes, said))
 
 
@@ -86,14 +89,40 @@ def _a_row(frame: Frame) -> bool:
     return False
 
 
-def lengths(frame: Frame) -> dict[str, float]:
-    """How many characters the cells of each column of words have in the mean; columns of numbers are left out."""
+def lengths(frame: Frame, in_words: bool = False) -> dict[str, float]:
+    """How many characters (or words) the cells of each column of words have in the mean; columns of numbers are
+    left out."""
     found = {}
     for heading in frame.headings:
         cells = [cell for cell in words(frame, heading)[:1000] if cell is not None]
         if cells and not all(re.fullmatch(r"[-+.,\d]+|true|false", c, re.I) for c in cells):
-            found[heading] = float(np.mean([len(cell) for cell in cells]))
+            found[heading] = float(
+                np.mean([len(cell.split() if in_words else cell) for cell in cells])
+            )
     return found
+
+
+def prose(frame: Frame) -> list[str]:
+    """The columns that hold texts rather than names: called so, of several words, or long, as of DNA."""
+    sizes, long = lengths(frame, in_words=True), lengths(frame)
+    found = []
+    for heading, size in sizes.items():
+        cells = [cell for cell in words(frame, heading)[:1000] if cell is not None]
+        joined = "".join("".join(cells).split())
+        letters = sum(map(str.isalpha, joined)) / max(1, len(joined))
+        running = (size >= 3 and letters > 0.5) or (long[heading] >= 25 and letters > 0.9)
+        if heading.lower() in TEXTS or (running and 2 * len(set(cells)) > len(cells)):
+            found.append(heading)
+    return found
+
+
+def not_texts(frame: Frame, what: str) -> UserError:
+    """The error for a table of which no column holds what is asked for."""
+    return UserError(
+        "text-unnamed",
+        f"{frame.name} is a table, and no column of it looks like {what}: `dl run tabular` trains on tables; or "
+        f"name the column by --text, one of {', '.join(map(plain, frame.headings[:12]))}",
+    )
 
 
 def texts_column(texts: Sequence[str]) -> np.ndarray:

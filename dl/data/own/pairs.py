@@ -18,8 +18,8 @@ from dl.data.own.columns import (
     split_column,
     which_column,
 )
-from dl.data.own.found import Found, Line, column_called, own_info, span
-from dl.data.own.lines import OwnText, lengths, lines_of, tab_separated, text_table, texts_column
+from dl.data.own.found import Found, Line, OwnSheet, column_called, own_info, span
+from dl.data.own.lines import lengths, lines_of, tab_separated, text_table, texts_column
 from dl.data.own.paths import (
     by_part,
     files_under,
@@ -41,7 +41,7 @@ _TARGETS = ("target", "tgt", "target_text", "output", "translation", "answer")
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnPairs(OwnText):
+class OwnPairs(OwnSheet):
     """Fields for the config of a script that takes pairs of texts."""
 
     source: str | None = None
@@ -84,9 +84,7 @@ def read(source: Any, own: OwnPairs) -> Found:
         paths = [path for _, *two in files for _, path in two]
         group, digests = None, {f"{p.parent.name}/{p.name}": digest_files([p]) for p in paths}
     else:
-        frames, digests, lines = read_tables(
-            source, functools.partial(text_table, encoding=own.encoding)
-        )
+        frames, digests, lines = read_tables(source, functools.partial(text_table, own=own))
         rows, parts, languages, group, more = _of_frames(frames, own)
     lines += more
     kept = np.array([bool(a and b) for a, b in rows], bool)

@@ -30,6 +30,13 @@ def ends(path: Path, endings: Sequence[str]) -> bool:
     return plain_name(path).lower().endswith(tuple(endings))
 
 
+def short_names(paths: Sequence[str | os.PathLike]) -> list[str]:
+    """Files by their paths below the folder that all are in."""
+    names = [os.fspath(path) for path in paths]
+    top = os.path.commonpath([os.path.dirname(name) for name in names])
+    return [name[len(top) :].lstrip(os.sep) for name in names]
+
+
 def is_table(path: Path) -> bool:
     """Whether a file's ending says that it is a table, of text too."""
     return ends(path, (*TABLES, ".json"))
@@ -138,16 +145,26 @@ def beside_masks(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if path.suffix.lower() != ".png"] if both else paths
 
 
+_OF_TABLES = {"annotations", "annotation", "labels", "lists", "splits", "metadata", "meta", "csv"}
+
+
 class Named:
     """Finds files by what a table says of them: a path or the end of one, with or without ending.
 
-    They lie below a folder, or where it has no file of these ``endings``, below the one above it.
+    They lie below a folder; or, where it holds none and is called as one of tables is (``annotations``), below
+    the one above it.
     """
 
     def __init__(self, folder: Path, endings: Sequence[str]):
         there = any(path.name.lower().endswith(tuple(endings)) for path in walk(folder))
         self.places = (folder,) if there else (folder, folder.parent)
-        self.folder, self.endings = self.places[-1], endings
+        beside = not there and folder.name.lower() in _OF_TABLES
+        self.folder, self.endings = folder.parent if beside else folder, endings
+
+    @property
+    def every(self) -> list[Path]:
+        """All files of these endings that there are."""
+        return [self.folder / path for path in beside_masks(files_under(self.folder, self.endings))]
 
     @functools.cached_property
     def _named(self) -> dict[str, list[Path]]:

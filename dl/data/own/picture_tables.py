@@ -17,7 +17,7 @@ from dl.data.own.columns import (
     split_column,
     which_column,
 )
-from dl.data.own.found import Line, column_called, parts_called
+from dl.data.own.found import Line, column_called, parts_called, sheet_options
 from dl.data.own.paths import TABLES, Named, by_part, called_by_part, ends, visible
 from dl.data.readers.frames import WORDS_MISSING, Frame, coded_words, read_frame, words
 from dl.data.readers.picture_folders import PICTURES
@@ -30,7 +30,7 @@ _LABELS = (
     *("label", "class", "target", "category", "class_name", "label_name", "species", "diagnosis"),
     *("labels", "y", "type", "dx"),
 )
-_GROUPS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
+GROUPS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ def tables_of(folder: Path, own: Any) -> list[tuple[str, Frame]]:
     """The tables of a folder that name pictures: one, or some by part."""
     parts, _ = by_part(p for p in visible(folder) if ends(p, TABLES) and p.is_file())
     every = ((part, path) for part, some in called_by_part(parts).items() for path in some)
-    read = [(part, read_frame(path)) for part, path in every]
+    read = [(part, read_frame(path, **sheet_options(own))) for part, path in every]
     naming = [(part, frame) for part, frame in read if _image_column(frame, own)]
     if len(naming) > 1 and "" in parts:
         raise UserError(
@@ -70,7 +70,7 @@ def listed_in(tables: Parts, given: Path | None, own: Any) -> Listed:
     first = tables[0][1]
     if (image := _image_column(first, own)) is None:
         raise UserError("column-unnamed", which_column(first, "pictures' paths", "--image"))
-    group = column_called(first, own.group, _GROUPS, "--group")
+    group = column_called(first, own.group, GROUPS, "--group")
     split = split_column(tables, own, gaps=True)
     label = _label_column(first, {image, group, split}, own)
     frame, part, lines = joined(tables, None, label, (image, split, group))

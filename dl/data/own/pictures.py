@@ -14,8 +14,15 @@ import numpy as np
 from dl.core.errors import UserError
 from dl.data.batches.streams import DecodeImage
 from dl.data.own.classes import class_lines, ordered
-from dl.data.own.found import Found, Line, OwnFiles, own_info, part_called
-from dl.data.own.paths import beside_masks, visible
+from dl.data.own.found import (
+    Found,
+    Line,
+    OwnSheet,
+    own_info,
+    part_called,
+    sheet_options,
+)
+from dl.data.own.paths import beside_masks, short_names, visible
 from dl.data.own.picture_tables import Listed, listed_in, tables_of
 from dl.data.own.pixels import headers_of, no_columns, proposed_size, rows_from, shown_sizes
 from dl.data.readers.files import digest_files
@@ -29,7 +36,7 @@ NAMED = ("digits", "mnist", "cifar10", "cifar10_jpeg")
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnPictures(OwnFiles):
+class OwnPictures(OwnSheet):
     """Fields for the config of a script that takes pictures of the user's own, with a class each."""
 
     image: str | None = None
@@ -58,21 +65,21 @@ def read(source: Any, own: OwnPictures) -> Found:
         )
         raise UserError("no-pictures", f"{path.name} is no folder or table of pictures: {hint}")
     one = path is None or path.is_file()
-    tables = [("", read_frame(source))] if one else tables_of(source, own)
+    tables = [("", read_frame(source, **sheet_options(own)))] if one else tables_of(source, own)
     if tables:
         listed = listed_in(tables, path, own)
     else:
         no_columns(own, f"{path} has no table of pictures", "image", "label")
         assert path is not None
         listed = _of_folders(path)
-    names = np.array(listed.paths, object)
+    files = np.array(listed.paths, object)
     headers, labels = headers_of(listed.paths), listed.labels
     height, width, how = proposed_size(headers, own.size, own.fit)
     grey = int(headers[:, 2].sum())
     channels = 1 if grey == len(headers) else 3
     decode = DecodeImage(height, width, mode="L" if channels == 1 else "RGB", how=own.fit)
     rows, memory = rows_from(
-        {"file": names, "label": labels}, decode, height * width * channels, own.stream
+        {"file": files, "label": labels}, decode, height * width * channels, own.stream
     )
     kind = "grey" if channels == 1 else f"colour, {grey:,} of them grey" if grey else "colour"
     title = "your table" if path is None else path.name or str(path)
@@ -88,7 +95,8 @@ def read(source: Any, own: OwnPictures) -> Found:
         *class_lines(listed.classes, labels, "pictures", least=1.01),
         memory,
     )
-    return Found(rows, info, lines, listed.part, strata=labels, group=listed.group)
+    names = short_names(listed.paths)
+    return Found(rows, info, lines, listed.part, strata=labels, group=listed.group, names=names)
 
 
 # -- folders -----------------------------------------------------------------------------------------

@@ -97,9 +97,15 @@ def rows_from(
 ) -> tuple[Any, Line]:
     """Rows in memory, or where they would take more than a quarter of it (or ``stream``) read as needed; and
     the line that says so."""
-    size, memory = bytes_a_row * len(columns["file"]), host_memory()
-    rows, said = FileRows(columns, decode), f"{size / 2**20:,.0f} MiB decoded"
+    rows = FileRows(columns, decode)
+    stream, line = too_large(bytes_a_row * len(rows), stream)
+    return rows if stream else rows.read("decoding the pictures"), line
+
+
+def too_large(size: int, stream: bool) -> tuple[bool, Line]:
+    """Whether ``size`` bytes are above a quarter of the memory (or ``stream`` asks for it), and the line of it."""
+    memory, said = host_memory(), f"{size / 2**20:,.0f} MiB decoded"
     if stream or size > memory / 4:
         why = "--stream" if stream else f"above a quarter of the {memory / 2**30:,.0f} GiB here"
-        return rows, Line("memory", "read from disk as needed", f"{said}, {why}")
-    return rows.read("decoding the pictures"), Line("memory", "all in memory", said)
+        return True, Line("memory", "read from disk as needed", f"{said}, {why}")
+    return False, Line("memory", "all in memory", said)

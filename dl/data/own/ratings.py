@@ -13,11 +13,10 @@ from dl.data.own.columns import (
     column_lines,
     joined,
     read_cells,
-    reading,
     split_column,
     which_column,
 )
-from dl.data.own.found import Found, Line, column_called, own_info, span
+from dl.data.own.found import Found, Line, column_called, own_info, sheet_options, span
 from dl.data.readers.column_types import typed_column
 from dl.data.readers.files import digest_files
 from dl.data.readers.files import read as read_bytes
@@ -25,7 +24,7 @@ from dl.data.readers.frames import Frame, numbers, read_frame, words
 from dl.data.splits import shuffled, take
 
 NAMED: tuple[str, ...] = ()
-_CALLED = {
+CALLED = {
     "user": [
         "user",
         "user_id",
@@ -146,7 +145,7 @@ def _frames(source: Any, own: OwnRatings) -> tuple[Parts, dict[str, str], list[L
     if isinstance(source, Path) and source.is_file() and own.separator is None:
         data = read_bytes(source)
         if b"::" in data.partition(b"\n")[0] and b"\t" not in data:
-            options = reading(own) | {"separator": "\t", "quote": ""}
+            options = sheet_options(own) | {"separator": "\t", "quote": ""}
             frame = read_frame(data.replace(b"::", b"\t"), name=source.name, **options)
             return [("", frame)], {source.name: digest_files([source])}, []
     return read_cells(source, own)
@@ -156,14 +155,14 @@ def _columns(frame: Frame, own: OwnRatings) -> tuple[dict[str, str], dict[str, s
     """The heading of user, item, value and time, by flag, by name or by place ("" for none), and how."""
     found = {
         name: column_called(frame, getattr(own, name), called, f"--{name}") or ""
-        for name, called in _CALLED.items()
+        for name, called in CALLED.items()
     }
     more = {
         name: "" if getattr(own, name) else f" (proposed: --{name} names another)" for name in found
     }
     free = [heading for heading in frame.headings if heading not in found.values()]
     bare = all(heading.startswith("column_") for heading in frame.headings)
-    for name in _CALLED:
+    for name in CALLED:
         if not found[name] and free and bare:
             found[name] = free.pop(0)
     for name in ("user", "item"):

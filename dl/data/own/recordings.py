@@ -8,7 +8,15 @@ import numpy as np
 
 from dl.data.own.classes import class_lines, coded
 from dl.data.own.found import Found, Line
-from dl.data.own.paths import SOUNDS, TABLES, by_first_folder, ends, files_under, visible
+from dl.data.own.paths import (
+    SOUNDS,
+    TABLES,
+    by_first_folder,
+    ends,
+    files_under,
+    short_names,
+    visible,
+)
 from dl.data.own.pixels import no_columns
 from dl.data.own.sounds import Listed, OwnSounds, listed_in, no_sounds, read_sounds
 
@@ -37,12 +45,13 @@ def read(source: Any, own: OwnRecordings) -> Found:
     else:
         listed = listed_in(source, own, own.label, _LABELS, "--label")
     title = getattr(source, "name", "the table")
-    columns, listed, info = read_sounds(listed, own, title, cut=True)
+    rows, listed, info = read_sounds(listed, own, title, cut=True)
     classes, label = coded(listed.said)
     lines = (*listed.lines, *class_lines(classes, label, f"recordings of {title}"))
     info = dataclasses.replace(info, classes=classes)
+    names, label_rows = short_names(listed.paths), rows | {"label": label}
     return Found(
-        columns | {"label": label}, info, lines, listed.part, strata=label, group=listed.group
+        label_rows, info, lines, listed.part, strata=label, group=listed.group, names=names
     )
 
 

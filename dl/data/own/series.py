@@ -21,7 +21,7 @@ from dl.data.splits import Splits, take
 
 NAMED = ("ett", "m4_hourly")
 FOR_NAMED = ("period", "horizon", "look_back")
-_SERIES = ("unique_id", "series_id", "series", "item_id", "ticker", "symbol")
+SERIES = ("unique_id", "series_id", "series", "item_id", "ticker", "symbol")
 _COUNTED = ("t", "step", "time_idx", "minute", "hour", "day", "week", "month", "quarter", "year")
 _CALENDAR = ("year", "month", "day", "hour", "minute")
 
@@ -40,6 +40,8 @@ class OwnSeries(OwnCells):
     """your columns of numbers that are known ahead, such as holidays"""
     static: tuple[str, ...] = ()
     """your columns that never change within a series"""
+    ignore: tuple[str, ...] = ()
+    """your columns to leave out; without one of times the rows are steps in order"""
     period: int | None = None
     """steps after which the series repeat themselves; by default proposed by the step between times"""
     horizon: int | None = None
@@ -68,16 +70,29 @@ def read(source: Any, own: OwnSeries) -> Found:
     split = split_column(frames, own)
     frame, part, lacking = joined(frames, split)
     lines += lacking
+    for heading in own.ignore:
+        column_called(frame, heading, (), "--ignore")
+        lines.append(Line(heading, "left out", "as --ignore says"))
+    frame = dataclasses.replace(frame, columns=frame.columns.drop_columns([*own.ignore]))
     column_called(frame, own.time, (), "--time")
     lines += [Line(split, "part")] if split else []
     when, timed, how_timed = _when(frame, own)
     ids = _ids(frame, own, when, timed)
     names, code = _coded(frame, ids)
+    if not timed:  # steps of each series
+        order = np.argsort(code, kind="stable")
+        size = np.bincount(code)
+        when[order] = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
     order = np.lexsort((when, code))
     if moved := int((order != np.arange(len(order))).sum()):
         lines.append(Line("sorted", f"{moved:,} rows", "by series and time"))
     frame, when, code = rows_of(frame, order), when[order], code[order]
     first = np.append(True, np.diff(code) != 0)
+    if (second := _second_hours(when, first)).any():
+        said = "the hour that local time has twice in autumn: its first is taken"
+        lines.append(Line("left out", f"{second.sum():,} rows", said))
+        frame, order = rows_of(frame, np.flatnonzero(~second)), order[~second]
+        when, code, first = when[~second], code[~second], first[~second]
     _refuse_repeats(frame, when, first)
     step = find_step(when, first)
     place = places(when, first, step, frame.name, frame.place)
@@ -131,7 +146,8 @@ def read(source: Any, own: OwnSeries) -> Found:
     lines += left_out
     if gaps or np.isnan(rows["values"]).any():
         more = "left out of losses and scores; a forecast sees the last value before"
-        lines.append(Line("gaps", f"{gaps:,} steps put in", f"what is missing is {more}"))
+        put_in = f"{gaps:,} steps put in" if gaps else "no steps put in"
+        lines.append(Line("gaps", put_in, f"what is missing is {more}"))
     details = {"variables": tuple(headings["values"]), "names": names, "step": str(step)}
     details |= {"period": period, "horizon": horizon, "look_back": look_back}
     info = own_info("series", "forecasting", digests, title=frame.name, details=details)
@@ -143,7 +159,14 @@ def _when(frame: Frame, own: OwnSeries) -> tuple[np.ndarray, tuple[str, ...], st
     there is no other, or the numbers of the rows."""
     heading = own.time or proposed_times(frame)
     if heading:
-        when, notes = series_times(frame, heading)
+        try:
+            when, notes = series_times(frame, heading)
+        except UserError as error:
+            if not own.time and error.code in ("cell-unreadable", "time-missing"):
+                error.message += (
+                    f"; or leave it out by --ignore {heading}: then the rows are steps in order"
+                )
+            raise
         return when, (heading,), "; ".join([_over(when), *notes])
     lower = {heading.lower(): heading for heading in frame.headings}
     parts = [lower[name] for name in _CALENDAR if name in lower]
@@ -170,6 +193,11 @@ def _when(frame: Frame, own: OwnSeries) -> tuple[np.ndarray, tuple[str, ...], st
     return np.arange(frame.rows), (), "the rows are steps in order (--time names a column of times)"
 
 
+def moments(frame: Frame) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The times ``[rows]`` that a table seems to have, and the columns they are in."""
+    return _when(frame, OwnSeries())[:2]
+
+
 def _over(when: np.ndarray) -> str:
     """From when to when, for the step to be filled in."""
     if when.dtype.kind == "M" and (when == when.astype("datetime64[D]")).all():
@@ -182,10 +210,11 @@ def _ids(frame: Frame, own: OwnSeries, when: np.ndarray, timed: tuple[str, ...])
     that tells them apart, of words rather than of numbers, with the fewest different cells."""
     for heading in own.series:
         column_called(frame, heading, (), "--series")
-    found = column_called(frame, None, _SERIES, "")
+    found = column_called(frame, None, SERIES, "")
     if own.series or found:
         return own.series or (str(found),)
-    if not timed or len(np.unique(when)) == len(when):
+    second = _second_hours(np.sort(when), np.arange(len(when)) == 0)
+    if not timed or len(np.unique(when)) + second.sum() == len(when):
         return ()
     moment, fitting = np.unique(when, return_inverse=True)[1], []
     for heading in frame.headings:
@@ -207,6 +236,21 @@ def _coded(frame: Frame, ids: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndar
         [" / ".join(row) for row in zip(*cells, strict=True)], return_inverse=True
     )
     return tuple(names.tolist()), code
+
+
+def _second_hours(when: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Which rows ``[rows]`` repeat the hour before, on one night a year, as clocks that are put back do: none
+    where others repeat as well."""
+    again = np.append(False, (when[1:] == when[:-1]) & ~first[1:])
+    apart, none = np.diff(when)[~first[1:]], np.zeros(len(when), bool)
+    if when.dtype.kind != "M" or not again.any() or np.median(apart) > np.timedelta64(1, "h"):
+        return none
+    hours = np.unique(when[again].astype("datetime64[h]"))
+    days = hours.astype("datetime64[D]")
+    months = days.astype("datetime64[M]").astype(int) % 12 + 1
+    nightly = (hours - days < np.timedelta64(4, "h")) & np.isin(months, (3, 4, 9, 10, 11))
+    yearly = len(np.unique(days.astype("datetime64[Y]"))) == len(days)
+    return again if yearly and nightly.all() else none
 
 
 def _refuse_repeats(frame: Frame, when: np.ndarray, first: np.ndarray) -> None:
@@ -264,26 +308,17 @@ def _proposed(own: OwnSeries, step: Step, values: np.ndarray, length: np.ndarray
     look_back = own.look_back or (
         look_back - look_back % period if look_back > period else look_back
     )
-    return (
-        period,
-        horizon,
-        look_back,
-        [
-            Line(
-                "period", f"{period} steps", "" if own.period else f"{why} (--period says another)"
-            ),
-            Line(
-                "horizon",
-                f"{horizon} steps",
-                "" if own.horizon else "proposed (--horizon says another)",
-            ),
-            Line(
-                "look-back",
-                f"{look_back} steps",
-                "" if own.look_back else "proposed (--look-back says another)",
-            ),
-        ],
+    shown = {"period": f"{period} steps" if period > 1 else "none"}
+    shown |= {"horizon": f"{horizon} steps", "look-back": f"{look_back} steps"}
+    said = (
+        "" if own.period else f"{why} (--period says another)",
+        *(
+            "" if getattr(own, field) else f"proposed (--{flag} says another)"
+            for field, flag in (("horizon", "horizon"), ("look_back", "look-back"))
+        ),
     )
+    lines = [Line(name, size, more) for (name, size), more in zip(shown.items(), said, strict=True)]
+    return period, horizon, look_back, lines
 
 
 def _in_time(length: np.ndarray, hold_out: tuple[float, float], horizon: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dl.core.errors import UserError, bounded, need
+from dl.data.batches.streams import FileRows
 from dl.data.own.columns import (
     OwnCells,
     column_lines,
@@ -23,11 +24,12 @@ from dl.data.own.columns import (
 )
 from dl.data.own.found import Line, column_called, own_info, span
 from dl.data.own.paths import SOUNDS, Named, files_under
+from dl.data.own.pixels import too_large
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import digest_files, readable
 from dl.data.readers.frames import words
 from dl.data.sets.recordings import pad_waveforms, read_wav
-from dl.data.splits import Columns, Info
+from dl.data.splits import Info
 
 _PATHS = (
     *("path", "file", "filename", "file_name", "audio_filepath", "audio", "wav", "recording"),
@@ -48,6 +50,21 @@ class OwnSounds(OwnCells):
     """samples a second that recordings are brought to; by default the most frequent, at most 16,000"""
     seconds: float | None = None
     """length of the longest recording; by default all, or 99 in 100 where a few are far longer"""
+    stream: bool = False
+    """read your recordings from disk as they are needed, even if all fit into memory"""
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeSound:
+    """Read a row's ``file`` as ``waveform [samples]`` int16 at ``rate`` Hz, 0 after its ``length``."""
+
+    rate: int
+    samples: int
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        heard = read_sound(row["file"], self.rate, warn=False)
+        rest = {name: value for name, value in row.items() if name not in ("file", "length")}
+        return {n: v[0] for n, v in pad_waveforms([heard], self.samples).items()} | rest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,17 +139,16 @@ def listed_in(
     return listed.only(np.flatnonzero(there), Line("skipped", f"{(~there).sum():,} rows", why))
 
 
-def read_sounds(
-    listed: Listed, own: OwnSounds, title: str, cut: bool
-) -> tuple[Columns, Listed, Info]:
-    """``waveform int16 [n, samples]`` and ``length [n]``, of the files that can be read; those, with what there is
-    to show; and the info, whose details have the ``rate``.
+def read_sounds(listed: Listed, own: OwnSounds, title: str, cut: bool) -> tuple[Any, Listed, Info]:
+    """``waveform int16 [n, samples]`` and ``length [n]`` of the files that can be read, or, too large for memory,
+    the same as :class:`FileRows`; those files, with what there is to show; and the info, whose details have the
+    ``rate``. What streams is read once here too, so that the rows are those that memory would hold.
 
     Args:
       cut: longer recordings than asked for are cut; else they are left out.
 
     Raises:
-      UserError: none can be read, or all together are too large for memory.
+      UserError: none can be read.
     """
     import soundfile
 
@@ -159,7 +175,6 @@ def read_sounds(
     beyond = lengths > limit * (1 + 1e-6)
     other = "" if own.rate else "; --rate says another"
     lines = [
-        Line("recordings", f"{len(headers):,}", f"{lengths.sum() / 3600:.2g} hours"),
         Line("rate", f"{rate:,} Hz", _counted(rates, "Hz") + other),
         Line("channels", "averaged", _counted(channels, "channels")),
         Line("length", f"{limit:.3g} s", f"{span(lengths, '.3g')} seconds"),
@@ -168,41 +183,49 @@ def read_sounds(
         other = "" if own.seconds else "--seconds says another length"
         lines.append(Line("cut" if cut else "left out", f"{beyond.sum():,} longer ones", other))
     if not cut and beyond.any():
-        rows = np.flatnonzero(~beyond)
-        listed, headers = listed.only(rows), [headers[row] for row in rows]
+        short = np.flatnonzero(~beyond)
+        listed, headers = listed.only(short), [headers[row] for row in short]
     samples = round(min(limit, longest) * rate)
     size = 2 * samples * len(headers)
-    lines.append(Line("memory", f"{size / 1e9:.2g} GB" if size > 1e7 else f"{size / 1e6:.2g} MB"))
-    if size > 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
-        raise UserError(
-            "recordings-too-large",
-            f"{title}: {len(headers):,} recordings of up to {limit:.3g} s at {rate:,} Hz take {size / 1e9:.3g} "
-            "GB, over half of this machine's memory: give fewer --seconds, a lower --rate, or fewer files",
-        )
+    stream, line = too_large(size, own.stream)
+    lines.append(line)
     if any(have != rate for have, _ in rates):
         need("soxr", extra="speech", why="recordings at several rates")
 
-    def heard(path: Path) -> np.ndarray:
-        return read_sound(path, rate)[:samples]
+    def heard(path: Path) -> Any:
+        if not stream:
+            return read_sound(path, rate)[:samples]
+        waveform, have = read_wav(path)
+        return min(int(len(waveform) * rate / have + 0.5), samples)  # as many as soxr gives
 
     what = f"reading {len(headers):,} recordings, {size / 1e9:.2g} GB"
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        listed, waveforms = _each(heard, listed, what)
+        listed, found = _each(heard, listed, what)
+    samples_in_all = sum(found) if stream else sum(map(len, found))
+    hours = f"{samples_in_all / rate / 3600:.2g} hours"
+    lines.insert(0, Line("recordings", f"{len(found):,}", hours))
     if told:
         lines.append(
             Line("loud", f"{len(told):,} recordings", f"cut at full scale: {told[0].message}")
         )
-    columns = pad_waveforms(waveforms, max(len(w) for w in waveforms))
+    if stream:
+        paths, length = np.array([str(p) for p in listed.paths], object), np.array(found, np.int32)
+        rows: Any = FileRows(
+            {"file": paths, "length": length}, DecodeSound(rate, int(length.max()))
+        )
+    else:
+        rows = pad_waveforms(found, max(map(len, found)))
     listed = dataclasses.replace(listed, lines=(*listed.lines, *lines))
     digests = {**listed.digests, title: digest_files(listed.paths)}
     info = own_info(title, "recordings", digests, details={"rate": rate})
-    return columns, listed, info
+    return rows, listed, info
 
 
-def read_sound(file: str | os.PathLike, rate: int) -> np.ndarray:
-    """A recording as mono int16 ``[samples]``, brought to that rate by soxr where it has another."""
-    samples, found = read_wav(file)
+def read_sound(file: str | os.PathLike, rate: int, warn: bool = True) -> np.ndarray:
+    """A recording as mono int16 ``[samples]``, brought to that rate by soxr where it has another; ``warn`` of
+    samples beyond full scale."""
+    samples, found = read_wav(file, warn=warn)
     if found == rate:
         return samples
     return need("soxr", extra="speech", why=f"a recording of {found} Hz").resample(

@@ -2,25 +2,29 @@
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from dl.core.errors import UserError
+from dl.data.batches.stored import StoredColumns
 from dl.data.own.columns import (
     OwnCells,
     group_of,
     joined,
     numbers_rows,
     read_cells,
-    reading,
     rows_of,
     split_column,
+    tables_in,
 )
-from dl.data.own.found import Found, Line, assign, column_called, own_info
+from dl.data.own.found import Found, Line, assign, column_called, own_info, sheet_options
+from dl.data.own.pixels import too_large
 from dl.data.readers.column_types import label_alike, lacking, typed_alike, typed_column
 from dl.data.readers.csv_text import plain
 from dl.data.readers.frames import Frame, read_frame
+from dl.data.readers.on_disk import cells_size
 from dl.data.sets.catalogue import load, load_table
 from dl.data.sets.tables import FOLDED
 from dl.data.splits import Columns, Info, Splits
@@ -48,6 +52,8 @@ class OwnTable(OwnCells):
     """your column of times: the last rows by it are for test, those before for validation"""
     fold: int | None = None
     """which of five folds (0 to 4) is test, classes in proportion; by default parts are as the table has them"""
+    stream: bool = False
+    """keep your rows on disk, even if all fit into memory"""
 
 
 def load_named(name: str, own: OwnTable) -> Splits:
@@ -65,7 +71,9 @@ def read(source: Any, own: OwnTable) -> Found:
 
     ``info.details`` has the ``columns`` and the ``target``, by which :func:`read_alike` reads another file.
     """
-    frames, digests, left_out = read_cells(source, own)
+    disk, memory = _too_large(source, own)
+    frames, digests, left_out = read_cells(source, own, disk)
+    left_out += memory
     first = frames[0][1]
     target = column_called(first, own.target, _TARGETS, "--target") or first.headings[-1]
     fixed = frames[0][0] or own.time or own.fold is not None
@@ -101,7 +109,7 @@ def read(source: Any, own: OwnTable) -> Found:
     info = own_info("table", "table", digests, title=frame.name, classes=table.classes)
     strata = table.label if table.classes else None
     group = group_of(frame, own)
-    found = Found(table.arrays, info, part=part, strata=strata, group=group)
+    found = Found({"label": table.label}, info, part=part, strata=strata, group=group)
     if own.fold is not None:
         shares = own.hold_out != OwnTable.hold_out
         if part is not None or group is not None or own.in_order or shares:
@@ -126,7 +134,24 @@ def read(source: Any, own: OwnTable) -> Found:
     table, details = seen(table, np.flatnonzero(trained))
     lines = (*left_out, *_lines(frame, table, own, used), *_remarks(table, details))
     info = dataclasses.replace(info, details=details)
-    return dataclasses.replace(found, rows=table.arrays, info=info, lines=lines, part=part, how=how)
+    of_lines = frame.lines is not None and not disk  # a name for each row is long
+    names = list(map(frame.place, range(frame.rows))) if of_lines else None
+    found = dataclasses.replace(found, info=info, lines=lines, part=part, how=how, names=names)
+    return dataclasses.replace(found, rows=StoredColumns(table.arrays) if disk else table.arrays)
+
+
+def _too_large(source: Any, own: OwnTable) -> tuple[bool, list[Line]]:
+    """Whether a file's cells are to stay on disk, and the line of it; a frame is in memory as it is."""
+    if not isinstance(source, Path):
+        if own.stream:
+            raise UserError(
+                "option-misplaced",
+                "--stream is for files, and a frame is in memory: write it to Parquet and give its path",
+            )
+        return False, []
+    paths = [path for _, path in tables_in(source)[0]] if source.is_dir() else [source]
+    disk, line = too_large(sum(map(cells_size, paths)), own.stream)
+    return disk, [line]
 
 
 def _moments(frame: Frame, heading: str) -> np.ndarray:
@@ -185,7 +210,7 @@ def read_alike(source: Any, info: Info, own: OwnTable) -> tuple[Columns, tuple[L
     Raises:
       UserError: a column is missing, a cell of numbers holds none, or the target a class never trained on.
     """
-    frame = read_frame(source, **reading(own))
+    frame = read_frame(source, **sheet_options(own))
     details, lines = info.details, []
     columns = [column for column in details["columns"] if column.kind != "ignored"]
     taken: dict[str, list[np.ndarray]] = {"numerical": [], "categorical": []}

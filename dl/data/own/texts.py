@@ -19,13 +19,16 @@ from dl.data.own.columns import (
     joined,
     read_tables,
     split_column,
+    tables_in,
     which_column,
 )
-from dl.data.own.found import Found, Line, column_called, own_info, part_called, span
+from dl.data.own.found import Found, Line, OwnSheet, column_called, own_info, part_called, span
 from dl.data.own.lines import (
-    OwnText,
+    TEXTS,
     lengths,
     lines_of,
+    not_texts,
+    prose,
     tab_separated,
     text_of,
     text_table,
@@ -38,11 +41,7 @@ from dl.data.readers.frames import Frame, words
 from dl.data.splits import Splits
 
 NAMED = ("sst2",)
-TEXTS = (
-    *("text", "sentence", "review", "content", "question", "comment", "message", "tweet", "body"),
-    *("document", "utterance", "phrase", "description", "title"),
-)
-_LABELS = (
+LABELS = (
     *("label", "labels", "class", "category", "sentiment", "target", "intent", "emotion", "topic"),
     *("genre", "section", "stars", "rating", "score", "polarity", "tag", "y"),
 )
@@ -51,7 +50,7 @@ _ABOUT = ("readme", "license", "licence", "copying", "changelog")
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnTexts(OwnText):
+class OwnTexts(OwnSheet):
     """Fields for the config of a script that takes texts with a class each."""
 
     text: str | None = None
@@ -87,8 +86,10 @@ def read(source: Any, own: OwnTexts) -> Found:
         texts, labels, parts, group, more = _of_files(files, own)
         digests = {name: digest_files([path for *_, path, _ in files])}
     else:
+        read_texts = _labelled if begin_with_labels(source, own) else text_table
         frames, digests, lines = read_tables(
-            source, functools.partial(_labelled, encoding=own.encoding)
+            source,
+            functools.partial(read_texts, own=own),
         )
         texts, labels, parts, group, more = _of_frames(frames, own)
     lines += more
@@ -101,7 +102,11 @@ def read(source: Any, own: OwnTexts) -> Found:
         raise UserError("table-empty", f"{name} has no text with a label")
     classes, label = coded([labels[row] for row in kept])
     text = texts_column([texts[row] for row in kept])
-    lines.append(Line("words a text", span([len(each.split()) for each in text])))
+    counts, characters = ([len(one) for one in some] for some in (map(str.split, text), text))
+    unbroken = bool(np.median(counts) < 2 and np.median(characters) >= 12)
+    said = "no blanks, as in DNA: `sentiment --unit character` reads them by letters"
+    lines.append(Line("words a text", span(counts), said * unbroken))
+    lines += [Line("characters a text", span(characters))] * unbroken
     lines += class_lines(classes, label, f"texts of {name}")
     part = None if parts is None else parts[kept]
     if part is not None:
@@ -114,18 +119,32 @@ def read(source: Any, own: OwnTexts) -> Found:
     return Found(rows, info, tuple(lines), part, strata=label, group=group)
 
 
-def _labelled(path: Any, encoding: str | None) -> Frame:
-    """A table, or lines whose first word is their label: ``__label__good Fine film``, ``LOC:city Where is?``."""
-    if not isinstance(path, Path) or is_table(path):
-        return text_table(path, encoding)
-    lines = [line for line in lines_of(path, encoding) if line]
+def begin_with_labels(source: Any, own: OwnSheet) -> bool:
+    """Whether the lines of a file of text, or of all those of a folder by part together, begin with their label:
+    ``__label__good Fine film``, ``LOC:city Where is Orinoco?``."""
+    paths = []
+    if isinstance(source, Path):
+        paths = [each for _, each in tables_in(source)[0]] if source.is_dir() else [source]
+    if not paths or any(map(is_table, paths)) or own.headings or own.separator:
+        return False
+    lines = [line for path in paths for line in lines_of(path, own.encoding) if line]
     first = Counter(line.partition(" ")[0] for line in lines)
     few = 2 <= len(first) <= max(2, min(200, len(lines) // 5))
-    if tab_separated(lines) or not (few or all(word.startswith("__label__") for word in first)):
-        return text_table(path, encoding)
+    blanks = np.median([line.count(" ") for line in lines]) > 0 if lines else False
+    told = all(word.startswith("__label__") for word in first)
+    return bool(blanks) and (few or told) and not tab_separated(lines) and not _numeric(lines)
+
+
+def _numeric(lines: Sequence[str]) -> bool:
+    """Whether lines are rather rows of numbers."""
+    return all(re.fullmatch(r"[-+.,;\d\sEe]+", line) for line in lines[:1000])
+
+
+def _labelled(path: Path, own: OwnSheet) -> Frame:
+    """A table of lines that begin with their label."""
     import pyarrow as pa
 
-    cells = [line.partition(" ")[::2] for line in lines]
+    cells = [line.partition(" ")[::2] for line in lines_of(path, own.encoding) if line]
     labels = [label.removeprefix("__label__") for label, _ in cells]
     columns = pa.table({"label": labels, "text": [text for _, text in cells]})
     return Frame(path.name, columns, notes=("the first word of a line is its label",))
@@ -133,12 +152,14 @@ def _labelled(path: Any, encoding: str | None) -> Frame:
 
 def _columns(frame: Frame, own: OwnTexts, others: Sequence[str | None]) -> tuple[str, str]:
     """The headings of the texts and of the labels."""
-    label = column_called(frame, own.label, _LABELS, "--label")
+    label = column_called(frame, own.label, LABELS, "--label")
     text = column_called(frame, own.text, TEXTS, "--text")
     sizes = {h: size for h, size in lengths(frame).items() if h not in (label, *others)}
     if text is None and not sizes:
         raise UserError("text-unnamed", which_column(frame, "texts", "--text"))
     text = text or max(sizes, key=lambda heading: sizes[heading])
+    if not own.text and len(frame.headings) > 3 and text not in prose(frame):
+        raise not_texts(frame, "texts")
     if label is None:
         free = [heading for heading in frame.headings if heading not in (text, *others)]
         kinds = {heading: len(set(words(frame, heading)) - {None}) for heading in free}
@@ -146,6 +167,12 @@ def _columns(frame: Frame, own: OwnTexts, others: Sequence[str | None]) -> tuple
         if not few:
             raise UserError("target-unnamed", which_column(frame, "classes", "--label"))
         label = min(few, key=lambda heading: kinds[heading])
+    if text == label:
+        raise UserError(
+            "column-twice",
+            f"{frame.name}: column {text} is said to hold both texts and classes: name two by --text and "
+            "--label",
+        )
     return text, label
 
 

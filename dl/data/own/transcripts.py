@@ -11,9 +11,17 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.own.found import Found, Line, span
-from dl.data.own.paths import SOUNDS, TABLES, by_first_folder, ends, files_under, visible
+from dl.data.own.paths import (
+    SOUNDS,
+    TABLES,
+    by_first_folder,
+    ends,
+    files_under,
+    short_names,
+    visible,
+)
 from dl.data.own.sounds import Listed, OwnSounds, listed_in, no_sounds, read_sounds
-from dl.data.splits import Columns, Splits
+from dl.data.splits import Splits, known
 
 NAMED = ("fsdd",)
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # a character that training never shows
@@ -57,9 +65,7 @@ def read(source: Any, own: OwnTranscripts) -> Found:
             "skipped", f"{len(listed.said) - len(spoken):,} recordings", "they have no text"
         )
         listed = listed.only(spoken, line)
-    columns, listed, info = read_sounds(
-        listed, own, getattr(source, "name", "the table"), cut=False
-    )
+    rows, listed, info = read_sounds(listed, own, getattr(source, "name", "the table"), cut=False)
     counts = Counter("".join(listed.said))
     how = "in lower case (--no-lower keeps it)" if own.lower else "as written"
     shown = " ".join(sorted(counts)).replace("   ", " (space) ")[:200]
@@ -69,7 +75,8 @@ def read(source: Any, own: OwnTranscripts) -> Found:
         Line("characters", f"{len(counts)}", shown),
     )
     text = np.array(listed.said, object)
-    return Found(columns | {"text": text}, info, lines, listed.part, group=listed.group)
+    names, said = short_names(listed.paths), rows | {"text": text}
+    return Found(said, info, lines, listed.part, group=listed.group, names=names)
 
 
 def _beside(folder: Path) -> Listed | None:
@@ -112,27 +119,30 @@ def in_characters(splits: Splits, frame: float = 0.04) -> Splits:
     Args:
       frame: seconds of one output of the recogniser.
     """
-    tokens = tuple(sorted(set("".join(splits.train["text"]))))
-    others = {c for part in splits.parts.values() for c in "".join(part["text"])} - set(tokens)
+    texts = {name: known(part)["text"] for name, part in splits.parts.items()}
+    tokens = tuple(sorted(set("".join(texts["train"]))))
+    others = {c for part in texts.values() for c in "".join(part)} - set(tokens)
     place = {character: number for number, character in enumerate(tokens)}
-    longest = max(len(text) for part in splits.parts.values() for text in part["text"])
+    longest = max(len(text) for part in texts.values() for text in part)
     fast = 0
 
-    def labelled(part: Columns) -> Columns:
+    def labelled(part: Any) -> Any:
         nonlocal fast
-        label = np.full((len(part["text"]), longest), -1, np.int32)
-        for row, text in enumerate(part["text"]):
+        columns = known(part)
+        label = np.full((len(columns["text"]), longest), -1, np.int32)
+        for row, text in enumerate(columns["text"]):
             label[row, : len(text)] = [place.get(character, len(tokens)) for character in text]
         needed = (label >= 0).sum(1) + ((label[:, 1:] == label[:, :-1]) & (label[:, 1:] >= 0)).sum(
             1
         )
-        fits = needed <= part["length"] / splits.info.details["rate"] / frame
+        fits = needed <= columns["length"] / splits.info.details["rate"] / frame
         fast += int((~fits).sum())
-        rows = {name: part[name][fits] for name in ("waveform", "length")}
-        return rows | {"label": label[fits]}
+        rows = {n: v[fits] for n, v in columns.items() if n != "text"} | {"label": label[fits]}
+        return rows if isinstance(part, dict) else dataclasses.replace(part, columns=rows)
 
-    done = splits.map(labelled)
-    if not len(done.train["label"]):
+    parts: Any = {name: labelled(part) for name, part in splits.parts.items()}
+    done = dataclasses.replace(splits, **parts)
+    if not len(known(done.train)["label"]):
         raise UserError(
             "part-empty",
             f"{splits.info.title}: every text has more characters than its recording has frames of {frame:g} s: "

@@ -11,6 +11,8 @@ from dl.core.errors import UserError
 from dl.data.readers.csv_text import first_line
 from dl.data.readers.files import damaged
 
+WIDEST = 100_000  # columns of csv text: each costs much more than its cells
+
 
 def has_index(frame: Any) -> bool:
     """Whether a pandas frame's index is more than row numbers."""
@@ -74,7 +76,25 @@ def file_columns(data: bytes, name: str):
             "table-spreadsheet",
             f"{name} is a spreadsheet or a zip archive: save the table as csv or Parquet",
         )
-    return _objects(data, name) if re.match(rb"(\xef\xbb\xbf)?\s*(\{|\[\s*\{)", data) else None
+    if _JSON.match(data):
+        return _objects(data, name)
+    first = data[: data.find(b"\n") + 1 or None]
+    if (wide := max(map(first.count, (b"\t", b";", b"|", b",")))) >= WIDEST:
+        raise UserError(
+            "table-wide",
+            f"{name} has {wide + 1:,} columns, and {WIDEST:,} are the most: keep those that matter, or save "
+            "rows as columns",
+        )
+    return None
+
+
+_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*(\{|\[\s*\{)")
+_TYPED = (b"PAR1", b"ARRO", b"FEA1", b"\xff\xff\xff\xff", b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+
+
+def not_csv(head: bytes) -> bool:
+    """Whether :func:`file_columns` has something to say of a file that begins so."""
+    return head.startswith(_TYPED) or bool(_JSON.match(head))
 
 
 def _objects(data: bytes, name: str):
@@ -95,7 +115,12 @@ def _objects(data: bytes, name: str):
             heading: [row.get(heading) for row in rows]
             for heading in dict.fromkeys(heading for row in rows for heading in row)
         }
-    except (ValueError, AttributeError, TypeError) as error:  # also of what is no object
+    except (
+        ValueError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ) as error:  # also of what is no object
         raise UserError(
             "json-unreadable",
             f"{name}, line {getattr(error, 'lineno', 1) + line - 1}: no JSON object a line, and no list of "

@@ -12,6 +12,7 @@ from dl.data.readers.frames import (
     WORDS_MISSING,
     Frame,
     Numbers,
+    chunks,
     coded_words,
     numbers,
     to_numbers,
@@ -60,9 +61,10 @@ def typed_column(
             return column, found.values
         _refuse_bad(frame, heading, found, "declare the column categorical")
         notes += _looks_numeric(frame, heading, found)
-    spelled, categories, merged = _spelled(frame, heading)
-    present = sum(cell is not None for cell in spelled)
-    absent = frame.rows - present
+    index, spelled, categories, merged = _spelled(frame, heading)
+    gone = _gone(spelled)
+    absent = int(gone[index].sum())
+    present = frame.rows - absent
     if len(categories) < 2:
         reason = "one value only" if categories else "no value"
         return Column(heading, "ignored", missing=absent, reason=reason), nothing
@@ -73,8 +75,8 @@ def typed_column(
     if kept and frame.missing is None:
         shown = ", ".join(map(repr, kept))
         notes.append(f"{shown} counts as a category unless missing= names it")
-    code = {category: place for place, category in enumerate(categories, 1)}
-    values = np.array([0 if cell is None else code[cell] for cell in spelled], np.int32)
+    code = {category: place for place, category in enumerate(categories, 1)} | {None: 0}
+    values = np.array([code[cell] for cell in spelled], np.int32)[index]
     note = "; ".join([*notes, *merged])
     return Column(heading, "categorical", categories, absent, note=note), values
 
@@ -102,10 +104,10 @@ def typed_label(frame: Frame, heading: str, task: str | None) -> tuple[np.ndarra
         few = len(np.unique(values)) <= 20 and bool((values == np.trunc(values)).all())
         if task == "regression" or not few:
             return values, ()
-    spelled, classes, _ = _spelled(frame, heading)
+    index, spelled, classes, _ = _spelled(frame, heading)
     absent = {None} | ({"NA", "None"} if frame.missing is None else set())
     gone = np.array([cell in absent for cell in spelled], bool)
-    _refuse_missing(frame, heading, gone, classes=True)
+    _refuse_missing(frame, heading, gone[index], classes=True)
     if len(classes) < 2:
         raise UserError(
             "target-one-class",
@@ -119,7 +121,7 @@ def typed_label(frame: Frame, heading: str, task: str | None) -> tuple[np.ndarra
             "another target",
         )
     code = {value: place for place, value in enumerate(classes)}
-    return np.array([code[str(cell)] for cell in spelled], np.int32), classes  # none is missing
+    return np.array([code.get(cell, -1) for cell in spelled], np.int32)[index], classes
 
 
 def lacking(frame: Frame, heading: str, task: str | None) -> np.ndarray:
@@ -129,7 +131,8 @@ def lacking(frame: Frame, heading: str, task: str | None) -> np.ndarray:
     found = None if task == "classification" else _numeric(frame, heading)
     if found is not None and found.numeric:
         return found.missing
-    return np.array([cell is None for cell in _spelled(frame, heading)[0]], bool)
+    index, spelled, *_ = _spelled(frame, heading)
+    return _gone(spelled)[index]
 
 
 def label_alike(frame: Frame, heading: str, classes: tuple[str, ...]) -> np.ndarray:
@@ -140,17 +143,17 @@ def label_alike(frame: Frame, heading: str, classes: tuple[str, ...]) -> np.ndar
     """
     if not classes:
         return typed_label(frame, heading, "regression")[0]
-    spelled = _spelled(frame, heading)[0]
-    _refuse_missing(frame, heading, np.array([cell is None for cell in spelled], bool), True)
+    index, spelled, *_ = _spelled(frame, heading)
+    _refuse_missing(frame, heading, _gone(spelled)[index], True)
     code = {name: place for place, name in enumerate(classes)}
-    new = np.flatnonzero([cell not in code for cell in spelled])
+    new = np.flatnonzero(np.array([cell not in code for cell in spelled], bool)[index])
     if len(new):
         raise UserError(
             "class-unseen",
             f"{frame.name}, column {heading!r} has a class that was not there in training "
             f"({frame.show(heading, new)}): known are {', '.join(map(str, classes[:8]))}",
         )
-    return np.array([code[cell] for cell in spelled], np.int32)
+    return np.array([code.get(cell, -1) for cell in spelled], np.int32)[index]
 
 
 def _numeric(frame: Frame, heading: str) -> Numbers:
@@ -227,9 +230,9 @@ def typed_alike(frame: Frame, column: Column) -> tuple[np.ndarray, tuple[str, ..
             )
         return found.values, ()
     code: dict[str | None, int] = {word: place for place, word in enumerate(column.categories, 1)}
-    spelled, different, _ = _spelled(frame, heading)
+    index, spelled, different, _ = _spelled(frame, heading)
     codes = np.array([code.get(cell, 0) for cell in spelled], np.int32)
-    return codes, tuple(word for word in different if word not in code)
+    return codes[index], tuple(word for word in different if word not in code)
 
 
 def check_digits(frame: Frame, heading: str, values: np.ndarray, fix: str) -> None:
@@ -258,10 +261,15 @@ def check_digits(frame: Frame, heading: str, values: np.ndarray, fix: str) -> No
 
 def _doubts(frame: Frame, heading: str, values: np.ndarray) -> list[str]:
     """What looks like a mistake in a column of numbers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     doubts = []
     if frame.lines is not None:
-        _, different = coded_words(frame, heading)
-        coded = [cell for cell in different if cell and re.match(r"[+-]?0\d", cell)]
+        coded: set[str] = set()
+        for chunk in chunks(frame, heading):
+            text = pa.array(coded_words(chunk, heading)[1], pa.string())
+            coded.update(text.filter(pc.match_substring_regex(text, r"^[+-]?0\d")).to_pylist())
         if coded:
             doubts.append(
                 f"{min(coded)!r} is read as a number: a code? Then declare it categorical"
@@ -332,9 +340,15 @@ def _looks_numeric(frame: Frame, heading: str, found: Numbers) -> list[str]:
     return [f"words, although they look like numbers or times: {shown}"]
 
 
-def _spelled(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
-    """A column as categories: cells ``[rows]``, spelled alike where they are equal and None where missing;
-    the categories in order; and a note of what was merged.
+def _gone(cells: np.ndarray) -> np.ndarray:
+    return np.array([cell is None for cell in cells], bool)
+
+
+def _spelled(
+    frame: Frame, heading: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], list[str]]:
+    """A column as categories: ``index [rows]`` into the different cells; these, spelled alike where they are
+    equal and None where missing; the categories in order; and a note of what was merged.
 
     Numbers are ordered as numbers and spelled alike, so that 1 and 1.0 are one category; the rest are
     ordered by code point. Neither depends on the order of rows or on hashing.
@@ -365,4 +379,4 @@ def _spelled(frame: Frame, heading: str) -> tuple[np.ndarray, tuple[str, ...], l
         pairs = sorted(cell for cell in found if name[cell] != cell)
         merged = [f"one spelling for equal numbers, such as {name[pairs[0]]!r} for {pairs[0]!r}"]
     one = np.array([*(name.get(cell) for cell in different), None], object)[:-1]
-    return one[index], tuple(categories), merged
+    return index, one, tuple(categories), merged

@@ -18,38 +18,50 @@ NUMBERS_MISSING = frozenset(
     )
 )
 
+SAID = re.compile(r"sep=(.)(?:\r\n|\r|\n)")  # spreadsheets write and read it
+BLANKS = "cells are separated by blanks"
 _SEPARATORS = "\t;|,"  # a comma last: it may be a decimal mark or stand in a sentence
 _BLOCK = 1 << 30  # bytes that pyarrow parses at once; a row may not be longer
 
 
-def decoded(data: bytes, name: str, encoding: str | None) -> str:
-    """The text of a csv file."""
+def encoding_by_mark(data: bytes) -> str:
+    """The encoding that a byte-order mark at the beginning says, else UTF-8."""
     marks = {
         b"\xff\xfe\x00\x00": "utf-32",
         b"\x00\x00\xfe\xff": "utf-32",
         b"\xff\xfe": "utf-16",
         b"\xfe\xff": "utf-16",
     }
-    found = next((kind for mark, kind in marks.items() if data.startswith(mark)), "utf-8")
+    return next((kind for mark, kind in marks.items() if data.startswith(mark)), "utf-8")
+
+
+def decoded(data: bytes, name: str, encoding: str | None) -> str:
+    """The text of a csv file."""
+    found = encoding_by_mark(data)
     chosen = encoding or found
     if chosen == "utf-8" and data.count(0) > len(data) // 5:
         raise UserError(
             "encoding",
-            f"{name} holds a zero byte beside most characters: say encoding='utf-16-le' or 'utf-16-be'",
+            f"{name} holds a zero byte beside most characters: say encoding='utf-16-le' or encoding='utf-16-be'",
         )
     try:
         text = data.decode(chosen)
     except LookupError:
         raise UserError("unknown", f"encoding {encoding!r} is none that Python knows") from None
     except UnicodeDecodeError as error:
-        if encoding is None and found == "utf-8":
-            raise UserError(
-                "encoding",
-                f"{name} is not UTF-8 text (byte {error.start}): say its encoding, often "
-                "encoding='cp1252' for a file of Windows in Western Europe, or save it as UTF-8",
-            ) from None
-        raise UserError("encoding", f"{name} is not {chosen} text (byte {error.start})") from None
+        raise not_text(name, encoding, found, error.start) from None
     return text.removeprefix("\ufeff")
+
+
+def not_text(name: str, encoding: str | None, found: str, byte: int) -> UserError:
+    """What to say of a file that is not in the ``encoding`` that the user said, or that was ``found``."""
+    if encoding is None and found == "utf-8":
+        return UserError(
+            "encoding",
+            f"{name} is not UTF-8 text (byte {byte}): say its encoding, often "
+            "encoding='cp1252' for a file of Windows in Western Europe, or save it as UTF-8",
+        )
+    return UserError("encoding", f"{name} is not {encoding or found} text (byte {byte})")
 
 
 def text_columns(
@@ -63,24 +75,27 @@ def text_columns(
     """
     notes = []
     skipped = 0  # lines before the first row
-    if hint := re.match(r"sep=(.)(?:\r\n|\r|\n)", text):  # spreadsheets write and read it
+    if hint := SAID.match(text):
         separator, text, skipped = separator or hint[1], text[hint.end() :], 1
     blank = re.match(r"(?: *(?:\r\n|\r|\n))*", text)
     assert blank is not None  # it may be empty
-    skipped += len(_line_ends(blank[0]))
+    skipped += len(line_ends(blank[0]))
     text = text[blank.end() :]
     if not text.strip():
         raise UserError("table-empty", f"{name} is empty")
-    if separator is None:
-        separator = _guess_separator(text, quote)
+    if separator in (None, " ") and (spread := blank_cut(text, quote, separator)):
+        text, separator = spread, "\t"
+        notes.append(BLANKS)
+    elif separator is None:
+        separator = guess_separator(text, quote)
         notes.append(f"cells are separated by {_name(separator)}" if separator else "one column")
     if quote and separator and f" {quote}" in text:
-        spaced = _without_spaces_before_quotes(text, separator, quote)
+        spaced = without_spaces_before_quotes(text, separator, quote)
         if spaced != text:
             text = spaced
             notes.append(f"spaces between {_name(separator)} and {quote} are left out")
     cut = separator or next(mark for mark in map(chr, (*range(14, 32), 1)) if mark not in text)
-    columns, lines = _parsed(text, name, cut, quote, skipped)
+    columns, lines = parsed(text, name, cut, quote, skipped)
     first = [(column[0].as_py() or "").strip() for column in columns.columns]
     names = [f"column_{place}" for place in range(1, len(first) + 1)]
     if isinstance(header, Sequence):
@@ -88,7 +103,7 @@ def text_columns(
         if len(names) != len(first):
             raise UserError(
                 "table-header-count",
-                f"{name} has {len(first)} columns, and header {len(names)} names",
+                f"{name} has {len(first)} columns, and header= gives {len(names)} names",
             )
     elif header or (header is None and _guess_header(first, columns)):
         names, columns, lines = first, columns.slice(1), lines[1:]
@@ -100,9 +115,15 @@ def text_columns(
     return columns.rename_columns(names), lines, separator, notes
 
 
-def _line_ends(text: str) -> list[str]:
+def line_ends(text: str) -> list[str]:
     """Every line end of a text."""
     return re.findall(r"\r\n|\r|\n", text)
+
+
+def row_end(text: str, quote: str) -> str:
+    """The first line end outside quotes, "" where there is none."""
+    shown = re.sub(_quoted(quote), "", _sample(text)) if quote else text
+    return found[0] if (found := re.search(r"\r\n|\r|\n", shown)) else ""
 
 
 def _quoted(quote: str) -> str:
@@ -118,11 +139,31 @@ def _sample(text: str) -> str:
     return text[: max(text.rfind("\n", 0, 200_000), text.rfind("\r", 0, 200_000)) + 1 or None]
 
 
-_NUMBERS = r"[-+]?[\d.]+(?:[eE][-+]?\d+)?(?: [-+]?[\d.]+(?:[eE][-+]?\d+)?)+"  # one blank between
+def blank_cut(text: str, quote: str, given: str | None) -> str:
+    """``text`` with a tab for every run of blanks where these cut all lines into as many cells, of which a column
+    is of numbers; else of runs of two blanks and more, as tables that are aligned have them; else ""."""
+    first, *more = [line for line in re.split(r"\r\n|\r|\n", _sample(text)) if line.strip()]
+    other = r"[;|]|,(?!\d)|(?<!\d)," + ("|\t" if not re.search(r"\d\.? +[\d.]", first) else "")
+    if " " not in first or (re.search(other, first) and not given):
+        return ""
+    cell = rf"{_quoted(quote)}(?!\S)|\S+" if quote else r"\S+"
+    for pattern in map(re.compile, (cell, r"\S+(?: \S+)*")):
+        rows = [pattern.findall(line) for line in (first, *more)]
+        if len({*map(len, rows)}) > 1 or len(rows[0]) < 2 + first.count("\t"):
+            continue
+        columns = zip(*(rows[1:1001] or rows), strict=True)
+        if given or any(all(map(_NUMBER.fullmatch, column)) for column in columns):
+            ends = re.split(r"(\r\n|\r|\n)", text)
+            return "".join("\t".join(pattern.findall(line)) or line for line in ends)
+    return ""
 
 
-def _guess_separator(text: str, quote: str) -> str:
-    """The mark that cuts most lines into as many cells as the first; a blank between numbers; else ""."""
+# A cell of a column of numbers, missing ones too.
+_NUMBER = re.compile(r"[+-]?(?:\d[\d.,]*|[.,]\d+)(?:[eE][-+]?\d+)?|\?|na|nan|-", re.I)
+
+
+def guess_separator(text: str, quote: str) -> str:
+    """The mark that cuts most lines into as many cells as the first; else ""."""
     sample = _sample(text)
     if quote:
         sample = re.sub(rf"(?:^|(?<=[\t;|,\r\n ])){_quoted(quote)}", "quoted", sample)
@@ -133,19 +174,16 @@ def _guess_separator(text: str, quote: str) -> str:
         agreeing = sum(line.count(mark) == cells for line in lines)
         if cells and agreeing > best:
             best, found = agreeing, mark
-    blanks = {line.count(" ") for line in lines}
-    if not found and len(blanks) == 1 and blanks != {0} and re.fullmatch(_NUMBERS, lines[-1]):
-        return " "
     return found
 
 
-def _without_spaces_before_quotes(text: str, separator: str, quote: str) -> str:
+def without_spaces_before_quotes(text: str, separator: str, quote: str) -> str:
     """``1, "Oslo, Norway"`` as ``1,"Oslo, Norway"``: pyarrow knows a quote at a cell's start alone."""
     pattern = f"({_quoted(quote)})|(?<={re.escape(separator)}) +(?={re.escape(quote)})"
     return re.sub(pattern, lambda match: match[1] or "", text)
 
 
-def _parsed(text: str, name: str, separator: str, quote: str, skipped: int):
+def parsed(text: str, name: str, separator: str, quote: str, skipped: int):
     """``(pyarrow.Table of text, lines [rows] int64)`` of csv text, the first line among its rows."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -154,10 +192,7 @@ def _parsed(text: str, name: str, separator: str, quote: str, skipped: int):
     # Python's csv module leaves a carriage return in a cell without quotes where lines end in a line
     # feed (and so does pandas). pyarrow would end the row there, so it sees another character.
     stand_in = ""
-    first_end = re.search(
-        r"\r\n|\r|\n", re.sub(_quoted(quote), "", _sample(text)) if quote else text
-    )
-    if first_end and first_end[0] != "\r" and re.search(r"\r(?!\n)", text):
+    if row_end(text, quote) not in ("", "\r") and re.search(r"\r(?!\n)", text):
         stand_in = next(mark for mark in map(chr, range(0xE000, 0xF8FF)) if mark not in text)
     data = (re.sub(r"\r(?!\n)", stand_in, text) if stand_in else text).encode()
     ragged: list[tuple[int, int, int, str]] = []
@@ -206,7 +241,7 @@ def _parsed(text: str, name: str, separator: str, quote: str, skipped: int):
     inside = np.zeros(rows + len(dropped), np.int64)
     kept = np.ones(len(inside), bool)
     kept[dropped] = False
-    inside[kept] = _line_ends_inside(table, len(_line_ends(text)), len(inside))
+    inside[kept] = _line_ends_inside(table, len(line_ends(text)), len(inside))
     lines = np.arange(len(inside)) + 1 + skipped + np.concatenate([[0], np.cumsum(inside)[:-1]])
     for number, expected, actual, content in ragged:
         if content.strip():
@@ -217,7 +252,7 @@ def _parsed(text: str, name: str, separator: str, quote: str, skipped: int):
                 f"{name}, line {lines[number - 1]}: {actual} cells, expected {expected}{hint}",
             )
     last = table.column(table.num_columns - 1)[rows - 1].as_py() or ""
-    goes_on = "\n" in last if stand_in else bool(_line_ends(last))
+    goes_on = "\n" in last if stand_in else bool(line_ends(last))
     if goes_on and not text.rstrip("\r\n").endswith(quote):
         raise UserError(
             "table-open-quote",
@@ -298,19 +333,7 @@ def guess_marks(
     import pyarrow.compute as pc
 
     plain = decimal or ".", thousands or ""
-    columns = []  # columns that are mostly digits and marks, without the missing cells
-    for column in table.columns:
-        cells = pc.utf8_trim_whitespace(column)
-        absent = pc.is_in(pc.utf8_lower(cells), pa.array(sorted(NUMBERS_MISSING)))
-        cells = cells.filter(pc.invert(absent)).drop_null()
-        like = pc.match_substring_regex(
-            cells, r"^[+-]?[.,]?\d[\d.,' \x{a0}\x{202f}’]*([eE][+-]?\d+)?$"
-        )
-        if 2 * (pc.sum(like).as_py() or 0) > len(cells):
-            columns.append(cells)
     marks = [",", "'", "\u00a0", "\u202f", "’"]
-    if not any(pc.any(pc.match_substring(c, mark)).as_py() for c in columns for mark in marks):
-        return *plain, []
     choices = [(".", ""), (",", ""), (".", ","), (",", ".")]
     if separator == ",":
         choices = [(".", ""), (".", ","), (",", ""), (",", ".")]
@@ -319,12 +342,29 @@ def guess_marks(
         (decimal or point, mark if thousands is None else thousands) for point, mark in choices
     ]
 
-    def worth(choice):
-        pattern = f"^{number_pattern(*choice)}$"
-        hits = [pc.sum(pc.match_substring_regex(cells, pattern)).as_py() or 0 for cells in columns]
-        return sum(n == len(c) for n, c in zip(hits, columns, strict=True)), sum(hits)
+    choices = [choice for choice in choices if choice[0] != choice[1]]
+    like = r"^[+-]?[.,]?\d[\d.,' \x{a0}\x{202f}’]*([eE][+-]?\d+)?$"
+    patterns = [f"^{number_pattern(*choice)}$" for choice in choices]
 
-    point, group = max((c for c in choices if c[0] != c[1]), key=worth)  # the first of equals
+    def hits(column, patterns: Sequence[str]) -> np.ndarray:
+        """How many cells there are but for missing ones, and how many are like each pattern, chunk by chunk."""
+        found = np.zeros(1 + len(patterns), np.int64)
+        for chunk in column.chunks:
+            cells = pc.utf8_trim_whitespace(chunk)
+            absent = pc.is_in(pc.utf8_lower(cells), pa.array(sorted(NUMBERS_MISSING)))
+            cells = cells.filter(pc.invert(absent)).drop_null()
+            like = (pc.sum(pc.match_substring_regex(cells, p)).as_py() or 0 for p in patterns)
+            found += [len(cells), *like]
+        return found
+
+    found = [(column, *hits(column, [like, f"[{''.join(marks)}]"])) for column in table.columns]
+    found = [each for each in found if 2 * each[2] > each[1]]  # mostly digits and marks
+    if not any(marked for *_, marked in found):
+        return *plain, []
+    counts = np.array([hits(column, patterns) for column, *_ in found])
+    of_all, total = (counts[:, 1:] == counts[:, :1]).sum(0), counts[:, 1:].sum(0)
+    best = max(range(len(choices)), key=lambda place: (of_all[place], total[place]))
+    point, group = choices[best]  # the first of equals
     if (point, group) == plain:
         return *plain, []
     between = f", {_name(group)} between thousands" if group else ""

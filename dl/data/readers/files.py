@@ -7,6 +7,8 @@ import errno
 import gzip
 import hashlib
 import http.client
+import io
+import lzma
 import os
 import sys
 import tarfile
@@ -14,14 +16,17 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dl.core.errors import UserError
-from dl.platform import cache_folder
+from dl.platform import cache_folder, host_memory
 
 _BLOCK = 1 << 20
+_LITTLE = 1 << 28  # bytes that every machine can spare
+_ODD = (EOFError, OSError, ValueError, NotImplementedError, RuntimeError)  # of archives' headers
 _chosen: Path | None = None  # by use_data_folder
 _reopened: Path | None = None  # by reopen_data_folder
 
@@ -231,9 +236,30 @@ def read(path: Path) -> bytes:
     """The bytes of a file, unpacked if it is gzipped."""
     try:
         data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
+        if data[:2] != b"\x1f\x8b":
+            return data
+        with gzip.open(io.BytesIO(data), "rb") as file:
+            unpacked = file.read(most_unpacked(path) + 1)
+        check_unpacked(path, len(unpacked))
+        return unpacked
+    except (OSError, EOFError, zlib.error) as error:
         raise damaged(path, error) from None
+
+
+def most_unpacked(path: Path) -> int:
+    """Bytes that a packed file may unfold to: 200 times its own, as no table, text or picture does that is not
+    all the same, and half of the memory; small ones a little more."""
+    return max(_LITTLE, min(200 * path.stat().st_size, host_memory() // 2))
+
+
+def check_unpacked(path: Path, size: int) -> None:
+    """Raise UserError where so many bytes are more than the packed file may unfold to."""
+    if size > (most := most_unpacked(path)):
+        raise UserError(
+            "unpacked-too-large",
+            f"{path} has {path.stat().st_size:,} bytes and unpacks to more than {most:,}, as files do that are "
+            "made to fill the memory: if you trust it, unpack it yourself and name what came of it",
+        )
 
 
 def members(path: Path, *suffixes: str) -> Iterator[tuple[str, bytes]]:
@@ -241,20 +267,26 @@ def members(path: Path, *suffixes: str) -> Iterator[tuple[str, bytes]]:
 
     Read in memory and never extracted, so no member can write anywhere.
     """
+    size = 0
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
-                    if name.endswith(suffixes) and not name.endswith("/"):
-                        yield name, archive.read(name)
+                chosen = [i for i in archive.infolist() if i.filename.endswith(suffixes)]
+                check_unpacked(path, sum(info.file_size for info in chosen))
+                for info in chosen:
+                    if not info.is_dir():
+                        yield info.filename, archive.read(info)
             return
         with tarfile.open(path) as archive:
             for member in archive:
                 if member.isfile() and member.name.endswith(suffixes):
+                    check_unpacked(path, size := size + member.size)
                     file = archive.extractfile(member)
                     assert file is not None  # isfile() says so
                     yield member.name, file.read()
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except UserError:
+        raise
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, *_ODD) as error:
         raise damaged(path, error) from None
 
 

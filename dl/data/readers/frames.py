@@ -6,9 +6,8 @@
 
 import dataclasses
 import os
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from dl.data.readers.csv_text import (
     text_columns,
 )
 from dl.data.readers.files import read
+from dl.data.readers.on_disk import stored_file
 
 # In a column of words most of NUMBERS_MISSING could be a word of its own ("NA" is Namibia, "none" a kind
 # of garage), so only these are missing there.
@@ -47,6 +47,7 @@ class Frame:
       missing: the cells that stand for no value in every column; None takes the usual ones.
       dates: the ``strptime`` format of times; None takes ISO 8601 and tries the usual others.
       notes: what was guessed, one sentence each, to be shown to the user.
+      disk: whether the cells lie on disk, as what is made of them is to then.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Frame:
     missing: tuple[str, ...] | None = None
     dates: str | None = None
     notes: tuple[str, ...] = ()
+    disk: bool = False
 
     @property
     def headings(self) -> list[str]:
@@ -115,6 +117,7 @@ def read_frame(
     header: bool | Sequence[str] | None = None,
     dates: str | None = None,
     name: str | None = None,
+    disk: bool = False,
 ) -> Frame:
     """A table from a file or from Python. What None leaves open is guessed, and told in ``notes``.
 
@@ -133,6 +136,7 @@ def read_frame(
         file whose first line holds cells.
       dates: ``strptime`` format of times, such as ``%d.%m.%Y``; None takes ISO 8601 first.
       name: what messages call it, by default the file's name.
+      disk: whether to keep the cells on disk, for tables that are too large for memory.
 
     Raises:
       UserError: where the source is no table: rows of unequal length (named by line), headings that
@@ -144,26 +148,31 @@ def read_frame(
         path = Path(source).expanduser()
         if not path.is_file():
             raise UserError("file-missing", f"there is no file {path}")
-        source, name = read(path), name or path.name
+        name = name or path.name
+        source = path if disk else read(path)
     name, notes = name or "the table", []
-    if isinstance(source, bytes):
+    text = None  # as text_columns gives it
+    if isinstance(source, Path):
+        typed, *text = stored_file(source, name, separator, quote, header, encoding)
+    elif isinstance(source, bytes):
         typed = file_columns(source, name)
     else:
         typed = frame_columns(source, name)
         if has_index(source):
             notes.append("the frame's index is left out: reset_index() makes a column of it")
-    if typed is not None:
+    if typed is None:
+        typed, *text = text_columns(decoded(source, name, encoding), name, separator, quote, header)
+    if not text:
         of_text = {"separator": separator, "encoding": encoding, "header": header}
         for option in (option for option, value in of_text.items() if value is not None):
-            said = f"{option} is for csv text, and {name} is none: leave it out"
+            said = f"{option}= is for csv text, and {name} is none: leave it out"
             raise UserError("option-misplaced", said)
         frame = Frame(name, typed, notes=tuple(notes))
     else:
-        text = decoded(source, name, encoding)
-        typed, lines, separator, notes = text_columns(text, name, separator, quote, header)
+        lines, separator, notes = text
         frame = Frame(name, typed, lines, notes=tuple(notes))
     frame = dataclasses.replace(
-        frame, decimal=decimal or ".", thousands=thousands or "", dates=dates
+        frame, decimal=decimal or ".", thousands=thousands or "", dates=dates, disk=disk
     )
     frame = dataclasses.replace(frame, missing=None if missing is None else tuple(missing))
     _check(frame)
@@ -180,15 +189,15 @@ def _check_marks(marks: dict[str, str | None], missing) -> None:
     decimal, thousands, wrong = marks["decimal"], marks["thousands"], []
     for what, mark in marks.items():
         if mark is not None and len(mark) != 1 and (mark or what not in ("quote", "thousands")):
-            wrong.append(f"{what} must be one character, not {mark!r}")
+            wrong.append(f"{what}= must be one character, not {mark!r}")
         elif what in ("separator", "quote") and len((mark or "").encode()) > 1:
-            wrong.append(f"{what} must be a plain (ASCII) character, not {mark!r}")
+            wrong.append(f"{what}= must be a plain (ASCII) character, not {mark!r}")
     if decimal not in (None, ".", ","):
-        wrong.append(f"decimal must be '.' or ',', not {decimal!r}")
+        wrong.append(f"decimal= must be '.' or ',', not {decimal!r}")
     if thousands and thousands == (decimal or "."):
-        wrong.append("thousands and decimal must be different marks: say both")
+        wrong.append("thousands= and decimal= must be different marks: say both")
     if isinstance(missing, str):
-        wrong.append(f"missing must be a list of cells, such as ({missing!r},)")
+        wrong.append(f"missing= must be a list of cells, such as ({missing!r},)")
     if wrong:
         raise UserError("table-options", wrong[0])
 
@@ -202,16 +211,19 @@ def words(frame: Frame, heading: str) -> np.ndarray:
 def coded_words(frame: Frame, heading: str) -> tuple[np.ndarray, np.ndarray]:
     """:func:`words` as ``(index [rows], different)``: what row ``i`` holds is ``different[index[i]]``, and
     every text, or None, stands in ``different`` once, in order of appearance."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    text = pc.utf8_trim_whitespace(_as_text(frame.columns.column(heading)))
-    text = pc.if_else(pc.equal(text, ""), None, text)
-    whole = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
-    coded = whole.dictionary_encode(null_encoding="encode")
-    different = np.empty(len(coded.dictionary), object)
-    different[:] = coded.dictionary.to_pylist()
-    return coded.indices.to_numpy(), different
+    code: dict[str | None, int] = {}
+    indices = []
+    for chunk in frame.columns.column(heading).chunks:
+        text = pc.utf8_trim_whitespace(_as_text(chunk))
+        text = pc.if_else(pc.equal(text, ""), None, text)
+        coded = text.dictionary_encode(null_encoding="encode")
+        mine = [code.setdefault(cell, len(code)) for cell in coded.dictionary.to_pylist()]
+        indices.append(np.array(mine, np.int32)[coded.indices.to_numpy()])
+    different = np.empty(len(code), object)
+    different[:] = list(code)
+    return np.concatenate([*indices, np.zeros(0, np.int32)]), different
 
 
 def numbers(frame: Frame, heading: str) -> Numbers:
@@ -227,24 +239,42 @@ def numbers(frame: Frame, heading: str) -> Numbers:
         values = column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
         missing, bad = np.isnan(values), np.isinf(values)
         return Numbers(np.where(bad, np.nan, values), missing, bad)
-    index, unique = coded_words(frame, heading)
-    absent = _absent(frame, unique)
-    values = np.full(len(unique), np.nan)
-    values[~absent] = to_numbers(unique[~absent], frame.decimal, frame.thousands)
-    values[np.isinf(values)] = np.nan  # such as 1e400
-    bad = ~absent & np.isnan(values)
-    counts = np.bincount(index, minlength=len(unique))
-    marks = {unique[place]: counts[place] for place in np.flatnonzero(absent) if unique[place]}
+    marks: Counter = Counter()
+    found = []
+    for chunk in chunks(frame, heading):
+        index, unique = coded_words(chunk, heading)
+        absent = _absent(frame, unique)
+        values = np.full(len(unique), np.nan)
+        values[~absent] = to_numbers(unique[~absent], frame.decimal, frame.thousands)
+        values[np.isinf(values)] = np.nan  # such as 1e400
+        bad = ~absent & np.isnan(values)
+        counts = np.bincount(index, minlength=len(unique))
+        marks.update({unique[n]: counts[n] for n in np.flatnonzero(absent) if unique[n]})
+        found.append((values[index], absent[index], bad[index]))
     shown = ", ".join(f"{mark!r} {count}" for mark, count in sorted(marks.items()))
     notes = (f"taken as missing: {shown}",) if marks else ()
-    return Numbers(values[index], absent[index], bad[index], notes)
+    of_all, missing, wrong = map(np.concatenate, zip(*found, strict=True))
+    return Numbers(of_all, missing, wrong, notes)
+
+
+def chunks(frame: Frame, heading: str) -> Iterator[Frame]:
+    """The frame's one column, as many rows at a time as lie together."""
+    import pyarrow as pa
+
+    for chunk in frame.columns.column(heading).chunks:
+        yield dataclasses.replace(frame, columns=pa.table({heading: chunk}), lines=None)
 
 
 def _absent(frame: Frame, cells: np.ndarray) -> np.ndarray:
     """Which cells stand for no value in a column of numbers or times."""
     if frame.missing is not None:
         return np.array([cell is None or cell in frame.missing for cell in cells], bool)
-    return np.array([cell is None or cell.lower() in NUMBERS_MISSING for cell in cells], bool)
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pc.utf8_lower(pa.array(cells, pa.string()))
+    absent = pc.is_in(text, pa.array([*sorted(NUMBERS_MISSING), None]))
+    return absent.to_numpy(zero_copy_only=False)
 
 
 def to_numbers(cells: Sequence[str], decimal: str = ".", thousands: str = "") -> np.ndarray:
@@ -252,13 +282,14 @@ def to_numbers(cells: Sequence[str], decimal: str = ".", thousands: str = "") ->
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    like = re.compile(number_pattern(decimal, thousands), re.ASCII)
-    values = np.full(len(cells), np.nan)
-    places = [place for place, cell in enumerate(cells) if like.fullmatch(cell)]
-    plain = [
-        cells[place].replace(thousands or "\x00", "").replace(decimal, ".") for place in places
-    ]
-    values[places] = pc.cast(pa.array(plain, pa.string()), pa.float64()).to_numpy()
+    text, values = pa.array(cells, pa.string()), np.full(len(cells), np.nan)
+    like = pc.match_substring_regex(text, f"^(?:{number_pattern(decimal, thousands)})$")
+    plain = text.filter(like)
+    if thousands:
+        plain = pc.replace_substring(plain, thousands, "")
+    if decimal != ".":
+        plain = pc.replace_substring(plain, decimal, ".")
+    values[like.to_numpy(zero_copy_only=False)] = pc.cast(plain, pa.float64()).to_numpy()
     return values
 
 

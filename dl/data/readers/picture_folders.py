@@ -16,7 +16,19 @@ from dl.data.readers.files import digest_files
 
 Row = dict[str, Any]
 # The endings of files that count as pictures, in whichever case.
-PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PICTURES = (
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".pbm",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 HIDDEN = (".", "_", "@", "$")  # how the names of hidden folders begin
 
 

@@ -12,7 +12,10 @@ from dl.data.readers.frames import Frame, _absent, coded_words
 _NAT = np.datetime64("NaT", "us")  # with its unit: NumPy is to drop the one without
 
 
-_DATES = ("%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+_DATES = (
+    *("%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y-%m", "%Y/%m"),
+    *("%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%b %Y"),
+)
 
 
 _ZONE = re.compile(r"\d[T ]\d\d(?::?\d\d){0,2}(?:\.\d+)? ?(Z|[+-]\d\d(?::?\d\d)?)$")

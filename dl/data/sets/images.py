@@ -2,13 +2,20 @@
 
 import importlib.util
 import itertools
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.readers.files import File, damaged, members, read, sha256, write_whole
+from dl.data.readers.files import (
+    File,
+    check_unpacked,
+    damaged,
+    members,
+    read,
+    sha256,
+    write_whole,
+)
 from dl.data.readers.pictures import decode_images, fit, read_pixels
 from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, take
 from dl.platform import cache_folder
@@ -136,6 +143,7 @@ def _jpeg_columns(path: Path) -> Columns:
     """``image`` and ``label`` of an npz of JPEG files laid end to end, decoded once and cached."""
     try:
         with np.load(path, allow_pickle=False) as archive:
+            check_unpacked(path, sum(info.file_size for info in archive.zip.infolist()))
             label = archive["label"].astype(np.int32)
             # "upright": decodings of before pictures were turned as EXIF says are left alone.
             cached = cache_folder() / "decoded" / f"{sha256(path)}-upright.npy"
@@ -146,7 +154,9 @@ def _jpeg_columns(path: Path) -> Columns:
             packed, offsets = archive["jpeg"].tobytes(), archive["offsets"].tolist()
         encoded = [packed[a:b] for a, b in itertools.pairwise(offsets)]
         image = decode_images(encoded, str(path))
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except Exception as error:  # NumPy raises all kinds over damaged headers
         raise damaged(path, error) from None
     write_whole(cached, lambda file: np.save(file, image, allow_pickle=False))
     return {"image": image, "label": label}

@@ -14,11 +14,16 @@ from dl.data.readers.files import File, damaged, members
 from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, take
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+LONGEST = 2**30  # samples of one file: 18 hours at 16,000 Hz, 2 GiB in memory
+_BLOCK = 2**20
 _NAME = re.compile(r"(?:^|/)(\d)_([a-z]+)_(\d+)\.wav$")
 
 
 def read_wav(
-    file: str | os.PathLike | BinaryIO, name: str | None = None, rate: int | None = None
+    file: str | os.PathLike | BinaryIO,
+    name: str | None = None,
+    rate: int | None = None,
+    warn: bool = True,
 ) -> tuple[np.ndarray, int]:
     """A recording as mono int16 ``[samples]`` and its rate in Hz.
 
@@ -30,6 +35,7 @@ def read_wav(
       file: a path or an open binary file.
       name: what to call it in an error; by default the path.
       rate: the Hz that it must have.
+      warn: of floats that are cut.
 
     Raises:
       UserError: it is absent, no recording, cut off, silent for want of samples, or of another rate.
@@ -43,11 +49,26 @@ def read_wav(
             "package-missing",
             f"reading recordings needs the package soundfile ({error}): pip install soundfile",
         ) from None
+    beyond = 0
     try:
         if isinstance(file, str | os.PathLike):
             Path(file).open("rb").close()  # libsndfile's own words would not say what is amiss
         with soundfile.SoundFile(file) as recording:
-            samples = recording.read(dtype="float64", always_2d=True)
+            # In blocks: a header may promise any number of samples, and memory is for those that are there.
+            blocks = []
+            while len(block := recording.read(_BLOCK, dtype="float64", always_2d=True)):
+                if not np.isfinite(block).all():
+                    raise UserError(
+                        "infinity", f"{name} has samples that are not finite: save it as 16-bit wav"
+                    )
+                beyond += int((np.abs(block) > 1).any(1).sum())
+                mono = np.rint(np.clip(block, -1, 1).mean(1) * 32768)
+                blocks.append(np.clip(mono, -32768, 32767).astype(np.int16))
+                if len(blocks) > LONGEST // _BLOCK:
+                    raise UserError(
+                        "recording-too-large",
+                        f"{name} has more than {LONGEST:,} samples: cut it into shorter files",
+                    )
             frames, found, log = recording.frames, recording.samplerate, recording.extra_info
     except (OSError, soundfile.SoundFileError, TypeError) as error:
         said = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
@@ -55,6 +76,7 @@ def read_wav(
             "recording-unreadable",
             f"{name} is not a readable wav file or other recording: {str(said).strip()}",
         ) from None
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
     if len(samples) < frames or _cut(log):
         raise UserError(
             "recording-unreadable",
@@ -67,14 +89,9 @@ def read_wav(
         raise UserError(
             "recording-rate", f"{name} has {found} Hz, not {rate}: convert it to {rate} Hz"
         )
-    if not np.isfinite(samples).all():
-        raise UserError(
-            "infinity", f"{name} has samples that are not finite: save it as 16-bit wav"
-        )
-    if beyond := int((np.abs(samples) > 1).any(1).sum()):
+    if warn and beyond:
         warnings.warn(f"{name}: {beyond} samples beyond full scale are cut", stacklevel=2)
-    mono = np.rint(np.clip(samples, -1, 1).mean(1) * 32768)
-    return np.clip(mono, -32768, 32767).astype(np.int16), found
+    return samples, found
 
 
 def _cut(log: str) -> bool:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ _PIMA_ZERO_IS_MISSING = ("glucose", "blood-pressure", "skin-thickness", "insulin
 
 
 def _frame(path: Path, headings: Sequence[str], quote: str = '"') -> Frame:
-    marks = {"separator": ",", "decimal": ".", "thousands": "", "quote": quote}
+    marks: dict[str, Any] = {"separator": ",", "decimal": ".", "thousands": "", "quote": quote}
     try:
         return read_frame(path, header=headings, encoding="utf-8", **marks)
     except UserError as error:

@@ -268,14 +268,14 @@ def _prepared(name: str, data_dir):
         raise UserError(
             "package-missing",
             f"preparing tfds:{name} needs a package that is not here ({error.name or error}): "
-            "pip install 'dl[tfds]'. Reading it afterwards needs none",
+            "pip install -e '.[tfds]' in the checkout of dl. Reading it afterwards needs none",
         ) from None
     except Exception as error:  # TFDS and its generators raise anything at all
         first = (str(error).splitlines() or [""])[0]
         raise UserError(
             "tfds-not-prepared",
             f"cannot prepare tfds:{name} in {builder.data_dir} ({type(error).__name__}: {first[:200]}). "
-            "Prepare it on a machine with a network and pip install 'dl[tfds]', then copy the folder",
+            "Prepare it on a machine with a network and pip install -e '.[tfds]' there, then copy the folder",
         ) from None
     return builder
 

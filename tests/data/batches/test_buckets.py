@@ -101,3 +101,12 @@ def test_a_trimmed_step_is_the_same_step_on_fewer_columns(members):
         )
         assert metrics["loss"] == cut_metrics["loss"]
         assert compute(cut_metrics)["width"] == compute(evaluated)["width"] == width
+
+
+def test_rows_of_one_length_that_a_file_sorts_by_label_are_mixed():
+    label = np.repeat([0, 1], 500)
+    batches = bucket_batches({"label": label}, np.full(1000, 81), 20, pool=5)
+    assert all(2 <= int(batches[step]["label"].sum()) <= 18 for step in range(20))
+    lengths = np.arange(1000) // 50  # ties within a pool stay as they were
+    same = bucket_batches({"label": label}, lengths, 20, pool=5)
+    np.testing.assert_array_equal(same.order, np.arange(1000))

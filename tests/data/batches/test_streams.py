@@ -345,3 +345,15 @@ def test_processes_read_the_same_and_their_death_is_told(tmp_path, fate, words):
     command = [sys.executable, str(tmp_path / "script.py"), fate]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert words in result.stdout, result.stderr
+
+
+def test_small_batches_are_read_several_at_once_and_stay_in_order():
+    source = ArraySource({"x": np.arange(103, dtype=np.int32)})
+    batches, held = StreamBatches(source, 4, 5), StreamEvalBatches(source, 10)
+    for step, batch in zip(range(7, 207), batches.iterate(7), strict=False):
+        expected = stream_rows(step, 103, 4, np.uint32(5), np)
+        np.testing.assert_array_equal(batch["x"], expected)
+        np.testing.assert_array_equal(batches.indices(step), expected)
+    read = list(held.iterate(3))
+    assert len(read) == len(held) - 3
+    np.testing.assert_array_equal(np.concatenate([b["x"] for b in read])[:73], np.arange(30, 103))

@@ -101,7 +101,7 @@ def test_every_layout_says_the_same(tmp_path, layout):
     np.testing.assert_allclose(splits.train["boxes"], boxes, atol=1e-3)
     np.testing.assert_allclose(splits.validation["boxes"][0, 0], [50, 60, 51, 61], atol=1e-3)
     assert "odd" not in told(splits)
-    assert told(splits)["boxes"] == "4 | 2 at most in one picture, 1 pictures without"
+    assert told(splits)["boxes"] == "4 | 2 at most in one picture, 1 picture without"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_outlines_of_yolo_are_taken_for_boxes_and_lists_for_parts(tmp_path):
     assert splits.info.sizes == {"train": 2, "validation": 1}
     np.testing.assert_allclose(splits.validation["boxes"][0, 0], [10, 20, 30, 40])
     assert told(splits)["polygons"].startswith("1 |")
-    assert told(splits)["left out"].startswith("1 pictures")
+    assert told(splits)["left out"].startswith("1 picture")
 
 
 def test_mistakes_in_files_of_boxes_are_named(tmp_path):

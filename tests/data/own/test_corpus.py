@@ -1,21 +1,29 @@
 """Plain text of the user's own: nothing lost, nothing unseen a crash, and bits a byte that compare."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from mistakes import raises
 
+import dl
+from dl.baselines.ngrams import ngram_scores
 from dl.core.metrics import compute
 from dl.data import open as open_data
 from dl.data.batches.resident import eval_batches
-from dl.data.batches.tokens import strided
-from dl.data.own.corpus import Units, encode
+from dl.data.batches.tokens import crops, held_windows, strided
+from dl.data.own.corpus import Units, encode, open_lines
+from dl.data.own.stored import StoredText
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
+from dl.report.data import write_data_page
+from dl.runs.compare import first_difference
+from dl.runs.scripts import load_script
 from dl.tasks.language_modeling import language_modeling
 
+SCRIPT = Path(__file__).parents[3] / "experiments" / "gpt.py"
 TEXT = (
     "".join(f"The {n} cats sat on Ännchen's mat, 2 x {n % 7}!\n\n" for n in range(60)) + "größer €"
 )
@@ -143,3 +151,111 @@ def test_shakespeare_survives_the_round_trip(data_dir, monkeypatch):
     sizes = len(vocabulary), len(tokens.train["tokens"]), len(tokens.validation["tokens"])
     assert sizes == (65, 1003854, 111540)
     assert vocabulary.decode(tokens.validation["tokens"][:200]) == joined(splits.validation)[:200]
+
+
+# -- texts on disk -----------------------------------------------------------------------------------
+
+
+LINES = "".join(
+    f"{'Long ' * 300 if n % 9 == 0 else ''}line {n}, Ännchen's  2 x {n % 7}!\r\n{chr(10) * (n % 4)}"
+    for n in range(400)
+)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch, tmp_path):
+    monkeypatch.setattr("dl.data.own.stored.BLOCK", 700)
+    monkeypatch.setenv("DL_DATA_DIR", str(tmp_path / "cache"))
+
+
+def folder_of(tmp_path, *names):
+    folder = tmp_path / "texts"
+    for n, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        text = ("\ufeff" if n == 1 else "") + LINES[: len(LINES) // (1 + n % 3)]
+        (folder / name).write_bytes(text.encode("utf-16" if n == 2 else "utf-8"))
+    (folder / "blank.txt").write_text(" \n\n")
+    (folder / "broken.txt").write_bytes(b"fine\n" * 300 + b"\xff\xfe\n")
+    return folder
+
+
+@pytest.mark.parametrize("unit", ["character", "word", "bpe", "wordpiece"])
+def test_text_on_disk_becomes_the_tokens_of_text_in_memory(tmp_path, small_blocks, unit):
+    folder = folder_of(tmp_path, "a.txt", "b.txt", "c.txt", "d.txt")
+    whole, stored = (
+        open_data(folder, "corpus", stream=stream, hold_out=(0.13, 0.08))
+        for stream in (False, True)
+    )
+    lines = [{line.name: line for line in each.info.details["lines"]} for each in (whole, stored)]
+    assert lines[0]["documents"] == lines[1]["documents"]
+    assert lines[0]["skipped"] == lines[1]["skipped"]
+    assert "read from disk" in lines[1]["memory"].taken_for
+    assert whole.parts.keys() == stored.parts.keys()
+    for name, part in whole.parts.items():
+        assert isinstance(stored.parts[name]["text"], StoredText)
+        assert joined(stored.parts[name]) == joined(part)
+    units = Units(unit, None if unit in ("character", "word") else 300)
+    one, two = encode(whole, units), encode(stored, units)
+    assert one.vocabulary.numbers == two.vocabulary.numbers
+    for name, part in one.splits.parts.items():
+        for column, values in part.items():
+            assert isinstance(two.splits.parts[name][column], np.memmap)
+            np.testing.assert_array_equal(two.splits.parts[name][column], values)
+    assert ngram_scores(one.splits, len(one.vocabulary), 3) == ngram_scores(
+        two.splits, len(two.vocabulary), 3
+    )
+
+
+@pytest.mark.parametrize("options", [{"in_order": False}, {}])
+def test_documents_on_disk_have_the_parts_of_documents_in_memory(tmp_path, small_blocks, options):
+    names = [f"{n}.txt" for n in range(8)]
+    if not options:
+        names = [f"{part}/{name}" for part in ("train", "test") for name in names]
+    folder = folder_of(tmp_path, *names)
+    whole, stored = (open_data(folder, "corpus", stream=s, **options) for s in (False, True))
+    for name in ("train", "test") if not options else whole.parts:
+        assert joined(stored.parts[name]) == joined(whole.parts[name])
+        assert len(set(stored.parts[name]["document"])) == len(set(whole.parts[name]["document"]))
+    assert "".join(open_lines(folder, stream=True, **options).train["text"]) == joined(stored.train)
+    write_data_page(stored, tmp_path / "page.html")
+    assert "lines of the text on disk are looked at" in (tmp_path / "page.html").read_text("utf-8")
+    with raises("encoding", "broken.txt", "cp1252"):
+        open_data(folder / "broken.txt", "corpus", stream=True)
+    with raises("table-empty", "blank.txt"):
+        open_data(folder / "blank.txt", "corpus", stream=True)
+
+
+def test_windows_of_tokens_on_disk_are_those_of_tokens_in_memory(tmp_path, small_blocks):
+    folder = folder_of(tmp_path, "a.txt", "b.txt", "c.txt")
+    texts = [encode(open_data(folder, "corpus", stream=s), Units()).splits for s in (False, True)]
+    one, two = (crops(text.train["tokens"], 16, 8, 3) for text in texts)
+    assert (one.size, one.digest()) == (two.size, two.digest())
+    for step in (0, 7, 10**6):
+        for name, values in one[step].items():
+            np.testing.assert_array_equal(two[step][name], values)
+    np.testing.assert_array_equal(next(two.iterate(7))["inputs"], two[7]["inputs"])
+    one, two = (eval_batches(held_windows(text, 16, 8).validation, 5) for text in texts)
+    assert len(one) == len(two)
+    for index in (0, len(one) - 1):
+        for name, values in one[index].items():
+            np.testing.assert_array_equal(two[index][name], values)
+
+
+def test_a_gpt_trains_on_text_on_disk_to_the_same_bits(tmp_path, small_blocks):
+    folder = folder_of(tmp_path, "a.txt", "b.txt")
+    kind, build = load_script(SCRIPT)
+    tiny = {"data": str(folder), "steps": 4, "width": 8, "heads": 2, "layers": 1, "context": 16}
+    runs = [
+        dl.train(build, kind(**tiny, stream=s), runs=tmp_path, name=f"{s}", progress=False)
+        for s in (False, True)
+    ]
+    assert runs[0].metrics == runs[1].metrics
+    assert first_difference(runs[0].folder, runs[1].folder) is None
+
+
+def test_text_beyond_a_quarter_of_memory_stays_on_disk(text, small_blocks, monkeypatch):
+    size = text.stat().st_size
+    for memory, kind in ((48 * size, np.ndarray), (48 * size - 1, StoredText)):
+        monkeypatch.setattr("dl.data.own.pixels.host_memory", lambda memory=memory: memory)
+        assert isinstance(open_data(text, "corpus", encoding="utf-8").train["text"], kind)
+        text.touch()

@@ -77,5 +77,5 @@ def test_mistakes_are_one_line(datasets, tmp_path):
 
 def test_the_library_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    with raises("package-missing", "datasets", "dl[hub]"):
+    with raises("package-missing", "datasets", ".[hub]"):
         open_data(f"hf:{tmp_path}", "texts")

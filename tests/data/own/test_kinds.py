@@ -1,8 +1,10 @@
 """What kind files are is told by their endings and folders."""
 
+import numpy as np
 import pytest
 from mistakes import raises
 
+from dl.data import open as open_data
 from dl.data.own.door import options_of
 from dl.data.own.kinds import guessed_kind
 
@@ -47,3 +49,77 @@ def test_what_shows_no_kind_is_asked_for(tmp_path):
         guessed_kind(str(tmp_path / "nowhere"))
     with raises("unknown", "'tables'", "did you mean 'table'"):
         options_of("tables")
+
+
+N = range(60)
+WALK = np.cumsum(np.random.default_rng(0).normal(size=(60, 3)), 0)
+CONTENT = {
+    ("texts", "a.tsv"): [f"{n % 2}\t{'ACGT' * 10}{'ACGT'[n % 4] * (n + 1)}" for n in N],
+    ("texts", "b.csv"): ["Review;Stars", *(f"film {n} is rather good;{n % 5}" for n in N)],
+    ("texts", "train.txt"): [f"{'ABC'[n % 3]}:x how did {n} come to town?" for n in N],
+    ("pairs", "c.tsv"): ["Deutsch\tEnglish", *(f"ein Mann sieht {n}\ta man sees {n}" for n in N)],
+    ("corpus", "d.csv"): ["body", *(f"all is told of number {n}" for n in N)],
+    ("corpus", "e.txt"): [f"{chr(65 + n % 26)}{n % 7} said{', oh' * (n % 3)}, nothing" for n in N],
+    ("ratings", "u.data"): [f"{n % 9}\t{n % 7}\t{n % 5}\t{881250949 + n}" for n in N],
+    ("ratings", "f.dat"): [f"{n % 9}::{n % 7}::{n % 5}::{881250949 + n}" for n in N],
+    ("ratings", "g.csv"): ["userId,movieId,rating", *(f"{n % 9},{n},{n % 5}" for n in N)],
+    ("series", "h.csv"): [
+        "load,date",
+        *(f"{n % 7},2020-01-{n % 30 + 1:02} 0{n // 30}:00" for n in range(30)),
+    ],
+    ("series", "i.txt"): [",".join(f"{v:.4f}" for v in row) for row in WALK],
+    ("series", "j.csv"): [
+        "year,month,day,x",
+        *(f"2020,{n // 28 + 1},{n % 28 + 1},{n % 9}" for n in N),
+    ],
+    ("series", "k.csv"): [
+        "date,shop,x",
+        *(f"2020-01-{n // 3 + 1:02},{'abc'[n % 3]},{n}" for n in N),
+    ],
+    ("table", "l.csv"): ["age,town,y", *(f"{n * 7 % 50},{'ab'[n % 2]},{n % 2}" for n in N)],
+    ("table", "m.csv"): [
+        "sold,price,rooms",
+        *(f"2020-0{n * 7 % 9 + 1}-01,{n * 3},{n % 4}" for n in N),
+    ],
+    ("table", "n.dat"): [f"{n * 7 % 50}   {n % 3}  {n * 11 % 13}" for n in N],
+    ("table", "r.txt"): [" age town", *(f"{n * 7 % 50:4d} {'ab'[n % 2]:>4}" for n in N)],
+    ("texts", "s.csv"): [f"{chr(65 + n % 26)}o{n}na,{'Italian' if n % 3 else 'Dutch'}" for n in N],
+    ("texts", "t.csv"): ["Text;Urteil", *(f"das ist {n} mal sch\xf6n;{n % 3}" for n in N)],
+    ("corpus", "u.txt"): [f"{('ANNA:', 'BEN:')[n % 2]} that is {'so ' * (n % 7)}" for n in N],
+    ("pictures", "o.csv"): ["file,label", *(f"a/{n}.JPG,{n % 2}" for n in N)],
+    ("recordings", "p.csv"): ["file,label", *(f"{n}.wav,{n % 2}" for n in N)],
+    ("transcripts", "q.tsv"): ["path\tsentence", *(f"{n}.mp3\tthe man said {n}" for n in N)],
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), CONTENT)
+def test_a_file_shows_its_kind_by_what_it_holds(tmp_path, kind, name):
+    (tmp_path / name).write_bytes("\n".join([*CONTENT[kind, name], ""]).encode("cp1252"))
+    assert guessed_kind(str(tmp_path / name)) == kind
+
+
+def lines_of(splits):
+    return {line.name: line for line in splits.info.details["lines"]}
+
+
+def test_the_kind_that_was_guessed_is_shown_with_its_script(tmp_path):
+    (tmp_path / "b.csv").write_text("\n".join(CONTENT["texts", "b.csv"]))
+    line = lines_of(open_data(tmp_path / "b.csv"))["read as"]
+    assert line.taken_for == "texts"
+    assert "dl run sentiment" in line.more
+
+
+def test_what_looks_like_another_kind_is_said(tmp_path):
+    for name in ("h.csv", "l.csv"):
+        kind = "series" if name == "h.csv" else "table"
+        (tmp_path / name).write_text("\n".join(CONTENT[kind, name]))
+    assert "read as" not in lines_of(open_data(tmp_path / "l.csv", "table"))
+    assert "check" not in lines_of(open_data(tmp_path / "l.csv", "table"))
+    said = lines_of(open_data(tmp_path / "h.csv", "table"))["check"]
+    assert "dl run forecasting --data h.csv" in said.more
+    assert "check" not in lines_of(open_data(tmp_path / "h.csv", "table", target="load"))
+    with raises("text-unnamed", "l.csv is a table", "dl run tabular", "--text"):
+        open_data(tmp_path / "l.csv", "corpus")
+    (tmp_path / "n.txt").write_text("\n".join(CONTENT["table", "n.dat"]))
+    said = lines_of(open_data(tmp_path / "n.txt", "corpus"))["check"]
+    assert "dl run tabular --data n.txt" in said.more

@@ -147,14 +147,14 @@ def test_mistakes_are_named(tmp_path):
     with raises("option-misplaced", "--group"):
         open_masks(root, group="patient")
     save(root / "images" / "5.png", noise())
-    assert told(open_masks(root))["left out"].startswith("1 pictures without a mask")
+    assert told(open_masks(root))["left out"].startswith("1 picture without a mask")
     with raises("mask-size", "2 masks", "0.png"):
         open_masks(pairs(tmp_path / "b", [np.zeros((8, 8))] * 2))
     with raises("mask-classes", "more than 255"):
         open_masks(pairs(tmp_path / "c", [noise(32, 32)], picture=noise(32, 32)))
     with raises("target-one-class", "one value, 0"):
         open_masks(pairs(tmp_path / "d", [np.zeros((16, 16))]))
-    with raises("no-masks", "1 pictures and 0 masks"):
+    with raises("no-masks", "1 picture and 0 masks"):
         save(tmp_path / "none" / "a.png", noise())
         open_masks(tmp_path / "none")
     with raises("folder-missing"):
@@ -168,3 +168,48 @@ def test_masks_stream_with_the_rows_in_memory(tmp_path):
     for name, values in stream.train.read().items():
         np.testing.assert_array_equal(values, whole.train[name])
     assert dl.eval_batches(stream.train, 2).digest() != dl.eval_batches(whole.train, 2).digest()
+
+
+def groups(root, rows, heading="picture,group"):
+    (root / "groups.csv").write_text("\n".join([heading, *(f"{a},{b}" for a, b in rows)]))
+
+
+def test_tiles_of_a_group_stay_in_one_part(tmp_path):
+    root = pairs(tmp_path, [blocks(0, 1, (n % 7) + 2, 3) for n in range(40)])
+    groups(root, [(f"images/{n}", f"photo{n // 4}") for n in range(40)])
+    splits = open_masks(root, hold_out=(0.2, 0.2), size=16)
+    assert told(splits)["column group"].startswith("kept together")
+    assert {name: len(part["image"]) % 4 for name, part in splits.parts.items()} == dict.fromkeys(
+        ("train", "validation", "test"), 0
+    )
+    groups(root, [(f"{n}.jpg", "train" if n else "test") for n in range(40)], "file,split")
+    assert len(open_masks(root).test["image"]) == 1
+    with raises("column-unknown", "--group", "photo"):
+        open_masks(root, group="photo")
+    groups(root, [(f"{n}.jpg", n) for n in range(39)])
+    with raises("file-missing", "groups.csv", "39"):
+        open_masks(root)
+
+
+def test_values_on_a_few_pixels_are_no_classes_unless_asked_for(tmp_path):
+    mask = blocks(0, 255, side=256)
+    mask[5, 5:7] = 254
+    root = pairs(tmp_path / "few", [mask], picture=noise(256, 256))
+    with raises("mask-stray", "254 on 2 pixels", "0, 255", "--stray nearest"):
+        open_masks(root)
+    splits = open_masks(root, stray="nearest", size=256)
+    assert splits.info.classes == ("0", "255")
+    assert splits.train["segments"][0, 5, 5] == 1
+    assert "2 pixels" in told(splits)["stray"]
+    assert open_masks(root, stray="void", size=256).train["segments"][0, 5, 5] == -1
+    assert len(open_masks(root, stray="class").info.classes) == 3
+    blur = blocks(0, 255, side=256)
+    blur[:, 124:132] = [3, 9, 5, 1, 250, 254, 251, 249]
+    with raises("mask-stray", "1, 3, 5, 9, ..."):
+        open_masks(pairs(tmp_path / "blur", [blur], picture=noise(256, 256)))
+    assert open_masks(tmp_path / "blur", stray="nearest").info.classes == ("0", "255")
+    rare = np.zeros((256, 256))
+    rare[:2, :4], rare[9, :9] = 1, 2  # classes by number may be rare
+    assert (
+        len(open_masks(pairs(tmp_path / "rare", [rare], picture=noise(256, 256))).info.classes) == 3
+    )

@@ -97,7 +97,7 @@ def test_columns_by_what_they_are_called_and_empty_sides(tmp_path):
     (tmp_path / "a.csv").write_text(text)
     splits = check(open_data(tmp_path / "a.csv", "pairs"), True)
     lines = {line.name: line for line in splits.info.details["lines"]}
-    assert lines["skipped"].taken_for == "1 pairs"
+    assert lines["skipped"].taken_for == "1 pair"
     assert lines["left out"].more == "remark"
     with raises("text-unnamed", "--source"):
         (tmp_path / "b.csv").write_text("en,n\na word,1\ntwo words,2\n")

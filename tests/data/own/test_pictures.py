@@ -101,7 +101,7 @@ def test_the_parts_of_a_table_are_its_split_column_or_its_files(tmp_path):
     sheet = table(tmp_path / "t.csv", rows, "image,label,split,note")
     splits = open_pictures(sheet)
     assert splits.info.sizes == {"train": 12, "validation": 4, "test": 4}
-    assert told(splits)["left out"] == "1 columns | note"
+    assert told(splits)["left out"] == "1 column | note"
     sheet.unlink()
     table(tmp_path / "train.csv", rows[:8] + rows[10:18], "image,label,of,note")
     table(tmp_path / "valid.csv", rows[8:10] + rows[18:], "image,label,of,note")
@@ -145,7 +145,7 @@ def test_rows_without_class_are_skipped_and_repeated_ones_told(tmp_path):
     splits = open_pictures(table(tmp_path / "t.csv", rows), hold_out=(0.0, 0.0))
     assert splits.info.sizes == {"train": 4}
     assert told(splits)["skipped"] == "2 rows | no path, class or part (line 3, line 6)"
-    assert told(splits)["duplicates"].endswith("1 pictures have several classes")
+    assert told(splits)["duplicates"].endswith("1 picture have several classes")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_odd_files_are_told_and_nothing_warns(tmp_path):
     (tmp_path / "cat" / "notes.txt").write_text("x")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "1 files ending in .txt (cat/notes.txt)" in told(open_pictures(tmp_path))["odd"]
+        assert "1 file ending in .txt (cat/notes.txt)" in told(open_pictures(tmp_path))["odd"]
 
 
 # -- streams -----------------------------------------------------------------------------------------
@@ -318,3 +318,20 @@ def test_streamed_pictures_train_to_the_same_bits(tmp_path):
     traced = [traceable_fields(built(build, kind(**tiny, stream=s))).values for s in (False, True)]
     assert traced[0].keys() - traced[1].keys() == {"seed"}  # a stream's order is the host's
     assert first_difference(runs[0].folder, runs[1].folder) is None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_digest_is_of_bytes_and_not_of_paths(tmp_path, stream):
+    root = folder(tmp_path / "p")
+
+    def digests():
+        found = open_pictures(root, stream=stream)
+        return found.info.digests, dl.train_batches(found.train, 4).digest()
+
+    before = digests()
+    assert digests() == before
+    for file in root.rglob("*.png"):
+        picture(file, 199, seed=99)
+    after = digests()
+    assert after[0] != before[0]
+    assert after[1] != before[1]

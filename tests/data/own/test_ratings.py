@@ -66,7 +66,7 @@ def test_without_times_or_values_and_with_holes(rated):
     assert "time" not in splits.train
     assert "drawn by seed" in shown(splits)["parts"]
     holes = rated.assign(rating=[np.nan, *rated["rating"][1:]])
-    assert "1 rows" in shown(dl.data.open(holes, "ratings"))["skipped"]
+    assert "1 row" in shown(dl.data.open(holes, "ratings"))["skipped"]
     twice = pd.concat([rated, rated[:3]])
     assert "3 rows" in shown(dl.data.open(twice, "ratings"))["repeated"]
 

@@ -1,13 +1,20 @@
 """Recordings of one's own with a class each, of any format, rate and number of channels."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
 from mistakes import raises
 
 import dl
+from dl.baselines.recordings import spectrum_baseline
+from dl.data.batches.streams import FileRows
+from dl.runs.compare import first_difference
+from dl.runs.scripts import load_script
 
 RATE = 8000
+SCRIPT = Path(__file__).parents[3] / "experiments" / "spoken_digits.py"
 
 
 def tone(path, hertz, seconds=0.2, rate=RATE, channels=1):
@@ -43,7 +50,7 @@ def test_a_folder_a_class(tones):
     assert splits.train["waveform"].shape[1] == 0.29 * RATE == splits.train["length"].max()
     assert splits.info.details["rate"] == RATE
     lines = shown(splits)
-    assert "1 files" in lines["left out"]
+    assert "1 file" in lines["left out"]
     assert "broken.wav" in lines["skipped"]
     assert "high 10, low 10" in lines["label"]
     assert len(splits.info.digests["tones"]) == 64
@@ -113,7 +120,7 @@ def test_a_few_that_are_far_longer_are_cut_and_counted(tones):
         tone(tones / "low" / f"more{n}.wav", 300)
     splits = dl.data.open(tones, "recordings")
     assert splits.train["waveform"].shape[1] < RATE
-    assert "1 longer ones" in shown(splits)["cut"].replace("2 longer ones", "1 longer ones")
+    assert "1 longer one" in shown(splits)["cut"].replace("2 longer ones", "1 longer one")
     assert "--seconds" in shown(splits)["cut"]
     whole = dl.data.open(tones, "recordings", seconds=6)
     assert max(part["length"].max() for part in whole.parts.values()) == 5 * RATE
@@ -141,3 +148,49 @@ def test_flags_of_columns_are_refused_beside_a_folder_a_class(tones):
     for flag in ("group", "label"):
         with raises("option-misplaced", f"--{flag}", "a folder for each class"):
             dl.data.open(tones, "recordings", **{flag: "who"})
+
+
+# -- streams -----------------------------------------------------------------------------------------
+
+
+def test_a_stream_holds_the_rows_in_memory(tmp_path):
+    pytest.importorskip("soxr")
+    for name, hertz in (("low", 300), ("high", 2000)):
+        for n in range(10):
+            rate = 8000 if n < 8 else 11025
+            tone(tmp_path / name / f"{n}.wav", hertz, 0.2 + 0.013 * n, rate, 1 + n % 2)
+    (tmp_path / "low" / "broken.wav").write_text("no sound")
+    cut = tone(tmp_path / "low" / "cut.wav", 300)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    whole = dl.data.open(tmp_path, "recordings", seconds=0.28)
+    stream = dl.data.open(tmp_path, "recordings", seconds=0.28, stream=True)
+    assert "read from disk as needed" in shown(stream)["memory"]
+    assert "all in memory" in shown(whole)["memory"]
+    assert shown(stream)["skipped"] == shown(whole)["skipped"]
+    assert list(stream.train[0]) == list(whole.train)
+    for name, columns in whole.parts.items():
+        assert isinstance(stream.parts[name], FileRows)
+        for column, values in stream.parts[name].read().items():
+            np.testing.assert_array_equal(values, columns[column])
+            assert values.dtype == columns[column].dtype
+        np.testing.assert_array_equal(stream.parts[name].columns["length"], columns["length"])
+    assert len(stream.train.digest()) == 64
+    assert spectrum_baseline(stream) == spectrum_baseline(whole)
+
+
+def test_recordings_beyond_a_quarter_of_memory_stream(tones, monkeypatch):
+    monkeypatch.setattr("dl.data.own.pixels.host_memory", lambda: 4 * 20 * 2 * 2320 - 1)
+    splits = dl.data.open(tones, "recordings")
+    assert isinstance(splits.train, FileRows)
+    assert "above a quarter" in shown(splits)["memory"]
+
+
+def test_streamed_recordings_train_to_the_same_bits(tones, tmp_path):
+    kind, build = load_script(SCRIPT)
+    tiny = {"data": str(tones), "epochs": 2, "batch_size": 5, "width": 4, "seed": 1}
+    runs = [
+        dl.train(build, kind(**tiny, stream=s), runs=tmp_path, name=f"{s}", progress=False)
+        for s in (False, True)
+    ]
+    assert runs[0].metrics == runs[1].metrics
+    assert first_difference(runs[0].folder, runs[1].folder) is None

@@ -112,7 +112,7 @@ def test_times_that_count():
     assert splits.info.details["names"] == ("0", "1", "2")
     assert splits.info.details["variables"] == ("pulse",)
     assert splits.info.details["step"] == "unit"
-    assert "1 steps put in" in shown(splits)["gaps"]
+    assert "1 step put in" in shown(splits)["gaps"]
 
 
 def test_parts_of_the_file_and_series_that_are_too_short():
@@ -219,3 +219,32 @@ def test_a_moment_that_no_calendar_has_is_named(tmp_path):
     (tmp_path / "t.csv").write_text("\n".join(["year,month,day,load", *days]))
     with raises("cell-unreadable", "line 42", "day 30", "no moment"):
         dl.data.open(tmp_path / "t.csv", "series")
+
+
+def test_columns_that_are_left_out_and_rows_that_are_steps(tmp_path):
+    rows = [f"day {n},{'ab'[n % 2]},{n * 0.5},{n % 3}" for n in range(400)]
+    path = tmp_path / "sales.csv"
+    path.write_text("\n".join(["date,shop,sold,code", *rows]))
+    with raises("cell-unreadable", "'day 0'", "dates=", "--ignore date", "steps in order"):
+        dl.data.open(path, "series", series="shop")
+    splits = dl.data.open(path, "series", series="shop", ignore=("date", "code"))
+    assert shown(splits)["code"].startswith("left out")
+    assert "steps in order" in shown(splits)["(no column)"]
+    assert splits.info.details["variables"] == ("sold",)
+    first = splits.train["values"][splits.train["series"] == 0, 0]
+    np.testing.assert_array_equal(first[:3], [0, 1, 2])  # interleaved rows, each series by itself
+
+
+def test_the_hour_that_local_time_has_twice(tmp_path):
+    when = pd.date_range("2021-01-01", periods=24 * 400, freq="h", tz="UTC").tz_convert(
+        "Europe/Berlin"
+    )
+    frame = pd.DataFrame({"time": when.tz_localize(None), "load": np.arange(len(when)) % 24.0})
+    splits = dl.data.open(frame, "series")
+    assert "1 row" in shown(splits)["left out"]
+    assert "twice in autumn" in shown(splits)["left out"]
+    assert "1 step" in shown(splits)["gaps"]  # the hour that spring leaves out
+    assert splits.info.details["period"] == 24
+    again = pd.concat([frame, frame[5000:5001]])
+    with raises("times-repeat", "--series"):
+        dl.data.open(again, "series")

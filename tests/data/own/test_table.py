@@ -199,3 +199,59 @@ def test_numbers_parted_by_blanks(tmp_path):
     splits = dl.data.open(path, "table", headings=("red", "green", "soil"))
     assert splits.info.classes == ("1", "2", "3")
     assert splits.train["numerical"].shape == (48, 2)
+
+
+def test_columns_aligned_by_blanks(tmp_path):
+    rows = [("New York", "12.5", "7"), ("Rome", "-3", "12"), ("Los Angeles", "100.25", "8")] * 10
+    file = tmp_path / "aligned.dat"
+    file.write_text(
+        "city          temp   month\n" + "".join(f"{a:<12}{b:>8}  {c:>4}\n" for a, b, c in rows)
+    )
+    splits = dl.data.open(file, "table", target="month")
+    lines = {line.name: line for line in splits.info.details["lines"]}
+    assert lines["city"].taken_for == "categorical"
+    assert lines["temp"].more == "-3 ... 100.25"
+    assert "separated by blanks" in lines["guessed"].more + lines["guessed"].taken_for
+
+
+def test_blanks_tabs_and_quotes_as_in_auto_mpg(tmp_path):
+    row = '18.0   8   307.0      {n}      3504.      12.0   70  1\t"chevrolet chevelle {n}"\n'
+    (tmp_path / "auto.data").write_text("".join(row.format(n=n) for n in range(30)))
+    splits = dl.data.open(tmp_path / "auto.data", "table", target="column_4")
+    assert {"column_8", "column_9"} <= {line.name for line in splits.info.details["lines"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "code", "flag", "field"),
+    [
+        (b"a,caf\xe9\n1,2\n3,4\n", {}, "encoding", "--encoding cp1252", "encoding='cp1252'"),
+        (b"a,b,a\nx,y,z\nx,y,y\n", {}, "table-heading-twice", "--headings NAME", "headings=(...)"),
+        (
+            b"a,b\n1,2\n",
+            {"headings": ("a",)},
+            "table-header-count",
+            "--headings gives",
+            "headings= ",
+        ),
+        (
+            b"a,b\n1,2\n",
+            {"separator": ";;"},
+            "table-options",
+            "--separator must",
+            "separator= must",
+        ),
+        (
+            b"a,b\n01/02/2020,2\n03/04/2020,5\n",
+            {"target": "b"},
+            "dates-ambiguous",
+            "--dates %d/%m/%Y",
+            "dates='%d/%m/%Y'",
+        ),
+    ],
+)
+def test_a_mistake_names_the_flag_or_the_field(tmp_path, content, options, code, flag, field):
+    (tmp_path / "t.csv").write_bytes(content)
+    with raises(code, field):
+        dl.data.open(tmp_path / "t.csv", "table", **options)
+    with raises(code, flag):
+        dl.data.open(tmp_path / "t.csv", "table", OwnTable(**options))

@@ -157,3 +157,27 @@ def test_mistakes_are_one_line(tmp_path):
         (folder / name).write_text(good)
     with raises("table-folder", "one.csv, two.csv", "train.csv"):
         open_data(folder, "texts")
+
+
+def test_labels_that_begin_lines_are_told_from_all_files_together(tmp_path):
+    def lines(rows):
+        return "".join(f"{'ABCDEF'[n % 6]}:x{n % 30} Where is town {n}?\n" for n in rows)
+
+    (tmp_path / "train.txt").write_text(lines(range(600)))
+    (tmp_path / "test.txt").write_text(lines(range(40)))  # too few to tell 30 labels from words
+    splits = open_data(tmp_path, "texts")
+    assert len(splits.info.classes) == 30
+    assert (len(splits.test["text"]), splits.test["text"][0]) == (40, "Where is town 0?")
+
+
+def test_a_table_that_is_written_oddly_is_read_by_flags(tmp_path):
+    (tmp_path / "a.csv").write_text("".join(f"{t}^{y}\n" for t, y in ROWS))
+    splits, _ = opened(tmp_path / "a.csv", separator="^", headings=("review", "stars"))
+    assert rows_of(splits) == 30
+
+
+def test_one_column_cannot_be_texts_and_classes(tmp_path):
+    rows = "".join(f"film number {n} was seen,{n % 2}\n" for n in range(20))
+    (tmp_path / "a.csv").write_text(f"text,kind\n{rows}", "utf-8")
+    with raises("column-twice", "kind", "--text"):
+        open_data(tmp_path / "a.csv", "texts", text="kind", label="kind")

@@ -8,6 +8,7 @@ import soundfile
 from mistakes import raises
 
 import dl
+from dl.baselines.recordings import transcript_baselines
 from dl.data.own.transcripts import UNKNOWN, in_characters
 from dl.tasks.ctc import spell
 
@@ -80,7 +81,7 @@ def test_a_text_file_beside_each_and_those_too_long_are_left_out(tmp_path):
     splits = dl.data.open(tmp_path, "transcripts", seconds=1.0)
     assert texts(splits) == {f"number {n}" for n in range(1, 9)}
     assert "they have no text" in shown(splits)["skipped"]
-    assert "1 longer ones" in shown(splits)["left out"]
+    assert "1 longer one" in shown(splits)["left out"]
 
 
 def test_texts_become_characters(tmp_path):
@@ -112,3 +113,22 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "list.csv").unlink()
     with raises("no-recordings", "trans.txt"):
         dl.data.open(tmp_path, "transcripts")
+
+
+def test_a_stream_has_the_texts_and_recordings_in_memory(tmp_path):
+    for n in range(20):
+        sound(tmp_path / f"{n}.wav", 0.2 if n == 7 else 0.5 + 0.01 * n)
+        (tmp_path / f"{n}.txt").write_text("far too many words for this" if n == 7 else f"no {n}\n")
+    splits = [dl.data.open(tmp_path, "transcripts", stream=stream) for stream in (False, True)]
+    assert texts(splits[0]) == {t for p in splits[1].parts.values() for t in p.columns["text"]}
+    assert splits[1].train.read()["text"].tolist() == splits[0].train["text"].tolist()
+    assert len(splits[1].train.digest()) == 64
+    with pytest.warns(UserWarning, match="1 recordings are left out"):
+        whole, stream = (in_characters(each) for each in splits)
+    assert stream.info.details["tokens"] == whole.info.details["tokens"]
+    for name, columns in whole.parts.items():
+        read = stream.parts[name].read()
+        assert list(read) == list(columns)
+        for column, values in columns.items():
+            np.testing.assert_array_equal(read[column], values)
+    assert transcript_baselines(stream) == transcript_baselines(whole)

@@ -229,5 +229,5 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         import tensorflow  # noqa: F401
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", needs_tensorflow)
-    with raises("package-missing", "(tensorflow)", "pip install 'dl[tfds]'"):
+    with raises("package-missing", "(tensorflow)", "pip install -e '.[tfds]'"):
         dl.data.load("tfds:mnist", tmp_path)
