@@ -7,6 +7,8 @@ import numpy as np
 from dl.core.errors import bounded
 from dl.data.splits import Columns, Splits
 
+_MOST = 10_000_000  # tokens of a part
+
 
 class _Order(NamedTuple):
     """What is counted of one length of context; ids are places in the sorted ``keys``."""
@@ -122,12 +124,12 @@ def ngram_scores(splits: Splits, vocabulary: int, order: int | None = None) -> d
       splits: columns ``tokens``, and perhaps ``bytes`` and ``spelled``, as :func:`dl.data.own.corpus.encode`
         gives them. Like a network's, the first token of a part counts for nothing.
       order: the longest gram; None takes 7, which serves characters, words and subwords, and 5 for texts of so
-        many tokens that sorting would take minutes.
+        many tokens that sorting would take minutes. Of longer parts the first ten million tokens are counted.
 
     Returns:
       ``{"validation/loss": ..., "validation/bits_per_byte": ...}``, and of test the same.
     """
-    train = splits.train["tokens"]
+    train = splits.train["tokens"][:_MOST]
     model = NGrams(train, vocabulary, order or (7 if len(train) < 3_000_000 else 5))
     found: dict[str, float] = {}
     for name, part in splits.parts.items():
@@ -137,9 +139,27 @@ def ngram_scores(splits: Splits, vocabulary: int, order: int | None = None) -> d
 
 
 def _scores(model: NGrams, part: Columns) -> dict[str, float]:
+    part = {name: values[:_MOST] for name, values in part.items()}
     nats = model.nats(part["tokens"])[1:]
     scores = {"loss": float(nats.mean())}
     if "bytes" in part:
         bits = nats.sum() / np.log(2) + 8 * part["spelled"][1:].sum()
         scores["bits_per_byte"] = float(bits / part["bytes"][1:].sum())
     return scores
+
+
+def unigram_scores(splits: Splits, vocabulary: int, first: int = 0) -> dict[str, float]:
+    """The loss in nats a token of how frequent each is in training, and the accuracy of always saying the most
+    frequent one, by set: what guesses hidden tokens without their neighbours.
+
+    Args:
+      splits: a column ``tokens`` of any shape; those below ``first`` count for nothing.
+    """
+    real = {name: part["tokens"][part["tokens"] >= first] for name, part in splits.parts.items()}
+    train = real.pop("train")
+    model, most = NGrams(train, vocabulary, 1), np.bincount(train).argmax()
+    return {
+        f"{name}/{metric}": float(values.mean())
+        for name, tokens in real.items()
+        for metric, values in (("loss", model.nats(tokens)), ("accuracy", tokens == most))
+    }

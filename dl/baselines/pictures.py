@@ -1,12 +1,9 @@
 """Pixels and a linear model, or the most frequent class: what a network of pictures has to be compared with."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 
 from dl.baselines.threshold import best_threshold, brightness
-from dl.data.splits import Splits, row_count, shuffled, take
+from dl.data.splits import Splits, pieces, row_count, shuffled, take
 
 Figures = dict[str, dict[str, float]]
 
@@ -37,7 +34,7 @@ def picture_baselines(splits: Splits, features: int = 1000, rows: int = 5000) ->
                 linear.predict(small_pixels(piece["image"], features)) == piece["label"],
                 piece["label"] == majority,
             )
-            for piece in _pieces(splits.parts.get(name, {}))
+            for piece in pieces(splits.parts.get(name, {}))
         ]
         for baseline, hits in zip(found, zip(*right, strict=True), strict=False):
             found[baseline][f"{name}/accuracy"] = float(np.concatenate(hits).mean())
@@ -78,7 +75,7 @@ def mask_baselines(splits: Splits, rows: int = 200) -> Figures:
         for name, guess in guesses.items():
             scores = [
                 _overlap(said, true)
-                for piece in _pieces(splits.parts.get(part, {}), 50)
+                for piece in pieces(splits.parts.get(part, {}), 50)
                 for said, true in zip(guess(piece["image"]), piece["segments"], strict=True)
             ]
             if scores:
@@ -99,9 +96,3 @@ def _overlap(said: np.ndarray, true: np.ndarray) -> tuple[int, int, float]:
         for c in np.union1d(said, true)
     ]
     return int((said == true).sum()), said.size, float(np.mean(ratios)) if ratios else np.nan
-
-
-def _pieces(part: Any, rows: int = 1000) -> Iterator[dict[str, np.ndarray]]:
-    """A part's columns, a few rows at a time, so that one that streams fits into memory."""
-    for start in range(0, row_count(part) if part else 0, rows):
-        yield take(part, slice(start, start + rows))

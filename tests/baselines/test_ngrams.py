@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mistakes import raises
 
-from dl.baselines.ngrams import NGrams, ngram_scores
+from dl.baselines.ngrams import NGrams, ngram_scores, unigram_scores
 from dl.data.splits import Info, Splits
 
 
@@ -78,3 +78,12 @@ def test_scores_are_of_the_parts_and_their_bytes():
     assert scores["validation/bits_per_byte"] == pytest.approx(bits / 398)
     with raises("range", "order"):
         NGrams(text(9), 6, 0)
+
+
+def test_unigrams_leave_special_tokens_and_padding_out():
+    train = {"tokens": np.array([[1, 5, 5, 6, 0], [1, 5, 7, 0, 0]])}
+    held = {"tokens": np.array([[1, 5, 6, 0, 0]])}
+    scores = unigram_scores(Splits(train, held, {}, Info("", "", "", "", "", "")), 8, first=5)
+    assert scores["validation/accuracy"] == 0.5
+    expected = NGrams(np.array([5, 5, 6, 5, 7]), 8, 1).nats(np.array([5, 6])).mean()
+    assert scores == {"validation/loss": pytest.approx(expected), "validation/accuracy": 0.5}

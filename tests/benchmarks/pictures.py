@@ -1,20 +1,15 @@
 """Pictures a second read from JPEG files by ``dl.data.open(folder, "pictures", stream=True)`` and by torch's
-DataLoader over a Dataset with Pillow, on the same files and in turn; and the memory that reading takes.
+DataLoader over a Dataset with Pillow.
 
 ``python tests/benchmarks/pictures.py [PYTHON]``, where the Python that has torch is another.
 """
 
-import json
-import resource
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
+import loading
 import numpy as np
 
-COUNT, SIDE, SIZE, BATCH, WORKERS, ROUNDS = 4000, 256, 64, 64, 2, 3
+COUNT, SIDE, SIZE, BATCH = 4000, 256, 64, 64
 
 
 def make(folder: Path) -> None:
@@ -29,15 +24,14 @@ def make(folder: Path) -> None:
         coarse.resize((SIDE + row % 17, SIDE), Image.Resampling.BICUBIC).save(place, quality=90)
 
 
-def ours(folder: str):
+def ours(folder: str, way: str):
     import dl
 
     splits = dl.data.open(folder, "pictures", stream=True, size=(SIZE,), hold_out=(0.0, 0.0))
-    batches = dl.train_batches(splits.train, BATCH, 0)
-    return (batch["image"] for batch in batches.iterate())
+    return dl.train_batches(splits.train, BATCH, 0).iterate()
 
 
-def torchs(folder: str):
+def torchs(folder: str, workers: str):
     import torch
     from PIL import Image, ImageOps
 
@@ -53,61 +47,9 @@ def torchs(folder: str):
                 fitted = ImageOps.fit(picture.convert("RGB"), (SIZE, SIZE))
             return torch.from_numpy(np.array(fitted)), int(self.paths[row].parent.name[5:])
 
-    loader = torch.utils.data.DataLoader(
-        Pictures(),
-        BATCH,
-        shuffle=True,
-        num_workers=WORKERS,
-        drop_last=True,
-        persistent_workers=True,
-    )
-    while True:
-        for image, _ in loader:
-            yield image
-
-
-def measure(side: str, folder: str) -> None:
-    """Print pictures a second over two passes, after one, and the growth of memory in the second half."""
-    batches, steps = {"dl": ours, "torch": torchs}[side](folder), COUNT // BATCH
-    for _ in range(steps):
-        assert next(batches).shape == (BATCH, SIZE, SIZE, 3)
-    held = []
-    begun = time.perf_counter()
-    for _ in range(2):
-        for _ in range(steps):
-            next(batches)
-        held.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    rate = 2 * steps * BATCH / (time.perf_counter() - begun)
-    print(json.dumps([rate, held[-1], held[-1] - held[0]]), flush=True)
-
-
-def main() -> None:
-    if sys.argv[1:2] and sys.argv[1] in ("dl", "torch"):
-        measure(*sys.argv[1:3])
-        return
-    pythons = {"dl": sys.executable, "torch": (sys.argv[1:] or [sys.executable])[0]}
-    if subprocess.run([pythons["torch"], "-c", "import torch"], capture_output=True).returncode:
-        print("torch is not installed here: name a Python that has it, as the first argument")
-        del pythons["torch"]
-    with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder))
-        found: dict[str, list] = {side: [] for side in pythons}
-        for _ in range(ROUNDS):
-            for side, python in pythons.items():
-                command = [python, __file__, side, folder]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                found[side].append(json.loads(done.stdout.splitlines()[-1]))
-    for side, rounds in found.items():
-        rates = ", ".join(f"{rate:.0f}" for rate, _, _ in rounds)
-        most, growth = max(r[1] for r in rounds), max(r[2] for r in rounds)
-        print(
-            f"{side:5} {max(rounds)[0]:6.0f} pictures/s of {rates}; {most:.0f} MiB, grown by {growth:.1f}"
-        )
-    if "torch" in found:
-        print(
-            f"dl / torch = {max(found['dl'])[0] / max(found['torch'])[0]:.2f}  (above 1 is faster)"
-        )
+    return loading.loader(Pictures(), BATCH, workers)
 
 
 if __name__ == "__main__":
-    main()
+    size = {"batch": BATCH, "steps": COUNT // BATCH, "what": "pictures", "ways": ("streamed",)}
+    loading.compare(__file__, make, ours, torchs, **size)
