@@ -13,7 +13,10 @@ import dataclasses
 from typing import Any, Literal
 
 import dl
+from dl.baselines.ngrams import unigram_scores
+from dl.baselines.text import text_baselines
 from dl.data.batches.buckets import bucket_batches, trim
+from dl.data.own.corpus import open_lines
 from dl.data.own.texts import NAMED, OwnTexts
 from dl.data.tokenizers import load_subwords, specials, tokenized, train_subwords
 from dl.models.language import LanguageModel, TextClassifier
@@ -62,8 +65,7 @@ def sentences(config: Config):
     if config.stage == "finetune" or config.data in NAMED:
         splits = dl.data.open(config.data, "texts", config)
     else:
-        own = {"text": config.text, "encoding": config.encoding}
-        splits = dl.data.open(config.data, "corpus", **own).only("text")
+        splits = open_lines(config.data, text=config.text, encoding=config.encoding)
     learned = {}
     if config.start is not None:
         run = dl.open_run(config.start)
@@ -105,6 +107,11 @@ def build(config: Config) -> dl.Experiment:
         **dl.held_out(splits, 128),
         usual_epochs=10.175,  # 1,100 steps of SST-2
         select="-validation/loss" if pretrain else "validation/accuracy",
+        baselines=lambda: (
+            {"unigram": unigram_scores(splits, size, special.first)}
+            if pretrain
+            else text_baselines(dl.data.open(config.data, "texts", config))
+        ),
         classes=() if pretrain else splits.info.classes,
     )
 

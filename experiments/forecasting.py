@@ -90,8 +90,7 @@ def build(config: Config) -> dl.Experiment:
     return config.experiment(
         task,
         train,
-        evals={"validation": sets["validation"]},
-        tests={name: batches for name, batches in sets.items() if name == "test"},
+        **dl.held_out(sets),
         usual_epochs=10,
         select="-validation/mase" if panel else "-validation/mse",
         measure=measure,

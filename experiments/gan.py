@@ -12,12 +12,9 @@ from typing import Literal
 import jax
 
 import dl
-from dl.data.splits import shuffled
 from dl.models.gan import GAN, Discriminator, Generator
-from dl.scores.frechet import class_coverage, frechet_distance
 from dl.tasks import adversarial as game
-from dl.tasks.classification import unit_range
-from dl.training.cached import judge
+from dl.training.cached import FrechetJudge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,19 +49,8 @@ class Config:
 
 
 @dl.prepared
-def jury(config: Config) -> dl.Predictor:
-    """``pictures in -1..1 -> (features [n, 64], classes [n])`` of a classifier trained once."""
-    return judge(dl.load(config.data).train, (16, 32, 64), config.judge_epochs)
-
-
-@dl.prepared
-def real(config: Config):
-    """{set: the judge's features of its pictures, in random order, of no more than are compared}."""
-    found = {}
-    for name, part in dl.load(config.data).parts.items():
-        rows = shuffled(len(part["image"]), 0)[: config.samples]
-        found[name] = jury(config)(unit_range(part["image"][rows]))[0]
-    return found
+def jury(config: Config) -> FrechetJudge:
+    return FrechetJudge(dl.load(config.data), config.samples, config.judge_epochs)
 
 
 def build(config: Config) -> dl.Experiment:
@@ -78,18 +64,12 @@ def build(config: Config) -> dl.Experiment:
     both = adam(config.learning_rate), adam(config.critic_rate)
 
     def measure(predictor, columns, name):
-        truth = real(config)[name]
-        fake = predictor(model.noise(jax.random.key(1), len(truth)))
-        features, classes = jury(config)(fake)
-        return {
-            "frechet": frechet_distance(features, truth),
-            "frechet_floor": frechet_distance(real(config)["train"][: len(truth)], truth),
-            **class_coverage(classes, len(splits.info.classes)),
-        }
+        noise = model.noise(jax.random.key(1), jury(config).rows(name))
+        return jury(config).scores(name, predictor(noise))
 
     def views(predictor):
         fake = predictor(model.noise(jax.random.key(1), 100))
-        return {"samples": fake / 2 + 0.5, "judge": dl.digest(jury(config).variables)}
+        return {"samples": fake / 2 + 0.5, "judge": jury(config).digest}
 
     return dl.Experiment(
         task=game.adversarial(model, objective, gradient_penalty=penalty),

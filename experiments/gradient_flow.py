@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dl
-from dl.figures.gradients import gradient_figure, kernel_norms
+from dl.figures.gradients import gradient_figure, gradients, kernel_norms
 from dl.models.layers import Dense
 from dl.models.mlp import MLP
 from dl.models.rnn import CELLS, RNN
@@ -83,14 +83,9 @@ def build(config: Config) -> dl.Experiment:
         adder = Adder(RNN(config.features, CELLS[config.model], config.layers))
         task = regression(adder, inputs=("values", "marks"), arguments=sequence)
 
-    def loss(params, batch):
-        return task.loss({"params": params}, batch, jax.random.key(0))[0]
-
-    gradients = jax.jit(jax.grad(loss, (0, 1), allow_int=True))
-
     def views(predictor):
         batch = dl.data.take(validation, slice(256))
-        by_params, by_batch = gradients(predictor.variables["params"], batch)
+        by_params, by_batch = gradients(task, predictor.variables, batch)
         times = None if config.model == "mlp" else jnp.linalg.norm(by_batch["values"], axis=0)
         return {"gradients": gradient_figure(kernel_norms(by_params), times)}
 

@@ -7,6 +7,7 @@ Reference: mAP at IoU 0.5 of .906 by a pre-trained YOLOv7; .80 is the aim from s
 import dataclasses
 
 import dl
+from dl.baselines.boxes import usual_boxes
 from dl.data.own.boxes import OwnBoxes
 from dl.data.transforms import images as augment
 from dl.data.transforms import images_with_labels as joint
@@ -73,6 +74,7 @@ def build(config: Config) -> dl.Experiment:
         **dl.held_out(splits, 8),
         select="validation/map_50",
         measure=measure,
+        baselines=lambda: {"usual boxes": usual_boxes(splits)},
         views=views,
     )
 

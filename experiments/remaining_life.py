@@ -91,18 +91,14 @@ def build(config: Config) -> dl.Experiment:
     def views(predictor):
         """Truth and prediction over the lives of six held-out engines."""
         truth, found = parts["validation"]["labels"], predictor(sets["validation"])
-        drawn = {}
-        for unit in np.unique(truth["unit"])[:6]:
-            own = truth["unit"] == unit
-            drawn[f"engine {unit}"] = {"truth": truth["rul"][own], "prediction": found[own]}
-        return {"engines": pictures.lines(drawn)}
+        curves = {"truth": truth["rul"], "prediction": found}
+        return {"engines": pictures.lines_by(truth["unit"], curves, "engine")}
 
     return config.experiment(
         dl.ensemble(task, config.members),
         windows.train_windows(**train, batch_size=config.batch_size, seed=config.seed),
         augment=(augment.jitter(config.noise, config.offset),),
-        evals={name: sets[name] for name in sets if name == "validation"},
-        tests={name: sets[name] for name in sets if name != "validation"},
+        **dl.held_out(sets),
         select=None if config.refit else "-validation/rmse",
         measure=measure,
         views=None if config.refit else views,

@@ -1,4 +1,4 @@
-"""Classes of texts, such as film reviews: a convolutional network, a BiLSTM and a Transformer side by side.
+"""Classes of texts, film reviews or genes: a convolutional network, a BiLSTM and a Transformer side by side.
 
 Data: SST-2, sentence level, trained from scratch: no outside vectors, no phrases; or your own texts, of any
 number of classes, with --data PATH. Reference: 82.7 % for CNN-rand, which also trained on the phrases (Kim 2014).
@@ -14,7 +14,7 @@ import dl
 from dl.baselines.text import text_baselines
 from dl.data.batches.buckets import bucket_batches, trim
 from dl.data.own.texts import OwnTexts
-from dl.data.tokenizers import spaced, tokenized, words
+from dl.data.tokenizers import counted, spaced, tokenized
 from dl.models.text import text_classifier
 from dl.tasks.sequence_classification import sequence_classification
 
@@ -24,8 +24,10 @@ class Config(OwnTexts, dl.Recipe):
     data: str = "sst2"
     """or a table of texts and labels, or a folder of files a class"""
     model: Literal["cnn", "bilstm", "transformer"] = "cnn"
+    unit: Literal["word", "character"] = "word"
+    """what a token is; characters suit texts without blanks, such as DNA"""
     embedding: int = 128
-    """width of the word vectors, and of the Transformer"""
+    """width of the tokens' vectors, and of the Transformer"""
     features: int = 100
     """filters of each window (cnn) or units of each direction (bilstm)"""
     layers: int = 1
@@ -34,14 +36,14 @@ class Config(OwnTexts, dl.Recipe):
     dropout: float = 0.5
     """rate before the classifier, and inside the Transformer"""
     embedding_dropout: float = 0.3
-    """rate on the word vectors"""
+    """rate on the tokens' vectors"""
     word_dropout: float = 0.1
-    """share of words replaced by the unknown word in training"""
+    """share of tokens replaced by the unknown one in training"""
     label_smoothing: float = 0.1
     min_count: int = 2
-    """a rarer word of the training set is unknown"""
+    """a rarer token of the training set is unknown"""
     longest: int = 400
-    """words of a text that are read"""
+    """tokens of a text that are read"""
     batch_size: int = 50
     steps: int | None = None
     """of training; by default 12 passes over the training set, and 1,000 or more"""
@@ -54,10 +56,11 @@ class Config(OwnTexts, dl.Recipe):
 
 @dl.prepared
 def reviews(config: Config):
-    """How many words the training set has, and the texts as their numbers."""
+    """How many tokens the training set has, and the texts as their numbers."""
     splits = dl.data.open(config.data, "texts", config)
-    splits = splits.map(lambda p: p | {"text": np.array([*map(spaced, p["text"])], object)})
-    vocabulary = words(splits.train["text"], min_count=config.min_count)
+    if config.unit == "word":
+        splits = splits.map(lambda p: p | {"text": np.array([*map(spaced, p["text"])], object)})
+    vocabulary = counted(config.unit, splits.train["text"], min_count=config.min_count)
     return len(vocabulary), tokenized(splits, vocabulary, most=config.longest)
 
 

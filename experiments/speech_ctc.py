@@ -12,6 +12,7 @@ from typing import Literal
 import jax
 
 import dl
+from dl.baselines.recordings import transcript_baselines
 from dl.data.own.transcripts import OwnTranscripts, in_characters
 from dl.data.sets.recordings import beginnings
 from dl.data.transforms.recordings import join_recordings
@@ -50,7 +51,7 @@ class Config(OwnTranscripts, dl.Recipe):
 def strings(config: Config):
     """Recordings and their tokens; of fsdd fixed strings to evaluate on, one beginning with each recording."""
     splits = dl.data.open(config.data, "transcripts", config)
-    if "text" in splits.train:
+    if "text" in dl.data.known(splits.train):
         return in_characters(splits)
     splits = splits.map(lambda part: beginnings(part, WORD))
     join = jax.jit(join_recordings(config.most, config.samples))
@@ -63,7 +64,7 @@ def build(config: Config) -> dl.Experiment:
     dl.bounded("--beam", config.beam, at_least=1)  # first used when all is trained
     dl.need("jiwer", extra="speech", why="word error")
     splits = strings(config)
-    size, details = len(splits.train["label"]), splits.info.details
+    known, details = dl.data.known(splits.train), splits.info.details
     encoder = speech_encoder(config.encoder, config.width, config.dropout)
     model = SpeechRecognizer(encoder, len(details["tokens"]))
     views = Listening(dl.data.take(splits.validation, slice(20)), details)
@@ -76,12 +77,13 @@ def build(config: Config) -> dl.Experiment:
 
     return config.experiment(
         ctc(model, speech_features(details["rate"])),
-        dl.train_batches(splits.train, min(config.batch_size, size), config.seed),
-        augment=(join,) if "speaker" in splits.train else (),
+        dl.train_batches(splits.train, min(config.batch_size, len(known["label"])), config.seed),
+        augment=(join,) if "speaker" in known else (),
         **dl.held_out(splits, 50),
         usual_epochs=20,
         select="-validation/token_error",
         measure=measure,
+        baselines=lambda: transcript_baselines(splits, join if "speaker" in known else None),
         views=views,
     )
 

@@ -58,7 +58,7 @@ def build(config: Config) -> dl.Experiment:
     dl.bounded("--samples", config.samples, at_least=1)
     splits = recordings(config)
     classes, rate = splits.info.classes, splits.info.details["rate"]
-    size = len(splits.train["label"])
+    size = len(dl.data.known(splits.train)["label"])
     encoder = speech_encoder(config.encoder, config.width, config.dropout)
     model = SpeechClassifier(encoder, len(classes), config.band_width, config.stretch_width)
     features = speech_features(rate)
@@ -67,7 +67,7 @@ def build(config: Config) -> dl.Experiment:
     def views(predictor):
         """How often each class was taken for which, on the validation set."""
         held, table = splits.validation, np.zeros((len(classes), len(classes)), int)
-        np.add.at(table, (held["label"], predictor(held).argmax(1)), 1)
+        np.add.at(table, (dl.data.known(held)["label"], predictor(held).argmax(1)), 1)
         counts = [" ".join(f"{n:3}" for n in row) for row in table]
         lines = [f"{name}: {row}" for name, row in zip(classes, counts, strict=True)]
         return {"confusion": "\n".join([f"spoken: taken for {' '.join(classes)}", *lines])}

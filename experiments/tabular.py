@@ -17,7 +17,7 @@ from dl.data import tables
 from dl.data.own.table import OwnTable
 from dl.figures import pictures
 from dl.models.tabular import tabular_network
-from dl.scores.tabular import fit_temperature, reliability, scores
+from dl.scores.tabular import reliability, scores, tempered_ece
 from dl.tasks.tabular import tabular_classification, tabular_regression, unweighted
 
 
@@ -86,8 +86,7 @@ def build(config: Config) -> dl.Experiment:
         found = scores(truth[name], softmax(outputs, -1) if classes else outputs)
         if classes == 2:  # calibrated by one number, fitted to the validation rows
             held = outputs if name == "validation" else said(predictor, splits.validation)
-            heat = fit_temperature(held, truth["validation"])
-            found["ece_tempered"] = scores(truth[name], softmax(outputs / heat, -1))["ece"]
+            found["ece_tempered"] = tempered_ece(outputs, truth[name], held, truth["validation"])
         return found
 
     def views(predictor):

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 import dl
+from dl.baselines.word_by_word import translation_baselines
 from dl.data.batches.buckets import bucket_batches, trim
 from dl.data.own.pairs import OwnPairs
 from dl.data.tokenizers import tokenized_pairs, train_subwords
-from dl.figures import pictures
+from dl.figures.sequences import translated
 from dl.models.language import EncoderDecoder
 from dl.models.transformer import Transformer
 from dl.scores.bleu import corpus_bleu
@@ -77,20 +78,6 @@ def build(config: Config) -> dl.Experiment:
         said = tokenizer.decode_batch(predictor(columns).tolist())
         return {"bleu": corpus_bleu(said, written[name])}
 
-    def views(predictor):
-        """Some translations, and where the decoder's last layer looks in the source of one."""
-        rows = np.linspace(0, min(128, len(written["validation"])) - 1, 8).astype(int)
-        few = dl.data.take(splits.validation, rows)
-        sides = few["source"], predictor(few), few["target"]
-        texts = [tokenizer.decode_batch(side.tolist()) for side in sides]
-        source, target = (few[n][-1, : few[f"{n}_length"][-1]] for n in ("source", "target"))
-        looks = model.attention(predictor.variables, source, target)
-        tokens = [list(map(tokenizer.id_to_token, side.tolist())) for side in (target, source)]
-        return {
-            "translations": "\n\n".join(map("\n".join, zip(*texts, strict=True))),
-            "attention": pictures.attention_maps(looks, *tokens),
-        }
-
     lengths = np.maximum(splits.train["source_length"], splits.train["target_length"])
     return config.experiment(
         task,
@@ -100,7 +87,8 @@ def build(config: Config) -> dl.Experiment:
         usual_epochs=20.305,  # 4,600 steps of Multi30k
         select="validation/bleu",
         measure=measure,
-        views=views,
+        baselines=lambda: translation_baselines(dl.data.open(config.data, "pairs", config)),
+        views=lambda predictor: translated(predictor, model, tokenizer, splits.validation),
     )
 
 

@@ -1,5 +1,6 @@
 """Curves and picture grids, drawn by matplotlib from what a run left on disk."""
 
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 from rich.console import Console
 
 from dl.figures.canvas import new_figure
-from dl.runs.records import Scalars, Setting, read_baselines, read_scalars
+from dl.runs.files import replace
+from dl.runs.readers import Scalars, read_baselines, read_scalars
+from dl.runs.records import Setting
 
 # Told apart by most colour-blind readers, on a light ground and a dark one (after Okabe & Ito 2008).
 PALETTE = (
@@ -17,6 +20,9 @@ PALETTE = (
     *("#3fa7d6", "#d1495b", "#6b7f2a", "#8a8a8a"),
 )
 
+PANELS = (
+    40  # metrics that are drawn: more, such as one a class, take minutes and nobody looks at them
+)
 CROWD = 4  # titles in one panel beyond which training lines only hide the others
 
 Baselines = dict[str, dict[str, float]]
@@ -50,8 +56,9 @@ def lines(settings: Sequence[Setting]) -> Lines:
 
 
 def curve_figure(found: Lines, rivals: Baselines | None = None) -> Any:
-    """One panel a metric: the mean over each title's runs, and a band of one sd on either side."""
-    names = metric_names(found)
+    """One panel a metric, up to ``PANELS``: the mean over each title's runs, and a band of one sd on either
+    side."""
+    names = metric_names(found)[:PANELS]
     columns = min(max(len(names), 1), 3)
     rows = max(-(-len(names) // columns), 1)
     figure = new_figure(4.8 * columns, 3.6 * rows)
@@ -65,16 +72,28 @@ def curve_figure(found: Lines, rivals: Baselines | None = None) -> Any:
 def shown(figure: Any, file: Path) -> Any:
     """``figure``, saved as the PNG ``file``, which a notebook shows where this is a cell's last value
     (whatever matplotlib draws on otherwise); elsewhere the file's path is printed."""
-    figure.savefig(file, dpi=120)
-    figure._repr_png_ = file.read_bytes
+    content = save_figure(figure, file)
+    figure._repr_png_ = lambda: content
     if not Console().is_jupyter:
         print(f"curves: {file}" if file.stem == "curves" else f"figure: {file}")
     return figure
 
 
+def save_figure(figure: Any, file: Path) -> bytes:
+    """Write a matplotlib figure as the PNG ``file``, whole or not at all; returns what it holds."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    replace(file, buffer.getvalue())
+    return buffer.getvalue()
+
+
 def metric_names(found: Lines) -> list[str]:
-    """Every metric that any run logged."""
-    return sorted({name for _, runs in found for run in runs for name in run})
+    """Every metric that any run logged; where they are more than can be drawn, those come first that training
+    has too, such as the loss."""
+    logged = [(name, sets) for _, runs in found for run in runs for name, sets in run.items()]
+    trained = {name for name, sets in logged if "train" in sets}
+    names = sorted({name for name, _ in logged})
+    return names if len(names) <= PANELS else sorted(names, key=lambda name: name not in trained)
 
 
 def curve_panel(
@@ -151,10 +170,10 @@ def save_view(path: Path, view: Any) -> Path:
     """Write what an experiment's ``views`` drew: text, a figure, or a batch of pictures."""
     if isinstance(view, str):
         path = path.with_suffix(".txt")
-        path.write_text(view + "\n", encoding="utf-8")
+        replace(path, (view + "\n").encode())
     elif hasattr(view, "savefig"):
         path = path.with_suffix(".png")
-        view.savefig(path, dpi=120)
+        save_figure(view, path)
         if "matplotlib.pyplot" in sys.modules:  # which keeps every figure that it made
             sys.modules["matplotlib.pyplot"].close(view)
     else:
@@ -164,5 +183,7 @@ def save_view(path: Path, view: Any) -> Path:
         sheet = grid(view)
         scale = max(1, 480 // max(sheet.shape[:2]))
         picture = Image.fromarray(sheet)
-        picture.resize((picture.width * scale, picture.height * scale), 0).save(path)
+        buffer = io.BytesIO()
+        picture.resize((picture.width * scale, picture.height * scale), 0).save(buffer, "png")
+        replace(path, buffer.getvalue())
     return path

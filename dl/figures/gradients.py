@@ -1,5 +1,6 @@
 """How large gradients are, layer by layer and step by step."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,19 @@ import numpy as np
 
 from dl.core.optim import decay_matrices
 from dl.core.state import path_name
+from dl.core.task import Batch, Task, Variables
 from dl.figures.canvas import new_figure
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradients(task: Task, variables: Variables, batch: Batch) -> tuple[Any, Batch]:
+    """Those of the task's loss by its parameters, and by each column of ``batch``; no network drops out
+    differently from one call to the next."""
+
+    def loss(params, batch):
+        return task.loss({**variables, "params": params}, batch, jax.random.key(0))[0]
+
+    return jax.grad(loss, (0, 1), allow_int=True)(variables["params"], batch)
 
 
 def kernel_norms(gradients: Any) -> dict[str, float]:

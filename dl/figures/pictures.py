@@ -68,6 +68,12 @@ def lines(panels: dict[str, dict[str, np.ndarray]], columns: int = 3) -> Any:
     return figure
 
 
+def lines_by(groups: np.ndarray, curves: dict[str, np.ndarray], title: str, most: int = 6) -> Any:
+    """:func:`lines` of the rows of each of the first ``most`` of ``groups [n]``, ``title`` before its name."""
+    first = {f"{title} {group}": groups == group for group in np.unique(groups)[:most]}
+    return lines({t: {name: c[own] for name, c in curves.items()} for t, own in first.items()})
+
+
 def attention_maps(
     weights: np.ndarray, queries: Sequence[str], keys: Sequence[str], titles: Sequence[str] = ()
 ) -> Any:

@@ -26,6 +26,17 @@ def fit_temperature(logits: ArrayLike, label: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").x))
 
 
+def tempered_ece(
+    logits: ArrayLike, label: np.ndarray, held: ArrayLike, held_label: np.ndarray
+) -> float:
+    """``ece`` of :func:`binary_scores` once the logits ``[rows, 2]`` are calibrated by one number, fitted to those
+    of validation rows."""
+    from scipy.special import softmax
+
+    heat = fit_temperature(held, held_label)
+    return scores(label, softmax(np.asarray(logits) / heat, -1))["ece"]
+
+
 def reliability(
     probability: np.ndarray, outcome: np.ndarray, bins: int = 10
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,21 +6,23 @@ from importlib import metadata
 
 import jax
 from flax import serialization
+from jax.typing import ArrayLike
 
-from dl.core.errors import NonFiniteError
+from dl.core.errors import NonFiniteError, bounded
 from dl.core.experiment import Batches, Experiment
 from dl.core.lanes import step_of
 from dl.core.recipe import Recipe
-from dl.core.state import init_state
+from dl.core.state import digest, init_state
 from dl.core.step import scan_steps, zero_metrics
 from dl.core.task import Batch, Variables
 from dl.data.batches import train_batches
 from dl.data.readers.files import write_whole
-from dl.data.splits import Columns
+from dl.data.splits import Columns, Splits, shuffled
 from dl.models.cnn import CNN
 from dl.models.layers import Dropout
 from dl.platform import cache_folder
-from dl.tasks.classification import classification
+from dl.scores.frechet import class_coverage, frechet_distance
+from dl.tasks.classification import classification, unit_range
 from dl.training.prediction import Predictor
 
 
@@ -83,6 +85,41 @@ def judge(columns: Columns, widths: tuple[int, ...], epochs: int) -> Predictor:
 
     task = dataclasses.replace(classification(model), predict=look)
     return Predictor(task, variables, batch_size=500)
+
+
+class FrechetJudge:
+    """What generated pictures are worth beside a data set's own, by the features of a :func:`judge`.
+
+    Args:
+      splits: labelled pictures uint8; the judge learns from the training rows, for ``epochs`` passes.
+      samples: pictures of a part that are compared, drawn at random, or as many as it has.
+    """
+
+    def __init__(
+        self, splits: Splits, samples: int, epochs: int, widths: tuple[int, ...] = (16, 32, 64)
+    ):
+        bounded("samples", samples, at_least=1, whole=True)
+        self._judge, self._classes = judge(splits.train, widths, epochs), len(splits.info.classes)
+        self._real = {}
+        for name, part in splits.parts.items():
+            rows = shuffled(len(part["image"]), 0)[:samples]
+            self._real[name] = self._judge(unit_range(part["image"][rows]))[0]
+        self.digest = digest(self._judge.variables)
+
+    def rows(self, name: str) -> int:
+        """Pictures of that part which are compared, and so how many to generate."""
+        return len(self._real[name])
+
+    def scores(self, name: str, fake: ArrayLike) -> dict[str, float]:
+        """Of ``fake [rows, height, width, channels]`` in -1..1, beside part ``name``: ``frechet``;
+        ``frechet_floor``, that of as many real training pictures; and how they cover the classes."""
+        truth = self._real[name]
+        features, classes = self._judge(fake)
+        return {
+            "frechet": frechet_distance(features, truth),
+            "frechet_floor": frechet_distance(self._real["train"][: len(truth)], truth),
+            **class_coverage(classes, self._classes),
+        }
 
 
 def cached_classifier(

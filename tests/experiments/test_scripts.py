@@ -178,6 +178,18 @@ def test_options_of_a_table_of_ones_own_beside_a_named_one_are_refused():
         build(kind(target="y", data="pima"))
 
 
+def test_texts_without_blanks_are_read_by_characters(tmp_path):
+    file = tmp_path / "genes.tsv"
+    file.write_text("".join(f"{n % 2}\t{'ACGT'[n % 4] * 30}{'GATTACA' * 3}\n" for n in range(60)))
+    kind, build = load_script(FOLDER / "sentiment.py")
+    config = kind(data=str(file), unit="character", **TINY["sentiment"])
+    batch = built(build, config).data[0]
+    assert batch["tokens"].shape == (16, 51)
+    assert len(set(batch["tokens"].ravel().tolist())) == 4
+    words = built(build, dataclasses.replace(config, unit="word")).data[0]
+    assert words["tokens"].shape == (16, 1)
+
+
 def test_takes_every_option_of_its_recipe(case):
     _, build, config, _ = case
     if not isinstance(config, dl.Recipe):

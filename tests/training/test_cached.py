@@ -10,7 +10,7 @@ import dl
 from dl.data.batches import train_batches
 from dl.models.mlp import MLP
 from dl.tasks.classification import classification, unit_range
-from dl.training.cached import judge, train_cached
+from dl.training.cached import FrechetJudge, judge, train_cached
 
 
 def experiment(rate=0.1, steps=20):
@@ -56,3 +56,18 @@ def test_a_judge_tells_features_and_classes(tmp_path, monkeypatch):
     features, classes = looking(unit_range(image))
     assert features.shape == (128, 8)
     assert (classes == label).mean() > 0.9
+
+
+def test_real_pictures_are_nearer_than_noise_by_the_frechet_judge(tmp_path, monkeypatch):
+    monkeypatch.setenv("DL_CACHE", str(tmp_path))
+    splits = dl.load("digits")
+    judged = FrechetJudge(splits, samples=150, epochs=20, widths=(8, 16))
+    held = judged.rows("test")
+    real = unit_range(splits.validation["image"][:held])
+    noise = np.random.default_rng(0).uniform(-1, 1, real.shape).astype(np.float32)
+    near, far = judged.scores("test", real), judged.scores("test", noise)
+    assert near["frechet"] < 0.5 * far["frechet"]
+    assert near["frechet_floor"] == far["frechet_floor"] < 0.5 * far["frechet"]
+    assert near["classes"] > far["classes"]
+    with raises("range", "samples"):
+        FrechetJudge(splits, samples=0, epochs=1)

@@ -1,0 +1,31 @@
+"""What was said for a sequence, and where the network looked."""
+
+from typing import Any
+
+import numpy as np
+
+from dl.figures.pictures import attention_maps
+
+
+def translated(
+    predictor: Any, model: Any, tokenizer: Any, held: Any, count: int = 8
+) -> dict[str, Any]:
+    """Views of some rows of ``held``: ``translations``, each a source, what is said for it, and the truth; and
+    ``attention``, where the decoder's last layer looks in the source of the last of them.
+
+    Args:
+      predictor: gives tokens of rows of ``held``; model: has ``attention(variables, source, target)``.
+      tokenizer: of the ``tokenizers`` library.
+      held: columns ``source`` and ``target [n, tokens]``, with their lengths.
+    """
+    rows = np.linspace(0, min(128, len(held["target"])) - 1, count).astype(int)
+    few = {name: values[rows] for name, values in held.items()}
+    sides = few["source"], predictor(few), few["target"]
+    texts = [tokenizer.decode_batch(side.tolist()) for side in sides]
+    source, target = (few[n][-1, : few[f"{n}_length"][-1]] for n in ("source", "target"))
+    looks = model.attention(predictor.variables, source, target)
+    tokens = [list(map(tokenizer.id_to_token, side.tolist())) for side in (target, source)]
+    return {
+        "translations": "\n\n".join(map("\n".join, zip(*texts, strict=True))),
+        "attention": attention_maps(looks, *tokens),
+    }
