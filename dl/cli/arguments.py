@@ -31,6 +31,13 @@ def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> t
             )
     parts = [field("config", config), field("run", Options), field("sweep", Sweep)]
     both = dataclasses.make_dataclass("Arguments", parts)
+    words = {word.partition("=")[0] for word in (argv if argv is not None else sys.argv[1:])}
+    for asked, has in (("steps", "epochs"), ("epochs", "steps")):
+        if f"--{asked}" in words and asked not in own and has in own:
+            told = "passes over the training set" if has == "epochs" else "steps of the optimiser"
+            raise UserError(
+                "option-misplaced", f"--{asked}: this script counts its length by --{has}, {told}"
+            )
     doc = sys.modules[build.__module__].__doc__ or ""
     args: Any = tyro.cli(both, args=argv, prog=shlex.quote(prog), description=doc.strip())
     return args.config, args.run, args.sweep

@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +11,9 @@ from typing import Annotated, Any
 import tyro
 from rich.progress import track
 
-from dl.cli.arguments import parse, swept_values
+from dl.cli.flags import extra, load
+from dl.cli.plan import plan
 from dl.core.errors import UserError, unknown
-from dl.platform import STARTED
 
 
 def list_experiments(folder: tyro.conf.Positional[Path | None] = None) -> None:
@@ -109,55 +108,17 @@ def _show_data(name: str, data_dir: Path | None, kind: str | None, out: Path | N
     from dl.report.data import default_file, write_data_page
 
     dl.data.use_data_folder(data_dir)
-    if kind is None and not _extra() and name in dl.data.names():
+    if kind is None and not extra() and name in dl.data.names():
         splits = dl.data.load(name)
     else:
         kind = kind or guessed_kind(name)
         print(f"read as {kind} (if it is something else, say --kind)", file=sys.stderr)
-        own: Any = tyro.cli(options_of(kind), args=_extra(), prog=f"dl data show {name} --")
+        own: Any = tyro.cli(options_of(kind), args=extra(), prog=f"dl data show {name} --")
         splits = dl.data.open(name, kind, own)  # type: ignore[arg-type]
     file = out or default_file(name)
     for line in write_data_page(splits, file) or ["nothing odd was found"]:
         print(f"- {line}")
     print(f"written: {file}")
-
-
-def plan(
-    experiment: Annotated[Path, tyro.conf.Positional],
-    timing: bool = False,
-) -> None:
-    """Parameters, memory and FLOPs of an experiment from its compiled program, without training.
-
-    A sweep is planned program by program; under --mesh memory is that of one device.
-
-    Args:
-        experiment: the script, or the name of one of `dl list`; its own flags follow after --.
-        timing: also take the seconds from start to the first step apart.
-    """
-    from dl.core.experiment import built
-    from dl.runs.scripts import find_script
-    from dl.sweeps.plan import plan_sweep
-    from dl.training.plan import plan_experiment
-
-    experiment = find_script(experiment)
-    config, build, options, wish = _load(experiment)
-    options.refuse_processes("a plan")
-    if wish.wanted:
-        if timing:
-            raise UserError(
-                "option-misplaced",
-                "--timing is of one run: leave --seeds, --sweep and --trials out",
-            )
-        plan_sweep(build, config, wish, options, swept_values(type(config), build, experiment))
-        return
-    wish.check_unwanted()
-    loaded = time.perf_counter()
-    planned = built(build, config)
-    spent = {
-        "import dl, JAX and the script": loaded - STARTED,
-        "load the data and build": time.perf_counter() - loaded,
-    }
-    plan_experiment(planned, spent if timing else None, options)
 
 
 def verify(
@@ -169,14 +130,14 @@ def verify(
 
     Args:
         experiment: the script, or the name of one of `dl list`; its own flags follow after --.
-        kills: SIGKILLs at random steps, besides one in a checkpoint's write and one in an evaluation.
+        kills: SIGKILLs at random steps, besides one at the start, in a checkpoint's write, and in an evaluation.
         seed: of the random steps.
     """
     from dl.proofs.verify import verify_script
     from dl.runs.scripts import find_script
 
     experiment = find_script(experiment)
-    _, _, options, wish = _load(experiment)
+    _, _, options, wish = load(experiment)
     options.refuse_processes("dl verify")
     if wish.wanted:
         raise UserError(
@@ -189,20 +150,27 @@ def verify(
                 "option-misplaced",
                 f"dl verify names and resumes runs of its own: leave --{name} out",
             )
-    if not verify_script(experiment, _extra(), kills=kills, seed=seed):
+    if not verify_script(experiment, extra(), kills=kills, seed=seed):
         sys.exit(1)
 
 
-def replay(run: Annotated[Path, tyro.conf.Positional], force: bool = False) -> None:
+def replay(
+    run: Annotated[Path, tyro.conf.Positional],
+    script: Path | None = None,
+    trust: bool = False,
+    force: bool = False,
+) -> None:
     """Run again from the lock and say "identical", or the first step and leaf that differ.
 
     Args:
         run: the run's folder.
+        script: the experiment's script, where it is another file than the run was started with.
+        trust: run the script that the folder names, whatever it is now.
         force: go on where versions, devices, data or code differ from the lock.
     """
     from dl.proofs.replay import replay_run
 
-    if not replay_run(run, force=force):
+    if not replay_run(run, script=script, trust=trust, force=force):
         sys.exit(1)
 
 
@@ -224,10 +192,41 @@ def sweep(
     print(f"written: {', '.join(str(path) for path in write_report(folder))}")
 
 
+def evaluate(
+    run: Annotated[Path, tyro.conf.Positional],
+    data: str,
+    out: Path | None = None,
+    script: Path | None = None,
+    trust: bool = False,
+) -> None:
+    """Judge a run by other data: every metric of its test set, with the middle 95 % of resamples of the rows.
+
+    The data are read as the run's own, by the names of their columns and classes, and prepared by its script.
+    Args:
+      run: the run's folder.
+      data: a file or folder of the kind that the run was trained on.
+      out: also write the scores there, as JSON.
+      script: the experiment's script, where it is another file than the run was started with.
+      trust: run the script that the folder names, whatever it is now.
+    """
+    from dl.runs.folder import write_json
+    from dl.training.reopening import open_run
+
+    scores = open_run(run, script=script, trust=trust).evaluate(data)
+    for name, (value, low, high) in scores.items():
+        between = "" if low != low else f"   {low:.4f} ... {high:.4f}"
+        print(f"{name:<20} {value:.4f}{between}")
+    if out is not None:
+        write_json(out, {name: score._asdict() for name, score in scores.items()})
+        print(f"written: {out}")
+
+
 def export(
     run: Annotated[Path, tyro.conf.Positional],
     to: Path | None = None,
     platforms: tuple[str, ...] = ("cpu", "cuda", "rocm", "tpu"),
+    script: Path | None = None,
+    trust: bool = False,
     force: bool = False,
 ) -> None:
     """Write a run's predictor as one program (jax.export, StableHLO) that needs neither dl nor flax.
@@ -236,14 +235,18 @@ def export(
         run: the run's folder.
         to: the file; by default predict.jaxexport in that folder.
         platforms: where it shall run.
+        script: the experiment's script, where it is another file than the run was started with.
+        trust: run the script that the folder names, whatever it is now.
         force: export it although its data are not those it was started with.
     """
     from dl import interop
     from dl.training.reopening import open_run
 
-    done = interop.export(
-        open_run(run, force=force), to or run / "predict.jaxexport", platforms=platforms
-    )
+    opened = open_run(run, script=script, trust=trust, force=force)
+    file = to or run / "predict.jaxexport"
+    for link in filter(Path.is_symlink, (file, file.parent / f"{file.stem}.stablehlo")):
+        link.unlink()  # is replaced and not written through
+    done = interop.export(opened, file, platforms=platforms)
     kinds = ", ".join(done.platforms)
     print(f"written: {done.path} ({done.path.stat().st_size / 1e6:.2f} MB) for {kinds}")
     print(f"and its StableHLO: {done.path.with_suffix('.stablehlo')}")
@@ -256,6 +259,8 @@ def report(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
     output: Path | None = None,
     inspect: int = 3,
+    script: Path | None = None,
+    trust: bool = False,
 ) -> None:
     """One self-contained HTML page of a run, or comparing several: curves, tables, pictures, layers.
 
@@ -264,10 +269,12 @@ def report(
       output: the file; by default report.html in the folder given, or in the one above several.
       inspect: settings, best first, whose first run is rebuilt by its script for the confusion matrix
         and the layers; 0 for none.
+      script: the experiment's script, where it is another file than the runs were started with.
+      trust: run the scripts that the folders name, whatever they are now.
     """
-    from dl.report.inspection import Inspection
-    from dl.report.inspection import inspect as look
+    from dl.report import inspection
     from dl.report.runs import default_file, write_page
+    from dl.runs.files import printable
     from dl.runs.records import find_runs, grouped
     from dl.training.reopening import open_run
 
@@ -285,15 +292,16 @@ def report(
         raise UserError(
             "file-write", f"the page cannot be {file}: name a file in a folder that is there"
         )
-    inside: dict[Path, Inspection | str] = {}
+    inside: dict[Path, inspection.Inspection | str] = {}
     for setting in track(grouped(found)[:inspect], "looking into runs", disable=inspect < 1):
         path = setting.runs[0].path
         try:
-            opened = open_run(path)
-            inside[path] = look(opened.experiment, opened.state)
-        except UserError as error:
+            opened = open_run(path, script=script, trust=trust)
+            inside[path] = inspection.inspect(opened.experiment, opened.state)
+        except Exception as error:  # of a stranger's config in one's own script, any
             inside[path] = f"Not rebuilt: {error}"
-            print(f"{path.name} is shown without its layers: {error}", file=sys.stderr)
+            told = f"{path.name} is shown without its layers: {error}"
+            print(printable(told), file=sys.stderr)
     print(f"written: {write_page(found, inside, file)}")
 
 
@@ -325,8 +333,7 @@ def reproduce(
         print("\nrun some with dl reproduce NAME [NAME ...], or all of them with dl reproduce all")
         return
     short, lines = 0, []
-    done = again.reproduce(again.choose(known, row), experiments, runs, data_dir)
-    for one, good, said in done:
+    for one, good, said in again.reproduce(again.choose(known, row), experiments, runs, data_dir):
         short += not good
         lines.append(f"{'pass ' if good else 'short'}  {one.name:<29} {said}")
         print(lines[-1], flush=True)
@@ -360,24 +367,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "replay": replay,
     "sweep": sweep,
+    "evaluate": evaluate,
     "export": export,
     "report": report,
     "reproduce": reproduce,
     "watch": watch,
 }
-
-
-def _extra() -> list[str]:
-    """What stands after ``--``: flags for the experiment script."""
-    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
-
-
-def _load(script: Path) -> tuple[Any, Any, Any, Any]:
-    """``(config, build, options, sweep)`` of a script under the flags after ``--``."""
-    from dl.data.readers.files import use_data_folder
-    from dl.runs.scripts import load_script
-
-    config, build = load_script(script)
-    chosen, options, wish = parse(config, build, _extra(), script.name)
-    use_data_folder(options.data_dir)
-    return chosen, build, options, wish

@@ -13,10 +13,11 @@ from types import FrameType
 
 from dl import platform
 from dl.core.errors import UserError
+from dl.runs.files import printable
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-DISK = (*FULL, *CLOSED)
+DISK = (*FULL, *CLOSED, errno.EIO)
 REMEDIES = {
     **dict.fromkeys(CLOSED, "Make it accessible, or choose another folder"),
     **dict.fromkeys(FULL, "Free some space, or choose another folder"),
@@ -42,7 +43,7 @@ def plain_errors() -> Iterator[None]:
     def one_line(message, category, filename, *where, **more):
         """What a reader of data skipped, filled or guessed, without the line of code that says so."""
         if category is UserWarning and "site-packages" not in filename:
-            print(f"note: {message}", file=sys.stderr)
+            print(f"note: {printable(message)}", file=sys.stderr)
         else:
             elsewhere(message, category, filename, *where, **more)
 
@@ -62,9 +63,12 @@ def plain_errors() -> Iterator[None]:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os._exit(128 + signal.SIGPIPE)
     except OSError as error:
+        if error.errno == errno.ENOENT and error.filename is None and not _somewhere():
+            told = "the folder that this was started in is gone: change to one that is there"
+            _fail(UserError("system-refuses", told))
         if error.errno not in REMEDIES or (error.filename is None and error.errno not in DISK):
             raise
-        place = error.filename or "the run folder"
+        place = error.filename or "what was being written"
         told = f"{error.strerror}: {place}. {REMEDIES[error.errno]}"
         _fail(UserError("system-refuses", told), " [DL_TRACEBACK=1 shows where]")
     except Exception as error:
@@ -77,6 +81,13 @@ def plain_errors() -> Iterator[None]:
         _fail(UserError("device-missing", lacking))
     finally:
         warnings.showwarning = elsewhere
+
+
+def _somewhere() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -96,7 +107,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(error: UserError, more: str = "") -> None:
-    print(f"error: {error}{more} [{error.code}]", file=sys.stderr, flush=True)
+    print(f"error: {printable(error)}{more} [{error.code}]", file=sys.stderr, flush=True)
     _leave(2)
 
 

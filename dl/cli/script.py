@@ -74,7 +74,7 @@ def _sweep(
 ) -> int:
     """Run a sweep and print its table; returns the exit code."""
     from dl.report.sweeps import print_report
-    from dl.runs.records import read_baselines
+    from dl.runs.readers import read_baselines
     from dl.sweeps.sweep import SweepRun, run_sweep
     from dl.training.console import format_metrics
 
@@ -99,7 +99,7 @@ def _given(options: Any) -> dict[str, Any]:
 
 def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
     """Say how a run ended, and what can be done next, in its ``first`` process; returns the exit code."""
-    from dl.runs.records import read_baselines
+    from dl.runs.readers import read_baselines
 
     if not first:
         return 0 if run.folder.finished() else 128 + getattr(signal, run.ended)

@@ -129,6 +129,9 @@ def field(config: Config, name: str) -> Any:
     return config[name]
 
 
+MOST_LAYERS = 10_000
+
+
 def labels(config: Config) -> int:
     """Classes of a classifier's ``config.json``; those with two need not say so."""
     return len(config["id2label"]) if config.get("id2label") else int(config.get("num_labels", 2))
@@ -144,4 +147,9 @@ def label_fields(classes: int) -> dict[str, Any]:
 
 def numbered(count: int) -> list[tuple[str, str]]:
     """The layers 0, 1, ... as :func:`dl.interop.tables.expand` takes them."""
+    if count > MOST_LAYERS:
+        raise UserError(
+            "weights-config",
+            f"config.json says that there are {count:,} layers: more than {MOST_LAYERS:,} are not read",
+        )
     return [(str(number), str(number)) for number in range(count)]

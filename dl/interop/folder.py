@@ -3,10 +3,11 @@
 Nothing is unpickled and no torch is needed: safetensors holds plain arrays.
 """
 
+import contextlib
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,31 +69,50 @@ def load(
     """
     place = Path(folder)
     config = read_config(place)
-    kind = config.get("model_type")
-    if kind not in FAMILIES:
-        raise UserError(
-            "weights-unsupported",
-            f"{place} holds a model of type {kind!r}: known here are {', '.join(FAMILIES)}",
+    with _describing(place):
+        kind = config.get("model_type")
+        if kind not in FAMILIES:
+            raise UserError(
+                "weights-unsupported",
+                f"{place} holds a model of type {kind!r}: known here are {', '.join(FAMILIES)}",
+            )
+        family = FAMILIES[kind]
+        own = (config.get("architectures") or family.architectures)[0]
+        wanted = architecture or (_classifier(family) if classes is not None else own)
+        if wanted not in family.architectures:
+            raise UserError(
+                "weights-unsupported",
+                f"{wanted} of {place} is not known here, only {', '.join(family.architectures)}",
+            )
+        model = family.build(
+            config, wanted, labels(config) if classes is None else classes, dropout
         )
-    family = FAMILIES[kind]
-    own = (config.get("architectures") or family.architectures)[0]
-    wanted = architecture or (_classifier(family) if classes is not None else own)
-    if wanted not in family.architectures:
+        rows, own_tokens = config.get("vocab_size", vocabulary), (place / "tokenizer.json").exists()
+        if vocabulary > rows or (0 < vocabulary < rows and not own_tokens):
+            raise UserError(
+                "weights-vocabulary",
+                f"{place} has {rows} tokens and the texts {vocabulary}: put the model's own "
+                "tokenizer.json into the folder",
+            )
+        found = _variables(place, stamps(place), wanted, classes, architecture is not None)
+        # A new tree of the same arrays, so that nobody's changes of it reach the next caller.
+        return model, jax.tree.map(lambda x: x, found)
+
+
+@contextlib.contextmanager
+def _describing(folder: Path) -> Iterator[None]:
+    """Whatever Flax or Python say of fields that describe no model is a UserError."""
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
         raise UserError(
-            "weights-unsupported",
-            f"{wanted} of {place} is not known here, only {', '.join(family.architectures)}",
-        )
-    model = family.build(config, wanted, labels(config) if classes is None else classes, dropout)
-    rows, own_tokens = config.get("vocab_size", vocabulary), (place / "tokenizer.json").exists()
-    if vocabulary > rows or (0 < vocabulary < rows and not own_tokens):
-        raise UserError(
-            "weights-vocabulary",
-            f"{place} has {rows} tokens and the texts {vocabulary}: put the model's own "
-            "tokenizer.json into the folder",
-        )
-    found = _variables(place, stamps(place), wanted, classes, architecture is not None)
-    # A new tree of the same arrays, so that nobody's changes of it reach the next caller.
-    return model, jax.tree.map(lambda x: x, found)
+            "weights-config",
+            f"config.json of {folder} describes no model that can be built ({type(error).__name__}: "
+            f"{first:.200}): replace it",
+        ) from error
 
 
 @functools.lru_cache(maxsize=1)  # an experiment is built several times over
@@ -183,18 +203,46 @@ def save(
 def read_config(folder: Path) -> Config:
     """``config.json`` of a model's folder."""
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except OSError:
+    if not path.is_file():
         raise UserError(
             "weights-missing",
             f"{path} is missing: give a folder with config.json and model.safetensors",
-        ) from None
-    except ValueError as error:
+        )
+    return read_object(path)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file of a model's folder holds."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError("weights-config", f"{path} is not valid JSON ({error})") from None
-    if not isinstance(config, dict):
+    if not isinstance(found, dict):
         raise UserError("weights-config", f"{path} holds no object")
-    return config
+    return found
+
+
+def _root(folder: Path) -> Path:
+    """The folder that the files of a model may lie in: its own, or in Hugging Face's cache, whose snapshots are
+    links, the one that holds them and what they lead to."""
+    return folder.parents[1] if folder.parent.name == "snapshots" else folder
+
+
+def _shards_in(index: Path) -> list[Path]:
+    """The files that an index lists; they lie beside it."""
+    names = read_object(index).get("weight_map")
+    names = sorted(set(map(str, names.values()))) if isinstance(names, dict) else []
+    for name in names:
+        path = index.parent / name
+        odd = Path(name).name != name or not name.isprintable() or len(name) > 200
+        if odd or not path.resolve().is_relative_to(_root(index.parent.resolve())):
+            raise UserError(
+                "weights-outside",
+                f"{index} lists {name!r:.80}, which lies elsewhere: only files beside it are opened",
+            )
+    if not names:
+        raise UserError("weights-config", f"{index} has no weight_map that lists files")
+    return [index.parent / name for name in names]
 
 
 def stamps(folder: Path) -> tuple[tuple[Path, int], ...]:
@@ -203,8 +251,7 @@ def stamps(folder: Path) -> tuple[tuple[Path, int], ...]:
     if (folder / "model.safetensors").exists():
         files = [folder / "model.safetensors"]
     elif index.exists():
-        names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        files = [folder / name for name in sorted(names)]
+        files = _shards_in(index)
     else:
         hint = ""
         if list(folder.glob("*.bin")):
@@ -214,7 +261,7 @@ def stamps(folder: Path) -> tuple[tuple[Path, int], ...]:
             )
         raise UserError("weights-missing", f"{folder} holds no model.safetensors{hint}")
     for path in files:
-        if not path.exists():
+        if not path.is_file():
             raise UserError("weights-missing", f"{path} is missing, though the index lists it")
     return tuple((path, path.stat().st_mtime_ns) for path in (folder / "config.json", *files))
 

@@ -1,6 +1,5 @@
 """Pictures as an imported network wants to see them, and what it sees in them."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dl.core.errors import UserError
-from dl.interop.folder import load, read_config
+from dl.interop.folder import load, read_config, read_object
 from dl.models.resnet import ResNet, ResNetFeatures
 
 Preparation = Callable[[jax.Array], jax.Array]
@@ -60,7 +59,7 @@ def normalisation(folder: str | Path) -> Preparation:
 
 def _preprocessor(folder: Path) -> dict[str, Any]:
     path = folder / "preprocessor_config.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return read_object(path) if path.exists() else {}
 
 
 def feature_maps(folder: str | Path) -> Callable[[jax.Array], list[jax.Array]]:

@@ -1,49 +1,72 @@
 """Run a finished experiment again from its lock, and compare it bit for bit."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment, built
+from dl.core.lanes import Mode
 from dl.runs import lock
 from dl.runs.compare import first_difference, leaves
 from dl.runs.folder import RunFolder, read_json, write_json
-from dl.runs.scripts import from_json, load_script
-from dl.training.compiled import Compiled, layout_of
+from dl.runs.options import Options, kept_options
+from dl.runs.readers import entry
+from dl.runs.scripts import from_json, load_script, trusted_script
+from dl.training.compiled import Compiled
 from dl.training.console import Console
 from dl.training.lane import Cadence, Lane
 from dl.training.loop import run_lanes
+from dl.training.placing import layout_of
 from dl.training.selection import Selection
 from dl.training.train import train
 
 ENDS = ("ended", "note", "steps", "metrics")  # what result.json says of how a lane ended
 
 
-def replay_run(path: Path, *, force: bool = False, say=print) -> bool:
+def replay_run(
+    path: Path, *, script: Path | None = None, trust: bool = False, force: bool = False, say=print
+) -> bool:
     """Whether the run in ``path`` comes out identical when run again here.
+
+    Args:
+      script, trust: as of :func:`dl.open_run`.
 
     Raises:
       UserError: versions, compiler settings, devices, data or code differ from the run's lock, and
         not ``force``; or the run has no script, or is not finished.
     """
-    folder = RunFolder(path)
-    stored, locked = read_json(folder.config), read_json(folder.lock)
+    folder = RunFolder(path, writes=False)
+    stored, locked = read_json(folder.config), lock.read(folder)
     if not folder.finished():
         raise UserError(
             "run-unfinished", f"{path} is not finished: go on with it by --resume first"
         )
-    if locked["script"] is None:
+    script = trusted_script(path, locked, script, trust)
+    if script is None:
         raise UserError(
             "script-not-recorded", f"{path} was not started by a script, so it cannot be replayed"
         )
-    script = Path(locked["script"])
+    with Options(**kept_options(stored)).computing():
+        return _replay(folder, stored, locked, script, force, say)
+
+
+def _replay(
+    folder: RunFolder,
+    stored: dict[str, Any],
+    locked: dict[str, Any],
+    script: Path,
+    force: bool,
+    say: Callable[[str], None],
+) -> bool:
+    path, kept = folder.path, kept_options(stored)
     lock.reopen_data(folder)
     kind, build = load_script(script)
-    config = from_json(kind, stored["config"])
+    config = from_json(kind, entry(folder.config, stored, "config", dict, None))
     experiment = built(build, config)
-    mesh = locked["environment"]["devices"].get("mesh")
-    topology = stored.get("deterministic_topology", False)
+    mesh = locked["environment"].get("devices", {}).get("mesh")
+    topology = kept.get("deterministic_topology", False)
     try:
         layout = layout_of(mesh, experiment, topology)
     except UserError:
@@ -62,7 +85,7 @@ def replay_run(path: Path, *, force: bool = False, say=print) -> bool:
     for line in changed:
         say(f"differs: {line}")
     options = {name: stored[name] for name in ("log_every", "eval_every", "save_every")}
-    computed = locked.get("computed")
+    computed = _computed(folder, locked)
     with tempfile.TemporaryDirectory(prefix="dl-replay-") as name:
         place = Path(name)
         if computed is not None and _needs_others(folder, computed):
@@ -72,7 +95,7 @@ def replay_run(path: Path, *, force: bool = False, say=print) -> bool:
             )
             again = _among_others(folder, computed, kind, experiment, options, place)
         else:
-            options |= {"mesh": mesh, "deterministic_topology": topology}
+            options |= {"mesh": mesh, **kept}
             again = train(build, config, script=script, runs=place, name="again", **options).folder
         difference = _difference(folder, again)
     say("identical" if difference is None else f"different: {difference}")
@@ -87,6 +110,24 @@ def _difference(folder: RunFolder, again: RunFolder) -> str | None:
         then, now = ({n: read_json(f.result).get(n) for n in ENDS} for f in (folder, again))
         return None if then == now else "; ".join(lock.differences(then, now))
     return first_difference(folder, again)
+
+
+def _computed(folder: RunFolder, locked: dict[str, Any]) -> dict[str, Any] | None:
+    """How the lock says a lane was computed; raises UserError for what no sweep writes."""
+    computed = entry(folder.lock, locked, "computed", dict)
+    if computed is None:
+        return None
+    entry(folder.lock, computed, "halve", int, None)
+    for name in ("lanes", "fields"):
+        for each in entry(folder.lock, computed, name, list) or [None]:
+            # A lane's folder is made of its name.
+            if not isinstance(each, str) or Path(each).name != each or each == "..":
+                raise UserError("record-damaged", f"{folder.lock}: {name!r} cannot be {each!r:.40}")
+    if computed.get("mode") not in get_args(Mode):
+        raise UserError(
+            "record-damaged", f"{folder.lock}: 'mode' cannot be {computed.get('mode')!r:.40}"
+        )
+    return computed
 
 
 def _needs_others(folder: RunFolder, computed: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 from dl.core.errors import UserError, unknown
 from dl.report.sweeps import read_lanes, settings
 from dl.runs.folder import new_name, read_json
-from dl.runs.records import numbers
+from dl.runs.readers import numbers
 
 SHARE = 0.02  # what a figure of one seed may be missed by
 SPREADS = 2.0  # and one of several, in standard deviations

@@ -28,6 +28,7 @@ ROWS = 32  # of the table; leaves that differ come first
 ROUNDS = 3  # runs that are killed, until a kill of every kind has struck
 LOOK = 0.0005  # seconds between two looks into a run's folder
 KILLS = {
+    "start": "as its folder was made",
     "step": "between two steps",
     "checkpoint": "while a checkpoint was being written",
     "evaluate": "inside an evaluation",
@@ -64,7 +65,8 @@ def verify_script(script: Path, flags: list[str], *, kills: int = 3, seed: int =
                 break
             killed = RunFolder(runs / f"killed-{number}")
             for step, kind in moments:
-                console.print(f"running it again, to be killed with SIGKILL: {kind} at step {step}")
+                at = f"{kind} at step {step}" if step >= 0 else kind
+                console.print(f"running it again, to be killed with SIGKILL: {at}")
                 struck.update(_kill(script, flags, whole, killed, kind, step, chance))
                 if killed.finished():
                     break
@@ -97,6 +99,7 @@ def _steps(whole: RunFolder) -> dict[str, list[int]]:
     """The steps at which each kind of kill may be tried; where it can be, after the first checkpoint."""
     trained, saved = _logged(whole, "train"), _logged(whole, "checkpoint")
     found = {
+        "start": [-1],
         "step": trained[:-1] or trained,
         "checkpoint": saved,
         # Between its line of training and its own, a run evaluates.
@@ -128,6 +131,7 @@ def _kill(
         """What the run is at, by what it wrote last."""
         evaluates = newest["event"] == "train" and newest["step"] in evaluations
         return {
+            "start": newest["step"] < 0 and killed.path.is_dir() and not killed.metrics.exists(),
             "checkpoint": bool(_unfinished(killed) - old),
             "evaluate": evaluates,
             "step": 0 <= newest["step"] < last and not evaluates,

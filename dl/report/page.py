@@ -5,7 +5,6 @@ import html
 import io
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from dl.figures.curves import PALETTE
@@ -141,9 +140,9 @@ def captioned(inner: str, caption: str) -> str:
     return f"<figure>{inner}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def picture(file: Path, description: str) -> str:
+def picture(content: bytes, description: str) -> str:
     """A PNG within the page itself."""
-    data = base64.b64encode(file.read_bytes()).decode()
+    data = base64.b64encode(content).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(description, quote=True)}">'
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dl.figures.canvas import new_figure
-from dl.figures.curves import CROWD, baselines, curve_panel, lines, metric_names
+from dl.figures.curves import CROWD, PANELS, baselines, curve_panel, lines, metric_names
 from dl.report.inspection import Inspection
 from dl.report.layers import HEAD, engineering
 from dl.report.page import (
@@ -26,7 +26,9 @@ from dl.report.page import (
     svg,
     table,
 )
-from dl.runs.records import RunRecord, Setting, differences, grouped, read_baselines, show
+from dl.runs.files import read_plain, replace
+from dl.runs.readers import read_baselines
+from dl.runs.records import RunRecord, Setting, differences, grouped, show
 
 DRAWN = 10  # settings with curves of their own, as many as there are colours
 SHOWN = 12  # pictures of one run
@@ -55,7 +57,7 @@ def write_page(runs: Sequence[RunRecord], inside: Inside, file: Path) -> Path:
     ]
     several = len(settings) > 1
     title = f"{len(settings)} settings compared" if several else _title_of_one(settings[0])
-    file.write_text(page(title, _lead(settings), sections), encoding="utf-8")
+    replace(file, page(title, _lead(settings), sections).encode())
     return file
 
 
@@ -99,7 +101,7 @@ def _summary(settings: Sequence[Setting]) -> str:
         for rival, reached in read_baselines(setting.runs[0].path).items():
             told += [(f"{name}, {rival}", f"{value:.4g}") for name, value in reached.items()]
         told.append(("steps", f"{first.get('steps', setting.runs[0].steps):,}"))
-        if first:
+        if first.get("selected"):
             told.append(("selected step", f"{first['selected']['step']:,}"))
         seeds = [r.config.get("seed") for r in setting.runs if "seed" in r.config]
         told.append(("seeds" if len(seeds) > 1 else "seed", ", ".join(map(show, seeds)) or "none"))
@@ -159,7 +161,7 @@ def learning_curves(settings: Sequence[Setting]) -> str:
     several = len(drawn) > 1
     key = legend([s.title for s in drawn]) if several else ""
     figures = []
-    for name in names:
+    for name in names[:PANELS]:
         figure = new_figure(4.6, 3.2)
         axes = figure.add_subplot()
         curve_panel(axes, name, found, rivals.get(name))
@@ -171,6 +173,10 @@ def learning_curves(settings: Sequence[Setting]) -> str:
         words.append("Lines are means over seeds, bands one standard deviation.")
     if several and len(drawn) <= CROWD:
         words.append("Dotted: training.")
+    if len(names) > PANELS:
+        words.append(
+            f"The first {PANELS} of {len(names)} metrics are drawn; the evaluation has all."
+        )
     if len(settings) > DRAWN:
         words.append(f"The first {DRAWN} of {len(settings)} settings are drawn.")
     return (note(" ".join(words)) if words else "") + key + gallery(figures)
@@ -203,12 +209,12 @@ def _pictures(settings: Sequence[Setting]) -> str:
             for place in places.astype(int):
                 step, file = files[place]
                 words = f"{name}, step {step:,}"
-                inner = (
-                    picture(file, words)
-                    if file.suffix == ".png"
-                    else f"<pre>{escape(file.read_text(encoding='utf-8').strip())}</pre>"
-                )
-                figures.append(captioned(inner, words))
+                content = read_plain(file, run.path)
+                if file.suffix == ".png":
+                    figures.append(captioned(picture(content, words), words))
+                else:
+                    text = escape(content.decode("utf-8", "replace").strip())
+                    figures.append(captioned(f"<pre>{text}</pre>", words))
         parts.append(
             (f"<h3>{escape(run.name)}</h3>" if len(settings) > 1 else "") + gallery(figures)
         )
@@ -305,7 +311,7 @@ def _time(settings: Sequence[Setting], inside: Inside) -> str:
     rows = []
     for run in (run for setting in settings for run in setting.runs):
         r = run.result
-        size = sum(f.stat().st_size for f in (run.path / "checkpoints").rglob("*") if f.is_file())
+        size = sum(map(_size, (run.path / "checkpoints").rglob("*")))
         rows.append([
             run.name, f"{r.get('wall_seconds', 0):,.1f}", f"{r.get('compile_seconds', 0):,.1f}",
             f"{r.get('input_wait_seconds', 0):,.2f}", f"{r.get('examples_per_second', 0):,.0f}",
@@ -320,6 +326,13 @@ def _time(settings: Sequence[Setting], inside: Inside) -> str:
             sizes = [(name, engineering(size) + "B") for name, size in found.memory.items()]
             body += f"<h3>Memory of {escape(path.name)}</h3>" + facts(sizes)
     return body
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.lstat().st_size
+    except OSError:  # a run at work deletes its older checkpoints
+        return 0
 
 
 def _locks(settings: Sequence[Setting]) -> str:

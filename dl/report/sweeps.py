@@ -13,36 +13,38 @@ from rich.table import Table
 
 from dl.core.errors import UserError
 from dl.figures.canvas import new_figure
-from dl.figures.curves import PALETTE, curve_figure, lines
+from dl.figures.curves import PALETTE, curve_figure, lines, save_figure
 from dl.report.page import Section, gallery, note, page, plain_table, svg, table
-from dl.runs.records import (
-    ENDED_WELL,
-    REPEATS,
-    counted,
-    entry,
-    find_runs,
-    grouped,
-    mean_sd,
-    numbers,
-    read_object,
-)
+from dl.runs.files import lies_within, printable, replace
+from dl.runs.readers import entry, numbers, read_object, read_result
+from dl.runs.records import ENDED_WELL, REPEATS, counted, find_runs, grouped, mean_sd, show
 
 
 def read_lanes(folder: Path) -> list[dict[str, Any]]:
     """One entry a lane: its overrides, name, and result (None while it runs)."""
     file = folder / "sweep.json"
-    if not file.exists():
+    found = read_object(file)
+    if found is None:
         raise UserError("not-a-sweep", f"{file} is missing: is {folder} the folder of a sweep?")
-    spec = entry(file, read_object(file), "spec", {})
-    overrides = entry(file, spec, "overrides", [])
+    spec = entry(file, found, "spec", dict) or {}
+    overrides = entry(file, spec, "overrides", list) or []
     lanes = []
-    for own, path in zip(overrides, sorted((folder / "lanes").iterdir()), strict=False):
-        result = path / "result.json"
-        found = read_object(result) or None
-        if found:
-            found["metrics"] = numbers(entry(result, found, "metrics", {}))
-        lanes.append({"name": path.name, "path": path, "fields": own, "result": found})
+    for own, path in zip(overrides, sorted((folder / "lanes").glob("*/")), strict=False):
+        if not isinstance(own, dict) or not lies_within(path, folder):
+            raise UserError("record-damaged", f"{path} is no lane of {folder}: take it out")
+        result = read_result(path)
+        if result:
+            result["metrics"] = numbers(result["metrics"])
+        fields = {printable(name): _plain(value) for name, value in own.items()}
+        lanes.append({"name": path.name, "path": path, "fields": fields, "result": result or None})
+    if not lanes:
+        raise UserError("not-a-sweep", f"{folder} holds no lanes: is it the folder of a sweep?")
     return lanes
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as it is compared and shown; lists by their words."""
+    return printable(show(value)) if isinstance(value, str | list | dict) else value
 
 
 def settings(lanes: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -61,13 +63,13 @@ def settings(lanes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         good = [x for x in done if x["result"]["ended"] in ENDED_WELL]
         repeats = [tuple(str(x["fields"].get(name)) for name in REPEATS) for x in good]
         group["metrics"] = mean_sd([x["result"]["metrics"] for x in good], repeats)
-        chosen = [x["result"]["selected"]["value"] for x in good]
+        chosen = [x["result"]["selected"].get("value") for x in good]
         picked = mean_sd([{"": value} for value in chosen], repeats)  # None is no number
         group["value"] = picked[""][0] if picked else float("nan")
         group["lost"] = [
             x["name"] for x in group["lanes"] if (x["result"] or {}).get("ended") == "non-finite"
         ]
-    rule = next((x["result"]["selected"]["rule"] for x in lanes if x["result"]), None) or ""
+    rule = next((x["result"]["selected"].get("rule") for x in lanes if x["result"]), None) or ""
     sign = 1.0 if rule.startswith("-") else -1.0
     return sorted(groups.values(), key=lambda g: (np.isnan(g["value"]), sign * g["value"]))
 
@@ -138,8 +140,8 @@ def write_report(folder: Path) -> list[Path]:
     found = settings(read_lanes(folder))
     runs = grouped(find_runs([folder / "lanes"]))
     picture, drawn, file = (folder / n for n in ("report.png", "curves.png", "report.html"))
-    figures(found).savefig(picture, dpi=120)
-    curve_figure(lines(runs)).savefig(drawn, dpi=120)
+    save_figure(figures(found), picture)
+    save_figure(curve_figure(lines(runs)), drawn)
     fields, metrics = _columns(found)
     panels = gallery(svg(figure, "the selected value") for figure in _panels(found))
     rule = runs[0].runs[0].rule
@@ -153,7 +155,7 @@ def write_report(folder: Path) -> list[Path]:
     lanes = sum(len(group["lanes"]) for group in found)
     one = shlex.join(["dl", "report", str(found[0]["lanes"][0]["path"])])
     lead = f"{lanes} lanes of {len(found)} settings. One lane, such as the first: {one}"
-    file.write_text(page(folder.name, lead, sections), encoding="utf-8")
+    replace(file, page(folder.name, lead, sections).encode())
     return [picture, drawn, file]
 
 
@@ -185,7 +187,7 @@ def _drawings(found: list[dict[str, Any]]) -> list[Callable[[Any], None]]:
             (lane["fields"].get(name), lane["result"]["selected"]["value"])
             for group in good
             for lane in group["lanes"]
-            if lane["result"] and lane["result"]["selected"]["value"] is not None
+            if lane["result"] and lane["result"]["selected"].get("value") is not None
         ]
         panels.append(functools.partial(_field_panel, name=name, points=points))
     if len(fields) > 1:

@@ -12,7 +12,9 @@ from rich.live import Live
 from rich.text import Text
 
 from dl.core.errors import UserError
-from dl.runs.records import Scalars, read_run, read_scalars
+from dl.runs.files import printable
+from dl.runs.readers import Scalars, read_scalars
+from dl.runs.records import read_run
 
 COLOURS = ("blue", "dark_orange", "green", "magenta", "cyan", "yellow")
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # of a Braille character
@@ -89,7 +91,7 @@ def watch_run(path: Path, once: bool = False, only: Sequence[str] = (), every: f
         scalars = {name: x for name, x in scalars.items() if not only or name in only}
         done = max((int(p[-1, 0]) for sets in scalars.values() for p in sets.values()), default=0)
         ended = read_run(path).ended
-        words = f"{path.name}  step {done:,}/{run.steps:,}  {ended}"
+        words = printable(f"{path.name}  step {done:,}/{run.steps:,}  {ended}")
         if ended == "unfinished" and metrics.exists():
             words += f"  written {time.time() - metrics.stat().st_mtime:.0f} s ago"
         room = (console.height - 2) // max(len(scalars), 1) - 3

@@ -2,7 +2,8 @@
 
 ``config.json``, ``run.lock.json`` and ``result.json`` are replaced whole or not at all;
 ``metrics.jsonl`` and ``digests.jsonl`` only grow, one JSON object a line, and are cut back to the
-checkpoint that a resumed run starts from.
+checkpoint that a resumed run starts from. ``config.json`` is written last of what a run is born with:
+without it there is no run yet, and the name is free.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import json
 import math
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.runs.records import read_records
+from dl.runs import files
+from dl.runs.readers import read_object, read_records
 
 try:
     import fcntl
@@ -45,13 +48,7 @@ def to_json(value: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace the file at ``path`` in one atomic move."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(to_json(value), file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    files.replace(path, (json.dumps(to_json(value), indent=2) + "\n").encode())
 
 
 class Document(dict[str, Any]):
@@ -66,30 +63,23 @@ class Document(dict[str, Any]):
 
 
 def read_json(path: Path) -> Document:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("no object")
-    except FileNotFoundError:
+    if path.parent.is_file():
+        raise UserError("not-a-run", f"{path.parent} is a file, not the folder of a run")
+    found = read_object(path)
+    if found is None:
         inside = path.parent / "lanes"
         told = f"is {path.parent} the folder of a run?"
         if inside.is_dir():
             told = f"{path.parent} is a sweep, whose runs lie in {inside}/"
-        raise UserError("not-a-run", f"{path} is missing: {told}") from None
-    except NotADirectoryError:
-        raise UserError("not-a-run", f"{path.parent} is a file, not the folder of a run") from None
-    except ValueError as error:
-        raise UserError(
-            "record-damaged", f"{path} is not valid JSON ({error}): restore it from a copy"
-        ) from None
-    return Document(path, values)
+        raise UserError("not-a-run", f"{path} is missing: {told}")
+    return Document(path, found)
 
 
 class RunFolder:
     """Paths and files of one run; with ``writes=False`` one that another process writes."""
 
     def __init__(self, path: str | os.PathLike[str], writes: bool = True):
-        self.path, self.writes = Path(path), writes
+        self.path, self.writes, self._born = Path(path), writes, False
         self.config = self.path / "config.json"
         self.lock = self.path / "run.lock.json"
         self.metrics = self.path / "metrics.jsonl"
@@ -118,15 +108,35 @@ class RunFolder:
         """Add one line to ``metrics`` or ``digests``."""
         if not self.writes:
             return
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(to_json(record)) + "\n")
+        self._check_there()
+        with self.told(path), files.opened_to_append(path) as file:
+            file.write((json.dumps(to_json(record)) + "\n").encode())
 
     def sync(self) -> None:
         """Force the appended lines to disk, so that no checkpoint is ahead of its metrics."""
-        for path in (self.metrics, self.digests):
-            if self.writes and path.exists():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+        for path in (self.metrics, self.digests, self.path) if self.writes else ():
+            if path == self.path or path.exists():
+                with self.told(path):
+                    files.sync(path)
+
+    @contextlib.contextmanager
+    def told(self, path: Path) -> Iterator[None]:
+        """What the system says against writing to ``path``, as a UserError that is true of a run at work."""
+        try:
+            yield
+        except OSError as error:
+            said = (
+                f"{path} cannot be written ({error.strerror}): mend that, then go on with --resume"
+            )
+            self._check_there()
+            raise UserError("file-write", said) from None
+
+    def _check_there(self) -> None:
+        """Raise UserError where the folder is there no more. The checkpoints' library may have made another of
+        its name, without a config."""
+        self._born = self._born or self.config.exists()
+        if self._born and not self.config.exists():
+            raise files.gone(self.path)
 
     def records(self, path: Path | None = None) -> Iterator[dict[str, Any]]:
         """The lines of ``metrics`` (or of ``path``); a last line cut short by a kill is left out."""
@@ -138,9 +148,7 @@ class RunFolder:
             if not (self.writes and path.exists()):
                 continue
             kept = [r for r in self.records(path) if r["step"] <= step and r.get("event") != "test"]
-            part = path.with_name(path.name + ".part")
-            part.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-            part.replace(path)
+            files.replace(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -155,13 +163,17 @@ class RunFolder:
                 f"no checkpoint can be written in {self.path.absolute()}, for the {odd[0]} in its name: "
                 "choose another --name or --runs, or start from another folder",
             )
+        new = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for path in new:
+                files.sync(path.parent)
+            file = files.opened_to_append(self.path / ".writer")
         except OSError as error:
             raise UserError(
                 "file-write", f"cannot make the run folder {self.path} ({error.strerror})"
             ) from None
-        with (self.path / ".writer").open("w", encoding="utf-8") as file:
+        with file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,8 +183,12 @@ class RunFolder:
                         f"{self.path} is being written by another process: wait for it, or choose "
                         "another --name",
                     ) from None
-                except OSError:
-                    pass  # some mounted drives know no locks
+                except OSError as error:  # some mounted drives know no locks
+                    print(
+                        f"dl: {self.path} lies where no lock can be had ({error.strerror}): see to it "
+                        "that no other process writes there",
+                        file=sys.stderr,
+                    )
             yield
 
 
@@ -194,24 +210,39 @@ def new_name(runs: Path, stem: str) -> str:
     return name
 
 
+BORN_WITH = {
+    ".writer",
+    "run.lock.json",
+}  # what a kill before the config, or a sweep's spec, can leave
+
+
 def check_name(runs: Path, name: str, what: str, resume: bool) -> None:
     """Raise UserError unless a run or a sweep (``what``) may be written to the folder ``name`` in ``runs``, or
     ``resume`` goes on there. It is asked before data are loaded."""
-    if Path(name).name != name:
+    odd = not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name
+    if odd or not name.isprintable() or len(os.fsencode(name)) > 200:
         raise UserError(
-            "name-malformed", f"a {what}'s name is that of a folder in {runs}/, not {name!r}"
+            "name-malformed",
+            f"a {what}'s name is that of a folder in {runs}/, of at most 200 bytes, not {name!r:.100}",
         )
-    place = runs / name
-    there = (place / {"run": "config.json", "sweep": "sweep.json"}[what]).exists()
+    place, record = runs / name, {"run": "config.json", "sweep": "sweep.json"}[what]
+    there = (place / record).exists()
     if there and not resume:
-        raise UserError(
-            "name-taken",
-            f"{place} is there already: go on with it by --resume, or choose another --name",
-        )
-    if not there and place.is_dir() and any(place.iterdir()):
+        raise name_taken(place)
+    left = BORN_WITH | {f"{file}.part" for file in (record, "run.lock.json")}
+    if RunFolder(place).saved() < 0:  # of a run that was moved away while it saved one
+        left |= {"checkpoints"}
+    if not there and place.is_dir() and {path.name for path in place.iterdir()} - left:
         raise UserError(
             "folder-not-empty", f"{place} is not the folder of a {what}: choose another --name"
         )
+
+
+def name_taken(place: Path) -> UserError:
+    return UserError(
+        "name-taken",
+        f"{place} is there already: go on with it by --resume, or choose another --name",
+    )
 
 
 def furthest_unfinished(runs: Path, config: Any) -> RunFolder | None:
@@ -220,6 +251,7 @@ def furthest_unfinished(runs: Path, config: Any) -> RunFolder | None:
     found = []
     for path in runs.glob("*/config.json"):
         folder = RunFolder(path.parent)
-        if not folder.finished() and read_json(path) == to_json(config):
-            found.append((folder.saved(), folder.name, folder))
+        with contextlib.suppress(UserError):  # a damaged one is none that could go on
+            if not folder.finished() and read_json(path) == to_json(config):
+                found.append((folder.saved(), folder.name, folder))
     return max(found)[2] if found else None

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import sys
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,92 +11,18 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
+from dl.runs.files import lies_within, printable
+from dl.runs.readers import (
+    entry,
+    numbers,
+    read_baselines,
+    read_object,
+    read_records,
+    read_result,
+)
 
 REPEATS = ("seed", "fold")  # fields that repeat a setting instead of changing it
 ENDED_WELL = ("done", "early", "halved")
-
-Scalars = dict[str, dict[str, np.ndarray]]
-
-
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file of one JSON object a line; a last line cut short by a kill, or still being
-    written, is left out.
-
-    Raises:
-      UserError: another line is damaged.
-    """
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            if not line.endswith("\n") or not isinstance(record, dict) or "step" not in record:
-                raise ValueError
-        except ValueError:
-            if number == len(lines):
-                return
-            raise UserError(
-                "record-damaged", f"{path} is damaged in line {number}: remove that line"
-            ) from None
-        yield record
-
-
-def numbers(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Stored metrics with what JSON has no number for, ``'nan'``, ``'inf'`` and ``'-inf'``, as floats."""
-
-    def number(value: Any) -> Any:
-        if isinstance(value, list):
-            return [number(each) for each in value]
-        return float(value) if value in ("nan", "inf", "-inf") else value
-
-    return {name: number(value) for name, value in metrics.items()}
-
-
-def read_scalars(metrics: Path) -> Scalars:
-    """``{metric: {set: [n, 2] of (step, value)}}`` of a run's ``metrics.jsonl``."""
-    points: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for record in read_records(metrics):
-        if record["event"] not in ("train", "eval"):
-            continue
-        for name, value in numbers(record["metrics"]).items():
-            part, _, metric = name.partition("/")
-            if isinstance(value, int | float):
-                points.setdefault(metric, {}).setdefault(part, []).append((record["step"], value))
-    return {m: {s: np.array(p) for s, p in sets.items()} for m, sets in points.items()}
-
-
-def read_baselines(folder: Path) -> dict[str, dict[str, float]]:
-    """``{name: {'test/accuracy': value}}`` of the simple rivals that a run was compared with."""
-    return {name: numbers(found) for name, found in read_object(folder / "baselines.json").items()}
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object that the file holds; an empty one where there is no file.
-
-    Raises:
-      UserError: it holds something else.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if not isinstance(found, dict):
-            raise ValueError(f"a {type(found).__name__} in place of an object")
-    except ValueError as error:
-        raise UserError(
-            "record-damaged", f"{path} is not valid JSON ({error}): restore it from a copy"
-        ) from None
-    return found
-
-
-def entry(path: Path, values: dict[str, Any], name: str, default: Any) -> Any:
-    """``values[name]`` of the file at ``path``, or ``default``, whose type it must have; raises UserError
-    where it has not."""
-    found = values.get(name, default)
-    if not isinstance(found, type(default)):
-        raise UserError(
-            "record-damaged", f"{path}: {name!r} cannot be {found!r:.40}: restore it from a copy"
-        )
-    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,28 +82,30 @@ class RunRecord:
         """What the experiment drew, ``{name: [(step, file), ...]}`` in the order of steps."""
         found: dict[str, list[tuple[int, Path]]] = {}
         for file in sorted((self.path / "views").glob("*")):
-            match = re.fullmatch(r"(.+)-(\d+)", file.stem)
-            if match and file.suffix in (".png", ".txt"):
+            match = re.fullmatch(r"(.+)-(\d{1,15})", file.stem, re.ASCII)
+            plain = file.is_file() and lies_within(file, self.path)
+            if match and file.suffix in (".png", ".txt") and plain:
                 found.setdefault(match[1], []).append((int(match[2]), file))
         return {name: sorted(files) for name, files in found.items()}
 
 
 def read_run(path: Path) -> RunRecord:
     """The run in the folder ``path``."""
-    if not (path / "config.json").exists():
+    if path.is_file():
+        raise UserError("not-a-run", f"{path} is a file, not the folder of a run")
+    files = path / "config.json", path / "run.lock.json"
+    config, lock = read_object(files[0]), read_object(files[1]) or {}
+    if config is None:
         raise UserError("not-a-run", f"{path} is not the folder of a run: it has no config.json")
-    files = [path / name for name in ("config.json", "run.lock.json", "result.json")]
-    config, lock, result = (read_object(file) for file in files)
-    for name, default in (("metrics", {}), ("selected", {}), ("ended", "")) if result else ():
-        entry(files[2], result, name, default)
-    script = lock.get("script") and entry(files[1], lock, "script", "")
+    script = entry(files[1], lock, "script", str, None)
+    steps = entry(files[0], config, "steps", int) or 0
     return RunRecord(
         path=path,
         config=dict(_flat(config["config"])) if isinstance(config.get("config"), dict) else {},
-        steps=entry(files[0], config, "steps", 0),
+        steps=min(max(steps, 0), 2**53),
         script=Path(script) if script else None,
-        environment=entry(files[1], lock, "environment", {}),
-        result=result,
+        environment=entry(files[1], lock, "environment", dict) or {},
+        result=read_result(path),
     )
 
 
@@ -189,12 +118,14 @@ def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
-    """The runs that ``paths`` name: run folders, sweeps (every lane), and folders that hold either.
+    """The runs that ``paths`` name: run folders, sweeps (every lane), and folders that hold either. One that
+    is damaged, or a link out of a folder, is left out and told in a line on stderr.
 
     Raises:
-      UserError: a path that holds no run.
+      UserError: a path that holds no run; or none of the runs is whole.
     """
-    found = []
+    found: list[RunRecord] = []
+    bad: list[UserError] = []
     for path in paths:
         within = list(_within(path))
         if not within:
@@ -202,17 +133,42 @@ def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
                 "not-a-run",
                 f"{path} holds no run: give the folder of a run, or one that holds runs",
             )
-        found += within
+        for folder in within:
+            try:
+                found.append(_whole_run(folder, path))
+            except UserError as error:
+                bad.append(error)
+    if not found:
+        raise bad[0]
+    for told in bad:
+        print(f"left out: {printable(told)}", file=sys.stderr)
     return list({run.path.resolve(): run for run in found}.values())
 
 
-def _within(path: Path, depth: int = 0) -> Iterator[RunRecord]:
+def _whole_run(folder: Path, named: Path) -> RunRecord:
+    """The run in ``folder``, which lies in the folder that the user ``named``; raises UserError where any of
+    its records is damaged."""
+    if not lies_within(folder, named):
+        raise UserError(
+            "record-damaged", f"{folder} is a link out of {named}: name where it leads to itself"
+        )
+    try:
+        run = read_run(folder)
+        read_baselines(folder)
+        for _ in run.records():
+            pass
+    except OSError as error:
+        raise UserError("file-read", f"cannot read {error.filename}: {error.strerror}") from None
+    return run
+
+
+def _within(path: Path, depth: int = 0) -> Iterator[Path]:
     if (path / "config.json").exists():
-        yield read_run(path)
+        yield path
     elif path.is_dir() and depth < 3:  # runs/SWEEP/lanes/LANE
         for child in sorted(path.iterdir()):
             if child.is_dir():
-                yield from _within(child, depth + 1)
+                yield from _within(child, depth + 1 if lies_within(child, path) else 3)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,15 +1,18 @@
 """Experiment scripts as modules: a ``Config`` dataclass and a ``build(config)``."""
 
 import dataclasses
+import hashlib
 import importlib.util
+import os
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dl.core.errors import UserError, unknown
+from dl.runs.files import lies_within
 
 
 def shipped() -> Path:
@@ -66,6 +69,46 @@ def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:
         )
     check_config(config, build)
     return config, build
+
+
+def trusted_script(
+    folder: Path,
+    locked: Mapping[str, Any],
+    script: str | os.PathLike[str] | None = None,
+    trust: bool = False,
+) -> Path | None:
+    """The script that may rebuild the run in ``folder``; None where the run had none. What lies in a folder may
+    be a stranger's, so a script that its lock names runs only where it is the very one that the run was
+    started with, and lies elsewhere (or is the one that is running).
+
+    Args:
+      script: the user's own choice; trust: take whichever the lock names.
+
+    Raises:
+      UserError: it is not that script.
+    """
+    named = locked["script"] if script is None else script
+    if named is None:
+        return None
+    path = Path(named)
+    running = getattr(sys.modules["__main__"], "__file__", None)
+    own = folder.parent.parent if folder.absolute().parent.name == "lanes" else folder
+    if script is not None or trust or not path.is_file() or (running and path.samefile(running)):
+        return path
+    code = locked["environment"].get("code")
+    known = code.get("script") if isinstance(code, dict) else None
+    if lies_within(path, own) or path.absolute().is_relative_to(own.absolute()):
+        odd = "lies in the run's own folder"
+    elif hashlib.sha256(path.read_bytes()).hexdigest() != known:
+        odd = "is not as it was when the run was started"
+    else:
+        return path
+    raise UserError(
+        "script-untrusted",
+        f"{folder} names the script {path}, which {odd}, so it is not run: bring it back as it was, name the "
+        "right one (--script FILE, open_run(..., script=FILE)), or, where you know whose it is, say so "
+        "(--trust, trust=True)",
+    )
 
 
 def check_config(config: Any, build: Any) -> None:
@@ -128,7 +171,12 @@ def from_json(kind: type, values: dict[str, Any] | None) -> Any:
         if name not in fields and name != "data_dir":  # once a field, now an option of the run
             raise unknown(f"field of {kind.__name__}", name, fields)
     hints = typing.get_type_hints(kind)
-    return kind(**{n: _revive(hints[n], value) for n, value in values.items() if n in fields})
+    try:
+        return kind(**{n: _revive(hints[n], value) for n, value in values.items() if n in fields})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            "record-damaged", f"what is stored of the config is no {kind.__name__} ({error})"
+        ) from error
 
 
 def _revive(hint: Any, value: Any) -> Any:

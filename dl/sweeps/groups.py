@@ -12,6 +12,7 @@ from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.lanes import Mode, Traceable, traceable_fields
 from dl.runs import lock
+from dl.runs.files import sync
 from dl.runs.folder import (
     RunFolder,
     called_after,
@@ -122,8 +123,8 @@ def sweep_folder(
     overrides: list[Overrides],
     options: Options,
     script: Path | None,
-) -> tuple[Path, bool]:
-    """The sweep's folder, and whether it is there to be continued."""
+) -> tuple[Path, dict[str, Any], bool]:
+    """The sweep's folder, what ``sweep.json`` says it is, and whether it is there to be continued."""
     spec = to_json({"config": dataclasses.asdict(config), "overrides": overrides, "halve": halve})
     if options.name is not None:
         place = options.runs / options.name
@@ -132,11 +133,7 @@ def sweep_folder(
         place = options.runs / new_name(options.runs, f"{called_after(script, config)}-sweep")
         go_on = False
         if options.resume:
-            alike = [
-                p.parent
-                for p in options.runs.glob("*/sweep.json")
-                if read_json(p)["spec"] == spec and not (p.parent / "result.json").exists()
-            ]
+            alike = [p.parent for p in options.runs.glob("*/sweep.json") if _goes_on(p, spec)]
             if not alike:
                 raise UserError(
                     "nothing-to-resume", f"no unfinished sweep of this kind lies in {options.runs}/"
@@ -149,13 +146,15 @@ def sweep_folder(
             "config-changed",
             f"{place} was started with other settings: give the same, or another --name",
         )
-    if not go_on:
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError("file-write", f"cannot make {place} ({error.strerror})") from None
-        write_json(place / "sweep.json", {"spec": spec, "script": script, "started": time.time()})
-    return place, go_on
+    return place, {"spec": spec, "script": script, "started": time.time()}, go_on
+
+
+def _goes_on(file: Path, spec: dict[str, Any]) -> bool:
+    """Whether that ``sweep.json`` is of this sweep, unfinished; a damaged one is of none."""
+    try:
+        return read_json(file).get("spec") == spec and not (file.parent / "result.json").exists()
+    except UserError:
+        return False
 
 
 def make_folders(
@@ -171,6 +170,7 @@ def make_folders(
             described = recorded(group.experiment, options, config)
             if not folder.exists():
                 folder.path.mkdir(parents=True, exist_ok=True)
+                sync(folder.path.parent)
                 locked = {"script": script and script.absolute(), "environment": environment}
                 write_json(folder.lock, locked)
                 write_json(folder.config, described)

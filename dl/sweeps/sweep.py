@@ -12,7 +12,7 @@ from dl.core.experiment import Experiment, check_door
 from dl.data.readers.files import use_data_folder
 from dl.figures.curves import shown
 from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
-from dl.runs.folder import RunFolder, write_json
+from dl.runs.folder import RunFolder, name_taken, write_json
 from dl.runs.options import Options, chosen_options
 from dl.runs.scripts import script_of
 from dl.sweeps.groups import (
@@ -200,13 +200,29 @@ def carry_out(
     script: Path | None,
 ) -> Path:
     """Run every lane, or go on with those that have no end yet; returns the sweep's folder."""
+    with options.computing():
+        return _carry_out(build, config, sweep, overrides, options, script)
+
+
+def _carry_out(
+    build: Callable[[Any], Experiment],
+    config: Any,
+    sweep: Sweep,
+    overrides: list[Overrides],
+    options: Options,
+    script: Path | None,
+) -> Path:
     options.find_packages()
     check_options(options)
     groups = grouped(build, config, overrides)
     check_halving(sweep.halve, options, groups)
     console = Console(options.progress)
-    place, go_on = sweep_folder(config, sweep.halve, overrides, options, script)
+    place, described, go_on = sweep_folder(config, sweep.halve, overrides, options, script)
     with RunFolder(place).held():
+        if not go_on:
+            if (place / "sweep.json").exists():  # another process began it since this one looked
+                raise name_taken(place)
+            write_json(place / "sweep.json", described)
         make_folders(groups, place, options, script, go_on)
         lanes = sum(len(group.names) for group in groups)
         console.say(

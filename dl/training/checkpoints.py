@@ -1,5 +1,7 @@
 """Checkpoints: written by Orbax in the background, checked by digest before they are believed."""
 
+import hashlib
+import json
 import logging
 import os
 import re
@@ -17,9 +19,13 @@ from dl.core.errors import UserError
 from dl.core.state import array_digest, combine, path_name, plain
 from dl.parallel import processes
 from dl.parallel.sharding import on_host
+from dl.runs.files import gone, lies_within, sync_tree
 
 THREADS_PAY = 2**23  # bytes to digest from which starting threads is worth its time
 CENTURY = 100 * 365 * 24 * 3600  # seconds
+LOOKS = 20  # of a reader at a run at work, which deletes its older checkpoints
+# What a checkpoint said of itself before it had a digest of that too.
+BEFORE = {"elapsed", "ended", "step", "digests", "shapes"}
 
 
 def flatten(tree: Any) -> dict[str, Any]:
@@ -62,14 +68,32 @@ class Checkpoints:
 
     Several processes write one together, each the parts that it holds, into a folder that all of them
     see; it can be read again by any number of them.
+
+    Args:
+      writes: False for a reader, who changes nothing: the run may be at work, or a stranger's.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, writes: bool = True):
         import orbax.checkpoint as ocp
 
         _quiet()
         self._ocp = ocp
-        self.folder = folder.absolute()
+        self.folder, self.writes = folder.absolute(), writes
+        if not (writes or lies_within(self.folder, self.folder.parent)):
+            raise UserError(
+                "record-damaged", f"{self.folder} is a link out of the run: it is not followed"
+            )
+        # A manager clears away what it finds unfinished, and counts on no other to delete what it lists.
+        self._reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler()) if not writes else None
+        self._manager: Any = self._managed() if writes else None
+        # One of them lasts as the run does.
+        records = self.folder.parent / "config.json", self.folder.parents[1] / "sweep.json"
+        self._record = next((path for path in records if path.exists()), None)
+        self._saving: int | None = None
+        self._keep: set[int] = set()
+
+    def _managed(self) -> Any:
+        ocp = self._ocp
         options: dict[str, Any] = {"create": True}
         # Orbax measures by the wall clock how long a write takes and how long its threads wait for a
         # folder, and gives up after 20 minutes: a clock set forward would do. Alone, there is no other
@@ -84,20 +108,24 @@ class Checkpoints:
             everyone = set(range(jax.process_count()))
             together = ocp.options.MultiprocessingOptions(active_processes=everyone)
             options, waits = {"create": False, "multiprocessing_options": together}, {}
-        self._options = ocp.CheckpointManagerOptions(
-            enable_async_checkpointing=True,
-            async_options=ocp.AsyncOptions(**waits),
-            cleanup_tmp_directories=True,
-            **options,
+        options |= {
+            "enable_async_checkpointing": True,
+            "async_options": ocp.AsyncOptions(post_finalization_callback=self._sync, **waits),
+            "cleanup_tmp_directories": True,
+        }
+        return ocp.CheckpointManager(
+            self.folder,
+            item_names=("state", "meta"),
+            options=ocp.CheckpointManagerOptions(**options),
         )
-        self._manager = ocp.CheckpointManager(
-            self.folder, item_names=("state", "meta"), options=self._options
-        )
-        self._saving: int | None = None
-        self._keep: set[int] = set()
 
     def steps(self) -> list[int]:
-        return sorted(self._manager.all_steps())
+        if self.writes:
+            return sorted(self._manager.all_steps())
+        # Looked up anew, since the run may be at work.
+        return sorted(
+            int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdecimal()
+        )
 
     def save(self, step: int, tree: Any, meta: dict[str, Any], keep: set[int]) -> dict[str, str]:
         """Begin to write ``tree``; returns its leaf digests. ``keep`` are older steps not to delete,
@@ -118,29 +146,57 @@ class Checkpoints:
             )
         meta = {**meta, "step": step, "digests": leaves}
         meta["shapes"] = {name: list(x.shape) for name, x in flat.items()}
+        meta["digest"] = _meta_digest(meta)
         args = self._ocp.args
+        self._saving, self._keep = step, keep
         try:
             self._manager.save(
                 step,
                 args=args.Composite(state=args.StandardSave(flat), meta=args.JsonSave(meta)),
             )
         except OSError as error:
-            raise _disk(step, error, self.steps()) from None
-        self._saving, self._keep = step, keep
+            self._saving = None
+            raise self._refused(step, error) from None
         if jax.process_count() > 1:
             self.wait()  # parts are written from where they lie, and are about to be donated
         return leaves
+
+    def _sync(self) -> None:
+        """Have what was written outlast a loss of power before it gets its name, from Orbax's own thread."""
+        for place in self.folder.glob(f"{self._saving}.*") if processes.first() else ():
+            sync_tree(place)
+
+    def _refused(self, step: int, error: Exception) -> UserError:
+        """What to say where the checkpoint of ``step`` could not be written."""
+        if self._record and not self._record.exists():
+            return gone(self._record.parent)
+        code = re.search(r"os_error_code='(\d+)'", str(error))  # how TensorStore passes errno on
+        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        text = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or text
+        whole = [other for other in self.steps() if other != step]
+        last = (
+            f"the last good checkpoint is step {max(whole)}" if whole else "none was saved before"
+        )
+        return UserError(
+            "file-write",
+            f"could not save the checkpoint of step {step}: {text}; {last}. Free some space or mend the "
+            "folder, then go on with --resume",
+        )
 
     def wait(self) -> None:
         """Until the save in progress is whole on disk."""
         if self._saving is None:
             return
-        step, self._saving = self._saving, None
+        step = self._saving
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
+            if processes.first():
+                sync_tree(self.folder / str(step))
         except Exception as error:
-            raise _disk(step, error, [s for s in self.steps() if s != step]) from None
+            raise self._refused(step, error) from None
+        finally:
+            self._saving = None
         # Only now: until the new one is whole, the newest may turn out damaged.
         for old in self.steps()[:-2]:
             if old not in self._keep:
@@ -153,16 +209,28 @@ class Checkpoints:
 
         A damaged one is named in one line and the next older one taken.
         """
+        for _ in range(1 if self.writes else LOOKS):
+            found, gone = self._newest_whole(template, step, say)
+            if found is not None or not gone:
+                break
+        return found
+
+    def _newest_whole(
+        self, template: Any, step: int | None, say: Callable[[str], Any]
+    ) -> tuple[tuple[Any, dict[str, Any]] | None, bool]:
+        """As :meth:`restore` tells, and whether one was deleted meanwhile, by the run at work."""
         wanted = (
             [step] if step is not None else processes.on_first_process(lambda: self.steps()[::-1])
         )
         problems = []
         for candidate in wanted:
             try:
-                return self._restore(candidate, template)
+                return self._restore(candidate, template), False
             except UserError:
                 raise
             except Exception as error:
+                if not self.writes and not (self.folder / str(candidate)).exists():
+                    return None, True
                 text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
                 problems.append(f"checkpoint {candidate} is damaged ({text})")
                 say(f"{problems[-1]}; trying the one before it")
@@ -172,11 +240,10 @@ class Checkpoints:
                 f"no checkpoint in {self.folder} can be read: {'; '.join(problems)}. "
                 "Restore the folder from a copy, or start a new run",
             )
-        return None
+        return None, False
 
     def _restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
-        args = self._ocp.args
-        meta = self._manager.restore(step, args=args.Composite(meta=args.JsonRestore())).meta
+        meta = self._meta(step)
         shapes = {
             name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flatten(template).items()
         }
@@ -201,6 +268,20 @@ class Checkpoints:
                 raise ValueError(f"{name} does not match its digest")
         return unflatten(flat, template), meta
 
+    def _meta(self, step: int) -> dict[str, Any]:
+        """What the checkpoint says of itself: believed where it is digested, for another step, name, shape or
+        clock than was saved is damage; raises ValueError where it is not."""
+        for place, folders, names in os.walk(self.folder / str(step)):
+            for path in (Path(place, name) for name in folders + names):
+                if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                    raise ValueError(f"{path} is no plain file")
+        meta = self._found(step, meta=self._ocp.args.JsonRestore()).meta
+        if not meta.keys() <= BEFORE and meta.get("digest") != _meta_digest(meta):
+            raise ValueError("what it says of itself does not match its digest")
+        if meta["step"] != step or not isinstance(meta.get("elapsed", 0.0), int | float):
+            raise ValueError(f"it says it is of step {meta['step']}")
+        return meta
+
     def _read(self, step: int, template: Any) -> dict[str, Any]:
         """The leaves on disk: whole on the host, or, with several processes, this one's parts."""
         many = jax.process_count() > 1
@@ -211,12 +292,23 @@ class Checkpoints:
             return np.zeros(leaf.shape, leaf.dtype)
 
         wanted = self._ocp.args.StandardRestore({n: like(x) for n, x in flatten(template).items()})
-        found = self._manager.restore(step, args=self._ocp.args.Composite(state=wanted)).state
+        found = self._found(step, state=wanted).state
         return {name: x if many else np.asarray(x) for name, x in found.items()}
+
+    def _found(self, step: int, **wanted: Any) -> Any:
+        args = self._ocp.args.Composite(**wanted)
+        if self._reader is not None:
+            return self._reader.restore(self.folder / str(step), args=args)
+        return self._manager.restore(step, args=args)
 
     def close(self) -> None:
         self.wait()
-        self._manager.close()
+        (self._reader or self._manager).close()
+
+
+def _meta_digest(meta: dict[str, Any]) -> str:
+    own = {name: value for name, value in meta.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def examined(flat: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
@@ -264,15 +356,3 @@ def _finite(array: np.ndarray) -> bool:
     if array.dtype.kind == "V":  # bfloat16 and its kin
         array = array.astype(np.float32)
     return bool(np.isfinite(array).all())
-
-
-def _disk(step: int, error: Exception, whole: list[int]) -> UserError:
-    code = re.search(r"os_error_code='(\d+)'", str(error))  # how TensorStore passes errno on
-    text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    text = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or text
-    last = f"the last good checkpoint is step {max(whole)}" if whole else "none was saved before"
-    return UserError(
-        "file-write",
-        f"could not save the checkpoint of step {step}: {text}; {last}. Free some space or mend the "
-        "folder, then go on with --resume",
-    )

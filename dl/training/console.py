@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from dl import platform
+from dl.runs.files import printable
 
 
 class Console:
@@ -42,12 +43,14 @@ class Console:
         ):  # as plain text, of which a cell keeps one piece and not one a line
             print(text)
         else:
-            self.rich.print(text, markup=False)
+            self.rich.print(printable(text), markup=False)
 
     def warn(self, text: str) -> None:
         if not self.first:
             return
-        rich.console.Console(stderr=True, soft_wrap=True).print(f"dl: {text}", markup=False)
+        rich.console.Console(stderr=True, soft_wrap=True).print(
+            f"dl: {printable(text)}", markup=False
+        )
 
     def start(self, step: int, steps: int) -> None:
         """Show the bar; outside a terminal, a line every ten seconds does its work."""

@@ -1,12 +1,14 @@
 """One run among those that a loop drives: its folder, its selection, and how it ended."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from dl.core.errors import UserError
 from dl.parallel import processes
-from dl.runs.folder import RunFolder
+from dl.runs.folder import RunFolder, to_json
 from dl.training.checkpoints import state_digest
 from dl.training.selection import Selection
 from dl.training.trackers import Tracker
@@ -43,7 +45,8 @@ class Lane:
       selection: what its evaluations have selected so far.
       ended: how it ended: 'done', 'early', 'halved', 'non-finite'; None while it runs.
       note: what more there is to say of its end.
-      saved: the step of the last state whose digest is recorded.
+      saved: the step of the last state whose digest is recorded; digested: of the last whose leaves' are.
+      seen: hashes what was logged so far, clocks left out; the checkpoints keep its digest.
     """
 
     folder: RunFolder
@@ -52,35 +55,48 @@ class Lane:
     ended: str | None = None
     note: str = ""
     saved: int | None = None
+    digested: int | None = None
+    seen: Any = dataclasses.field(default_factory=hashlib.sha256)
 
     def record(self, event: str, step: int, metrics: dict[str, Any], **extra: Any) -> None:
         """One line of metrics.jsonl. What may differ between equal runs stands under 'time'."""
         line = {"event": event, "step": step, "metrics": metrics, **extra}
         self.folder.append(self.folder.metrics, line)
+        self._see(to_json(line))
         scalars = {k: v for k, v in metrics.items() if isinstance(v, float | int)}
         for tracker in self.trackers:
             tracker.write(step, scalars)
 
+    def _see(self, line: dict[str, Any]) -> None:
+        if line["event"] in ("train", "eval"):
+            told = json.dumps({**line, "time": None}, sort_keys=True)
+            self.seen.update(told.encode())
+
     def record_state(self, step: int, leaves: dict[str, str], clock: dict[str, Any]) -> None:
         """The state's digest as a line of metrics.jsonl, its leaves' as one of digests.jsonl."""
-        if step == self.saved:
-            return
-        self.saved = step
-        self.record("checkpoint", step, {}, digest=state_digest(leaves), time=clock)
-        self.folder.append(self.folder.digests, {"step": step, "leaves": leaves})
+        # A kill or a loss of power may have come between the two.
+        if step != self.saved:
+            self.record("checkpoint", step, {}, digest=state_digest(leaves), time=clock)
+        if step != self.digested:
+            self.folder.append(self.folder.digests, {"step": step, "leaves": leaves})
+        self.saved = self.digested = step
 
-    def go_on(self, step: int, cadence: Cadence, evaluated: bool) -> None:
+    def go_on(self, step: int, cadence: Cadence, evaluated: bool, digest: str | None) -> None:
         """Forget what was logged after ``step`` and select by what was evaluated up to it.
 
+        Args:
+          digest: of what was logged up to ``step``, as the checkpoint keeps it; None where it has none.
+
         Raises:
-          UserError: lines up to ``step`` are gone, for the run would then select another state than it
-            would have.
+          UserError: lines up to ``step`` are gone or others, for the run would then select another state
+            than it would have.
         """
         seen = set()
         for record in processes.on_first_process(lambda: list(self.folder.records())):
             if record["step"] > step:  # will be logged again
                 continue
             seen.add((record["event"], record["step"]))
+            self._see(record)
             if record["event"] == "checkpoint":
                 self.saved = record["step"]
             if record["event"] == "eval":
@@ -95,7 +111,16 @@ class Lane:
                         f"{self.folder.metrics} has lost what was logged at step {due} ({event}): "
                         "restore it from a copy, or start anew under another --name",
                     )
+        if digest is not None and digest != self.seen.hexdigest():
+            raise UserError(
+                "log-changed",
+                f"{self.folder.metrics} is not what it was when the checkpoint of step {step} was saved: "
+                "restore it from a copy, or start anew under another --name",
+            )
         self.folder.truncate(step)
+        if self.folder.writes and self.folder.digests.exists():
+            kept = [record["step"] for record in self.folder.records(self.folder.digests)]
+            self.digested = kept[-1] if kept else None
         for tracker in self.trackers:
             tracker.go_on(step)
 

@@ -118,7 +118,8 @@ class Loop:
         self._before, self._saved = meta.get("elapsed", 0.0), begin.step or None
         for lane in self.lanes:
             lane.ended, lane.note = meta.get("ended", {}).get(lane.folder.name, (None, ""))
-            lane.go_on(begin.step, self.cadence, bool(self.experiment.evals))
+            digest = meta.get("seen", {}).get(lane.folder.name)
+            lane.go_on(begin.step, self.cadence, bool(self.experiment.evals), digest)
             if lane.ended is None and lane.selection.exhausted(self.experiment.patience):
                 lane.ended = "early"
         self._record_states(leaves)  # a kill may have come between a checkpoint and its lines
@@ -255,7 +256,8 @@ class Loop:
             if lane.selection.exhausted(self.experiment.patience):
                 lane.ended = "early"
         if len(self.lanes) == 1:
-            told = f"{format_metrics(found[0])}{'  (best)' if improved[0] else ''}"
+            best = "  (best, tied)" if self.lanes[0].selection.waited else "  (best)"
+            told = f"{format_metrics(found[0])}{best if improved[0] else ''}"
         else:
             self._halve(step)
             told = self._range()
@@ -289,7 +291,8 @@ class Loop:
         for lane in self.lanes:
             lane.folder.sync()
         ended = {x.folder.name: [x.ended, x.note] for x in self.lanes if x.ended}
-        meta = {"elapsed": self._elapsed(), "ended": ended}
+        seen = {lane.folder.name: lane.seen.hexdigest() for lane in self.lanes}
+        meta = {"elapsed": self._elapsed(), "ended": ended, "seen": seen}
         self._record_states(self.keeping.save(step, state, totals, meta))
 
     def _record_states(self, digests: Digests) -> None:
@@ -317,6 +320,7 @@ class Loop:
             if self.experiment.tests and lane.ended in ("done", "early"):
                 lane.record("test", last, tested[place], time=self._clock())
                 metrics |= tested[place]
+            lane.folder.sync()  # a run that has its result is not looked at again
             result = self._result(lane, place, last, best, metrics)
             processes.on_first_process(functools.partial(write_json, lane.folder.result, result))
         return chosen

@@ -48,8 +48,8 @@ class Predictor:
         """The predictions for every row.
 
         Args:
-          columns: ``{name: [rows, ...]}`` with the task's ``columns`` among them; or one array, where the
-            task reads one column; or evaluation batches. Rows whose ``mask`` is 0 are left out.
+          columns: ``{name: [rows, ...]}`` with the task's ``columns`` among them; one array, where the task
+            reads one column; a part that streams; or evaluation batches. Rows whose ``mask`` is 0 are left out.
 
         Returns:
           What ``task.predict`` returns, leaves ``[rows, ...]`` in NumPy.
@@ -58,6 +58,8 @@ class Predictor:
           UserError: what is given is not what the task reads, or is unlike the example.
         """
         program, size = self._program, self.batch_size
+        if hasattr(columns, "eval_batches"):
+            columns = columns.eval_batches(size)
         if isinstance(columns, Batches | StreamedColumns):
             return self._of_set(getattr(columns, "batches", columns))
         given = self._named(columns)

@@ -8,7 +8,8 @@ from dl.core.experiment import built
 from dl.runs import lock
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.options import Options, recorded
-from dl.runs.scripts import from_json, load_script
+from dl.runs.readers import entry
+from dl.runs.scripts import from_json, load_script, trusted_script
 from dl.training.console import Console
 from dl.training.run import Run, reopen
 
@@ -16,41 +17,52 @@ FORCE = "open it all the same with force (open_run(..., force=True), dl export -
 
 
 def open_run(
-    folder: str | Path, build: Any = None, config: Any = None, *, force: bool = False
+    folder: str | Path,
+    build: Any = None,
+    config: Any = None,
+    *,
+    script: str | Path | None = None,
+    trust: bool = False,
+    force: bool = False,
 ) -> Run:
     """A run from disk, ready to predict, rebuilt by its own script (or by ``build(config)``).
 
-    Other versions or code than the run's are told on stderr.
+    The folder is only read: the run may be at work, or a stranger's. Its script runs where it is the very one
+    that the run was started with. Other versions or code than the run's are told on stderr.
 
     Args:
+      script: the experiment's script, where it is another file or has changed.
+      trust: run the script that the folder names, whatever it is now.
       force: open it on data, or with a config, that are not those it was started with; what differs is told.
 
     Raises:
-      UserError: no run there, its script is gone, or its data or config are others now.
+      UserError: no run there, its script is gone or another, or its data or config are others now.
     """
-    found, console = RunFolder(folder), Console(show=False)
-    stored, locked = read_json(found.config), read_json(found.lock)
-    script = None if locked["script"] is None else Path(locked["script"])
+    found, console = RunFolder(folder, writes=False), Console(show=False)
+    stored, locked = read_json(found.config), lock.read(found)
     described = dict(stored)
-    lock.reopen_data(found)
     if build is None:
-        if script is None:
+        path = trusted_script(found.path, locked, script, trust)
+        if path is None:
             raise UserError(
                 "script-not-recorded",
                 f"{folder} was not started by a script: pass build= and config=",
             )
-        kind, build = load_script(script)
-        config = from_json(kind, stored["config"])
+        kind, build = load_script(path)
+        config = from_json(kind, entry(found.config, stored, "config", dict, None))
     elif config is None:
         raise UserError(
             "config-not-given", "build makes the run of its config: pass config= beside build="
         )
+    else:
+        path = locked["script"] and Path(locked["script"])
+    lock.reopen_data(found)
     experiment = built(build, config)
     if stored["config"] is not None:
         described = {**stored, "config": recorded(experiment, Options())["config"]}
     described["steps"] = experiment.steps
-    script = script if script is not None and script.is_file() else None
-    changes = lock.changes(found, experiment, described, script)
+    path = path if path is not None and path.is_file() else None
+    changes = lock.changes(found, experiment, described, path)
     # What the experiment says beside its config concerns its training: it is told, like other code.
     own = [c for c in changes.settings if c.startswith(("config", "steps"))]
     told = [c for c in changes.settings if c not in own] + changes.others

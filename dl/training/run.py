@@ -14,7 +14,7 @@ from dl.parallel.sharding import Layout
 from dl.report.layers import Summary, summary
 from dl.report.page import plain_table
 from dl.runs.folder import RunFolder, read_json
-from dl.runs.records import numbers
+from dl.runs.readers import numbers, read_result
 from dl.training.checkpoints import Checkpoints
 from dl.training.compiled import Compiled
 from dl.training.console import format_metrics
@@ -62,6 +62,12 @@ class Run:
         """The predictions for every row of ``columns``: see :meth:`dl.Predictor.__call__`."""
         return self.predictor(columns)
 
+    def evaluate(self, data: Any, **fields: Any) -> dict[str, Any]:
+        """Every metric of the task on other data: see :func:`dl.training.judging.evaluate`."""
+        from dl.training.judging import evaluate
+
+        return evaluate(self, data, **fields)
+
     def plot(self) -> Any:
         """Learning curves as a matplotlib figure, saved as ``curves.png``: a notebook shows it, and
         elsewhere the file's path is printed."""
@@ -98,11 +104,12 @@ def reopen(
 ) -> Run:
     """The run in ``folder`` with its selected state, or its last one where it is unfinished."""
     # Traced as in training: an optimiser may have a part that a plain zero (a decay) would leave out.
-    compiled, checkpoints = Compiled.alone(experiment, layout), Checkpoints(folder.checkpoints)
+    compiled = Compiled.alone(experiment, layout)
+    checkpoints = Checkpoints(folder.checkpoints, writes=False)
     step, ended = None, "unfinished"
     if folder.finished():
-        result = read_json(folder.result)
-        step, ended = result["selected"]["step"], result["ended"]
+        result = read_result(folder.path)
+        step, ended = result["selected"].get("step"), result["ended"]
     try:
         state = restored(checkpoints, compiled, compiled.beginning().state(), step, say)
     finally:

@@ -1,7 +1,8 @@
-"""SIGINT and SIGTERM as a request to save and stop."""
+"""SIGINT, SIGTERM and SIGHUP as a request to save and stop."""
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -11,9 +12,12 @@ import jax
 
 from dl.parallel import processes
 
+ASK = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last
+
 
 class Signals:
-    """Remembers the first SIGINT or SIGTERM, for the loop to save and stop; a second one kills.
+    """Remembers the first SIGINT, SIGTERM or SIGHUP (unless ``nohup`` has it ignored), for the loop to save and
+    stop; a second one kills.
 
     Attributes:
       caught: its number. Of several processes all must stop at the same step, so there it is known
@@ -37,14 +41,17 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._catch)
+            for number in (getattr(signal, name) for name in ASK if hasattr(signal, name)):
+                before = signal.getsignal(number)
+                if number == signal.SIGINT or before != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._catch)
         return self
 
     def _catch(self, number: int, frame: Any) -> None:
         again, self._heard = self._heard != 0, number
         if jax.process_count() == 1:
             self.caught = number
+        _leave_hung_terminal()
         with contextlib.suppress(RuntimeError, OSError):  # caught in the middle of a print
             if again:
                 # The progress bar hid the cursor, and will not come to show it again.
@@ -61,3 +68,18 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _leave_hung_terminal() -> None:
+    """Where the terminal is gone, which SIGHUP tells, have what is said go nowhere: it would fail, and the run
+    with it before all is saved."""
+    if not hasattr(select, "poll"):
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            look = select.poll()
+            look.register(stream.fileno(), select.POLLOUT)
+            if any(found & select.POLLHUP for _, found in look.poll(0)):
+                nowhere = os.open(os.devnull, os.O_WRONLY, 0)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)

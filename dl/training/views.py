@@ -7,6 +7,7 @@ import numpy as np
 from dl.core.contract import kind
 from dl.core.errors import UserError
 from dl.core.state import TrainState
+from dl.runs.files import lies_within
 from dl.runs.folder import RunFolder
 from dl.training.evaluation import Evaluation
 
@@ -24,7 +25,10 @@ def draw_views(
     if not folder.writes:
         return
     place = folder.path / "views"
-    place.mkdir(exist_ok=True)
+    with folder.told(place):
+        place.mkdir(exist_ok=True)
+    if not lies_within(place, folder.path):
+        raise UserError("file-write", f"{place} is a link out of the run: take it away")
     drawn = views(predictor)
     if not isinstance(drawn, Mapping):
         raise UserError(
@@ -37,4 +41,5 @@ def draw_views(
                 f"the view {name!r} must be pictures [n, height, width, channels] in 0..1, a string or a "
                 f"matplotlib figure, not {kind(view)}",
             )
-        save_view(place / f"{name}-{step}", view)
+        with folder.told(place):
+            save_view(place / f"{name}-{step}", view)

@@ -14,7 +14,7 @@ OWN = [p for part in ("dl", "experiments", "colab") for p in sorted((ROOT / part
 # Where a call's encoding stands among its arguments, as a method of a path and as a function.
 PLACE = {"read_text": 0, "write_text": 1, "open": 2, "fdopen": 2}
 # What else is called `open`: of bytes alone.
-OTHERS = {"Image", "tarfile", "zipfile", "wave"}
+OTHERS = {"Image", "tarfile", "zipfile", "wave", "door"}  # the last is dl.data.own.door
 PLAIN_C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 

@@ -471,7 +471,7 @@ def test_weights_without_safetensors_or_a_folder(exits, capfd, monkeypatch, tmp_
     (tmp_path / "model.safetensors").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "safetensors", None)
     told = answer(capfd, dl.main, config, build, flags)[:2]
-    refused(*told, "package-missing", "pip install 'dl[interop]'")
+    refused(*told, "package-missing", "pip install -e '.[interop]'")
 
 
 @pytest.mark.parametrize("package", ["tensorboardX", "wandb"])
@@ -480,7 +480,7 @@ def test_a_missing_package(exits, capfd, monkeypatch, tmp_path, package):
     flag = {"tensorboardX": ["--tensorboard"], "wandb": ["--wandb", "project"]}[package]
     flags = ["--runs", str(tmp_path), *flag]
     code, err, _ = answer(capfd, run_tiny, lambda config: tiny_build(config), flags)
-    refused(code, err, "package-missing", f"pip install 'dl[{package.lower().rstrip('x')}]'")
+    refused(code, err, "package-missing", f"pip install -e '.[{package.lower().rstrip('x')}]'")
 
 
 def test_out_of_memory_while_running(exits, capfd, tmp_path):

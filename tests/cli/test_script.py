@@ -149,6 +149,8 @@ def known_flags():
         names |= {field.name for field in dataclasses.fields(kind)}
     for command in COMMANDS.values():
         names |= set(inspect.signature(command).parameters)
+    for path in (ROOT / "tests" / "scripts").glob("*.py"):  # soak and fuzz
+        names |= set(re.findall(r'add_argument\("--([\w-]+)"', path.read_text("utf-8")))
     return {name.replace("_", "-") for name in names}
 
 

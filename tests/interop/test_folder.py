@@ -172,6 +172,9 @@ MISTAKES = {
         f / "model.safetensors"
     ).rename(f / "pytorch.bin"),
     ("weights-config", "config.json", "JSON"): lambda f: (f / "config.json").write_text("{"),
+    ("weights-config", "no model that can be built"): lambda f: edit(f, n_embd="8"),
+    ("weights-config", "config.json of", "TypeError"): lambda f: edit(f, model_type=["gpt2"]),
+    ("weights-config", "1,000,000,000 layers"): lambda f: edit(f, n_layer=10**9),
 }
 
 

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import run as run_folder
 from mistakes import raises
 from pages import Reader
 
 import dl
 from dl.cli.commands import report
+from dl.figures.curves import PANELS
+from dl.report.runs import write_page
 from dl.report.sweeps import write_report
-from dl.runs.records import find_runs, grouped, read_records
+from dl.runs.readers import read_records
+from dl.runs.records import find_runs, grouped, read_run
 from dl.runs.scripts import load_script
 from dl.sweeps.sweep import SweepRun
 
@@ -151,3 +155,18 @@ def test_a_browser_scrolls_the_page_up_and_down_only(page, tmp_path, width):
     assert width - 20 <= int(seen) <= width
     assert int(scrolled) <= int(seen)
     assert 'data-sorted="ascending"' in done.stdout
+
+
+def test_a_run_of_300_metrics_is_shown_without_a_panel_for_each(tmp_path):
+    place = run_folder(tmp_path / "r", [1.0, 0.5], 0.4)
+    many = {f"validation/class{i}": 0.1 * i for i in range(300)}
+    lines = [
+        {"event": event, "step": step, "metrics": {**more, f"{part}/zloss": 1.0}}
+        for step in (10, 20)
+        for event, part, more in (("train", "train", {}), ("eval", "validation", many))
+    ]
+    (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = write_page([read_run(place)], {}, tmp_path / "page.html").read_text()
+    assert found.count("over the steps") == PANELS
+    assert "zloss over the steps" in found  # what is trained is drawn first
+    assert f"The first {PANELS} of 301 metrics are drawn" in found

@@ -12,11 +12,14 @@ import pytest
 from mistakes import raises
 
 import dl
-from dl.cli.commands import export
+from dl.cli.commands import export, replay
 from dl.cli.commands import report as report_command
 from dl.data.batches import eval_batches, train_batches
 from dl.data.transforms import images as augment
 from dl.models.cnn import CNN
+from dl.proofs.replay import replay_run
+from dl.runs.folder import RunFolder
+from dl.runs.lock import script_digest
 from dl.runs.scripts import load_script
 from dl.tasks.classification import classification
 
@@ -314,6 +317,7 @@ def test_a_run_of_before_configs_were_asked_for_says_so(tmp_path):
     stored = json.loads(run.folder.config.read_text())
     run.folder.config.write_text(json.dumps({**stored, "config": None}))
     locked = json.loads(run.folder.lock.read_text())
+    locked["environment"]["code"] |= script_digest(TINY)
     run.folder.lock.write_text(json.dumps({**locked, "script": str(TINY)}))
     with raises("config-not-recorded", "give open_run build= and config="):
         dl.open_run(run.folder.path)
@@ -321,11 +325,17 @@ def test_a_run_of_before_configs_were_asked_for_says_so(tmp_path):
     assert int(again.state.step) == 6
 
 
-def test_an_edited_script_is_a_warning(from_file, capfd):
+def test_an_edited_script_runs_where_the_user_says_so(from_file, capfd):
     run, _, script = from_file
     script.write_text(SCRIPT + "\n# a remark\n")
+    with raises("script-untrusted", "reads.py", "not as it was", "--script", "--trust"):
+        dl.open_run(run.folder.path)
+    for trusted in ({"trust": True}, {"script": script}):
+        dl.open_run(run.folder.path, **trusted)
+        assert "code.script" in capfd.readouterr().err
+    script.write_text(SCRIPT)
     dl.open_run(run.folder.path)
-    assert "code.script" in capfd.readouterr().err
+    assert capfd.readouterr().err == ""
 
 
 def test_a_sweep_goes_on_only_with_its_own_data_and_cadence(tmp_path):
@@ -341,3 +351,101 @@ def test_a_sweep_goes_on_only_with_its_own_data_and_cadence(tmp_path):
         file.write_text(json.dumps(locked))
     with raises("data-changed", "(data.train"):
         dl.sweep(build, kind(steps=4), seeds=2, lanes="map", **again)
+
+
+# -- whose code runs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def marked(from_file, tmp_path):
+    """``(run, script, mark)``: a script that leaves a mark where it runs."""
+    run, _, _ = from_file
+    trap = tmp_path / "trap.py"
+    trap.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n{SCRIPT}")
+    return run, trap, tmp_path / "ran"
+
+
+def _named_by(run, script, digest=None):
+    locked = json.loads(run.folder.lock.read_text())
+    if digest is not None:
+        locked["environment"]["code"]["script"] = digest
+    run.folder.lock.write_text(json.dumps({**locked, "script": str(script)}))
+
+
+def test_a_script_of_another_digest_runs_nowhere(marked, capfd):
+    run, trap, ran = marked
+    _named_by(run, trap)
+    for door in (dl.open_run, export, replay, replay_run):
+        with raises("script-untrusted", "trap.py", "is not as it was"):
+            door(run.folder.path)
+    report_command((run.folder.path,))
+    assert "Not rebuilt: " in (run.folder.path / "report.html").read_text()
+    assert not ran.exists()
+    report_command((run.folder.path,), trust=True)
+    assert ran.exists()
+    assert "Not rebuilt: " not in (run.folder.path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("place", ["run", "sweep", "link in", "link out"])
+def test_a_script_within_the_run_runs_nowhere(marked, place):
+    run, trap, ran = marked
+    digest, inside = script_digest(trap)["script"], run.folder.path / "x.py"
+    if place == "link out":
+        inside.symlink_to(trap)
+    else:
+        trap.rename(inside)
+    if place == "link in":
+        trap.symlink_to(inside)
+        inside = trap
+    if place == "sweep":
+        lanes = run.folder.path.parent / "s" / "lanes"
+        lanes.mkdir(parents=True)
+        inside.rename(lanes.parent / "x.py")
+        inside = lanes.parent / "x.py"
+        run.folder.path.rename(lanes / "a")
+        run.folder = RunFolder(lanes / "a")
+    _named_by(run, inside, digest)
+    with raises("script-untrusted", "lies in the run's own folder"):
+        dl.open_run(run.folder.path)
+    assert not ran.exists()
+
+
+def test_a_lock_that_no_run_writes_is_damage(from_file):
+    run, _, script = from_file
+    honest = json.loads(run.folder.lock.read_text())
+    for odd in (
+        *({"script": x} for x in (7, [])),
+        *({"environment": x} for x in (None, [], {"code": None}, {"data_dir": 7})),
+        *({"computed": x} for x in ([], {"lanes": ["../../x"]}, {"lanes": [".."]}, {"mode": "x"})),
+    ):
+        run.folder.lock.write_text(json.dumps(honest | odd))
+        with raises("record-damaged", "run.lock.json"):
+            replay_run(run.folder.path, script=script, force=True, say=lambda _: None)
+    assert not (run.folder.path.parent / "x").exists()
+
+
+def test_a_config_that_no_run_writes_is_damage(from_file):
+    run, _, _ = from_file
+    honest = json.loads(run.folder.config.read_text())
+    for odd in (7, [], "steps"):
+        run.folder.config.write_text(json.dumps(honest | {"config": odd}))
+        with raises("record-damaged", "config.json"):
+            dl.open_run(run.folder.path)
+
+
+def test_opening_a_run_changes_nothing_in_its_folder(from_file):
+    run, _, _ = from_file
+    (run.folder.checkpoints / "9.orbax-checkpoint-tmp-1").mkdir()  # being written
+
+    def seen():
+        files = sorted(run.folder.path.rglob("*"))
+        return [(path, path.lstat().st_mtime_ns, path.lstat().st_ino) for path in files]
+
+    before = seen()
+    dl.open_run(run.folder.path).predict(columns()["image"])
+    assert replay_run(run.folder.path, say=lambda _: None)
+    assert seen() == before
+    shutil.rmtree(run.folder.checkpoints)
+    with raises("checkpoint-missing"):
+        dl.open_run(run.folder.path)
+    assert not run.folder.checkpoints.exists()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from folders import run
 
 from dl.figures.curves import curves
 from dl.report.page import table
@@ -13,28 +14,12 @@ from dl.report.runs import write_page
 from dl.report.sweeps import read_lanes, settings
 from dl.report.watch import watch_run
 from dl.runs.folder import RunFolder, to_json
-from dl.runs.records import counted, mean_sd, numbers, read_run, read_scalars
+from dl.runs.readers import numbers, read_scalars
+from dl.runs.records import counted, mean_sd, read_run
 from dl.training.console import format_metrics
 from dl.training.run import Run
 
 METRICS = {"a": 0.5, "b": math.nan, "c": math.inf, "d": -math.inf, "e": np.array([1.0, math.nan])}
-
-
-def run(folder, losses, iou, step=20):
-    """A finished run with these losses and a ``validation/iou`` at every evaluation."""
-    folder.mkdir(parents=True)
-    config = {"config": {"seed": len(losses), "rate": 0.1}, "steps": step}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "run.lock.json").write_text("{}")
-    files = RunFolder(folder)
-    for place, loss in enumerate(losses):
-        metrics = {"validation/loss": loss, "validation/iou": iou}
-        files.append(files.metrics, {"event": "eval", "step": 10 * place, "metrics": metrics})
-    final = {"test/loss": losses[-1], "test/iou": iou}
-    selected = {"rule": "-validation/loss", "step": step, "value": losses[-1]}
-    result = {"metrics": final, "selected": selected, "ended": "done", "steps": step}
-    files.result.write_text(json.dumps(to_json(result)))
-    return folder
 
 
 def test_what_is_stored_is_strict_json_and_reads_back_equal():

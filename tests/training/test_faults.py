@@ -303,15 +303,12 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_run_killed_at_many_random_moments_ends_with_the_same_bits(tmp_path):
+def test_a_run_killed_and_damaged_at_many_random_moments_ends_with_the_same_bits():
     """Five kills; ``DL_TEST_KILLS=50`` for a soak."""
-    kills = int(os.environ.get("DL_TEST_KILLS", "5"))
-    steps = ["--steps", str(6000 + 1200 * kills)]
-    flags = [*steps, "--log-every", "50", "--eval-every", "600", "--save-every", "300"]
-    assert run(tmp_path, "whole", *flags).returncode == 0
-    command = [sys.executable, SCRIPTS / "soak.py", tmp_path, kills, time.time_ns(), *flags]
+    given = ["--only", "digits", "--kills", os.environ.get("DL_TEST_KILLS", "5"), "--minutes", "60"]
     done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False
+        [sys.executable, SCRIPTS / "soak.py", *given], capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == str(kills), done.stderr
-    assert first_difference(RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")) is None
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "losses: 0, false alarms: 0" in done.stdout
+    assert " 0 runs compared" not in done.stdout

@@ -22,7 +22,8 @@ from dl.data.batches.streams import ArraySource, StreamEvalBatches
 from dl.proofs.replay import replay_run
 from dl.report.runs import write_page
 from dl.runs.folder import RunFolder
-from dl.runs.records import read_baselines, read_run
+from dl.runs.readers import read_baselines
+from dl.runs.records import read_run
 from dl.runs.scripts import load_script
 from dl.tasks.regression import regression
 from dl.training.compiled import Compiled
