@@ -24,7 +24,7 @@ def addressed(notebook: dict, name: str, repository: str, branch: str) -> dict:
     badge = [f"[![Open in Colab]({BADGE})]({page})\n", "\n"]
     code = "".join(install["source"])
     extras = "".join(re.findall(r"%pip install .*(\[\w+\])", code))
-    origin = f'"dl{extras} @ git+https://github.com/{repository}@{branch}"'
+    origin = f'"dl-functional{extras} @ git+https://github.com/{repository}@{branch}"'
     code = re.sub(r"%pip install .*", f"%pip install -q {origin}", code).replace(CLONE, "")
     cells = [
         {**title, "source": badge + lines},

@@ -30,7 +30,7 @@ def test_badges_and_installs_name_the_address_given_last(tmp_path):
         )
         assert (blank, lines) == ("\n", before[name][0]["source"])
         extras = "[detection]" if name == "perception.ipynb" else ""
-        line = f'    %pip install -q "dl{extras} @ git+https://github.com/some/where@stable"\n'
+        line = f'    %pip install -q "dl-functional{extras} @ git+https://github.com/some/where@stable"\n'
         assert line in install["source"]
         assert "clone" not in "".join(install["source"])
         assert rest == before[name][2:]
