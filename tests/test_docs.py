@@ -70,7 +70,11 @@ def test_a_model_a_task_and_a_data_set_of_ones_own(tmp_path):
 def test_data_of_ones_own(tmp_path):
     for block in blocks("own-data.md"):
         (tmp_path / block.split()[1]).write_text(block)
-    for name, said in (("pets.py", "('cat', 'dog')"), ("pet_experiment.py", "test accuracy")):
+    for name, said in (
+        ("pets.py", "('cat', 'dog')"),
+        ("more_pets.py", "(8, 8, 1) int32"),
+        ("pet_experiment.py", "test accuracy"),
+    ):
         done = subprocess.run(
             [sys.executable, name], cwd=tmp_path, env=os.environ, capture_output=True, text=True,
             check=False,

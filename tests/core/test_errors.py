@@ -99,7 +99,7 @@ def test_need_gives_the_module():
 
 def test_need_names_package_extra_and_reason(monkeypatch):
     monkeypatch.setitem(sys.modules, "jiwer", None)  # as where it is not installed
-    with raises("package-missing", "word error", "jiwer", "pip install 'dl[speech]'"):
+    with raises("package-missing", "word error", "jiwer", "pip install -e '.[speech]'"):
         need("jiwer", extra="speech", why="word error")
 
 
