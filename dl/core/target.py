@@ -7,6 +7,7 @@ device would compute every row's attention.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -83,6 +84,11 @@ def tracing_for(where: Target) -> Iterator[None]:
         yield
 
 
+def pieces(mesh: Mesh, axes: str | tuple[str, ...] = ROWS) -> int:
+    """How many pieces these axes of the mesh cut an array into."""
+    return math.prod(mesh.shape[axis] for axis in ([axes] if isinstance(axes, str) else axes))
+
+
 def hold(x: Array, *axes: str | tuple[str, ...] | None) -> Array:
     """``x`` told to lie so on the mesh of the :func:`target`; ``x`` itself where there is none.
 
@@ -96,13 +102,9 @@ def hold(x: Array, *axes: str | tuple[str, ...] | None) -> Array:
         return x
 
     def fitting(axis: Any, size: int) -> Any:
-        names = (axis,) if isinstance(axis, str) else axis
         if axis is None or axis is FREE:
             return axis
-        cuts = 1
-        for name in names:
-            cuts *= mesh.shape[name]
-        return axis if size % cuts == 0 else FREE
+        return axis if size % pieces(mesh, axis) == 0 else FREE
 
     wanted = (*axes, *(FREE,) * (x.ndim - len(axes)))
     spec = P(*map(fitting, wanted, x.shape))

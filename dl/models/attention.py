@@ -12,7 +12,7 @@ from flax.linen.dtypes import promote_dtype
 from jax.sharding import PartitionSpec as P
 
 from dl.core.errors import UserError, bounded
-from dl.core.target import ROWS, Target, hold, target
+from dl.core.target import ROWS, Target, hold, pieces, target
 from dl.models.layers import Dense
 
 
@@ -98,11 +98,11 @@ BLOCK = 512  # queries or keys that the TPU's kernel takes at a time
 def _splash_takes(q, k, where: Target) -> bool:
     """Whether the TPU's kernel for long texts can do this, and spares scores worth sparing."""
     time, heads, kv_heads = q.shape[1], q.shape[2], k.shape[2]
-    sizes = {} if where.mesh is None else where.mesh.shape
-    rows = math.prod(sizes.get(axis, 1) for axis in ROWS)
-    cut = sizes.get("tensor", 1)
-    fits = q.shape[0] % rows == 0 and heads % cut == 0 and kv_heads % cut == 0
-    return fits and time == k.shape[1] and time >= BLOCK and time % BLOCK == 0
+    if where.mesh is not None:
+        rows, cut = pieces(where.mesh), where.mesh.shape["tensor"]
+        if q.shape[0] % rows or heads % cut or kv_heads % cut:
+            return False
+    return time == k.shape[1] and time >= BLOCK and time % BLOCK == 0
 
 
 def _splash_attention(q, k, v, *, causal, scale):
@@ -135,7 +135,7 @@ def _splash_attention(q, k, v, *, causal, scale):
     mesh = target().mesh
     if mesh is None:
         return local(q, k, v)
-    spec = P(ROWS, None, "tensor" if "tensor" in mesh.shape else None)
+    spec = P(ROWS, None, "tensor")
     return jax.shard_map(local, mesh=mesh, in_specs=(spec,) * 3, out_specs=spec, check_vma=False)(
         q, k, v
     )

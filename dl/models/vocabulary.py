@@ -6,7 +6,6 @@ look-up's gradient is a product with one-hot rows, and the loss is computed tile
 are exact, in one order, and need little room. XLA for CPU has neither trouble, and keeps its own.
 """
 
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from dl.core.metrics import hits
-from dl.core.target import ROWS, hold, target, tracing_for
+from dl.core.target import ROWS, hold, pieces, target, tracing_for
 
 TILE = 2**26  # numbers of a tile of rows x vocabulary: 256 MiB in float32
 LARGE = 8192  # a vocabulary from which the loss is tiled
@@ -28,7 +27,7 @@ def by_rows(function, shared: tuple, rows: tuple):
     What is summed over rows in its gradients is so summed on the device first, and between them once.
     """
     where = target()
-    if where.mesh is None or rows[0].shape[0] % math.prod(where.mesh.shape[a] for a in ROWS):
+    if where.mesh is None or rows[0].shape[0] % pieces(where.mesh):
         return function(*shared, *rows)
 
     def local(*arguments):

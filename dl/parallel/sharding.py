@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from dl.core.state import TrainState, path_name
 from dl.core.step import Step
-from dl.core.target import ROWS
+from dl.core.target import ROWS, pieces
 from dl.core.task import Batch
 
 # (pattern searched for in the path, axes of the last dimensions); the first that matches counts.
@@ -81,7 +81,7 @@ class Layout:
     @property
     def pieces(self) -> int:
         """How many pieces a batch is cut into, so that its size must be a multiple of them."""
-        return self.shards or math.prod(self.mesh.shape[axis] for axis in ROWS)
+        return self.shards or pieces(self.mesh)
 
     @property
     def whole(self) -> NamedSharding:

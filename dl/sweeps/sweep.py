@@ -201,39 +201,30 @@ def carry_out(
 ) -> Path:
     """Run every lane, or go on with those that have no end yet; returns the sweep's folder."""
     with options.computing():
-        return _carry_out(build, config, sweep, overrides, options, script)
-
-
-def _carry_out(
-    build: Callable[[Any], Experiment],
-    config: Any,
-    sweep: Sweep,
-    overrides: list[Overrides],
-    options: Options,
-    script: Path | None,
-) -> Path:
-    options.find_packages()
-    check_options(options)
-    groups = grouped(build, config, overrides)
-    check_halving(sweep.halve, options, groups)
-    console = Console(options.progress)
-    place, described, go_on = sweep_folder(config, sweep.halve, overrides, options, script)
-    with RunFolder(place).held():
-        if not go_on:
-            if (place / "sweep.json").exists():  # another process began it since this one looked
-                raise name_taken(place)
-            write_json(place / "sweep.json", described)
-        make_folders(groups, place, options, script, go_on)
-        lanes = sum(len(group.names) for group in groups)
-        console.say(
-            f"sweep {place}: {lanes} lanes in {len(groups)} compiled program{'s' * (len(groups) > 1)}"
-        )
-        apart = structural(groups, overrides)
-        if apart:
-            console.say(f"structural, so compiled one by one: {', '.join(apart)}")
-        for number, group in enumerate(groups):
-            if not run_group(group, number, sweep, options, place, console):
-                console.say(f"stopped; all is saved in {place}")
-                return place
-        write_json(place / "result.json", {"lanes": lanes, "finished": True})
-    return place
+        options.find_packages()
+        check_options(options)
+        groups = grouped(build, config, overrides)
+        check_halving(sweep.halve, options, groups)
+        console = Console(options.progress)
+        place, described, go_on = sweep_folder(config, sweep.halve, overrides, options, script)
+        with RunFolder(place).held():
+            if not go_on:
+                if (
+                    place / "sweep.json"
+                ).exists():  # another process began it since this one looked
+                    raise name_taken(place)
+                write_json(place / "sweep.json", described)
+            make_folders(groups, place, options, script, go_on)
+            lanes = sum(len(group.names) for group in groups)
+            console.say(
+                f"sweep {place}: {lanes} lanes in {len(groups)} compiled program{'s' * (len(groups) > 1)}"
+            )
+            apart = structural(groups, overrides)
+            if apart:
+                console.say(f"structural, so compiled one by one: {', '.join(apart)}")
+            for number, group in enumerate(groups):
+                if not run_group(group, number, sweep, options, place, console):
+                    console.say(f"stopped; all is saved in {place}")
+                    return place
+            write_json(place / "result.json", {"lanes": lanes, "finished": True})
+        return place

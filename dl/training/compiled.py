@@ -220,7 +220,7 @@ class Compiled:
             return self.lying(totals)
         return totals if self.mesh is None else self.mesh.everywhere(totals)
 
-    def traced_step(self, state: TrainState, batches: Any) -> tuple[Any, bool]:
+    def traced_step(self, state: TrainState, totals: Metrics, batches: Any) -> tuple[Any, bool]:
         """The training program of these arguments or shapes, traced; and whether it is a loop over steps."""
         mesh = self.mesh
 
@@ -245,7 +245,7 @@ class Compiled:
         lies: Any = {"donate_argnums": 0}
         if mesh is not None:
             lies["out_shardings"] = (mesh.state(state), mesh.whole, mesh.whole)
-        own = (state, self.empty_metrics())
+        own = (state, totals)
         with tracing_for(self.target):
             loop = self.jit(steps, 4, 1, **lies)
             traced = loop.trace(*own, self.counts(1), self.traced, batches)
@@ -302,7 +302,7 @@ class StepProgram:
     def __init__(self, compiled: Compiled, state: TrainState, batches: Any):
         begun = time.perf_counter()
         self.owner, self._empty = compiled, compiled.empty_metrics()
-        traced, self.looped = compiled.traced_step(state, batches)
+        traced, self.looped = compiled.traced_step(state, self._empty, batches)
         self.traced = traced
         lowered = compiled.lower(traced)
         self.digest = program_digest(lowered.as_text())

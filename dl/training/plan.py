@@ -23,12 +23,14 @@ def tree_bytes(tree: Any) -> int:
 
 
 def device_bytes(tree: Any) -> int:
-    """Bytes of a tree's arrays on the first of the devices they lie on."""
+    """Bytes of a tree's arrays, or shapes that lie somewhere, on the first of the devices they lie on."""
+
+    def share(x: Any) -> Any:
+        lies = getattr(x, "sharding", None)
+        return x.shape if lies is None else lies.shard_shape(x.shape)
+
     leaves = (x for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
-    shapes = (
-        (x.sharding.shard_shape(x.shape) if isinstance(x, jax.Array) else x.shape, x.dtype)
-        for x in leaves
-    )
+    shapes = ((share(x), x.dtype) for x in leaves)
     return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in shapes)
 
 

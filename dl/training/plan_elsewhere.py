@@ -18,6 +18,7 @@ from dl.runs.options import Options
 from dl.training.checks import check
 from dl.training.compiled import Compiled
 from dl.training.placing import layout_of
+from dl.training.plan import device_bytes
 from dl.training.prefetch import check_divisible, prefetch
 
 LAUNCH = 2e-6  # seconds that a GPU takes for the smallest kernel, as is usual
@@ -80,11 +81,13 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
         program = compiled.step(state, batches)
     params = state.variables["params"]
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-    shares = {
-        "parameters": _share(params),
-        "optimiser state": _share(state.opt_state),
-        "averages and statistics": _share(state.ema) + _share(state.variables) - _share(params),
-        "data": _share(batches),
+    shares: dict[str, float] = {
+        "parameters": device_bytes(params),
+        "optimiser state": device_bytes(state.opt_state),
+        "averages and statistics": device_bytes(state.ema)
+        + device_bytes(state.variables)
+        - device_bytes(params),
+        "data": device_bytes(batches),
     }
     try:
         with hushed():
@@ -210,17 +213,6 @@ def _batches(compiled: Compiled) -> Any:
     if compiled.mesh is None:
         return whole
     return whole._replace(arrays=compiled.lying(window.arrays, compiled.mesh.rows(axis=1)))
-
-
-def _share(tree: Any) -> float:
-    """Bytes of a tree's shapes on one of the devices that they lie on."""
-    return float(
-        sum(
-            math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-            for leaf in jax.tree.leaves(tree)
-            if leaf.dtype != jax.dtypes.float0
-        )
-    )
 
 
 def _asked(words: str) -> dict[str, float]:
