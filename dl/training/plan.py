@@ -34,6 +34,14 @@ def device_bytes(tree: Any) -> int:
     return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in shapes)
 
 
+def bytes_in_words(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.4g} GiB"
+
+
 def step_cost(program: StepProgram) -> dict[str, float]:
     """FLOPs and bytes of one step, and the temporary memory, as XLA's own analysis gives them."""
     cost = program.compiled.cost_analysis() or {}
@@ -96,13 +104,13 @@ def plan_experiment(
     table = Table("what", "amount", title=title)
     table.add_row("training examples", f"{experiment.data.size:,}")
     table.add_row("parameters", f"{count:,}")
-    table.add_row("memory of parameters", _bytes(device_bytes(params)))
-    table.add_row("memory of optimiser state", _bytes(device_bytes(state.opt_state)))
-    table.add_row("memory of averages and statistics", _bytes(
+    table.add_row("memory of parameters", bytes_in_words(device_bytes(params)))
+    table.add_row("memory of optimiser state", bytes_in_words(device_bytes(state.opt_state)))
+    table.add_row("memory of averages and statistics", bytes_in_words(
         device_bytes(state.ema) + device_bytes(state.variables) - device_bytes(params)
     ))  # fmt: skip
-    table.add_row("memory of activations and temporaries", _bytes(cost["temporary"]))
-    table.add_row("memory of data on the device", _bytes(device_bytes(batches)))
+    table.add_row("memory of activations and temporaries", bytes_in_words(cost["temporary"]))
+    table.add_row("memory of data on the device", bytes_in_words(device_bytes(batches)))
     table.add_row("FLOPs a step", f"{cost['flops']:.3g}")
     table.add_row("FLOPs of the run", f"{cost['flops'] * experiment.steps:.3g}")
     if lanes is not None:
@@ -117,11 +125,3 @@ def plan_experiment(
         table.add_row("seconds from start to first step", f"{sum(times.values()):.2f}")
     source.close()
     Console(highlight=False, markup=False).print(table)
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return ""

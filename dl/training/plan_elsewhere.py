@@ -18,7 +18,7 @@ from dl.runs.options import Options
 from dl.training.checks import check
 from dl.training.compiled import Compiled
 from dl.training.placing import layout_of
-from dl.training.plan import device_bytes
+from dl.training.plan import bytes_in_words, device_bytes
 from dl.training.prefetch import check_divisible, prefetch
 
 LAUNCH = 2e-6  # seconds that a GPU takes for the smallest kernel, as is usual
@@ -149,18 +149,23 @@ def print_plan(
     table = Table("what", "amount", title=title)
     table.add_row("parameters", f"{found.parameters:,}")
     for name, size in found.bytes_of.items():
-        table.add_row(f"memory of {name}", gib(size))
+        table.add_row(f"memory of {name}", bytes_in_words(size))
     verdict = "fits" if found.fits else "does not fit"
-    table.add_row("memory in all", f"{gib(found.total)} of {gib(found.memory)}: {verdict}")
+    table.add_row(
+        "memory in all",
+        f"{bytes_in_words(found.total)} of {bytes_in_words(found.memory)}: {verdict}",
+    )
     if found.refused:
         table.add_row("the compiler says", found.refused)
     for dtype, flops in sorted(found.flops.items()):
         table.add_row(f"FLOPs of {dtype} products", f"{flops:.3g}")
     if found.moved:
-        table.add_row("bytes that kernels read and write", gib(found.moved))
-        table.add_row("largest array made", f"{found.largest}, {gib(shape_bytes(found.largest))}")
+        table.add_row("bytes that kernels read and write", bytes_in_words(found.moved))
+        table.add_row(
+            "largest array made", f"{found.largest}, {bytes_in_words(shape_bytes(found.largest))}"
+        )
     for kind, (times, size) in sorted(found.sent.items()):
-        table.add_row(f"{kind}, results", f"{gib(size)} in {times}")
+        table.add_row(f"{kind}, results", f"{bytes_in_words(size)} in {times}")
     for kind, times in found.kernels.most_common(12):
         table.add_row(f"kernels: {kind}", f"{times:,}")
     if found.seconds:
@@ -225,12 +230,3 @@ def _asked(words: str) -> dict[str, float]:
 def _first(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return next((line for line in lines if "Used" in line), lines[0] if lines else "")[:200]
-
-
-def gib(count: float) -> str:
-    """A number of bytes in words."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.4g} GiB"
