@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 ROWS = ("data", "fsdp")  # the axes of a mesh that batches are cut over
+SEQUENCE = "sequence"  # the one that cuts each row of them, along time
 FREE = P.UNCONSTRAINED  # an axis that the compiler may lay as it likes
 
 Array = TypeVar("Array", bound=jax.Array)
@@ -89,13 +90,22 @@ def pieces(mesh: Mesh, axes: str | tuple[str, ...] = ROWS) -> int:
     return math.prod(mesh.shape[axis] for axis in ([axes] if isinstance(axes, str) else axes))
 
 
+def cut_along_time(*arrays: jax.Array) -> bool:
+    """Whether the mesh of the :func:`target` cuts sequences, and these, ``[batch, time, ...]``, evenly."""
+    mesh = target().mesh
+    if mesh is None or mesh.shape[SEQUENCE] == 1:
+        return False
+    return all(x.ndim > 1 and x.shape[1] % mesh.shape[SEQUENCE] == 0 for x in arrays)
+
+
 def hold(x: Array, *axes: str | tuple[str, ...] | None) -> Array:
     """``x`` told to lie so on the mesh of the :func:`target`; ``x`` itself where there is none.
 
     Args:
       axes: the axes of the mesh that cut each axis of ``x``: :data:`ROWS` for the rows of a batch,
-        ``'tensor'`` for the features of heads, None for one that every device holds whole, :data:`FREE`
-        for one that is left to the compiler. So are axes not named, and those that do not divide evenly.
+        :data:`SEQUENCE` for time, ``'tensor'`` for the features of heads, None for one that every device
+        holds whole, :data:`FREE` for one that is left to the compiler. So are axes not named, and those
+        that do not divide evenly.
     """
     mesh = target().mesh
     if mesh is None:

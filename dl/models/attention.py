@@ -12,15 +12,17 @@ from flax.linen.dtypes import promote_dtype
 from jax.sharding import PartitionSpec as P
 
 from dl.core.errors import UserError, bounded
-from dl.core.target import ROWS, Target, hold, pieces, target
-from dl.models.layers import Dense
+from dl.core.target import ROWS, SEQUENCE, Target, cut_along_time, hold, pieces, target
+from dl.models.layers import Dense, flat, held
+from dl.models.ring import ring_attention
 
 
 def attention(q, k, v, *, bias=None, mask=None, causal: bool = False, scale: float | None = None):
     """``softmax(scale * q k^T + bias) v``, by whatever the platform does fastest.
 
     On GPU, half precision takes cuDNN's flash attention; on TPU, long texts take the splash kernel; on CPU,
-    :func:`columns_attention`; all else XLA's own. The softmax is in float32 everywhere.
+    :func:`columns_attention`; all else XLA's own. On a mesh that cuts sequences and not enough heads, keys
+    and values go round it (:mod:`dl.models.ring`). The softmax is in float32 everywhere.
 
     Args:
       q: ``[batch, time, heads, dim]``.
@@ -40,6 +42,8 @@ def attention(q, k, v, *, bias=None, mask=None, causal: bool = False, scale: flo
         )
     where, masked = target(), bias is not None or mask is not None
     options: Any = {"causal": causal, "scale": scale}
+    if bias is None and _lie(q, k, mask)[0]:
+        return ring_attention(q, k, v, mask=mask, **options)
     if where.platform == "cpu" and q.shape[1] > 1:
         return columns_attention(q, k, v, bias=bias, mask=mask, **options)
     if where.platform == "gpu" and _cudnn_takes(q, k, where):
@@ -47,6 +51,24 @@ def attention(q, k, v, *, bias=None, mask=None, causal: bool = False, scale: flo
     if where.platform == "tpu" and not masked and _splash_takes(q, k, where):
         return _splash_attention(q, k, v, **options)
     return jax.nn.dot_product_attention(q, k, v, bias, mask, is_causal=causal, scale=scale)
+
+
+def _lie(q, k, mask) -> tuple[str | None, str | tuple[str, ...]]:
+    """The axes of the mesh that cut time and heads within attention.
+
+    Where the mesh cuts sequences, a device takes some heads of the whole instead (Jacobs et al. 2023,
+    "DeepSpeed Ulysses"), so that the platform's own kernel does it; where there are too few heads, or only
+    some devices' worth of them, keys and values go round.
+    """
+    mesh = target().mesh
+    if mesh is None or not cut_along_time(q) or mesh.shape[SEQUENCE] == 1:
+        return None, "tensor"
+    both = (SEQUENCE, "tensor")
+    if q.shape[2] % pieces(mesh, both) == 0 and k.shape[2] % pieces(mesh, both) == 0:
+        return None, both
+    keys_alone = mask is None or (mask.ndim == 4 and mask.shape[1] == mask.shape[2] == 1)
+    ring = keys_alone and q.shape[1] == k.shape[1] and q.shape[0] % pieces(mesh) == 0
+    return (SEQUENCE if ring else None), "tensor"
 
 
 def _cudnn_takes(q, k, where: Target) -> bool:
@@ -99,7 +121,7 @@ def _splash_takes(q, k, where: Target) -> bool:
     """Whether the TPU's kernel for long texts can do this, and spares scores worth sparing."""
     time, heads, kv_heads = q.shape[1], q.shape[2], k.shape[2]
     if where.mesh is not None:
-        rows, cut = pieces(where.mesh), where.mesh.shape["tensor"]
+        rows, cut = pieces(where.mesh), pieces(where.mesh, _lie(q, k, None)[1])
         if q.shape[0] % rows or heads % cut or kv_heads % cut:
             return False
     return time == k.shape[1] and time >= BLOCK and time % BLOCK == 0
@@ -135,7 +157,7 @@ def _splash_attention(q, k, v, *, causal, scale):
     mesh = target().mesh
     if mesh is None:
         return local(q, k, v)
-    spec = P(ROWS, None, "tensor")
+    spec = P(ROWS, None, _lie(q, k, None)[1])
     return jax.shard_map(local, mesh=mesh, in_specs=(spec,) * 3, out_specs=spec, check_vma=False)(
         q, k, v
     )
@@ -270,7 +292,7 @@ class _Projection(nn.Module):
 
     @nn.compact
     def __call__(self, inputs):
-        rows = inputs.reshape(-1, inputs.shape[-1])
+        rows = flat(inputs)
         kernel = self.param("kernel", self.kernel_init, (rows.shape[-1], self.features))
         bias = None
         if self.use_bias:
@@ -280,7 +302,7 @@ class _Projection(nn.Module):
             if idle.any():
                 bias = jnp.where(idle, jax.lax.stop_gradient(bias), bias)
         rows, kernel, bias = promote_dtype(rows, kernel, bias)
-        rows = hold(hold(rows, ROWS) @ kernel, ROWS)
+        rows = held(rows @ kernel)
         rows = rows if bias is None else rows + bias
         return rows.reshape(*inputs.shape[:-1], self.features)
 
@@ -351,8 +373,9 @@ class Attention(nn.Module):
             mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
         if self.is_mutable_collection("intermediates"):
             self.sow("intermediates", "weights", attention_weights(q, k, mask=mask, causal=causal))
-        q, k, v = (hold(x, ROWS, None, "tensor", None) for x in (q, k, v))
-        out = hold(attention(q, k, v, mask=mask, causal=causal), ROWS, None, "tensor", None)
+        lies = (ROWS, *_lie(q, k, mask), None)
+        q, k, v = (hold(x, *lies) for x in (q, k, v))
+        out = hold(attention(q, k, v, mask=mask, causal=causal), *lies)
         out = out.reshape(batch, time, width)
         out = Dense(width, self.bias, kernel_init=self.out_init, name="out")(out)
         return out, cache, known

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.core.target import ROWS, hold
+from dl.core.target import ROWS, SEQUENCE, hold
 from dl.models.attention import Cache
-from dl.models.layers import Activation, Dense, Dropout
+from dl.models.layers import Activation, Dense, Dropout, flat, held
 from dl.models.transformer import Transformer
 from dl.models.vocabulary import Embed, Unread, rows_of, worth_tiling
 
@@ -92,7 +92,7 @@ class LanguageModel(nn.Module):
         Args:
           types: int ``[batch, time]``, each token's type; None where all are of type 0.
         """
-        x = hold(self.embedding(tokens), ROWS, None, None)
+        x = hold(self.embedding(tokens), ROWS, SEQUENCE, None)
         if self.token_types:
             x = x + (self.kinds[0] if types is None else rows_of(self.kinds, types))
         if self.positions:
@@ -109,8 +109,8 @@ class LanguageModel(nn.Module):
 
     def __call__(self, tokens, *, types=None, mask=None, carry=None, train: bool = False):
         x, carry = self.hidden(tokens, types=types, mask=mask, carry=carry, train=train)
-        rows, bias = self._before_output(x.reshape(-1, x.shape[-1]))
-        rows = hold(self.embedding.attend(rows) if self.tied else self.head(rows), ROWS, "tensor")
+        rows, bias = self._before_output(flat(x))
+        rows = held(self.embedding.attend(rows) if self.tied else self.head(rows), "tensor")
         rows = rows if bias is None else rows + bias
         return rows.reshape(*tokens.shape, self.vocabulary), carry
 
@@ -119,7 +119,7 @@ class LanguageModel(nn.Module):
         if not self.tied or not worth_tiling(self.vocabulary):
             return self(tokens, **options)
         x, carry = self.hidden(tokens, **options)
-        rows, bias = self._before_output(x.reshape(-1, x.shape[-1]))
+        rows, bias = self._before_output(flat(x))
         bias = jnp.zeros(self.vocabulary, x.dtype) if bias is None else bias
         table = self.embedding.embedding
         return Unread(rows.reshape(x.shape), table, bias), carry
@@ -150,7 +150,7 @@ class EncoderDecoder(nn.Module):
             self.places = self.param("positions", _TOKENS, shape)
 
     def _embed(self, tokens, side: int, used=0):
-        x = hold(self.embedding(tokens), ROWS, None, None)
+        x = hold(self.embedding(tokens), ROWS, SEQUENCE, None)
         if not self.positions:
             return x
         if tokens.shape[1] > self.positions:
@@ -161,7 +161,7 @@ class EncoderDecoder(nn.Module):
         return x + jax.lax.dynamic_slice_in_dim(self.places[side], used, tokens.shape[1])
 
     def _logits(self, x):
-        rows = hold(self.embedding.attend(x.reshape(-1, x.shape[-1])), ROWS, "tensor")
+        rows = held(self.embedding.attend(flat(x)), "tensor")
         return rows.reshape(*x.shape[:-1], self.vocabulary)
 
     def encode(self, source, *, train: bool = False):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from dl.core.errors import bounded
 from dl.core.random import mix
-from dl.core.target import ROWS, hold, target
+from dl.core.target import ROWS, SEQUENCE, cut_along_time, hold, target
 
 
 def symmetric_uniform(bound: float) -> nn.initializers.Initializer:
@@ -26,13 +26,28 @@ def symmetric_uniform(bound: float) -> nn.initializers.Initializer:
     return init
 
 
+def flat(x, *features):
+    """``[..., features]`` as rows ``[n, features]``, held to the mesh's. A text that the mesh cuts along time
+    stays ``[batch, time, features]``: its pieces are not rows that follow each other.
+
+    Args:
+      features: the axis of the mesh that cuts the features, as in :func:`dl.core.target.hold`.
+    """
+    whole = x.ndim == 3 and cut_along_time(x)
+    return held(x if whole else x.reshape(-1, x.shape[-1]), *features)
+
+
+def held(rows, *features):
+    """What was computed of :func:`flat` rows, held like them."""
+    return hold(rows, *(ROWS, SEQUENCE)[: rows.ndim - 1], *features)
+
+
 class Dense(nn.Dense):
     """``flax.linen.Dense`` in every respect, parameters included."""
 
     @nn.compact
     def __call__(self, inputs):
-        rows = hold(inputs.reshape(-1, inputs.shape[-1]), ROWS)
-        rows = hold(super().__call__(rows), ROWS)
+        rows = held(super().__call__(flat(inputs)))
         return rows.reshape(*inputs.shape[:-1], self.features)
 
 
@@ -77,8 +92,7 @@ class LayerNorm(nn.Module):
             rows = rows * scale
             return (rows if bias is None else rows + bias).astype(x.dtype)
 
-        rows = hold(x.reshape(-1, x.shape[-1]), ROWS, None)
-        return hold(recomputed(norm)(rows, *weights), ROWS, None).reshape(x.shape)
+        return held(recomputed(norm)(flat(x, None), *weights), None).reshape(x.shape)
 
 
 class RMSNorm(nn.Module):
@@ -94,8 +108,7 @@ class RMSNorm(nn.Module):
             return (rows * scale).astype(x.dtype)
 
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        rows = hold(x.reshape(-1, x.shape[-1]), ROWS, None)
-        return hold(recomputed(norm)(rows, scale), ROWS, None).reshape(x.shape)
+        return held(recomputed(norm)(flat(x, None), scale), None).reshape(x.shape)
 
 
 def keep_mask(key: jax.Array, shape: tuple[int, ...], rate: float | jax.Array) -> jax.Array:

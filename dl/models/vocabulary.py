@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from dl.core.metrics import hits
-from dl.core.target import ROWS, hold, pieces, target, tracing_for
+from dl.core.target import ROWS, SEQUENCE, cut_along_time, hold, pieces, target, tracing_for
 
 TILE = 2**26  # numbers of a tile of rows x vocabulary: 256 MiB in float32
 LARGE = 8192  # a vocabulary from which the loss is tiled
@@ -34,13 +34,14 @@ def by_rows(function, shared: tuple, rows: tuple):
         with tracing_for(where._replace(mesh=None)):
             return function(*arguments)
 
-    specs = (P(),) * len(shared) + (P(ROWS),) * len(rows)
+    cut = (ROWS, SEQUENCE) if cut_along_time(*rows) else (ROWS,)
+    specs = (P(),) * len(shared) + (P(*cut),) * len(rows)
     mapped = jax.shard_map(
         local,
         mesh=where.mesh,
         in_specs=specs,
-        out_specs=P(ROWS),
-        axis_names=set(ROWS),
+        out_specs=P(*cut),
+        axis_names={*ROWS, *cut[1:]},
         check_vma=False,
     )
     return mapped(*shared, *rows)

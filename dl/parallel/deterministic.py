@@ -32,7 +32,8 @@ SHARDS = 8
 def check_topology(layout: Layout) -> None:
     """Raises where the promise cannot be kept on this mesh."""
     sizes = layout.mesh.shape
-    if sizes["fsdp"] > 1 or sizes["tensor"] > 1 or SHARDS % sizes["data"]:
+    others = any(size > 1 for axis, size in sizes.items() if axis != "data")
+    if others or SHARDS % sizes["data"]:
         raise UserError(
             "mesh-not-deterministic",
             f"a deterministic topology needs a mesh of data=1, 2, 4 or {SHARDS} alone: where parameters "

@@ -1,8 +1,9 @@
-"""A mesh of devices with the axes ('data', 'fsdp', 'tensor'), from one line of text.
+"""A mesh of devices with the axes ('data', 'fsdp', 'sequence', 'tensor'), from one line of text.
 
 A mesh is all that differs between one CPU, eight GPUs and a pod. Batches are cut over ``data`` and
-``fsdp``; parameters and optimiser state over ``fsdp`` (Rajbhandari et al. 2020, ZeRO stage 3); the matrices
-of a Transformer over ``tensor`` (Shoeybi et al. 2019, Megatron-LM).
+``fsdp``; parameters and optimiser state over ``fsdp`` (Rajbhandari et al. 2020, ZeRO stage 3); each text along
+time over ``sequence`` (Liu et al. 2023, ring attention); the matrices of a Transformer over ``tensor``
+(Shoeybi et al. 2019, Megatron-LM).
 """
 
 import math
@@ -14,12 +15,13 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from dl.core.errors import UserError, unknown
+from dl.core.target import ROWS, SEQUENCE
 
-AXES = ("data", "fsdp", "tensor")
+AXES = (*ROWS, SEQUENCE, "tensor")
 
 
 def parse_mesh(text: str, devices: int) -> dict[str, int]:
-    """The size of every axis: ``'data=2,fsdp=4'`` gives ``{'data': 2, 'fsdp': 4, 'tensor': 1}``.
+    """The size of every axis: ``'data=2,fsdp=4'`` gives ``{'data': 2, 'fsdp': 4, 'sequence': 1, 'tensor': 1}``.
 
     ``-1`` stands for as many as there are devices left.
     """

@@ -36,8 +36,9 @@ class Options:
     wandb: str | None = None
     """also log to this Weights & Biases project"""
     mesh: str | None = None
-    """devices to use, as data=2,fsdp=4,tensor=1: batches are cut over data and fsdp, parameters over fsdp
-    and tensor; -1 is all that are left. By default one device, or with several processes all by data"""
+    """devices to use, as data=2,fsdp=4,sequence=1,tensor=1: batches are cut over data and fsdp, texts along
+    sequence, parameters over fsdp and tensor; -1 is all that are left. By default one device, or with several
+    processes all by data"""
     deterministic_topology: bool = False
     """sums in one fixed order, so that a run has the same bits on 1, 2, 4 or 8 devices; slower"""
     deterministic: bool = False

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
-from dl.core.target import FREE, ROWS, Target, computing, hold, target, tracing_for
+from dl.core.target import FREE, ROWS, SEQUENCE, Target, computing, hold, target, tracing_for
 
 
 def test_a_program_is_for_the_platform_here_unless_it_is_said():
@@ -49,7 +49,7 @@ def test_without_a_mesh_nothing_is_held():
 
 
 def test_holding_cuts_what_divides_and_leaves_the_rest_to_the_compiler():
-    mesh = AbstractMesh((2, 2, 2), (*ROWS, "tensor"))
+    mesh = AbstractMesh((2, 2, 1, 2), (*ROWS, SEQUENCE, "tensor"))
 
     def spec(*axes, shape):
         with tracing_for(Target("cpu", mesh)):
