@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -256,9 +256,32 @@ def which_column(frame: Frame, what: str, flag: str, among: Sequence[str] | None
     return f"{frame.name}: which column holds the {what}? Say {flag} with one of {names}"
 
 
-def column_lines(frame: Frame, used: dict[Any, str]) -> list[Line]:
+def the_one(frame: Frame, candidates: Sequence[str], what: str, flag: str, code: str) -> str:
+    """The only column that can be meant.
+
+    Raises:
+      UserError: there is none, or there are several, which the user has to tell apart.
+    """
+    if len(candidates) != 1:
+        raise UserError(code, which_column(frame, what, flag, candidates or None))
+    return candidates[0]
+
+
+def of_few_values(frame: Frame, headings: Iterable[str]) -> list[str]:
+    """The columns whose cells repeat as classes do."""
+    most = max(2, min(200, frame.rows // 5))
+    return [h for h in headings if 2 <= len(set(words(frame, h)) - {None}) <= most]
+
+
+def taken(what: str, flag: str, given: Any) -> tuple[str, str]:
+    """What a column is taken for, and unless it was given, the flag that names another."""
+    return what, "" if given else f"proposed: {flag} names another"
+
+
+def column_lines(frame: Frame, used: Mapping[Any, str | tuple[str, str]]) -> list[Line]:
     """What to show of columns: those used and what for, those left out, and what was guessed of the file."""
-    lines = [Line(f"column {plain(heading)}", what) for heading, what in used.items() if heading]
+    told = {h: (what, "") if isinstance(what, str) else what for h, what in used.items() if h}
+    lines = [Line(f"column {plain(heading)}", *what) for heading, what in told.items()]
     if left := [plain(heading) for heading in frame.headings if heading not in used]:
         shown = ", ".join(left[:8]) + (", ..." if len(left) > 8 else "")
         lines.append(Line("left out", f"{len(left)} columns", shown))

@@ -12,7 +12,14 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.own import door
-from dl.data.own.columns import column_lines, joined, read_tables, split_column, which_column
+from dl.data.own.columns import (
+    column_lines,
+    joined,
+    read_tables,
+    split_column,
+    taken,
+    which_column,
+)
 from dl.data.own.found import Found, Line, OwnSheet, assign, column_called, own_info, show, span
 from dl.data.own.lines import TEXTS, lengths, not_texts, prose, text_of, text_table, texts_column
 from dl.data.own.paths import by_part, files_under, is_table, of_no_part, visible
@@ -198,7 +205,8 @@ def _of_frames(source: Any, own: OwnCorpus):
     frame, part, left_out = joined(frames, split, wanted=(heading,))
     cells = zip(itertools.repeat("") if part is None else part, words(frame, heading), strict=False)
     documents = [(part, f"{text}\n") for part, text in cells if text is not None]
-    lines += [*left_out, *column_lines(first, {heading: "text", split: "part"})]
+    used: dict[Any, Any] = {heading: taken("text", "--text", own.text), split: "part"}
+    lines += [*left_out, *column_lines(first, used)]
     return documents, digests, lines, []
 
 

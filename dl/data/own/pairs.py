@@ -16,10 +16,11 @@ from dl.data.own.columns import (
     joined,
     read_tables,
     split_column,
+    taken,
     which_column,
 )
 from dl.data.own.found import Found, Line, OwnSheet, column_called, own_info, span
-from dl.data.own.lines import lengths, lines_of, tab_separated, text_table, texts_column
+from dl.data.own.lines import lengths, lines_of, prose, tab_separated, text_table, texts_column
 from dl.data.own.paths import (
     by_part,
     files_under,
@@ -114,25 +115,29 @@ def _of_frames(frames: Parts, own: OwnPairs):
     names = tuple(
         heading.rpartition(".")[2] for heading in languages
     )  # nested ones: translation.en
-    used = dict(zip(languages, ("source", "target"), strict=True))
+    used: dict[Any, Any] = {
+        languages[0]: taken("source", "--source", own.source),
+        languages[1]: taken("target", "--target", own.target),
+    }
     lines += column_lines(first, {**used, split: "part", own.group: "kept together"})
     return rows, part, names, group_of(frame, own), lines
 
 
 def _columns(frame: Frame, own: OwnPairs, others: Sequence[str | None]) -> tuple[str, str]:
-    """The headings of source and target: as the user says, as they are called, or the two longest in order."""
+    """The headings of source and target: as given, as they are called, or the only two of texts, in order."""
     short = {heading.rpartition(".")[2]: heading for heading in reversed(frame.headings)}
     given = [short.get(name or "", name) for name in (own.source, own.target)]
     source = column_called(frame, given[0], _SOURCES, "--source")
     target = column_called(frame, given[1], _TARGETS, "--target")
     if (source is None or target is None) or source == target:
         source, target = given
-        sizes = {h: n for h, n in lengths(frame).items() if h not in (source, target, *others)}
-        longest = sorted(sizes, key=lambda heading: -sizes[heading])
-        free = sorted(longest[: 2 - bool(source) - bool(target)], key=frame.headings.index)
-        if len(free) + bool(source) + bool(target) < 2:
-            flags = "--source and --target"
-            raise UserError("text-unnamed", which_column(frame, "two languages", flags))
+        free = [h for h in lengths(frame) if h not in (source, target, *others)]
+        wanted = 2 - bool(source) - bool(target)
+        if len(free) > wanted:
+            free = [heading for heading in prose(frame) if heading in free] or free
+        if len(free) != wanted:
+            flags, among = "--source and --target", free if len(free) > wanted else None
+            raise UserError("text-unnamed", which_column(frame, "two languages", flags, among))
         source = source or free.pop(0)
         target = target or free.pop(0)
     return source, target

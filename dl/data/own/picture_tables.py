@@ -13,8 +13,11 @@ from dl.data.own.columns import (
     column_lines,
     column_of_paths,
     joined,
+    of_few_values,
     rows_of,
     split_column,
+    taken,
+    the_one,
     which_column,
 )
 from dl.data.own.found import Line, column_called, parts_called, sheet_options
@@ -74,7 +77,10 @@ def listed_in(tables: Parts, given: Path | None, own: Any) -> Listed:
     split = split_column(tables, own, gaps=True)
     label = _label_column(first, {image, group, split}, own)
     frame, part, lines = joined(tables, None, label, (image, split, group))
-    used = {image: "the pictures' paths", label: "the classes"}
+    used: dict[Any, Any] = {
+        image: taken("the pictures' paths", "--image", own.image),
+        label: taken("the classes", "--label", own.label),
+    }
     used |= {split: "the parts", group: "groups that stay together"}
     lines += column_lines(first, used)
     kept = np.array([cell is not None for cell in words(frame, image)])
@@ -112,9 +118,8 @@ def _label_column(frame: Frame, taken: set, own: Any) -> str | None:
     if heading := column_called(frame, own.label, _LABELS, "--label"):
         return heading
     left = [heading for heading in frame.headings if heading not in taken]
-    if len(left) > 1:
-        raise UserError("target-unnamed", which_column(frame, "classes", "--label", left))
-    return left[0] if left else None
+    few = left if len(left) < 2 else of_few_values(frame, left) or left
+    return the_one(frame, few, "classes", "--label", "target-unnamed") if left else None
 
 
 def _found(index: Named, frame: Frame, heading: str, part: np.ndarray | None) -> list[str]:

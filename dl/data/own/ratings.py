@@ -14,7 +14,8 @@ from dl.data.own.columns import (
     joined,
     read_cells,
     split_column,
-    which_column,
+    taken,
+    the_one,
 )
 from dl.data.own.found import Found, Line, column_called, own_info, sheet_options, span
 from dl.data.readers.column_types import typed_column
@@ -73,7 +74,7 @@ def read(source: Any, own: OwnRatings) -> Found:
     frames, digests, lines = _frames(source, own)
     split = split_column(frames, own)
     frame, part, more = joined(frames, split)
-    found, proposed = _columns(frame, own)
+    found = _columns(frame, own, split)
     users, items = (words(frame, found[name]) for name in ("user", "item"))
     given = numbers(frame, found["value"]) if found["value"] else None
     if given is not None and given.bad.any():
@@ -100,7 +101,7 @@ def read(source: Any, own: OwnRatings) -> Found:
     drawn = own.in_order or own.group or own.hold_out != OwnRatings.hold_out
     if part is None and own.leave_one_out and not drawn:
         part, how = _last(rows)
-    used = {found[name]: name + how for name, how in proposed.items()}
+    used = {found[name]: taken(name, f"--{name}", getattr(own, name)) for name in found}
     lines += [*more, *column_lines(frame, used | {split: "part"})]
     lines += [] if found["value"] else [Line("(no column)", "value", "1 for every row")]
     lines += [] if found["time"] else [Line("(no column)", "time", "--time names one")]
@@ -151,24 +152,22 @@ def _frames(source: Any, own: OwnRatings) -> tuple[Parts, dict[str, str], list[L
     return read_cells(source, own)
 
 
-def _columns(frame: Frame, own: OwnRatings) -> tuple[dict[str, str], dict[str, str]]:
-    """The heading of user, item, value and time, by flag, by name or by place ("" for none), and how."""
+def _columns(frame: Frame, own: OwnRatings, split: str | None) -> dict[str, str]:
+    """The heading of user, item, value and time, by flag, by name, by place or as the only one ("" for none)."""
     found = {
         name: column_called(frame, getattr(own, name), called, f"--{name}") or ""
         for name, called in CALLED.items()
     }
-    more = {
-        name: "" if getattr(own, name) else f" (proposed: --{name} names another)" for name in found
-    }
-    free = [heading for heading in frame.headings if heading not in found.values()]
+    free = [heading for heading in frame.headings if heading not in (split, *found.values())]
     bare = all(heading.startswith("column_") for heading in frame.headings)
     for name in CALLED:
         if not found[name] and free and bare:
             found[name] = free.pop(0)
     for name in ("user", "item"):
         if not found[name]:
-            raise UserError("column-unnamed", which_column(frame, f"{name}s", f"--{name}"))
-    return found, more
+            found[name] = the_one(frame, free, f"{name}s", f"--{name}", "column-unnamed")
+            free = []
+    return found
 
 
 def _coded(cells: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:

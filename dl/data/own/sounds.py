@@ -18,16 +18,20 @@ from dl.data.own.columns import (
     column_of_paths,
     group_of,
     joined,
+    of_few_values,
     read_cells,
     split_column,
+    taken,
+    the_one,
     which_column,
 )
 from dl.data.own.found import Line, column_called, own_info, span
+from dl.data.own.lines import lengths, prose
 from dl.data.own.paths import SOUNDS, Named, files_under
 from dl.data.own.pixels import too_large
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import digest_files, readable
-from dl.data.readers.frames import words
+from dl.data.readers.frames import Frame, words
 from dl.data.sets.recordings import pad_waveforms, read_wav
 from dl.data.splits import Info
 
@@ -100,7 +104,8 @@ def no_sounds(folder: Path, layout: str) -> UserError:
 def listed_in(
     source: Any, own: OwnSounds, said: str | None, guesses: Sequence[str], flag: str
 ) -> Listed:
-    """The files that a table names, and the cells of the column ``said``, else of the first of ``guesses``.
+    """The files that a table names, and the cells of the column ``said``, else of the first of ``guesses``, else
+    of the only one that holds texts, or classes.
 
     Raises:
       UserError: no column holds them, or no file is there.
@@ -111,9 +116,10 @@ def listed_in(
     if path is None:
         raise UserError("column-unnamed", which_column(first, "paths of the recordings", "--path"))
     column = column_called(first, said, guesses, flag)
-    if column is None:
-        raise UserError("column-unnamed", which_column(first, f"{flag[2:]}s", flag))
     split = split_column(frames, own)
+    if column is None:
+        candidates = _candidates(first, flag, (path, split, own.group))
+        column = the_one(first, candidates, f"{flag[2:]}s", flag, "column-unnamed")
     frame, part, left_out = joined(frames, split, column, (path, own.group))
     group = group_of(frame, own)
     folder = source if isinstance(source, Path) else Path.cwd()
@@ -129,7 +135,11 @@ def listed_in(
             f"{frame.name}: no file of column {path!r} is there, such as {names[0]}, or several are called so: "
             f"they are looked for in {index.folder} and, by their names, in folders below",
         )
-    used = {path: "paths", column: flag[2:], split: "part", own.group: "kept together"}
+    used: dict[Any, Any] = {
+        path: taken("paths", "--path", own.path),
+        column: taken(flag[2:], flag, said),
+    }
+    used |= {split: "part", own.group: "kept together"}
     lines += [*left_out, *column_lines(first, used)]
     listed = Listed(paths, cells.tolist(), part, group, tuple(lines), digests)
     if there.all():
@@ -137,6 +147,15 @@ def listed_in(
     row = int(np.flatnonzero(~there)[0])
     why = f"no such file, or an empty cell: {frame.place(row)}, {plain(str(names[row]))}"
     return listed.only(np.flatnonzero(there), Line("skipped", f"{(~there).sum():,} rows", why))
+
+
+def _candidates(frame: Frame, flag: str, others: Sequence[str | None]) -> list[str]:
+    """The columns that may hold what ``--text`` or ``--label`` names."""
+    rest = [heading for heading in frame.headings if heading not in others]
+    if flag == "--label":
+        return of_few_values(frame, rest)
+    texts = [heading for heading in rest if heading in lengths(frame)]
+    return texts if len(texts) < 2 else [h for h in prose(frame) if h in texts] or texts
 
 
 def read_sounds(listed: Listed, own: OwnSounds, title: str, cut: bool) -> tuple[Any, Listed, Info]:

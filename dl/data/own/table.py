@@ -181,8 +181,8 @@ def _lines(frame: Frame, table: Table, own: OwnTable, used: dict[str, str]) -> l
         kind += ", ..." if len(rows) > 8 else ""
     elif np.ptp(table.label) > 0:
         kind += f", {table.label.min():.10g} ... {table.label.max():.10g}"
-    proposed = "" if own.target else " (proposed: --target names another)"
-    return [Line("rows", f"{frame.rows:,}"), *lines, Line(target, "target", kind + proposed)]
+    kind += "" if own.target else " (proposed: --target names another)"
+    return [Line("rows", f"{frame.rows:,}"), *lines, Line(target, "target", kind)]
 
 
 def _remarks(table: Table, details: dict[str, Any]) -> list[Line]:

@@ -17,9 +17,12 @@ from dl.data.own.columns import (
     column_lines,
     group_of,
     joined,
+    of_few_values,
     read_tables,
     split_column,
     tables_in,
+    taken,
+    the_one,
     which_column,
 )
 from dl.data.own.found import Found, Line, OwnSheet, column_called, own_info, part_called, span
@@ -56,7 +59,7 @@ class OwnTexts(OwnSheet):
     text: str | None = None
     """your column of texts; by default the one called text, sentence, review, ..., else the longest"""
     label: str | None = None
-    """your column of classes; by default the one called label, class, sentiment, ..., else of few values"""
+    """your column of classes; by default the one called label, class, ..., else the only one of few values"""
 
 
 def named(splits: Splits) -> Splits:
@@ -162,11 +165,8 @@ def _columns(frame: Frame, own: OwnTexts, others: Sequence[str | None]) -> tuple
         raise not_texts(frame, "texts")
     if label is None:
         free = [heading for heading in frame.headings if heading not in (text, *others)]
-        kinds = {heading: len(set(words(frame, heading)) - {None}) for heading in free}
-        few = [h for h, n in kinds.items() if 2 <= n <= max(2, min(200, frame.rows // 5))]
-        if not few:
-            raise UserError("target-unnamed", which_column(frame, "classes", "--label"))
-        label = min(few, key=lambda heading: kinds[heading])
+        few = of_few_values(frame, free)
+        label = the_one(frame, few, "classes", "--label", "target-unnamed")
     if text == label:
         raise UserError(
             "column-twice",
@@ -181,7 +181,11 @@ def _of_frames(frames: Parts, own: OwnTexts):
     split = split_column(frames, own)
     text, label = _columns(first, own, (split, own.group))
     frame, part, lines = joined(frames, split, label, (text, own.group))
-    used = {text: "text", label: "label", split: "part", own.group: "kept together"}
+    used: dict[Any, Any] = {
+        text: taken("text", "--text", own.text),
+        label: taken("label", "--label", own.label),
+    }
+    used |= {split: "part", own.group: "kept together"}
     texts, labels = (words(frame, heading).tolist() for heading in (text, label))
     more = [*lines, *column_lines(first, used)]
     return texts, labels, part, group_of(frame, own), more

@@ -99,6 +99,11 @@ def test_columns_by_what_they_are_called_and_empty_sides(tmp_path):
     lines = {line.name: line for line in splits.info.details["lines"]}
     assert lines["skipped"].taken_for == "1 pair"
     assert lines["left out"].more == "remark"
+    with raises("text-unnamed", "--source and --target with one of en, fr"):
+        rows = "".join(f"{a},{b},some longer remark than {a}\n" for a, b in PAIRS)
+        (tmp_path / "c.csv").write_text("en,fr,remark\n" + rows)
+        open_data(tmp_path / "c.csv", "pairs")
+    check(open_data(tmp_path / "c.csv", "pairs", source="en", target="fr"))
     with raises("text-unnamed", "--source"):
         (tmp_path / "b.csv").write_text("en,n\na word,1\ntwo words,2\n")
         open_data(tmp_path / "b.csv", "pairs")

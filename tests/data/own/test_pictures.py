@@ -111,6 +111,14 @@ def test_the_parts_of_a_table_are_its_split_column_or_its_files(tmp_path):
     assert told(splits)["test.csv"] == "left out | it has no column 'label'"
 
 
+def test_the_only_column_of_few_values_holds_the_classes(tmp_path):
+    folder(tmp_path)
+    rows = [f"{n}/{row}.png,{row}{n},{n}" for n in ("cat", "dog") for row in range(10)]
+    splits = open_pictures(table(tmp_path / "t.csv", rows, "image,taken_at,what"))
+    assert splits.info.classes == ("cat", "dog")
+    assert "proposed: --label" in told(splits)["column what"]
+
+
 def test_names_without_ending_or_folder_are_found_and_missing_ones_named(tmp_path):
     folder(tmp_path / "images", ("a",), 6)
     (tmp_path / "images" / "a" / "5.png").rename(tmp_path / "images" / "a" / "5.JPG")

@@ -71,6 +71,12 @@ def test_without_times_or_values_and_with_holes(rated):
     assert "3 rows" in shown(dl.data.open(twice, "ratings"))["repeated"]
 
 
+def test_the_only_column_left_is_of_the_items(rated):
+    splits = dl.data.open(rated.rename(columns={"movieId": "what"}), "ratings")
+    assert "item proposed: --item names another" in shown(splits)["column what"]
+    assert len(splits.info.details["items"]) == 7
+
+
 def test_mistakes_are_named(rated):
     with raises("column-unnamed", "users", "--user", "who"):
         dl.data.open(rated.rename(columns={"userId": "who", "movieId": "what"}), "ratings")

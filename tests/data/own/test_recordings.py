@@ -90,7 +90,7 @@ def test_parts_and_lists_of_the_folder(tones, tmp_path):
 
 
 def test_a_table_of_paths(tones, tmp_path):
-    rows = [f"{name}/{n};{name};{n % 5}" for name in ("low", "high") for n in range(10)]
+    rows = [f"{name}/{n};{name};{n % 4}" for name in ("low", "high") for n in range(10)]
     table = tones / "list.csv"
     table.write_text("file;class\n" + "".join(f"{n};{'ab'[n % 2]}\n" for n in range(10)))
     with raises("recordings-missing", "'file'", "such as 0"):  # two folders have a 0.wav
@@ -106,6 +106,13 @@ def test_a_table_of_paths(tones, tmp_path):
     assert splits.info.classes == ("high", "low")
     with raises("column-unknown", "--label", "did you mean 'class'"):
         dl.data.open(table, "recordings", label="clas")
+    table.write_text(table.read_text("utf-8").replace("class;speaker", "pitch;when"))
+    with raises("column-unnamed", "labels", "--label with one of pitch, when"):
+        dl.data.open(table, "recordings")
+    rows = "".join(f"low/{n}.wav;{n % 2};{n}:00\n" for n in range(10))
+    table.write_text("file;pitch;when\n" + rows)
+    said = shown(dl.data.open(table, "recordings"))["column pitch"]
+    assert said.startswith("label proposed: --label names another")
     other = tmp_path / "esc" / "meta" / "list.csv"
     other.parent.mkdir(parents=True)
     other.write_text("filename,target\n" + "".join(f"{n}.wav,{n % 2}\n" for n in range(10)))

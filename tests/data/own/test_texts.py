@@ -142,6 +142,8 @@ def test_mistakes_are_one_line(tmp_path):
     several = "".join(f"film {n},y{n}\n" for n in range(9))
     wrong("text,label\n" + several, "target-too-many-classes", "9 different", "--label")
     wrong("text,id\n" + several, "target-unnamed", "--label", "text, id")
+    two = "".join(f"film number {n},{n % 2},{n % 3}\n" for n in range(20))
+    wrong("text,by,on\n" + two, "target-unnamed", "classes", "--label with one of by, on")
     wrong("a,b\n1,2\n3,4\n", "text-unnamed", "--text", "a, b")
     wrong("text,label\n,pos\n", "table-empty", "a.csv")
     wrong('{"text": "a", "label": 1}\n{"text": ', "json-unreadable", "a.csv, line 2")

@@ -48,6 +48,18 @@ def test_a_table_of_path_and_text(tmp_path, ending):
     assert "Say" in next(iter(texts(kept)))
 
 
+def test_the_only_column_of_texts_is_taken_and_said(tmp_path):
+    rows = [f"{n}.wav,Ann,{n},the number {n}" for n in range(10)]
+    (tmp_path / "list.csv").write_text("\n".join(["file,who,age,words_said", *rows]))
+    for n in range(10):
+        sound(tmp_path / f"{n}.wav", 0.5)
+    splits = dl.data.open(tmp_path / "list.csv", "transcripts")
+    assert texts(splits) == {f"the number {n}" for n in range(10)}
+    assert "text proposed: --text names another" in shown(splits)["column words_said"]
+    splits = dl.data.open(tmp_path / "list.csv", "transcripts", text="words_said")
+    assert shown(splits)["column words_said"].strip() == "text"
+
+
 def test_common_voice(tmp_path):
     for part, count in (("train", 4), ("dev", 2), ("test", 2), ("other", 1)):
         for n in range(count):
@@ -106,10 +118,11 @@ def test_texts_become_characters(tmp_path):
 
 def test_mistakes_are_named(tmp_path):
     (tmp_path / "list.csv").write_text("file,words_said\na.wav,hello\nb.wav,there\n")
-    with raises("column-unnamed", "texts", "--text", "words_said"):
-        dl.data.open(tmp_path / "list.csv", "transcripts")
     with raises("recordings-missing", "a.wav"):
-        dl.data.open(tmp_path / "list.csv", "transcripts", text="words_said")
+        dl.data.open(tmp_path / "list.csv", "transcripts")
+    (tmp_path / "list.csv").write_text("file,heard,corrected\na.wav,hello,hallo\nb.wav,me,my\n")
+    with raises("column-unnamed", "texts", "--text with one of heard, corrected"):
+        dl.data.open(tmp_path / "list.csv", "transcripts")
     (tmp_path / "list.csv").unlink()
     with raises("no-recordings", "trans.txt"):
         dl.data.open(tmp_path, "transcripts")
