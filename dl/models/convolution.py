@@ -10,7 +10,7 @@ becomes patches times kernels, a batched matrix product.
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -213,7 +213,7 @@ def has_slow_convolution(jaxpr: Any) -> bool:
     Fast there are those that are not grouped and have their axes in order: batch or, in the kernel,
     window first, features last. Those of this module are, in every derivative.
     """
-    for equation in jaxpr.eqns:
+    for equation in equations(jaxpr):
         if equation.primitive.name == "conv_general_dilated":
             axes = equation.params["dimension_numbers"]
             last = len(axes.lhs_spec) - 1
@@ -223,10 +223,16 @@ def has_slow_convolution(jaxpr: Any) -> bool:
             groups = equation.params["feature_group_count"] * equation.params["batch_group_count"]
             if not ordered or groups > 1:
                 return True
-        for value in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
-            if _is_jaxpr(value) and has_slow_convolution(getattr(value, "jaxpr", value)):
-                return True
     return False
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Those of a traced program, at any depth."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
+            if _is_jaxpr(value):
+                yield from equations(getattr(value, "jaxpr", value))
 
 
 def _is_jaxpr(value: Any) -> bool:

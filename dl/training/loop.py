@@ -21,6 +21,7 @@ from dl.parallel import processes
 from dl.runs import lock
 from dl.runs.folder import write_json
 from dl.training.compiled import Beginning, Compiled
+from dl.training.compiling import idle_flags
 from dl.training.console import Console, format_metrics
 from dl.training.evaluation import Evaluation
 from dl.training.halving import kept_at
@@ -138,6 +139,8 @@ class Loop:
         try:
             program = self.compiled.step(begin.shapes, source.at(step)[0])
             self._check_program(program.digest)
+            for said in idle_flags(self.compiled.target, program.traced.jaxpr.jaxpr):
+                self.console.warn(f"without effect: {said}")
             self._fit_baselines()  # while two programs compile side by side
             made = time.perf_counter()
             state = begin.state()

@@ -36,6 +36,16 @@ def test_a_run_keeps_how_it_computed(tmp_path):
         )
 
 
+@pytest.mark.parametrize(("name", "layered"), [("small_gpt", True), ("tiny", False)])
+def test_a_flag_that_changes_nothing_says_so(tmp_path, capfd, name, layered):
+    config, build = load_script(SCRIPT.with_name(f"{name}.py"))
+    options = {"remat": "products", "runs": tmp_path, "name": "a", **CADENCE}
+    dl.train(build, config(steps=1), script=SCRIPT.with_name(f"{name}.py"), **options)
+    said = capfd.readouterr().err
+    assert ("--remat products: this model has no layer" in said) != layered
+    assert said.count("\n") == (not layered)
+
+
 def test_as_usual_leaves_no_trace_and_nonsense_is_refused():
     config, build = load_script(SCRIPT)
     described = recorded(built(build, config()), Options())
