@@ -51,15 +51,19 @@ def plain_errors() -> Iterator[None]:
     at_first = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if at_first and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _interrupt)
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except UserError as error:
         # What came up inside the user's own model or script may need more than a line to be found.
         more = " [DL_TRACEBACK=1 shows all of it]" if error.__cause__ else ""
         _fail(error, more)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        _leave(128 + signal.SIGINT)
+    except KeyboardInterrupt as stop:
+        number = next(iter(stop.args), signal.SIGINT)
+        word = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
+        print(": ".join([word, *getattr(stop, "__notes__", ())]), file=sys.stderr)
+        _leave(128 + number)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os._exit(128 + signal.SIGPIPE)
     except OSError as error:
@@ -96,14 +100,17 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C as Python has it, but never lost: what is raised while the collector calls JAX back, or in a
-    destructor, Python drops; so there it comes again a moment later."""
+    """Ctrl-C as Python has it, and SIGTERM likewise, but never lost: what is raised while the collector calls
+    JAX back, or in a destructor, Python drops; so there it comes again a moment later."""
+    if number == signal.SIGTERM and multiprocessing.parent_process():  # a forked reader just ends
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
     while frame is not None:
         if frame.f_code.co_name in ("_xla_gc_callback", "__del__"):
             threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
             return
         frame = frame.f_back
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)
 
 
 def _fail(error: UserError, more: str = "") -> None:

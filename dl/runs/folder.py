@@ -104,6 +104,14 @@ class RunFolder:
             (int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit()), default=-1
         )
 
+    def _so_far(self) -> str:
+        """What is there of an unfinished run or sweep, in words."""
+        swept = (self.path / "sweep.json").exists()
+        done = "keeps what is done" if swept else "has no step yet"
+        if (step := self.saved()) >= 0 and not swept:
+            done = f"is saved up to step {step:,}"
+        return f"{self.path} {done}; --name {self.name} --resume goes on"
+
     def append(self, path: Path, record: dict[str, Any]) -> None:
         """Add one line to ``metrics`` or ``digests``."""
         if not self.writes:
@@ -189,7 +197,11 @@ class RunFolder:
                         "that no other process writes there",
                         file=sys.stderr,
                     )
-            yield
+            try:
+                yield
+            except KeyboardInterrupt as stop:  # between steps: one on its way ends, and is saved
+                stop.add_note(self._so_far())
+                raise
 
 
 def called_after(script: Path | None, config: Any) -> str:

@@ -40,7 +40,7 @@ def idle_flags(asked: Target, jaxpr: Any) -> list[str]:
     if asked.remat in ("products", "all") and not any(policies):
         said.append(f"--remat {asked.remat}: this model has no layer that can be computed again")
     if asked.platform == "cpu":
-        precision = jax.config.jax_default_matmul_precision
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
         said += ["--deterministic: a CPU always is"] * asked.deterministic
         said += [f"--precision {precision}: a CPU's products are float32"] * bool(precision)
     return said

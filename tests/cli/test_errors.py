@@ -112,7 +112,10 @@ HEEDS_CTRL_C = [
 ]
 
 
-def test_ctrl_c_while_xla_compiles_ends_cleanly(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "stopped by SIGTERM")]
+)
+def test_a_signal_while_xla_compiles_ends_cleanly(tmp_path, number, word):
     process = subprocess.Popen(
         [*HEEDS_CTRL_C, sys.executable, "-u", TINY, "--name", "x"], cwd=tmp_path, text=True,
         env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"},
@@ -120,10 +123,12 @@ def test_ctrl_c_while_xla_compiles_ends_cleanly(tmp_path):
     )  # fmt: skip
     assert process.stdout is not None
     assert "run runs/x" in process.stdout.readline()  # said as the compiler begins
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, said + errors
-    assert errors == "interrupted\n"
+    assert process.returncode == 128 + number, said + errors
+    assert errors == f"{word}: {Path('runs/x')} has no step yet; --name x --resume goes on\n"
+    done = call(sys.executable, TINY, "--name", "x", "--resume", cwd=tmp_path)
+    assert "selected step" in done.stdout, done.stderr
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):

@@ -121,3 +121,19 @@ def test_ctrl_c_elsewhere_is_python_s_own(tmp_path):
     script.write_text("import dl\nraise KeyboardInterrupt\n")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ("config.json", "has no step yet"),
+        ("checkpoints/30", "is saved up to step 30"),
+        ("sweep.json", "keeps what is done"),
+    ],
+)
+def test_what_stops_a_run_between_its_steps_hears_what_is_saved(tmp_path, there, said):
+    folder = RunFolder(tmp_path / "x")
+    (folder.path / there).mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt) as stopped, folder.held():
+        raise KeyboardInterrupt
+    assert stopped.value.__notes__ == [f"{folder.path} {said}; --name x --resume goes on"]
