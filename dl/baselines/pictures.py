@@ -56,8 +56,9 @@ def small_pixels(image: np.ndarray, features: int = 1000) -> np.ndarray:
 
 
 def mask_baselines(splits: Splits, rows: int = 200) -> Figures:
-    """Accuracy of pixels and mean IoU of ``majority`` (the most frequent class everywhere) and, of two classes,
-    ``threshold`` (class 1 where a pixel is brighter than fits best), both fitted to ``rows`` of train at most.
+    """Accuracy of pixels, mean IoU and IoU of each class of ``majority`` (the most frequent class everywhere) and,
+    of two classes, ``threshold`` (class 1 where a pixel is brighter than fits best), both fitted to ``rows`` of
+    train at most.
 
     Args:
       splits: ``image [n, height, width, channels]`` and ``segments [n, height, width]``, -1 for what counts for
@@ -74,25 +75,32 @@ def mask_baselines(splits: Splits, rows: int = 200) -> Figures:
     for part in ("validation", "test"):
         for name, guess in guesses.items():
             scores = [
-                _overlap(said, true)
+                _overlaps(said, true, len(splits.info.classes))
                 for piece in pieces(splits.parts.get(part, {}), 50)
                 for said, true in zip(guess(piece["image"]), piece["segments"], strict=True)
             ]
             if scores:
-                right, real, iou = np.array(scores).T
+                both, either, true = np.array(scores).sum(0)  # [classes], over all pictures
                 found[name] |= {
-                    f"{part}/accuracy": float(right.sum() / real.sum()),
-                    f"{part}/mean_iou": float(np.nanmean(iou)),
+                    f"{part}/accuracy": float(both.sum() / true.sum()),
+                    f"{part}/mean_iou": float(np.nanmean([_mean_iou(*each) for each in scores])),
                 }
+                ratios = zip(both, either, strict=True)
+                ious = {f"{part}/iou_{c}": float(b / e) for c, (b, e) in enumerate(ratios) if e}
+                found[name] |= ious
     return found
 
 
-def _overlap(said: np.ndarray, true: np.ndarray) -> tuple[int, int, float]:
-    """Right pixels, pixels that count, and the mean IoU over the classes that are there or said (as the task
-    of :func:`dl.tasks.segmentation.segmentation` has it) of one picture."""
+def _overlaps(said: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
+    """Of one picture's pixels that count: how many are said and true, said or true, and true of each class,
+    ``[3, classes]``."""
     said, true = said[true >= 0], true[true >= 0]
-    ratios = [
-        ((said == c) & (true == c)).sum() / ((said == c) | (true == c)).sum()
-        for c in np.union1d(said, true)
-    ]
-    return int((said == true).sum()), said.size, float(np.mean(ratios)) if ratios else np.nan
+    found = (np.bincount(some, minlength=classes) for some in (said[said == true], said, true))
+    both, of_said, of_true = found
+    return np.stack([both, of_said + of_true - both, of_true])
+
+
+def _mean_iou(both: np.ndarray, either: np.ndarray, true: np.ndarray) -> float:
+    """Over the classes that are there or said, as :func:`dl.tasks.segmentation.segmentation` has it."""
+    there = either > 0
+    return float((both[there] / either[there]).mean()) if there.any() else np.nan

@@ -59,11 +59,15 @@ def test_the_most_frequent_class_and_a_threshold_of_masks(how):
 
     splits = how(Splits(part(0), part(1), {}, INFO))
     found = mask_baselines(splits)
-    assert found["threshold"] == {"validation/accuracy": 1.0, "validation/mean_iou": 1.0}
+    assert found["threshold"] == dict.fromkeys(
+        (f"validation/{name}" for name in ("accuracy", "mean_iou", "iou_0", "iou_1")), 1.0
+    )
     truth = take(splits.validation, slice(None))["segments"][:, 1:]
     share = float((truth == 0).mean())
     assert found["majority"]["validation/accuracy"] == pytest.approx(share)
     assert found["majority"]["validation/mean_iou"] == pytest.approx(share / 2)
+    assert found["majority"]["validation/iou_0"] == pytest.approx(share)
+    assert found["majority"]["validation/iou_1"] == 0
     three = dataclasses.replace(splits, info=dataclasses.replace(INFO, classes=("a", "b", "c")))
     assert set(mask_baselines(three)) == {"majority"}
 
@@ -71,7 +75,7 @@ def test_the_most_frequent_class_and_a_threshold_of_masks(how):
 def test_the_mean_iou_is_that_of_the_task():
     import jax.numpy as jnp
 
-    from dl.baselines.pictures import _overlap
+    from dl.baselines.pictures import _mean_iou, _overlaps
     from dl.core.metrics import compute
     from dl.models.unet import UNet
     from dl.tasks.segmentation import segmentation
@@ -80,6 +84,9 @@ def test_the_mean_iou_is_that_of_the_task():
     truth, said = rng.integers(-1, 3, (4, 8, 8)), rng.integers(0, 3, (4, 8, 8))
     task = segmentation(UNet(3, (2,)), 3)
     metrics = compute(task.score(10.0 * np.eye(3)[said], {"segments": jnp.asarray(truth)}, False))
-    right, real, iou = np.array([_overlap(*pair) for pair in zip(said, truth, strict=True)]).T
-    assert float(metrics["mean_iou"]) == pytest.approx(iou.mean())
-    assert float(metrics["accuracy"]) == pytest.approx(right.sum() / real.sum())
+    each = np.array([_overlaps(*pair, 3) for pair in zip(said, truth, strict=True)])
+    assert float(metrics["mean_iou"]) == pytest.approx(np.mean([_mean_iou(*one) for one in each]))
+    both, either, real = each.sum(0)
+    assert float(metrics["accuracy"]) == pytest.approx(both.sum() / real.sum())
+    for place, share in enumerate(both / either):
+        assert float(metrics[f"iou_{place}"]) == pytest.approx(share)

@@ -117,16 +117,22 @@ def read(source: Any, own: OwnBoxes) -> Found:
     empty = sum(not len(label) for label in labels)
     same = all(within(size, height, width)[2:] == (height, width) for size in headers[:, :2])
     how = "as they are" if (headers[:, :2] == (height, width)).all() else "scaled"
-    most = f"{columns['label'].shape[1]} at most in one picture, {empty:,} pictures without"
+    most = f"{columns['label'].shape[1]} at most in one picture, {empty:,} pictures without any"
     lines = (
         Line("folder", str(source), found.what),
         *found.lines,
         Line("image", f"{len(paths):,} pictures", shown_sizes(headers)),
         Line(
-            "size", f"{height} x {width}", how if same else "scaled to lie within that, amid grey"
+            "size",
+            f"{height} high, {width} wide",
+            how if same else "scaled to lie within that, amid grey",
         ),
         Line("boxes", f"{len(whole):,}", most),
-        Line("sides", _sides(sides), "pixels at that size (smallest, median, largest)"),
+        Line(
+            "sides",
+            "of a box",
+            f"{shown_sizes(np.rint(sides[:, ::-1]).astype(int))} pixels, at that size",
+        ),
         Line("label", f"{len(known)} classes", counted(known, whole)),
         *([Line("odd", "boxes", "; ".join(odd))] if (odd := odd_boxes(every)) else ()),
         memory,
@@ -141,10 +147,3 @@ def read(source: Any, own: OwnBoxes) -> Found:
     parts = [picture.part for picture in found.pictures]
     part = None if None in parts else np.array(parts)
     return Found(rows, info, lines, part, names=short_names(paths))
-
-
-def _sides(sides: np.ndarray) -> str:
-    """``from 3 x 4 to ...`` of boxes (width, height), as height x width by area."""
-    order = np.argsort(sides.prod(1), kind="stable")
-    shown = (sides[order[place]] for place in (0, len(order) // 2, -1))
-    return ", ".join(f"{tall:.0f} x {wide:.0f}" for wide, tall in shown)

@@ -59,7 +59,11 @@ def class_lines(
     share = f"{counts.max() / rows:.1%}"
     lines = [
         Line("label", f"{len(classes)} classes", counted(classes, labels)),
-        Line("majority", share, "accuracy of always saying the largest"),
+        Line(
+            "majority",
+            share,
+            f"accuracy of always answering {plain(classes[int(counts.argmax())])}",
+        ),
     ]
     if few := [plain(classes[label]) for label in np.flatnonzero(counts < 5).tolist()]:
         more = ", ".join(few[:6]) + (", ..." if len(few) > 6 else "")
@@ -68,10 +72,10 @@ def class_lines(
 
 
 def counted(classes: Sequence[str], labels: np.ndarray, most: int = 12) -> str:
-    """``cat 20, dog 12``: rows a class, the largest first; of many classes the largest and the smallest."""
+    """``cat: 20, dog: 12``: rows a class, the largest first; of many classes the largest and the smallest."""
     counts = np.bincount(labels, minlength=len(classes))
     order = np.argsort(-counts, kind="stable").tolist()
-    shown = [f"{plain(classes[place])} {counts[place]:,}" for place in order]
+    shown = [f"{plain(classes[place])}: {counts[place]:,}" for place in order]
     if len(shown) <= most:
         return ", ".join(shown)
     return f"{', '.join(shown[: most - 3])}, ..., {', '.join(shown[-2:])}"

@@ -285,4 +285,4 @@ def column_lines(frame: Frame, used: Mapping[Any, str | tuple[str, str]]) -> lis
     if left := [plain(heading) for heading in frame.headings if heading not in used]:
         shown = ", ".join(left[:8]) + (", ..." if len(left) > 8 else "")
         lines.append(Line("left out", f"{len(left)} columns", shown))
-    return lines + [Line("guessed", note) for note in frame.notes]
+    return lines + [Line("guessed", note) for note in frame.notes if not note.endswith("by comma")]

@@ -20,7 +20,17 @@ from dl.data.own.columns import (
     taken,
     which_column,
 )
-from dl.data.own.found import Found, Line, OwnSheet, assign, column_called, own_info, show, span
+from dl.data.own.found import (
+    Found,
+    Line,
+    OwnSheet,
+    assign,
+    column_called,
+    held_said,
+    own_info,
+    show,
+    span,
+)
 from dl.data.own.lines import TEXTS, lengths, not_texts, prose, text_of, text_table, texts_column
 from dl.data.own.paths import by_part, files_under, is_table, of_no_part, visible
 from dl.data.own.pixels import too_large
@@ -110,7 +120,7 @@ def read(source: Any, own: OwnCorpus) -> Found:
     rows = [(part, n, row) for n, (part, text) in enumerate(documents) for row in rows_of(text)]
     part, document, text = (list(column) for column in zip(*rows, strict=True))
     sizes = [len(text) for _, text in documents]
-    some = f"{len(set().union(*text)):,} different; {text[0][:40]!r}"
+    some = f"{len(set().union(*text)):,} different ones; it begins {text[0][:40]!r}"
     lines += [
         *more,
         Line("documents", f"{len(documents):,}", f"of {span(sizes)} characters"),
@@ -161,7 +171,7 @@ def _on_disk(documents: Any, info: Info, lines: list[Line], memory: Line, own: O
     lines += [
         *[Line("skipped", f"{len(strange)} files", str(e)) for e in strange[:1]],
         Line("documents", f"{len(sizes):,}", f"of {span(sizes)} characters"),
-        Line("text", f"{sizes.sum():,} characters", repr(blocks.text[0][:40])),
+        Line("text", f"{sizes.sum():,} characters", f"it begins {blocks.text[0][:40]!r}"),
         memory,
     ]
     columns = {"text": blocks.text, "document": blocks.document}
@@ -171,12 +181,12 @@ def _on_disk(documents: Any, info: Info, lines: list[Line], memory: Line, own: O
 def _too_few_documents(name: str, count: int) -> UserError:
     return UserError(
         "hold-out-impossible",
-        f"{name} has {count} document(s), of which none can be held out whole: leave in_order on",
+        f"{name} has {count} documents, of which none can be held out whole: leave --in-order on",
     )
 
 
 def _in_order_said(shares: tuple[float, float]) -> str:
-    return f"in the order of the text, {' and '.join(f'{share:.0%}' for share in shares)} held out"
+    return f"of lines; the end of the text is held out, {held_said(shares)}"
 
 
 def open_lines(data: Any, **own: Any) -> Splits:

@@ -210,10 +210,15 @@ def assign(found: Found, own: OwnFiles, seed: int = 0) -> tuple[np.ndarray, str]
             train = np.flatnonzero(part == "train")
             if share := shares[name] * size / max(1, len(train)):
                 part[_held(train, share, found, own, seed)[1]] = name
-        how = f"{_way(found, own)}, {own.hold_out[0]:.3g} and {own.hold_out[1]:.3g} held out"
+        how = f"{_way(found, own)}: {held_said(own.hold_out)}"
     if "train" not in part:
         raise UserError("part-empty", f"{found.info.title} has no training rows")
     return part, how
+
+
+def held_said(shares: tuple[float, float]) -> str:
+    """How much is held out, and the flag that says so."""
+    return "--hold-out {:.3g} {:.3g} for validation and test".format(*shares)
 
 
 def divide(found: Found, own: OwnFiles, seed: int = 0) -> Splits:
@@ -259,8 +264,8 @@ def _way(found: Found, own: OwnFiles) -> str:
     if own.in_order:
         return "in the order of the rows"
     if found.group is not None:
-        return "by seed, whole groups"
-    return "by seed, labels in proportion" if found.strata is not None else "by seed"
+        return "drawn by seed, whole groups"
+    return f"drawn by seed{', each label in proportion' * (found.strata is not None)}"
 
 
 def _held(rows: np.ndarray, share: float, found: Found, own: OwnFiles, seed: int) -> tuple:

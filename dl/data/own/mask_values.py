@@ -90,11 +90,17 @@ def classes_of(root: Path, masks: Sequence[str], own: Any) -> tuple:
     else:
         names = [word[value] for value in values]
     total = sum(counts[value] for value in values)
-    shown = (f"{n} ({word[v]}) {counts[v] / total:.1%}" for n, v in zip(names, values, strict=True))
+    called = [
+        n if n == word[v] else f"{n} (value {word[v]})" for n, v in zip(names, values, strict=True)
+    ]
+    shares = (f"{n}: {counts[v] / total:.1%}" for n, v in zip(called, values, strict=True))
+    shown = f"{', '.join(shares)} of pixels"
+    shown += "; --classes names them" * (names == [word[value] for value in values])
+    shown += "; --void takes one out, such as what is not labelled" * (len(values) > 2 and not void)
     what = "colours" if colours else "two grey values" if len(values) == 2 else "numbers"
-    lines += [Line("segments", f"{len(values)} classes, {what}", ", ".join(shown))]
+    lines += [Line("segments", f"{len(values)} classes, {what}", shown)]
     if len(some) < len(masks):
-        lines.append(Line("looked at", f"{len(some)} masks", "for their values"))
+        lines.append(Line("counted", f"in {len(some)} of {len(masks):,} masks", "evenly drawn"))
     if void:
         share = sum(counts[value] for value in void) / sum(counts.values())
         said = ", ".join(word[value] for value in sorted(void))

@@ -177,8 +177,13 @@ def read(source: Any, own: OwnMasks) -> Found:
         Line("folder", str(source), f"pairs such as {pairs[0][0]} and {pairs[0][1]}"),
         *lines,
         Line("image", f"{len(paths):,} pictures", shown_sizes(headers)),
-        Line("size", f"{height} x {width}", f"{how}; --size for another"),
+        Line("size", f"{height} high, {width} wide", f"{how}; --size for another"),
         *shown,
+        Line(
+            "mean_iou",
+            "a mean over pictures",
+            "iou_0, iou_1, ... are over all pixels of all of them",
+        ),
         memory,
     ]
     part, names = np.array(parts) if all(parts) else None, short_names(paths)
@@ -239,7 +244,7 @@ def _size(sizes: np.ndarray, given: tuple[int, ...]) -> tuple[int, int, float | 
     height, width = (int(-(-round(side * scale) // 16) * 16) for side in sizes.max(0))
     how = "as they are" if scale == 1 else f"scaled to {scale:.3g} of their sides"
     full = scale == 1 and (sizes == (height, width)).all()
-    return height, width, scale, how if full else f"{how}, amid pixels that do not count"
+    return height, width, scale, how if full else f"{how}, framed by pixels that do not count"
 
 
 def _pairs(pictures: list[Path], root: Path) -> tuple[list[tuple[Path, Path]], list[Line]]:

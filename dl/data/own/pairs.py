@@ -222,4 +222,9 @@ def _of_files(files: Sequence[tuple], own: OwnPairs):
         parts += [part] * len(one)
     languages = tuple(language for language, _ in files[0][1:])
     told = np.array(parts) if parts[0] else None
-    return rows, told, languages, [Line("files", "two of lines", f"{len(files)} part(s)")]
+    return (
+        rows,
+        told,
+        languages,
+        [Line("files", f"{2 * len(files)}", "of lines, two a part: line n of both is a pair")],
+    )

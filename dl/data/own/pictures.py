@@ -91,7 +91,7 @@ def read(source: Any, own: OwnPictures) -> Found:
     lines = (
         *listed.lines,
         Line("image", f"{len(labels):,} pictures, {kind}", shown_sizes(headers)),
-        Line("size", f"{height} x {width}", f"{how}; --size for another"),
+        Line("size", f"{height} high, {width} wide", f"{how}; --size for another"),
         *class_lines(listed.classes, labels, "pictures", least=1.01),
         memory,
     )

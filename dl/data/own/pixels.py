@@ -1,13 +1,13 @@
 """What all kinds of pictures of the user's own share: where they lie, how large they are, how they are read."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from dl.core.errors import UserError, bounded
 from dl.data.batches.streams import FileRows
-from dl.data.own.found import Line
+from dl.data.own.found import Line, span
 from dl.data.readers.files import for_each
 from dl.data.readers.pictures import Fit, Header, read_header
 from dl.data.splits import Columns
@@ -43,17 +43,8 @@ def headers_of(paths: Sequence[Any], upright: bool = True) -> np.ndarray:
 
 
 def shown_sizes(headers: np.ndarray) -> str:
-    """``100 x 80``, or ``from 60 x 40 to 300 x 200, median 100 x 80`` (height x width)."""
-    sizes = headers[:, :2]
-    if (sizes == sizes[0]).all():
-        return f"all {_by(sizes[0])}"
-    order = np.argsort(sizes.prod(1), kind="stable")
-    least, middle, most = (sizes[order[place]] for place in (0, len(order) // 2, -1))
-    return f"from {_by(least)} to {_by(most)}, median {_by(middle)}"
-
-
-def _by(size: Iterable[int]) -> str:
-    return " x ".join(str(int(side)) for side in size)
+    """``height 60 to 300, median 100; width 40 to 200, median 80`` (each by itself) of sides ``[n, 2]``."""
+    return f"height {span(headers[:, 0])}; width {span(headers[:, 1])}"
 
 
 def proposed_size(headers: np.ndarray, size: tuple[int, ...], fit: Fit) -> tuple[int, int, str]:
@@ -104,7 +95,8 @@ def rows_from(
 
 def too_large(size: int, stream: bool) -> tuple[bool, Line]:
     """Whether ``size`` bytes are above a quarter of the memory (or ``stream`` asks for it), and the line of it."""
-    memory, said = host_memory(), f"{size / 2**20:,.0f} MiB decoded"
+    memory, mebibytes = host_memory(), size / 2**20
+    said = f"{mebibytes:,.0f} MiB decoded" if mebibytes >= 1 else "under 1 MiB decoded"
     if stream or size > memory / 4:
         why = "--stream" if stream else f"above a quarter of the {memory / 2**30:,.0f} GiB here"
         return True, Line("memory", "read from disk as needed", f"{said}, {why}")

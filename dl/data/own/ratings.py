@@ -129,7 +129,7 @@ def _counted(rows: dict[str, np.ndarray]) -> list[Line]:
     values, count = np.unique(rows["value"], return_counts=True)
     spread = f"{values[0]:g} ... {values[-1]:g}"
     if len(values) <= 10:
-        spread = ", ".join(f"{v:g} {n:,}" for v, n in zip(values, count, strict=True))
+        spread = ", ".join(f"{v:g}: {n:,}" for v, n in zip(values, count, strict=True))
     total = len(rows["user"])
     full = f"{total:,}, {total / sizes[0] / sizes[1]:.2%} of all pairs"
     lines.append(Line("ratings", full, spread))

@@ -12,7 +12,7 @@ import numpy as np
 
 from dl.core.errors import UserError, bounded
 from dl.data.own.columns import OwnCells, joined, numbers_rows, read_cells, rows_of, split_column
-from dl.data.own.found import PARTS, Found, Line, column_called, own_info, span
+from dl.data.own.found import PARTS, Found, Line, column_called, held_said, own_info, span
 from dl.data.readers.frames import Frame, coded_words, numbers
 from dl.data.readers.series_tables import proposed_times, series_times, times_of_index, variable
 from dl.data.readers.steps import Step, find_step, places, repeating
@@ -107,7 +107,8 @@ def read(source: Any, own: OwnSeries) -> Found:
         rows[name][at] = np.stack([variable(frame, heading, True) for heading in chosen], 1)
     period, horizon, look_back, proposals = _proposed(own, step, rows["values"], length)
     if part is None:
-        part, how = _in_time(length, own.hold_out, horizon), "the last steps of every series"
+        part = _in_time(length, own.hold_out, horizon)
+        how = f"steps; the last of every series are held out, {held_said(own.hold_out)}"
     else:
         part, how = (
             _given(part[order], at, rows["series"], own.hold_out, horizon),

@@ -195,7 +195,11 @@ def read_sounds(listed: Listed, own: OwnSounds, title: str, cut: bool) -> tuple[
     other = "" if own.rate else "; --rate says another"
     lines = [
         Line("rate", f"{rate:,} Hz", _counted(rates, "Hz") + other),
-        Line("channels", "averaged", _counted(channels, "channels")),
+        Line(
+            "channels",
+            "averaged" if channels[0][0] > 1 or len(channels) > 1 else "one",
+            _counted(channels, "channels"),
+        ),
         Line("length", f"{limit:.3g} s", f"{span(lengths, '.3g')} seconds"),
     ]
     if beyond.any():
@@ -222,7 +226,8 @@ def read_sounds(listed: Listed, own: OwnSounds, title: str, cut: bool) -> tuple[
         warnings.simplefilter("always")
         listed, found = _each(heard, listed, what)
     samples_in_all = sum(found) if stream else sum(map(len, found))
-    hours = f"{samples_in_all / rate / 3600:.2g} hours"
+    seconds = samples_in_all / rate
+    hours = f"{seconds / 3600:.2g} hours" if seconds >= 3600 else f"{seconds / 60:.2g} minutes"
     lines.insert(0, Line("recordings", f"{len(found):,}", hours))
     if told:
         lines.append(

@@ -20,6 +20,7 @@ from dl.data.own.columns import (
     tables_in,
 )
 from dl.data.own.found import Found, Line, assign, column_called, own_info, sheet_options
+from dl.data.own.lines import prose
 from dl.data.own.pixels import too_large
 from dl.data.readers.column_types import label_alike, lacking, typed_alike, typed_column
 from dl.data.readers.csv_text import plain
@@ -61,7 +62,7 @@ def load_named(name: str, own: OwnTable) -> Splits:
     if own.fold is None:
         return load(name)
     if name not in FOLDED:
-        raise UserError("split-fixed", f"{name} has an official split: leave fold out")
+        raise UserError("split-fixed", f"{name} has an official split: leave --fold out")
     return cross_validation(*load_table(name), own.fold)
 
 
@@ -105,7 +106,14 @@ def read(source: Any, own: OwnTable) -> Found:
     if len(counting) < len(plain):  # what is left to learn from
         used |= dict.fromkeys(counting, "numbers the rows")
     ignored = (*own.ignore, *used)
-    table = type_columns(frame, target, categorical=own.categorical, ignore=ignored, task=own.task)
+    try:
+        table = type_columns(
+            frame, target, categorical=own.categorical, ignore=ignored, task=own.task
+        )
+    except UserError as error:
+        if error.code == "table-no-columns" and (texts := prose(first)):
+            error.message += f"; `dl run sentiment --text {texts[0]}` learns from texts"
+        raise
     info = own_info("table", "table", digests, title=frame.name, classes=table.classes)
     strata = table.label if table.classes else None
     group = group_of(frame, own)
@@ -177,7 +185,7 @@ def _lines(frame: Frame, table: Table, own: OwnTable, used: dict[str, str]) -> l
         lines.append(Line("...", f"{len(columns) - _SHOWN} more", counts))
     if table.classes:
         rows = Counter(table.label.tolist()).most_common()
-        kind += f": {', '.join(f'{plain(table.classes[c])} {count:,}' for c, count in rows[:8])}"
+        kind += f": {', '.join(f'{plain(table.classes[c])}: {count:,}' for c, count in rows[:8])}"
         kind += ", ..." if len(rows) > 8 else ""
     elif np.ptp(table.label) > 0:
         kind += f", {table.label.min():.10g} ... {table.label.max():.10g}"
@@ -191,7 +199,8 @@ def _remarks(table: Table, details: dict[str, Any]) -> list[Line]:
         f"{name}: {', '.join(map(plain, words[:4]))}{', ...' if len(words) > 4 else ''}"
         for name, words in details["unseen"].items()
     ]
-    said = {"guessed": table.notes, "check": details["notes"], "never in train": unseen}
+    notes = [note for note in table.notes if not note.endswith("by comma")]
+    said = {"guessed": notes, "check": details["notes"], "never in train": unseen}
     return [Line(name, "; ".join(notes)) for name, notes in said.items() if notes]
 
 

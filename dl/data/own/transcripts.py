@@ -68,7 +68,7 @@ def read(source: Any, own: OwnTranscripts) -> Found:
     rows, listed, info = read_sounds(listed, own, getattr(source, "name", "the table"), cut=False)
     counts = Counter("".join(listed.said))
     how = "in lower case (--no-lower keeps it)" if own.lower else "as written"
-    shown = " ".join(sorted(counts)).replace("   ", " (space) ")[:200]
+    shown = " ".join(c if c.strip() else "(space)" for c in sorted(counts))[:200]
     lines = (
         *listed.lines,
         Line("text", how, f"{span([*map(len, listed.said)])} characters"),

@@ -101,7 +101,7 @@ def test_every_layout_says_the_same(tmp_path, layout):
     np.testing.assert_allclose(splits.train["boxes"], boxes, atol=1e-3)
     np.testing.assert_allclose(splits.validation["boxes"][0, 0], [50, 60, 51, 61], atol=1e-3)
     assert "odd" not in told(splits)
-    assert told(splits)["boxes"] == "4 | 2 at most in one picture, 1 picture without"
+    assert told(splits)["boxes"] == "4 | 2 at most in one picture, 1 picture without any"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_pictures_of_several_sizes_come_to_the_median(tmp_path):
     splits = open_boxes(voc(tmp_path, scenes=scenes))
     assert splits.train["image"].shape[1:3] == (80, 100)
     np.testing.assert_allclose(splits.validation["boxes"][0, 0], [30, 0, 70, 80])
-    assert "from 60 x 30 to 80 x 100" in told(splits)["image"]
+    assert "height 60 to 80, median 80; width 30 to 100" in told(splits)["image"]
 
 
 def test_classes_can_be_chosen_and_ordered(tmp_path):

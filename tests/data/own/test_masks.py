@@ -87,6 +87,16 @@ def test_numbers_are_classes(tmp_path, values, fields, classes, segments):
     assert ("void" in told(splits)) == (-1 in segments)
 
 
+def test_the_table_is_read_without_knowing_the_project(tmp_path):
+    said = told(open_masks(pairs(tmp_path, [blocks(0, 1, 2, 2)])))
+    shares = "3 classes, numbers | 0: 25.0%, 1: 25.0%, 2: 50.0% of pixels"
+    assert said["segments"].startswith(f"{shares}; --classes names them; --void takes one out")
+    assert "mean over pictures" in said["mean_iou"]
+    assert said["size"].startswith("16 high, 16 wide")
+    two = told(open_masks(pairs(tmp_path / "two", [blocks(0, 255)]), classes=("sky", "bird")))
+    assert "sky (value 0): 50.0%, bird (value 255): 50.0% of pixels" in two["segments"]
+
+
 def test_colours_are_classes_and_may_have_names(tmp_path):
     colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
     root = pairs(tmp_path, [colours[blocks(0, 1, 2, 3)]])

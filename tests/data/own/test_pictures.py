@@ -48,8 +48,8 @@ def test_a_folder_a_class(tmp_path):
     for part in splits.parts.values():  # labels in proportion, and each with its pictures
         assert part["label"].mean() == 0.5
         np.testing.assert_array_equal(part["image"].mean((1, 2, 3)) > 80, part["label"] == 1)
-    assert told(splits)["size"].startswith("8 x 8 | as they are")
-    assert "cat 10, dog 10" in told(splits)["label"]
+    assert told(splits)["size"].startswith("8 high, 8 wide | as they are")
+    assert "cat: 10, dog: 10" in told(splits)["label"]
     assert told(splits)["majority"].startswith("50.0%")
 
 
@@ -171,7 +171,7 @@ def test_sizes_are_proposed_and_shown(tmp_path, fields, size, said):
     splits = open_pictures(tmp_path, **fields)
     assert splits.train["image"].shape[1:3] == size
     assert said in told(splits)["size"]
-    assert "from 80 x 100 to 200 x 150, median 80 x 100" in told(splits)["image"]
+    assert "height 80 to 200, median 80; width 100 to 150, median 100" in told(splits)["image"]
 
 
 def test_large_pictures_of_one_size_keep_their_proportions(tmp_path):

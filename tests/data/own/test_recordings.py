@@ -52,7 +52,7 @@ def test_a_folder_a_class(tones):
     lines = shown(splits)
     assert "1 file" in lines["left out"]
     assert "broken.wav" in lines["skipped"]
-    assert "high 10, low 10" in lines["label"]
+    assert "high: 10, low: 10" in lines["label"]
     assert len(splits.info.digests["tones"]) == 64
 
 

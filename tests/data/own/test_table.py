@@ -36,7 +36,14 @@ def test_ones_own_is_cut_into_folds_and_told_of(loans, capsys):
     assert "numerical" in shown(first)["age"]
     assert "categorical" in shown(first)["town"]
     assert "fold 1 of five" in shown(second)["parts"]
-    assert "no 20, yes 20" in " ".join(capsys.readouterr().err.split())
+    assert "no: 20, yes: 20" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_table_of_texts_names_the_script_that_learns_from_them(tmp_path):
+    rows = "".join(f"case {n} was seen by the doctor,{n % 2}\n" for n in range(300))
+    (tmp_path / "a.csv").write_text(f"report,ill\n{rows}")
+    with raises("table-no-columns", "dl run sentiment --text report"):
+        dl.data.open(tmp_path / "a.csv", "table")
 
 
 def test_the_target_is_proposed_and_shown(tmp_path, loans):

@@ -51,7 +51,7 @@ def test_one_file(tmp_path, name, content):
     (tmp_path / name).write_text(content, newline="")
     splits, lines = opened(tmp_path / name)
     assert splits.info.classes == ("neg", "pos")
-    assert lines["label"].more == "pos 20, neg 10"
+    assert lines["label"].more == "pos: 20, neg: 10"
     assert rows_of(splits) == 30
     assert list(splits.info.digests) == [name]
 
