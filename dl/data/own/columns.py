@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,21 @@ def read_tables(
     path = Path(source)
     paths, lines = tables_in(path) if path.is_dir() else ([("", path)], [])
     frames = [(part, read(path)) for part, path in paths]
+    _check_cut(frames[0][1])
     return frames, {path.name: digest_files([path]) for _, path in paths}, lines
+
+
+def _check_cut(frame: Frame) -> None:
+    """Raise UserError where a table is of one column, whose rows another mark would cut into as many cells."""
+    head = frame.headings[0]
+    for mark in set(re.findall(r"[^\w\s.'\"-]", head)) if len(frame.headings) == 1 else ():
+        counts = {str(cell).count(mark) for cell in words(_head(frame, 20), head)}
+        if counts == {head.count(mark)}:
+            raise UserError(
+                "table-separator",
+                f"{frame.name} has one column, {plain(head)}: where {mark} stands between its cells, say "
+                f"--separator '{mark}'",
+            )
 
 
 def tables_in(folder: Path) -> tuple[list[tuple[str, Path]], list[Line]]:
@@ -276,6 +291,24 @@ def of_few_values(frame: Frame, headings: Iterable[str]) -> list[str]:
 def taken(what: str, flag: str, given: Any) -> tuple[str, str]:
     """What a column is taken for, and unless it was given, the flag that names another."""
     return what, "" if given else f"proposed: {flag} names another"
+
+
+def check_classes(frame: Frame, label: str, others: Iterable[str | None], most: float) -> None:
+    """Raise UserError where a column is rather of names or texts: more than ``most`` of its cells are different.
+
+    Args:
+      others: columns of another use, which are not proposed in its place.
+    """
+    cells = [cell for cell in words(frame, label) if cell is not None]
+    count = len(set(cells))
+    if 2 < count > most * len(cells):
+        free = [h for h in frame.headings if h not in (label, *others)]
+        few = ", ".join(map(plain, of_few_values(frame, free)[:6]))
+        raise UserError(
+            "target-too-many-classes",
+            f"{frame.name}: column {plain(label)} has {count:,} different cells in {len(cells):,} rows, too many "
+            f"for classes: name the column of the classes by --label{', such as ' * bool(few)}{few}",
+        )
 
 
 def column_lines(frame: Frame, used: Mapping[Any, str | tuple[str, str]]) -> list[Line]:

@@ -117,8 +117,9 @@ def _load_named(name: str, kind: str, own: Any, folder: Path) -> Splits:
 
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, signature: Any, kind: str, own: Any, guessed: bool) -> Splits:
-    from dl.data.own.kinds import kind_lines
+    from dl.data.own.kinds import check_kind, kind_lines
 
+    check_kind(path, kind)
     found = importlib.import_module(f"dl.data.own.{kind}").read(path, own)
     lines = (*kind_lines(path, kind, guessed, own), *found.lines)
     return _divided(dataclasses.replace(found, lines=lines), kind, own)

@@ -49,6 +49,7 @@ def sheet_options(own: OwnSheet) -> dict[str, Any]:
     """Those fields, and more that the kind has, as :func:`dl.data.readers.frames.read_frame` calls them."""
     names = ("separator", "encoding", "decimal", "dates", "missing")
     given = {name: getattr(own, name) for name in names if hasattr(own, name)}
+    given["separator"] = {"\\t": "\t", "tab": "\t"}.get(own.separator or "", own.separator)
     return {"header": own.headings or None, **given}
 
 

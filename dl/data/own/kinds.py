@@ -26,6 +26,10 @@ from dl.data.readers.on_disk import batches
 from dl.data.readers.picture_folders import PICTURES
 from dl.data.readers.series_tables import proposed_times
 
+ARRAYS = (
+    *(".npz", ".npy", ".pkl", ".pickle", ".mat", ".h5", ".hdf5", ".rds", ".rdata", ".pt", ".pth"),
+    *(".safetensors", ".tfrecord", ".tfrecords"),
+)
 LOOKED_AT = 5000  # files of a folder
 _HEAD = 1 << 20  # bytes of a file
 SCRIPTS = {
@@ -87,6 +91,34 @@ def guessed_kind(data: str) -> str:
     raise UserError(
         "kind-unclear",
         f"{data} does not show what it is: say --kind, one of {', '.join(get_args(Kind))}",
+    )
+
+
+def check_kind(path: Path, kind: str) -> None:
+    """Raise UserError where files are plainly not of a kind: pictures, recordings or arrays in place of texts."""
+    files = [Path(path.name)] if path.is_file() else [*itertools.islice(walk(path), LOOKED_AT)]
+    endings = Counter(Path(plain_name(file)).suffix.lower() for file in files)
+    held = {
+        what: sum(endings[ending] for ending in some)
+        for what, some in (("pictures", PICTURES), ("recordings", SOUNDS), ("arrays", ARRAYS))
+    }
+    what, count = max(held.items(), key=lambda item: item[1])
+    own = {"pictures": ("pictures", "boxes", "masks"), "recordings": ("recordings", "transcripts")}
+    if 2 * count <= len(files) or kind in own.get(what, ()):
+        return
+    if what == "arrays":
+        raise UserError(
+            "file-of-arrays",
+            f"{path.name} holds arrays or a program's own format: in Python dl.train_batches takes arrays by "
+            "name; else write a csv, Parquet, or pictures in a folder for each class",
+        )
+    if path.is_dir() and kind in ("series", "table", "ratings") and any(map(is_table, files)):
+        return  # a table beside them, which may be what is meant
+    looks, called = guessed_kind(str(path)), {"corpus": "text", "table": "a table"}.get(kind, kind)
+    raise UserError(
+        "set-of-another-kind",
+        f"{path.name} holds {count:,} {what}, which are not read as {called}: "
+        f"`dl run {SCRIPTS[looks]} --data {path.name}` trains on them",
     )
 
 

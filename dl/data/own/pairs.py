@@ -126,6 +126,9 @@ def _of_frames(frames: Parts, own: OwnPairs):
 def _columns(frame: Frame, own: OwnPairs, others: Sequence[str | None]) -> tuple[str, str]:
     """The headings of source and target: as given, as they are called, or the only two of texts, in order."""
     short = {heading.rpartition(".")[2]: heading for heading in reversed(frame.headings)}
+    if own.source and own.source == own.target:
+        said = f"--source and --target both name {plain(own.source)}: name the columns of two languages"
+        raise UserError("column-twice", said)
     given = [short.get(name or "", name) for name in (own.source, own.target)]
     source = column_called(frame, given[0], _SOURCES, "--source")
     target = column_called(frame, given[1], _TARGETS, "--target")

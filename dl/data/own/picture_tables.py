@@ -10,6 +10,7 @@ from dl.core.errors import UserError
 from dl.data.own.classes import coded
 from dl.data.own.columns import (
     Parts,
+    check_classes,
     column_lines,
     column_of_paths,
     joined,
@@ -76,6 +77,8 @@ def listed_in(tables: Parts, given: Path | None, own: Any) -> Listed:
     group = column_called(first, own.group, GROUPS, "--group")
     split = split_column(tables, own, gaps=True)
     label = _label_column(first, {image, group, split}, own)
+    if label:
+        check_classes(first, label, (image, split, group), 0.99)
     frame, part, lines = joined(tables, None, label, (image, split, group))
     used: dict[Any, Any] = {
         image: taken("the pictures' paths", "--image", own.image),

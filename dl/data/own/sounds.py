@@ -14,6 +14,7 @@ from dl.core.errors import UserError, bounded, need
 from dl.data.batches.streams import FileRows
 from dl.data.own.columns import (
     OwnCells,
+    check_classes,
     column_lines,
     column_of_paths,
     group_of,
@@ -120,6 +121,8 @@ def listed_in(
     if column is None:
         candidates = _candidates(first, flag, (path, split, own.group))
         column = the_one(first, candidates, f"{flag[2:]}s", flag, "column-unnamed")
+    if flag == "--label":
+        check_classes(first, column, (path, split, own.group), 0.5)
     frame, part, left_out = joined(frames, split, column, (path, own.group))
     group = group_of(frame, own)
     folder = source if isinstance(source, Path) else Path.cwd()

@@ -14,6 +14,7 @@ from dl.core.errors import UserError
 from dl.data.own.classes import class_lines, coded
 from dl.data.own.columns import (
     Parts,
+    check_classes,
     column_lines,
     group_of,
     joined,
@@ -170,9 +171,10 @@ def _columns(frame: Frame, own: OwnTexts, others: Sequence[str | None]) -> tuple
     if text == label:
         raise UserError(
             "column-twice",
-            f"{frame.name}: column {text} is said to hold both texts and classes: name two by --text and "
-            "--label",
+            f"{frame.name}: column {plain(text)} holds the texts, and so not the classes too: name two by --text "
+            f"and --label, of {', '.join(map(plain, frame.headings[:12]))}",
         )
+    check_classes(frame, label, (text, *others), 0.5)
     return text, label
 
 
@@ -246,4 +248,10 @@ def _of_files(files: Sequence[tuple[str, str, Path, bool]], own: OwnTexts):
     told = [files[row][:2] for row, some in zip(rows, read, strict=True) for _ in some]
     parts, labels = zip(*told, strict=True)
     texts = [text for some in read for text in some]
+    if not files[0][3] and len(files) > 2 and len(texts) <= len(files):
+        raise UserError(
+            "target-one-class",
+            f"{files[0][2].parent.name} has {len(files):,} files of one text each: give the folder above, with a "
+            "folder of such files for each class",
+        )
     return texts, labels, np.array(parts) if parts[0] else None, None, lines

@@ -190,6 +190,8 @@ def _check_marks(marks: dict[str, str | None], missing) -> None:
     for what, mark in marks.items():
         if mark is not None and len(mark) != 1 and (mark or what not in ("quote", "thousands")):
             wrong.append(f"{what}= must be one character, not {mark!r}")
+        elif what == "separator" and mark in ("\r", "\n"):
+            wrong.append("separator= cannot be the end of a line")
         elif what in ("separator", "quote") and len((mark or "").encode()) > 1:
             wrong.append(f"{what}= must be a plain (ASCII) character, not {mark!r}")
     if decimal not in (None, ".", ","):

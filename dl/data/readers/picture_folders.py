@@ -86,7 +86,8 @@ def image_folder(folder: str | os.PathLike) -> tuple[FileSource, tuple[str, ...]
         raise UserError(
             "no-pictures",
             f"{root} has no pictures in subfolders named after their classes"
-            + "".join(f"; {words}" for words in odd),
+            + "".join(f"; {words}" for words in odd)
+            + "; give the folder above" * ("pictures in no class's folder" in left),
         )
     if empty := [name for name, found in zip(classes, files, strict=True) if not found]:
         odd.append(f"no picture in {len(empty)} of {len(classes)} classes ({_some(empty)})")

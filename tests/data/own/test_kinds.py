@@ -1,11 +1,14 @@
 """What kind files are is told by their endings and folders."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from mistakes import raises
+from PIL import Image
 
 from dl.data import open as open_data
-from dl.data.own.door import options_of
+from dl.data.own.door import Kind, options_of
 from dl.data.own.kinds import guessed_kind
 
 
@@ -123,3 +126,22 @@ def test_what_looks_like_another_kind_is_said(tmp_path):
     (tmp_path / "n.txt").write_text("\n".join(CONTENT["table", "n.dat"]))
     said = lines_of(open_data(tmp_path / "n.txt", "corpus"))["check"]
     assert "dl run tabular --data n.txt" in said.more
+
+
+@pytest.mark.parametrize("kind", ["texts", "pairs", "corpus", "table", "series", "recordings"])
+def test_a_folder_of_pictures_is_told_from_every_other_kind(tmp_path, kind):
+    for n in range(4):
+        (tmp_path / "ab"[n % 2]).mkdir(exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / "ab"[n % 2] / f"{n}.png")
+    with raises("set-of-another-kind", "4 pictures", "dl run image_classification --data"):
+        open_data(tmp_path, kind)
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("name", ["a.npz", "a.mat", "a.pkl"])
+def test_a_file_of_arrays_is_of_no_kind(tmp_path, kind, name):
+    np.savez(tmp_path / "a", x=np.zeros(3))
+    if name != "a.npz":
+        (tmp_path / "a.npz").rename(tmp_path / name)
+    with raises("file-of-arrays", name, "dl.train_batches"):
+        open_data(tmp_path / name, kind)

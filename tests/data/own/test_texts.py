@@ -178,6 +178,42 @@ def test_a_table_that_is_written_oddly_is_read_by_flags(tmp_path):
     assert rows_of(splits) == 30
 
 
+@pytest.mark.parametrize("mark", ["^", "|", "$", "."])
+def test_a_mark_that_no_file_is_guessed_to_have_is_asked_for(tmp_path, mark):
+    path = tmp_path / "a.csv"
+    path.write_text(f"review{mark}verdict\n" + "".join(f"{t}{mark}{y}\n" for t, y in ROWS))
+    if mark in "^$":
+        with raises("table-separator", "one column", f"--separator '{mark}'"):
+            open_data(path, "texts")
+    assert rows_of(opened(path, separator=mark)[0]) == 30
+
+
+def test_tabs_may_be_spelled_and_line_ends_are_no_mark(tmp_path):
+    (tmp_path / "a.csv").write_text("text\tlabel\n" + csv(ROWS, "\t"))
+    for spelled in ("\\t", "tab", "\t"):
+        assert rows_of(opened(tmp_path / "a.csv", separator=spelled)[0]) == 30
+    with raises("table-options", "end of a line"):
+        open_data(tmp_path / "a.csv", "texts", separator="\n")
+
+
+def test_a_column_of_texts_is_no_label(tmp_path):
+    rows = "".join(f"film {n} was seen,note {n} of it,{n % 2}\n" for n in range(20))
+    (tmp_path / "a.csv").write_text(f"text,note,kind\n{rows}")
+    with raises("column-twice", "column text holds the texts", "--label"):
+        open_data(tmp_path / "a.csv", "texts", label="text")
+    with raises("target-too-many-classes", "note has 20", "--label, such as kind"):
+        open_data(tmp_path / "a.csv", "texts", label="note")
+
+
+@pytest.mark.parametrize("given", [".", "pos"])
+def test_a_folder_of_one_class_asks_for_the_one_above(tmp_path, given):
+    (tmp_path / "pos").mkdir()
+    for n in range(6):
+        (tmp_path / "pos" / f"{n}.txt").write_text(f"film {n}\n")
+    with raises("target-one-class", "pos has 6 files of one text each", "the folder above"):
+        open_data(tmp_path / given, "texts")
+
+
 def test_one_column_cannot_be_texts_and_classes(tmp_path):
     rows = "".join(f"film number {n} was seen,{n % 2}\n" for n in range(20))
     (tmp_path / "a.csv").write_text(f"text,kind\n{rows}", "utf-8")
