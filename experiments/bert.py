@@ -18,7 +18,8 @@ from dl.baselines.text import text_baselines
 from dl.data.batches.buckets import bucket_batches, trim
 from dl.data.own.corpus import open_lines
 from dl.data.own.texts import NAMED, OwnTexts
-from dl.data.tokenizers import load_subwords, specials, tokenized, train_subwords
+from dl.data.tokenized import tokenized
+from dl.data.tokenizers import load_subwords, specials, train_subwords
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.transformer import Transformer
 from dl.tasks.masked_language_modeling import masked_language_modeling
@@ -70,8 +71,7 @@ def sentences(config: Config):
     if config.start is not None:
         run = dl.open_run(config.start)
         tokenizer, params = sentences(run.experiment.config)[0], run.state.eval_variables["params"]
-        # An imported BERT's output is no part of the encoder.
-        learned["encoder"] = {name: tree for name, tree in params.items() if name != "output"}
+        learned["encoder"] = {n: p for n, p in params.items() if n != "output"}  # an imported one's
     elif config.weights is None:
         tokenizer = train_subwords(splits.train["text"], "wordpiece", config.vocabulary)
     if config.weights is not None:

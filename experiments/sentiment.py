@@ -8,13 +8,12 @@ All three: --sweep model=cnn,bilstm,transformer --seeds 3
 import dataclasses
 from typing import Any, Literal
 
-import numpy as np
-
 import dl
 from dl.baselines.text import text_baselines
 from dl.data.batches.buckets import bucket_batches, trim
 from dl.data.own.texts import OwnTexts
-from dl.data.tokenizers import counted, spaced, tokenized
+from dl.data.tokenized import tokenized
+from dl.data.tokenizers import counted, spaced
 from dl.models.text import text_classifier
 from dl.tasks.sequence_classification import sequence_classification
 
@@ -58,10 +57,11 @@ class Config(OwnTexts, dl.Recipe):
 def reviews(config: Config):
     """How many tokens the training set has, and the texts as their numbers."""
     splits = dl.data.open(config.data, "texts", config)
-    if config.unit == "word":
-        splits = splits.map(lambda p: p | {"text": np.array([*map(spaced, p["text"])], object)})
-    vocabulary = counted(config.unit, splits.train["text"], min_count=config.min_count)
-    return len(vocabulary), tokenized(splits, vocabulary, most=config.longest)
+    prepare = spaced if config.unit == "word" else str
+    vocabulary = counted(
+        config.unit, map(prepare, splits.train["text"]), min_count=config.min_count
+    )
+    return len(vocabulary), tokenized(splits, vocabulary, most=config.longest, prepare=prepare)
 
 
 def build(config: Config) -> dl.Experiment:

@@ -14,7 +14,8 @@ import dl
 from dl.baselines.word_by_word import translation_baselines
 from dl.data.batches.buckets import bucket_batches, trim
 from dl.data.own.pairs import OwnPairs
-from dl.data.tokenizers import tokenized_pairs, train_subwords
+from dl.data.tokenized import both_sides, tokenized_pairs
+from dl.data.tokenizers import train_subwords
 from dl.figures.sequences import translated
 from dl.models.language import EncoderDecoder
 from dl.models.transformer import Transformer
@@ -56,8 +57,7 @@ class Config(OwnPairs, dl.Recipe):
 def sentences(config: Config):
     """The tokenizer, and the sentences in its tokens, by length, beside the targets as they are written."""
     splits = dl.data.open(config.data, "pairs", config)
-    both = [*splits.train["source"], *splits.train["target"]]
-    tokenizer = train_subwords(both, "bpe", config.vocabulary)
+    tokenizer = train_subwords(both_sides(splits.train), "bpe", config.vocabulary)
     return tokenizer, tokenized_pairs(splits, tokenizer, config.longest)
 
 
@@ -65,7 +65,7 @@ def build(config: Config) -> dl.Experiment:
     dl.need("sacrebleu", extra="text", why="BLEU")
     tokenizer, texts = sentences(config)
     splits = texts.only("source", "source_length", "target", "target_length")
-    written = {name: part["written"].tolist() for name, part in texts.parts.items()}
+    written = {name: list(part["written"]) for name, part in texts.parts.items()}
     inner: Any = {"hidden": config.hidden, "rope": 10000.0, "dropout": config.dropout}
     encoder = Transformer(config.width, config.layers, config.heads, **inner)
     decoder = encoder.clone(causal=True, cross=True)

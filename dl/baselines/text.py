@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from dl.baselines.majority import majority
-from dl.data.splits import Splits
+from dl.data.splits import Columns, Splits, row_count, shuffled, take
+
+ROWS = 200_000  # texts of a part on disk that are looked at
 
 
 def tfidf(splits: Splits, seed: int = 0) -> dict[str, float]:
@@ -23,7 +25,8 @@ def tfidf(splits: Splits, seed: int = 0) -> dict[str, float]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    texts = {name: [str(text) for text in part["text"]] for name, part in splits.parts.items()}
+    parts = {name: _some(part) for name, part in splits.parts.items()}
+    texts = {name: [str(text) for text in part["text"]] for name, part in parts.items()}
     least = 2 if len(texts["train"]) > 1000 else 1
     one_word = np.median([len(text.split()) for text in texts["train"]]) < 2  # as of DNA
     cut: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": r"\w+|[^\w\s]"}
@@ -35,14 +38,21 @@ def tfidf(splits: Splits, seed: int = 0) -> dict[str, float]:
     found: list[dict[str, float]] = []
     for strength in (1.0, 5.0, 25.0):
         model = LogisticRegression(C=strength, max_iter=1000, random_state=seed)
-        model.fit(seen, splits.train["label"])
+        model.fit(seen, parts["train"]["label"])
         found.append(
             {
-                f"{name}/accuracy": float(np.mean(model.predict(x) == splits.parts[name]["label"]))
+                f"{name}/accuracy": float(np.mean(model.predict(x) == parts[name]["label"]))
                 for name, x in rows.items()
             }
         )
     return max(found, key=lambda scores: scores.get("validation/accuracy", 0.0))
+
+
+def _some(part: Columns) -> Columns:
+    """The rows of a part, of one on disk :data:`ROWS` at most."""
+    if isinstance(part["text"], np.ndarray) or row_count(part) <= ROWS:
+        return part
+    return take(part, np.sort(shuffled(row_count(part), 0)[:ROWS]))
 
 
 def text_baselines(splits: Splits) -> dict[str, dict[str, float]]:

@@ -58,7 +58,7 @@ def write_data_page(splits: Splits, file: Path) -> list[str]:
     for name, rows in splits.parts.items():
         if isinstance(rows, dict):
             parts[name] = rows
-            if isinstance(text := rows.get("text"), StoredText):
+            if isinstance(text := rows.get("text"), StoredText) and "document" in rows:
                 parts[name] = {"text": np.array(text.lines(READ), object)}
                 names[name] = [f"line {n}" for n in range(row_count(parts[name]))]
                 notes.append(f"Of {name}, up to {READ:,} lines of the text on disk are looked at.")

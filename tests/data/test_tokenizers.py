@@ -11,6 +11,7 @@ from mistakes import raises
 
 from dl.data import tokenizers as text
 from dl.data.splits import Info, Splits
+from dl.data.tokenized import tokenized
 
 SENTENCES = ["the cat sat on the mat", "the dog sat on the log", "cats and dogs: ein Mädchen!"] * 4
 
@@ -127,7 +128,7 @@ def test_an_unknown_kind_is_named(bpe):
 def test_splits_of_text_become_splits_of_tokens():
     part = {"text": np.array(["a b a", "b"], object), "label": np.array([1, 0], np.int32)}
     splits = Splits(part, {}, part, Info("x", *5 * [""]))
-    found = text.tokenized(splits, text.words(part["text"], min_count=1), 4, end=2)
+    found = tokenized(splits, text.words(part["text"], min_count=1), 4, end=2)
     assert found.validation == {}
     assert set(found.train) == {"tokens", "tokens_length", "label"}
     assert found.train["tokens"].shape == (2, 4)

@@ -6,6 +6,7 @@ batches whose rows are alike in length, and a step that cuts its inputs down to 
 sizes that holds the batch.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -29,6 +30,9 @@ from dl.data.batches.resident import (
     keep_mask_free,
     stream_seed,
 )
+from dl.data.batches.sources import ArraySource
+from dl.data.batches.stored import StoredColumns
+from dl.data.batches.streams import StreamBatches
 
 
 @struct.dataclass
@@ -57,25 +61,7 @@ class BucketBatches(Resident):
         return (len(self.edges) - 1) * self.pool
 
     def _rows(self, step):
-        steps = self.steps_per_epoch
-        epoch = jnp.asarray(step, jnp.int32) // steps
-        seed = jnp.asarray(self.seed, jnp.uint32)
-        batch = permute(jnp.asarray(step, jnp.int32) % steps, steps, mix(seed), epoch)
-        batch = batch.astype(jnp.int32)
-        pool, part = batch // self.pool, batch % self.pool
-        # Dealt like cards: the ranks beyond a pool's end fall on different batches.
-        rank = jnp.arange(self.batch_size, dtype=jnp.int32) * self.pool + part
-        key = mix(seed ^ mix(pool.astype(jnp.uint32) + np.uint32(1)))
-        edges = jnp.asarray(self.edges)
-        count = edges[pool + 1] - edges[pool]  # one of two neighbouring numbers
-        small = self.size // (len(self.edges) - 1)
-        fewer, more = (
-            permute(jnp.minimum(rank, size - 1), size, key, epoch).astype(jnp.int32)
-            for size in (small, small + 1)
-        )
-        return edges[pool] + jnp.where(count == small, fewer, more), (rank < count).astype(
-            jnp.float32
-        )
+        return _bucket_rows(self, jnp.asarray(step, jnp.int32), jnp)
 
     def indices(self, step):
         return jnp.asarray(self.order)[self._rows(step)[0]]
@@ -88,10 +74,57 @@ class BucketBatches(Resident):
         return digest_arrays({**self.arrays, "order": self.order})
 
 
+@dataclasses.dataclass(frozen=True)
+class BucketStream(StreamBatches):
+    """The batches of :class:`BucketBatches` of a part on disk, read ahead; attributes as there."""
+
+    source: ArraySource
+    order: Any = None
+    edges: Any = None
+    pool: int = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return (len(self.edges) - 1) * self.pool
+
+    def indices(self, step):
+        return self.order[_bucket_rows(self, np.int32(step), np)[0]]
+
+    def __getitem__(self, step) -> Batch:
+        rows, mask = _bucket_rows(self, np.int32(step), np)
+        first, last = self.shard[0] * len(rows), (self.shard[0] + 1) * len(rows)
+        own = slice(first // self.shard[1], last // self.shard[1])
+        return {**self.source.take(self.order[rows[own]]), "mask": mask[own]}
+
+    def digest(self) -> str:
+        arrays = self.source.arrays
+        return digest_arrays({**arrays, "order": self.order}, dict.fromkeys(arrays, self.order))
+
+
+def _bucket_rows(batches: Any, step: Any, xp: Any) -> tuple[Any, Any]:
+    """The rows of a step, by length, and which of them are real, both ``[batch]``."""
+    pool, size, edges = batches.pool, batches.size, xp.asarray(batches.edges)
+    epoch, seed = step // batches.steps_per_epoch, xp.asarray(batches.seed, xp.uint32)
+    steps = batches.steps_per_epoch
+    batch = permute(step % steps, steps, mix(seed, xp), epoch, xp).astype(xp.int32)
+    batch, part = batch // pool, batch % pool
+    # Dealt like cards: the ranks beyond a pool's end fall on different batches.
+    rank = xp.arange(batches.batch_size, dtype=xp.int32) * pool + part
+    key = mix(seed ^ mix(batch.astype(xp.uint32) + np.uint32(1), xp), xp)
+    count = edges[batch + 1] - edges[batch]  # one of two neighbouring numbers
+    small = size // (len(edges) - 1)
+    fewer, more = (
+        permute(xp.minimum(rank, each - 1), each, key, epoch, xp).astype(xp.int32)
+        for each in (small, small + 1)
+    )
+    rows = edges[batch] + xp.where(count == small, fewer, more)
+    return rows, (rank < count).astype(xp.float32)
+
+
 def bucket_batches(
     arrays: Arrays, lengths: Any, batch_size: int, seed: Any = 0, *, pool: int = 16
-) -> BucketBatches:
-    """Length-bucketed training batches of padded ``arrays``.
+) -> BucketBatches | BucketStream:
+    """Length-bucketed training batches of padded ``arrays``; of those on disk they are read ahead.
 
     Args:
       arrays: columns ``[n, ...]``, padded as they are.
@@ -110,6 +143,11 @@ def bucket_batches(
     order = np.lexsort((drawn, lengths)).astype(np.int32)
     pool = math.ceil(math.ceil(size / pools) / batch_size)
     edges = (np.arange(pools + 1, dtype=np.int64) * size // pools).astype(np.int32)
+    if isinstance(arrays, StoredColumns):
+        source = ArraySource(arrays)
+        return BucketStream(
+            source, batch_size, stream_seed(seed), order=order, edges=edges, pool=pool
+        )
     return BucketBatches(
         {name: np.asarray(value)[order] for name, value in arrays.items()},
         order,

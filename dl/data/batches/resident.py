@@ -98,13 +98,21 @@ def stream_seed(seed: Any) -> Any:
     return np.uint32(seed)
 
 
-def digest_arrays(arrays: Arrays) -> str:
-    """SHA-256 (hex) of named arrays: names, dtypes, shapes and bytes."""
+def digest_arrays(arrays: Arrays, orders: Mapping[str, np.ndarray] | None = None) -> str:
+    """SHA-256 (hex) of named arrays: names, dtypes, shapes and bytes; of some in another order of their rows, of
+    which only a part is in memory at a time."""
     hasher = hashlib.sha256()
     for name, value in sorted(arrays.items()):
+        order = (orders or {}).get(name)
         array = np.ascontiguousarray(value)
         hasher.update(f"{name}{array.dtype}{array.shape}".encode())
-        hasher.update(array.reshape(-1).view(np.uint8).data)
+        some = (
+            [slice(None)]
+            if order is None
+            else (order[n : n + 8192] for n in range(0, len(order), 8192))
+        )
+        for rows in some:
+            hasher.update(np.ascontiguousarray(array[rows]).reshape(-1).view(np.uint8).data)
     return hasher.hexdigest()
 
 

@@ -21,10 +21,18 @@ from dl.data.own.found import (
     sheet_options,
 )
 from dl.data.own.paths import TABLES, by_part, called_by_part, ends, is_table, of_no_part, visible
+from dl.data.own.pixels import too_large
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import digest_files
-from dl.data.readers.frames import Frame, coded_words, numbers, read_frame, words
-from dl.data.readers.on_disk import stored_table
+from dl.data.readers.frames import (
+    Frame,
+    coded_words,
+    first_rows,
+    numbers,
+    read_frame,
+    words,
+)
+from dl.data.readers.on_disk import cells_size, stored_table
 
 Parts = list[tuple[str, Frame]]  # tables, each with its part, "" where nothing says it
 _SPLITS = ("split", "part", "subset", "partition", "set", "fold")
@@ -76,13 +84,32 @@ def _check_cut(frame: Frame) -> None:
     """Raise UserError where a table is of one column, whose rows another mark would cut into as many cells."""
     head = frame.headings[0]
     for mark in set(re.findall(r"[^\w\s.'\"-]", head)) if len(frame.headings) == 1 else ():
-        counts = {str(cell).count(mark) for cell in words(_head(frame, 20), head)}
+        counts = {str(cell).count(mark) for cell in words(first_rows(frame, 20), head)}
         if counts == {head.count(mark)}:
             raise UserError(
                 "table-separator",
                 f"{frame.name} has one column, {plain(head)}: where {mark} stands between its cells, say "
                 f"--separator '{mark}'",
             )
+
+
+def table_too_large(
+    source: Any, stream: bool, times: int = 1, numbers: bool = False
+) -> tuple[bool, list[Line]]:
+    """Whether the cells of a table, which take ``times`` their usual size, are to stay on disk, and the line
+    of it; a frame is in memory as it is, and so are ``numbers`` that cells become."""
+    if not isinstance(source, Path):
+        if stream:
+            raise UserError(
+                "option-misplaced",
+                "--stream is for files, and a frame is in memory: write it to Parquet and give its path",
+            )
+        return False, []
+    paths = [path for _, path in tables_in(source)[0]] if source.is_dir() else [source]
+    disk, line = too_large(times * sum(map(cells_size, paths)), stream)
+    if disk and numbers:
+        line = dataclasses.replace(line, taken_for="cells on disk, their numbers in memory")
+    return disk, [line]
 
 
 def tables_in(folder: Path) -> tuple[list[tuple[str, Path]], list[Line]]:
@@ -213,7 +240,7 @@ def split_column(frames: Parts, own: OwnFiles, gaps: bool = False) -> str | None
         return given
     called = column_called(frame, None, _SPLITS, "--split")
     for heading in [called] if called else frame.headings:
-        first = set(words(_head(frame, 20), heading)) - {None}
+        first = set(words(first_rows(frame, 20), heading)) - {None}
         if not first or not all(map(part_called, first)):
             continue
         cells = set(words(frame, heading)) - ({None} if gaps else set())
@@ -225,17 +252,11 @@ def split_column(frames: Parts, own: OwnFiles, gaps: bool = False) -> str | None
 
 def numbers_rows(frame: Frame, heading: str) -> bool:
     """Whether a column counts the rows of its file from 0 or 1: in a file that was sorted it tells the label."""
-    for part in (_head(frame, 3), frame):  # few columns get beyond their first cells
+    for part in (first_rows(frame, 3), frame):  # few columns get beyond their first cells
         cells = numbers(part, heading).values
         if frame.rows < 3 or cells[0] not in (0, 1) or not (np.diff(cells) == 1).all():
             return False
     return True
-
-
-def _head(frame: Frame, rows: int) -> Frame:
-    """The first rows of a frame."""
-    lines = None if frame.lines is None else frame.lines[:rows]
-    return dataclasses.replace(frame, columns=frame.columns.slice(0, rows), lines=lines)
 
 
 def group_of(frame: Frame, own: OwnFiles) -> np.ndarray | None:
@@ -285,7 +306,8 @@ def the_one(frame: Frame, candidates: Sequence[str], what: str, flag: str, code:
 def of_few_values(frame: Frame, headings: Iterable[str]) -> list[str]:
     """The columns whose cells repeat as classes do."""
     most = max(2, min(200, frame.rows // 5))
-    return [h for h in headings if 2 <= len(set(words(frame, h)) - {None}) <= most]
+    different = {heading: set(coded_words(frame, heading)[1]) - {None} for heading in headings}
+    return [heading for heading, cells in different.items() if 2 <= len(cells) <= most]
 
 
 def taken(what: str, flag: str, given: Any) -> tuple[str, str]:
@@ -299,14 +321,15 @@ def check_classes(frame: Frame, label: str, others: Iterable[str | None], most: 
     Args:
       others: columns of another use, which are not proposed in its place.
     """
-    cells = [cell for cell in words(frame, label) if cell is not None]
-    count = len(set(cells))
-    if 2 < count > most * len(cells):
+    index, different = coded_words(frame, label)
+    there = np.array([cell is not None for cell in different], bool)
+    count, rows = int(there.sum()), int(there[index].sum())
+    if 2 < count > most * rows:
         free = [h for h in frame.headings if h not in (label, *others)]
         few = ", ".join(map(plain, of_few_values(frame, free)[:6]))
         raise UserError(
             "target-too-many-classes",
-            f"{frame.name}: column {plain(label)} has {count:,} different cells in {len(cells):,} rows, too many "
+            f"{frame.name}: column {plain(label)} has {count:,} different cells in {rows:,} rows, too many "
             f"for classes: name the column of the classes by --label{', such as ' * bool(few)}{few}",
         )
 

@@ -1,20 +1,25 @@
 """What the kinds of text share: how text is read, as a table, and in lines."""
 
 import dataclasses
+import functools
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.own.found import OwnSheet, sheet_options
+from dl.data.own.columns import table_too_large
+from dl.data.own.found import Line, OwnSheet, sheet_options
 from dl.data.own.paths import ends
+from dl.data.own.pixels import too_large
 from dl.data.readers.csv_text import decoded, plain, short
 from dl.data.readers.files import read
-from dl.data.readers.frames import Frame, read_frame, words
+from dl.data.readers.frames import Frame, first_rows, read_frame, words
+from dl.data.readers.on_disk import ROWS
 
 TEXTS = (
     *("text", "sentence", "review", "content", "question", "comment", "message", "tweet", "body"),
@@ -48,7 +53,7 @@ def tab_separated(lines: Sequence[str]) -> bool:
     return bool(counts.size) and (counts > 0).mean() > 0.95
 
 
-def text_table(source: Any, own: OwnSheet, name: str = "") -> Frame:
+def text_table(source: Any, own: OwnSheet, name: str = "", disk: bool = False) -> Frame:
     """A table of text. In text between tabs a quote is a quote, unless every cell that begins with one is
     enclosed by two; a first line that is rather a row is none of headings.
 
@@ -56,17 +61,24 @@ def text_table(source: Any, own: OwnSheet, name: str = "") -> Frame:
       source: a path, bytes, or what else :func:`dl.data.readers.frames.read_frame` takes.
       own: how it is written, where the user says so.
       name: of bytes, which are text where it ends so.
+      disk: whether the cells of a file are to stay on disk.
     """
-    options, data = sheet_options(own), source
+    options, data = sheet_options(own) | {"disk": disk}, source
     if isinstance(source, str | os.PathLike):
-        name, data = Path(source).name, read(Path(source))
-    if not isinstance(data, bytes) or not ends(Path(name), TEXT_FILES):
+        name, data = Path(source).name, Path(source) if disk else read(Path(source))
+    if not isinstance(data, bytes | Path) or not ends(Path(name), TEXT_FILES):
         return read_frame(source, name=name or None, **options)
-    text = text_in(data, name, own.encoding)
-    if not own.separator and tab_separated(text.split("\n")[:1000]):
+    blocks = _blocks(data, name, own.encoding)
+    lines = itertools.chain.from_iterable(block.split("\n") for block in blocks())
+    if not own.separator and tab_separated([*itertools.islice(lines, 1000)]):
         begun, whole = r'(?:^|\t)"', r'(?:^|\t)"(?:[^"]|"")*"(?=\t|$)'
-        quoted = len(re.findall(begun, text, re.M)) == len(re.findall(whole, text, re.M))
-        options |= {"separator": "\t", "quote": '"' if quoted else ""}
+        cells = [0, 0]
+        for block in blocks():
+            cells = [
+                n + len(re.findall(p, block, re.M))
+                for n, p in zip(cells, (begun, whole), strict=True)
+            ]
+        options |= {"separator": "\t", "quote": '"' if cells[0] == cells[1] else ""}
     frame = read_frame(data, name=name, **options)
     if own.headings or any(note.startswith("the first line") for note in frame.notes):
         return frame
@@ -78,12 +90,23 @@ def text_table(source: Any, own: OwnSheet, name: str = "") -> Frame:
     return dataclasses.replace(frame, notes=(*frame.notes, said))
 
 
+def _blocks(data: bytes | Path, name: str, encoding: str | None) -> Callable[[], Iterable[str]]:
+    """The text of a file, some whole lines at a time where it stays on disk, as often as it is asked for."""
+    if isinstance(data, Path):
+        from dl.data.own.stored import text_blocks
+
+        return functools.partial(text_blocks, data, encoding)
+    text = [text_in(data, name, encoding)]
+    return lambda: text
+
+
 def _a_row(frame: Frame) -> bool:
     """Whether the headings are rather cells: sentences, or a word that its own column has again and again."""
     if any(len(heading.split()) > 3 or heading[-1:] in ".!?" for heading in frame.headings):
         return True
+    frame = first_rows(frame, 1000)
     for heading in frame.headings:
-        cells = words(frame, heading)[:1000].tolist()
+        cells = words(frame, heading).tolist()
         if cells.count(heading) > 1 and len(set(cells)) < len(cells) / 2:
             return True
     return False
@@ -92,9 +115,9 @@ def _a_row(frame: Frame) -> bool:
 def lengths(frame: Frame, in_words: bool = False) -> dict[str, float]:
     """How many characters (or words) the cells of each column of words have in the mean; columns of numbers are
     left out."""
-    found = {}
+    found, frame = {}, first_rows(frame, 1000)
     for heading in frame.headings:
-        cells = [cell for cell in words(frame, heading)[:1000] if cell is not None]
+        cells = [cell for cell in words(frame, heading) if cell is not None]
         if cells and not all(re.fullmatch(r"[-+.,\d]+|true|false", c, re.I) for c in cells):
             found[heading] = float(
                 np.mean([len(cell.split() if in_words else cell) for cell in cells])
@@ -104,10 +127,11 @@ def lengths(frame: Frame, in_words: bool = False) -> dict[str, float]:
 
 def prose(frame: Frame) -> list[str]:
     """The columns that hold texts rather than names: called so, of several words, or long, as of DNA."""
+    frame = first_rows(frame, 1000)
     sizes, long = lengths(frame, in_words=True), lengths(frame)
     found = []
     for heading, size in sizes.items():
-        cells = [cell for cell in words(frame, heading)[:1000] if cell is not None]
+        cells = [cell for cell in words(frame, heading) if cell is not None]
         joined = "".join("".join(cells).split())
         letters = sum(map(str.isalpha, joined)) / max(1, len(joined))
         running = (size >= 3 and letters > 0.5) or (long[heading] >= 25 and letters > 0.9)
@@ -123,6 +147,22 @@ def not_texts(frame: Frame, what: str) -> UserError:
         f"{frame.name} is a table, and no column of it looks like {what}: `dl run tabular` trains on tables; or "
         f"name the column by --text, one of {', '.join(map(plain, frame.headings[:12]))}",
     )
+
+
+def texts_too_large(source: Any, files: Sequence[Path], stream: bool) -> tuple[bool, list[Line]]:
+    """Whether the texts of files, or else of a table, are to stay on disk, and the line of it."""
+    if not files:
+        return table_too_large(source, stream, 2)
+    size = sum(path.stat().st_size for path in files)  # four times that as strings and as tokens
+    disk, line = too_large(4 * size, stream)
+    return disk, [line]
+
+
+def words_by_row(frame: Frame, heading: str) -> Iterator[str | None]:
+    """:func:`dl.data.readers.frames.words`, some rows in memory at a time."""
+    for start in range(0, frame.rows, ROWS):
+        piece = dataclasses.replace(frame, columns=frame.columns.slice(start, ROWS), lines=None)
+        yield from words(piece, heading).tolist()
 
 
 def texts_column(texts: Sequence[str]) -> np.ndarray:

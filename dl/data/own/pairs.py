@@ -1,5 +1,6 @@
 """Pairs of texts, such as sentences and their translations: ``source`` and ``target`` columns."""
 
+import array
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -20,7 +21,15 @@ from dl.data.own.columns import (
     which_column,
 )
 from dl.data.own.found import Found, Line, OwnSheet, column_called, own_info, span
-from dl.data.own.lines import lengths, lines_of, prose, tab_separated, text_table, texts_column
+from dl.data.own.lines import (
+    lengths,
+    lines_of,
+    prose,
+    tab_separated,
+    text_table,
+    texts_too_large,
+    words_by_row,
+)
 from dl.data.own.paths import (
     by_part,
     files_under,
@@ -31,9 +40,10 @@ from dl.data.own.paths import (
     plain_name,
     stem,
 )
+from dl.data.own.stored import TextSink, stripped_lines
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import digest_files
-from dl.data.readers.frames import Frame, words
+from dl.data.readers.frames import Frame
 from dl.data.splits import Splits
 
 NAMED = ("multi30k",)
@@ -49,6 +59,8 @@ class OwnPairs(OwnSheet):
     """the language to translate from: your column, or your files' ending or name, such as en"""
     target: str | None = None
     """the language to translate to; or a second file of lines, where --data is one"""
+    stream: bool = False
+    """keep your pairs and their tokens on disk, even if all fit into memory"""
 
 
 def named(splits: Splits) -> Splits:
@@ -80,27 +92,34 @@ def read(source: Any, own: OwnPairs) -> Found:
     """
     name = getattr(source, "name", "the table")
     files, lines = _files(source, own) if isinstance(source, Path) else ([], [])
+    paths = [path for _, *two in files for _, path in two]
+    disk, memory = texts_too_large(source, paths, own.stream)
     if files:
         rows, parts, languages, more = _of_files(files, own)
-        paths = [path for _, *two in files for _, path in two]
         group, digests = None, {f"{p.parent.name}/{p.name}": digest_files([p]) for p in paths}
     else:
-        frames, digests, lines = read_tables(source, functools.partial(text_table, own=own))
+        frames, digests, lines = read_tables(
+            source, functools.partial(text_table, own=own, disk=disk)
+        )
         rows, parts, languages, group, more = _of_frames(frames, own)
     lines += more
-    kept = np.array([bool(a and b) for a, b in rows], bool)
+    sinks, there = {side: TextSink(disk) for side in ("source", "target")}, array.array("b")
+    counts = {side: array.array("q") for side in sinks}
+    for pair in rows:
+        there.append(bool(pair[0] and pair[1]))
+        for side, text in zip(sinks, pair, strict=True) if there[-1] else ():
+            sinks[side].add(text)
+            counts[side].append(len(text.split()))
+    kept = np.array(there, bool)
     if not kept.any():
         raise UserError("table-empty", f"{name} has no pair of texts")
     if not kept.all():
         lines.append(Line("skipped", f"{(~kept).sum():,} pairs", "one side is empty"))
-    chosen = [pair for pair, keep in zip(rows, kept, strict=True) if keep]
-    columns = {
-        side: texts_column([pair[place] for pair in chosen])
-        for place, side in enumerate(("source", "target"))
-    }
+    columns = {side: sink.column() for side, sink in sinks.items()}
     for side, language in zip(columns, languages, strict=True):
-        counts = span([len(text.split()) for text in columns[side]])
-        lines.append(Line(side, plain(language), f"{counts} words; {columns[side][0][:40]!r}"))
+        said = f"{span(counts[side])} words; {columns[side][0][:40]!r}"
+        lines.append(Line(side, plain(language), said))
+    lines += memory
     part = None if parts is None else parts[kept]
     info = own_info(name, "translation", digests, details={"languages": languages})
     return Found(columns, info, tuple(lines), part, group=None if group is None else group[kept])
@@ -111,7 +130,7 @@ def _of_frames(frames: Parts, own: OwnPairs):
     split = split_column(frames, own)
     languages = _columns(first, own, (split, own.group))
     frame, part, lines = joined(frames, split, wanted=(*languages, own.group))
-    rows = list(zip(*(words(frame, heading) for heading in languages), strict=True))
+    rows = zip(*(words_by_row(frame, heading) for heading in languages), strict=True)
     names = tuple(
         heading.rpartition(".")[2] for heading in languages
     )  # nested ones: translation.en
@@ -211,20 +230,24 @@ def _of_files(files: Sequence[tuple], own: OwnPairs):
             "option-misplaced",
             "--split and --group name columns, and these are files of lines: leave them out",
         )
-    rows: list[tuple] = []
-    parts: list[str] = []
-    for part, (_, first), (_, second) in files:
-        one, other = lines_of(first, own.encoding), lines_of(second, own.encoding)
-        if len(one) != len(other):
+    counted = []
+    for _, (_, first), (_, second) in files:
+        one, other = (sum(1 for _ in stripped_lines(p, own.encoding)) for p in (first, second))
+        if one != other:
             raise UserError(
                 "pairs-lengths",
-                f"{first.name} has {len(one):,} lines and {second.name} {len(other):,}: line for line they must "
-                "say the same, so mend the one that has lost or gained a line",
+                f"{first.name} has {one:,} lines and {second.name} {other:,}: line for line they must say the "
+                "same, so mend the one that has lost or gained a line",
             )
-        rows += zip(one, other, strict=True)
-        parts += [part] * len(one)
+        counted.append(one)
+    rows = (
+        pair
+        for _, *two in files
+        for pair in zip(*(stripped_lines(path, own.encoding) for _, path in two), strict=True)
+    )
+    parts = np.repeat([part for part, *_ in files], counted)
     languages = tuple(language for language, _ in files[0][1:])
-    told = np.array(parts) if parts[0] else None
+    told = parts if files[0][0] else None
     return (
         rows,
         told,

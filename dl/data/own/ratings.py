@@ -14,6 +14,7 @@ from dl.data.own.columns import (
     joined,
     read_cells,
     split_column,
+    table_too_large,
     taken,
     the_one,
 )
@@ -65,13 +66,16 @@ class OwnRatings(OwnCells):
     """your column of ratings; by default the one called rating, score, ..., or the third; without one all are 1"""
     time: str | None = None
     """your column of times; by default the one called so, or the fourth"""
+    stream: bool = False
+    """keep your cells on disk while they are read, even if all fit into memory"""
     leave_one_out: bool = True
     """each user's last rating is for test and the one before for validation, where nothing says the parts"""
 
 
 def read(source: Any, own: OwnRatings) -> Found:
     """Rows of user, item, value and time. ``info.details`` has the ``users`` and ``items`` by their codes."""
-    frames, digests, lines = _frames(source, own)
+    disk, memory = table_too_large(source, own.stream, numbers=True)
+    frames, digests, lines = _frames(source, own, disk)
     split = split_column(frames, own)
     frame, part, more = joined(frames, split)
     found = _columns(frame, own, split)
@@ -107,7 +111,7 @@ def read(source: Any, own: OwnRatings) -> Found:
     lines += [] if found["time"] else [Line("(no column)", "time", "--time names one")]
     if skipped := int((~kept).sum()):
         lines.append(Line("skipped", f"{skipped:,} rows", "without a user, an item or a rating"))
-    lines += _counted(rows)
+    lines += [*_counted(rows), *memory]
     details = {"users": names[0], "items": names[1]}
     info = own_info("ratings", "recommendation", digests, title=frame.name, details=details)
     if own.group not in (None, found["user"]):
@@ -141,7 +145,7 @@ def _counted(rows: dict[str, np.ndarray]) -> list[Line]:
     return lines
 
 
-def _frames(source: Any, own: OwnRatings) -> tuple[Parts, dict[str, str], list[Line]]:
+def _frames(source: Any, own: OwnRatings, disk: bool) -> tuple[Parts, dict[str, str], list[Line]]:
     """The tables by part; ``::`` between cells, as MovieLens has it, counts as one mark."""
     if isinstance(source, Path) and source.is_file() and own.separator is None:
         data = read_bytes(source)
@@ -149,7 +153,7 @@ def _frames(source: Any, own: OwnRatings) -> tuple[Parts, dict[str, str], list[L
             options = sheet_options(own) | {"separator": "\t", "quote": ""}
             frame = read_frame(data.replace(b"::", b"\t"), name=source.name, **options)
             return [("", frame)], {source.name: digest_files([source])}, []
-    return read_cells(source, own)
+    return read_cells(source, own, disk)
 
 
 def _columns(frame: Frame, own: OwnRatings, split: str | None) -> dict[str, str]:

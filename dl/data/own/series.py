@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError, bounded
-from dl.data.own.columns import OwnCells, joined, numbers_rows, read_cells, rows_of, split_column
+from dl.data.own.columns import (
+    OwnCells,
+    joined,
+    numbers_rows,
+    read_cells,
+    rows_of,
+    split_column,
+    table_too_large,
+)
 from dl.data.own.found import PARTS, Found, Line, column_called, held_said, own_info, span
 from dl.data.readers.frames import Frame, coded_words, numbers
 from dl.data.readers.series_tables import proposed_times, series_times, times_of_index, variable
@@ -48,6 +56,8 @@ class OwnSeries(OwnCells):
     """steps to forecast; by default proposed by the step between times"""
     look_back: int | None = None
     """steps that a forecast sees; by default proposed by period and length"""
+    stream: bool = False
+    """keep your cells on disk while they are read, even if all fit into memory"""
 
 
 def load_named(name: str, own: OwnSeries) -> Splits:
@@ -66,7 +76,9 @@ def read(source: Any, own: OwnSeries) -> Found:
             bounded(f"--{flag.replace('_', '-')}", getattr(own, flag), at_least=1, whole=True)
     if own.group:
         raise UserError("option-misplaced", "--group is not for series: their parts follow in time")
-    frames, digests, lines = read_cells(times_of_index(source), own)
+    disk, memory = table_too_large(source, own.stream, numbers=True)
+    frames, digests, lines = read_cells(times_of_index(source), own, disk)
+    lines += memory
     split = split_column(frames, own)
     frame, part, lacking = joined(frames, split)
     lines += lacking

@@ -1,5 +1,6 @@
 """Text and tokens on disk, for corpora that do not fit into memory."""
 
+import array
 import dataclasses
 import gzip
 import re
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.own.lines import text_of
+from dl.data.own.lines import text_of, texts_column
 from dl.data.readers.csv_text import encoding_by_mark
 from dl.data.readers.on_disk import Store
 
@@ -52,6 +53,38 @@ def text_blocks(path: Path, encoding: str | None) -> Iterator[str]:
         raise
 
 
+class TextSink:
+    """Strings that come one after another and become a column ``[rows]``, in memory or on disk."""
+
+    def __init__(self, disk: bool):
+        self.texts: list[str] = []
+        self.store = Store(np.uint8) if disk else None
+        self.ends = array.array("q")
+
+    def add(self, text: str) -> None:
+        if self.store is None:
+            self.texts.append(text)
+        else:
+            self.store.write(text.encode("utf-8", "surrogatepass"))
+            self.ends.append(self.store.size)
+
+    def column(self) -> Any:
+        if self.store is None:
+            return texts_column(self.texts)
+        ends = np.array(self.ends, np.int64)
+        return StoredText(self.store.mapped(), np.append(0, ends[:-1]).astype(np.int64), ends)
+
+
+def stripped_lines(path: Path, encoding: str | None) -> Iterator[str]:
+    """:func:`dl.data.own.lines.lines_of`, some lines in memory at a time."""
+    rest = ""  # of a block, which ends with a line; the file's last end begins no other
+    for block in text_blocks(path, encoding):
+        *whole, rest = (rest + block).split("\n")
+        yield from (line.strip() for line in whole)
+    if rest:
+        yield rest.strip()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredText:
     """Strings ``[rows]`` in a file, read when they are asked for; a row is a block of lines.
@@ -72,7 +105,11 @@ class StoredText:
 
     def __getitem__(self, rows: Any) -> Any:
         if isinstance(rows, int | np.integer):
-            return self.data[self.starts[rows] : self.stops[rows]].tobytes().decode()
+            return (
+                self.data[self.starts[rows] : self.stops[rows]]
+                .tobytes()
+                .decode("utf-8", "surrogatepass")
+            )
         return StoredText(self.data, self.starts[rows], self.stops[rows])
 
     def __iter__(self) -> Iterator[str]:

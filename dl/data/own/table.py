@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections import Counter
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,15 +16,13 @@ from dl.data.own.columns import (
     read_cells,
     rows_of,
     split_column,
-    tables_in,
+    table_too_large,
 )
 from dl.data.own.found import Found, Line, assign, column_called, own_info, sheet_options
 from dl.data.own.lines import prose
-from dl.data.own.pixels import too_large
 from dl.data.readers.column_types import label_alike, lacking, typed_alike, typed_column
 from dl.data.readers.csv_text import plain
 from dl.data.readers.frames import Frame, read_frame
-from dl.data.readers.on_disk import cells_size
 from dl.data.sets.catalogue import load, load_table
 from dl.data.sets.tables import FOLDED
 from dl.data.splits import Columns, Info, Splits
@@ -72,7 +69,7 @@ def read(source: Any, own: OwnTable) -> Found:
 
     ``info.details`` has the ``columns`` and the ``target``, by which :func:`read_alike` reads another file.
     """
-    disk, memory = _too_large(source, own)
+    disk, memory = table_too_large(source, own.stream)
     frames, digests, left_out = read_cells(source, own, disk)
     left_out += memory
     first = frames[0][1]
@@ -146,20 +143,6 @@ def read(source: Any, own: OwnTable) -> Found:
     names = list(map(frame.place, range(frame.rows))) if of_lines else None
     found = dataclasses.replace(found, info=info, lines=lines, part=part, how=how, names=names)
     return dataclasses.replace(found, rows=StoredColumns(table.arrays) if disk else table.arrays)
-
-
-def _too_large(source: Any, own: OwnTable) -> tuple[bool, list[Line]]:
-    """Whether a file's cells are to stay on disk, and the line of it; a frame is in memory as it is."""
-    if not isinstance(source, Path):
-        if own.stream:
-            raise UserError(
-                "option-misplaced",
-                "--stream is for files, and a frame is in memory: write it to Parquet and give its path",
-            )
-        return False, []
-    paths = [path for _, path in tables_in(source)[0]] if source.is_dir() else [source]
-    disk, line = too_large(sum(map(cells_size, paths)), own.stream)
-    return disk, [line]
 
 
 def _moments(frame: Frame, heading: str) -> np.ndarray:

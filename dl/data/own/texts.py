@@ -1,7 +1,9 @@
 """Texts with a class each: ``text`` and ``label`` columns."""
 
+import array
 import dataclasses
 import functools
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -36,9 +38,11 @@ from dl.data.own.lines import (
     tab_separated,
     text_of,
     text_table,
-    texts_column,
+    texts_too_large,
+    words_by_row,
 )
 from dl.data.own.paths import by_part, files_under, is_table, of_no_part, plain_name, stem, visible
+from dl.data.own.stored import TextSink
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import digest_files, readable
 from dl.data.readers.frames import Frame, words
@@ -49,6 +53,7 @@ LABELS = (
     *("label", "labels", "class", "category", "sentiment", "target", "intent", "emotion", "topic"),
     *("genre", "section", "stars", "rating", "score", "polarity", "tag", "y"),
 )
+_AT_ONCE = 10_000  # files whose texts are in memory at once, where they go to disk
 _UNLABELLED = ("unsup", "unsupervised", "unlabeled", "unlabelled")
 _ABOUT = ("readme", "license", "licence", "copying", "changelog")
 
@@ -61,6 +66,8 @@ class OwnTexts(OwnSheet):
     """your column of texts; by default the one called text, sentence, review, ..., else the longest"""
     label: str | None = None
     """your column of classes; by default the one called label, class, ..., else the only one of few values"""
+    stream: bool = False
+    """keep your texts and their tokens on disk, even if all fit into memory"""
 
 
 def named(splits: Splits) -> Splits:
@@ -76,7 +83,8 @@ def named(splits: Splits) -> Splits:
 
 
 def read(source: Any, own: OwnTexts) -> Found:
-    """``text [rows]`` of strings and ``label [rows]`` int32, a place in ``info.classes``.
+    """``text [rows]`` of strings and ``label [rows]`` int32, a place in ``info.classes``. Texts above memory are a
+    :class:`dl.data.own.stored.StoredText`.
 
     A table (csv, tsv, JSON lines, Parquet, a frame), lines that begin with their label, a folder of such files
     by part, a folder of files for each class, or a file of lines for each class.
@@ -86,39 +94,46 @@ def read(source: Any, own: OwnTexts) -> Found:
     """
     name = getattr(source, "name", "the table")
     files, lines = _by_class(source) if isinstance(source, Path) and source.is_dir() else ([], [])
+    disk, memory = texts_too_large(source, [path for *_, path, _ in files], own.stream)
     if files:
-        texts, labels, parts, group, more = _of_files(files, own)
+        texts, labels, parts, group, more = _of_files(files, own, disk)
         digests = {name: digest_files([path for *_, path, _ in files])}
     else:
-        read_texts = _labelled if begin_with_labels(source, own) else text_table
+        table = functools.partial(text_table, own=own, disk=disk)
+        labelled = functools.partial(_labelled, own=own)
         frames, digests, lines = read_tables(
-            source,
-            functools.partial(read_texts, own=own),
+            source, labelled if begin_with_labels(source, own) else table
         )
         texts, labels, parts, group, more = _of_frames(frames, own)
     lines += more
-    kept = [row for row, text in enumerate(texts) if text and labels[row]]
-    if len(kept) < len(texts):
-        without = sum(not text for text in texts)
-        said = f"{without:,} without a text, {len(texts) - len(kept) - without:,} without a label"
-        lines.append(Line("skipped", f"{len(texts) - len(kept):,} rows", said))
+    sink, kept, without, total = TextSink(disk), [], 0, 0
+    counts, characters = array.array("q"), array.array("q")
+    for row, text in enumerate(texts):
+        total += 1
+        without += not text
+        if text and labels[row]:
+            kept.append(row)
+            sink.add(text)
+            counts.append(len(text.split()))
+            characters.append(len(text))
+    if len(kept) < total:
+        said = f"{without:,} without a text, {total - len(kept) - without:,} without a label"
+        lines.append(Line("skipped", f"{total - len(kept):,} rows", said))
     if not kept:
         raise UserError("table-empty", f"{name} has no text with a label")
     classes, label = coded([labels[row] for row in kept])
-    text = texts_column([texts[row] for row in kept])
-    counts, characters = ([len(one) for one in some] for some in (map(str.split, text), text))
     unbroken = bool(np.median(counts) < 2 and np.median(characters) >= 12)
     said = "no blanks, as in DNA: `sentiment --unit character` reads them by letters"
     lines.append(Line("words a text", span(counts), said * unbroken))
     lines += [Line("characters a text", span(characters))] * unbroken
-    lines += class_lines(classes, label, f"texts of {name}")
+    lines += [*class_lines(classes, label, f"texts of {name}"), *memory]
     part = None if parts is None else parts[kept]
     if part is not None:
         known = set(label[part == "train"])
         strange = [one for place, one in enumerate(classes) if place not in known]
         lines += [Line("only outside train", ", ".join(map(plain, strange[:8])))] * bool(strange)
     info = own_info(name, "classification", digests, classes=classes)
-    rows = {"text": text, "label": label}
+    rows = {"text": sink.column(), "label": label}
     group = None if group is None else group[kept]
     return Found(rows, info, tuple(lines), part, strata=label, group=group)
 
@@ -188,7 +203,7 @@ def _of_frames(frames: Parts, own: OwnTexts):
         label: taken("label", "--label", own.label),
     }
     used |= {split: "part", own.group: "kept together"}
-    texts, labels = (words(frame, heading).tolist() for heading in (text, label))
+    texts, labels = words_by_row(frame, text), words(frame, label).tolist()
     more = [*lines, *column_lines(first, used)]
     return texts, labels, part, group_of(frame, own), more
 
@@ -228,7 +243,7 @@ def _classes(files: Sequence[Path], part: str) -> list[str]:
     return ["_".join(w for w in re.split(r"[\W_]+", n) if not part_called(w)) or n for n in names]
 
 
-def _of_files(files: Sequence[tuple[str, str, Path, bool]], own: OwnTexts):
+def _of_files(files: Sequence[tuple[str, str, Path, bool]], own: OwnTexts, disk: bool):
     if own.text or own.label or own.split or own.group:
         raise UserError(
             "option-misplaced",
@@ -239,19 +254,24 @@ def _of_files(files: Sequence[tuple[str, str, Path, bool]], own: OwnTexts):
         *_, path, whole = each
         return [text_of(path, own.encoding).strip()] if whole else lines_of(path, own.encoding)
 
-    rows, read, strange = readable(texts_in, files, "reading texts")
+    sink, told, strange = TextSink(disk), [], []
+    for start in range(0, len(files), _AT_ONCE):
+        some = files[start : start + _AT_ONCE]
+        rows, read, bad = readable(texts_in, some, "reading texts")
+        strange += bad
+        told += [some[row][:2] for row, each in zip(rows, read, strict=True) for _ in each]
+        for text in itertools.chain.from_iterable(read):
+            sink.add(text)
     odd = [error for error in strange if not files[0][3] or error.code != "encoding"]
     if odd or len(strange) > len(files) / 10:
         raise [*odd, *strange][0]
     lines = [Line("files", f"{len(files):,}", "a text each" if files[0][3] else "a text a line")]
     lines += [Line("skipped", f"{len(strange)} files", str(e)) for e in strange[:1]]
-    told = [files[row][:2] for row, some in zip(rows, read, strict=True) for _ in some]
     parts, labels = zip(*told, strict=True)
-    texts = [text for some in read for text in some]
-    if not files[0][3] and len(files) > 2 and len(texts) <= len(files):
+    if not files[0][3] and len(files) > 2 and len(told) <= len(files):
         raise UserError(
             "target-one-class",
             f"{files[0][2].parent.name} has {len(files):,} files of one text each: give the folder above, with a "
             "folder of such files for each class",
         )
-    return texts, labels, np.array(parts) if parts[0] else None, None, lines
+    return sink.column(), labels, np.array(parts) if parts[0] else None, None, lines

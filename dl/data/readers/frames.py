@@ -204,6 +204,12 @@ def _check_marks(marks: dict[str, str | None], missing) -> None:
         raise UserError("table-options", wrong[0])
 
 
+def first_rows(frame: Frame, rows: int) -> Frame:
+    """The first rows of a frame."""
+    lines = None if frame.lines is None else frame.lines[:rows]
+    return dataclasses.replace(frame, columns=frame.columns.slice(0, rows), lines=lines)
+
+
 def words(frame: Frame, heading: str) -> np.ndarray:
     """A column's cells as text without surrounding space: objects ``[rows]``, None where empty."""
     index, different = coded_words(frame, heading)

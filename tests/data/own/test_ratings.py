@@ -7,6 +7,7 @@ from mistakes import raises
 
 import dl
 from dl.baselines.popularity import bias_scores
+from dl.data.batches.resident import digest_arrays
 
 
 def shown(splits):
@@ -96,3 +97,15 @@ def test_movielens_is_as_others_found(data_dir):
     assert (len(splits.info.details["users"]), len(splits.info.details["items"])) == (943, 1682)
     # Biases alone reach 0.94 on random tenths (Koren 2008 and later).
     assert bias_scores(splits)["validation/rmse"] == pytest.approx(0.945, abs=0.02)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_cells_on_disk_are_read_as_those_in_memory(tmp_path, rated, form, monkeypatch):
+    monkeypatch.setattr("dl.data.readers.on_disk._BLOCK", 300)
+    source = tmp_path / f"a.{form}"
+    rated.to_csv(source, index=False) if form == "csv" else rated.to_parquet(source)
+    whole, disk = (dl.data.open(source, "ratings", stream=stream) for stream in (False, True))
+    assert "cells on disk" in shown(disk)["memory"]
+    assert whole.info.details["users"] == disk.info.details["users"]
+    for name, columns in whole.parts.items():
+        assert digest_arrays(disk.parts[name]) == digest_arrays(columns)

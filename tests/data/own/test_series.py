@@ -7,6 +7,7 @@ import pytest
 from mistakes import raises
 
 import dl
+from dl.data.batches.resident import digest_arrays
 from dl.data.batches.series_windows import forecasting_windows
 from dl.data.sets.series import standardize
 from dl.models.forecasters import TimeLinear, WithKnown
@@ -248,3 +249,23 @@ def test_the_hour_that_local_time_has_twice(tmp_path):
     again = pd.concat([frame, frame[5000:5001]])
     with raises("times-repeat", "--series"):
         dl.data.open(again, "series")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_cells_on_disk_are_read_as_those_in_memory(tmp_path, form, monkeypatch):
+    monkeypatch.setattr("dl.data.readers.on_disk._BLOCK", 2000)
+    some = [hourly(300, place=place, holiday=np.arange(300) % 7 == 0) for place in ("a", "b")]
+    frame = (
+        pd.concat(some).sample(frac=0.95, random_state=0).assign(holiday=lambda f: f.holiday * 1)
+    )
+    frame.loc[frame.index[::17], "load"] = np.nan
+    source = tmp_path / f"a.{form}"
+    frame.to_csv(source, index=False) if form == "csv" else frame.to_parquet(source, index=False)
+    splits = [
+        dl.data.open(source, "series", known=("holiday",), horizon=6, look_back=24, stream=stream)
+        for stream in (False, True)
+    ]
+    assert "cells on disk" in shown(splits[1])["memory"]
+    assert splits[0].info.details["names"] == splits[1].info.details["names"] == ("a", "b")
+    for name, columns in splits[0].parts.items():
+        assert digest_arrays(splits[1].parts[name]) == digest_arrays(columns)

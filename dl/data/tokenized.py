@@ -1,0 +1,129 @@
+"""Texts as padded tokens: in memory, or on disk where the texts are."""
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dl.data.batches.stored import StoredColumns
+from dl.data.readers.on_disk import Store, room
+from dl.data.splits import Columns, Splits
+from dl.data.tokenizers import BOS, EOS, Vocabulary, encode_all, pad
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+ROWS = 2**13  # texts that are in memory at once, of those on disk
+
+
+def tokenized(
+    splits: Splits,
+    tokenizer: "Tokenizer | Vocabulary",
+    length: int | None = None,
+    most: int | None = None,
+    prepare: Callable[[str], str] | None = None,
+    **ends: int | None,
+) -> Splits:
+    """``splits`` with the column ``text`` as ``tokens`` and ``tokens_length``, padded as by :func:`pad`, which
+    takes ``length`` and the ``ends``; longer ones are cut to ``most`` tokens, which is told. To each text
+    ``prepare`` is applied before."""
+
+    def part(columns: Columns) -> Columns:
+        others = {name: column for name, column in columns.items() if name != "text"}
+        disk = _on_disk(columns["text"])
+        rows = _encoded(tokenizer, columns["text"], most and most - len(ends), prepare)
+        done = _padded(rows, np.arange(len(rows)), length, "tokens", disk, **ends) | others
+        return StoredColumns(done) if disk else done
+
+    return splits.map(part)
+
+
+def tokenized_pairs(splits: Splits, tokenizer: "Tokenizer", most: int) -> Splits:
+    """``splits`` with the columns ``source`` and ``target`` as tokens and lengths, ended by ``[EOS]``, the target
+    begun by ``[BOS]``; by the source's length, so that batches hold little padding; and ``written``, the targets
+    as they were. Longer sides are cut to ``most`` tokens, which is told."""
+
+    def part(columns: Columns) -> Columns:
+        source, target = (_encoded(tokenizer, columns[side], most) for side in ("source", "target"))
+        order = np.argsort(source.lengths, kind="stable")
+        longest = 2 + int(max(source.lengths.max(), target.lengths.max()))
+        disk = _on_disk(columns["source"])
+        padded = _padded(source, order, longest, "source", disk, end=EOS)
+        padded |= _padded(target, order, longest, "target", disk, start=BOS, end=EOS)
+        done = padded | {"written": columns["target"][order]}
+        return StoredColumns(done) if disk else done
+
+    return splits.map(part)
+
+
+def both_sides(columns: Columns) -> Iterable[str]:
+    """All sources, then all targets; one after another where they are on disk."""
+    sides = columns["source"], columns["target"]
+    return itertools.chain(*sides) if _on_disk(sides[0]) else [*sides[0], *sides[1]]
+
+
+def _on_disk(texts: Any) -> bool:
+    return not isinstance(texts, np.ndarray)
+
+
+class _Ragged(NamedTuple):
+    """Sequences end to end: int32 ``numbers``, and where each ends."""
+
+    numbers: np.ndarray
+    ends: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.ends, prepend=0)
+
+    def row(self, row: int) -> np.ndarray:
+        return self.numbers[self.ends[row - 1] if row else 0 : self.ends[row]]
+
+
+def _encoded(
+    tokenizer: "Tokenizer | Vocabulary",
+    texts: Any,
+    most: int | None,
+    prepare: Callable[[str], str] | None = None,
+) -> _Ragged:
+    """The texts' numbers, each cut to ``most``."""
+    store = Store(np.int32) if _on_disk(texts) else None
+    pieces, lengths, longer = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0
+    for start in range(0, len(texts), ROWS):
+        some = texts[start : start + ROWS]
+        rows = encode_all(tokenizer, map(prepare, some) if prepare else some)
+        longer += sum(len(row) > most for row in rows) if most else 0
+        rows = [row[:most] for row in rows]
+        lengths.append(np.array([len(row) for row in rows], np.int64))
+        numbers = np.fromiter(itertools.chain.from_iterable(rows), np.int32)
+        if store is None:
+            pieces.append(numbers)
+        else:
+            store.write(numbers)
+    if longer:
+        said = f"{longer:,} of {len(texts):,} texts have more than {most} tokens: their ends are left out"
+        warnings.warn(said, stacklevel=4)
+    whole = np.concatenate(pieces) if store is None else store.mapped()
+    return _Ragged(whole, np.cumsum(np.concatenate(lengths)))
+
+
+def _padded(
+    rows: _Ragged, order: np.ndarray, length: int | None, name: str, disk: bool, **ends: Any
+) -> Columns:
+    """The rows in that order, by :func:`pad`."""
+    if length is None:
+        length = int(rows.lengths.max(initial=0)) + len(ends)
+    done = {
+        name: room((len(order), length), np.int32, disk),
+        f"{name}_length": np.zeros(len(order), np.int32),
+    }
+    for start in range(0, len(order), ROWS):
+        some = [rows.row(row).tolist() for row in order[start : start + ROWS]]
+        for column, values in pad(some, length, name=name, **ends).items():
+            done[column][start : start + ROWS] = values
+    return done
