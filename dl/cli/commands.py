@@ -185,11 +185,14 @@ def sweep(
       folder: the sweep's folder.
     """
     from dl.report.sweeps import print_report, write_report
+    from dl.runs import store
+    from dl.runs.files import printable
 
     if action != "report":
         raise unknown("action", action, ("report",))
-    print_report(folder)
-    print(f"written: {', '.join(str(path) for path in write_report(folder))}")
+    place = store.opened(folder)
+    print_report(place)
+    print(printable(f"written: {', '.join(str(path) for path in write_report(place))}"))
 
 
 def evaluate(
@@ -233,17 +236,18 @@ def export(
 
     Args:
         run: the run's folder.
-        to: the file; by default predict.jaxexport in that folder.
+        to: the file; by default predict.jaxexport in that folder, of a run in an object store in this one.
         platforms: where it shall run.
         script: the experiment's script, where it is another file than the run was started with.
         trust: run the script that the folder names, whatever it is now.
         force: export it although its data are not those it was started with.
     """
     from dl import interop
+    from dl.runs import store
     from dl.training.reopening import open_run
 
     opened = open_run(run, script=script, trust=trust, force=force)
-    file = to or run / "predict.jaxexport"
+    file = to or (Path() if store.url(run) else run) / "predict.jaxexport"
     for link in filter(Path.is_symlink, (file, file.parent / f"{file.stem}.stablehlo")):
         link.unlink()  # is replaced and not written through
     done = interop.export(opened, file, platforms=platforms)
@@ -274,6 +278,7 @@ def report(
     """
     from dl.report import inspection
     from dl.report.runs import default_file, write_page
+    from dl.runs import store
     from dl.runs.files import printable
     from dl.runs.records import find_runs, grouped
     from dl.training.reopening import open_run
@@ -286,6 +291,7 @@ def report(
         raise UserError(
             "run-unnamed", "give the folder of a run, or one that holds runs: dl report runs/"
         )
+    runs = tuple(store.opened(run) for run in runs)
     found = find_runs(runs)
     file = output or default_file(runs)
     if file.is_dir() or not file.parent.is_dir():
@@ -302,7 +308,7 @@ def report(
             inside[path] = f"Not rebuilt: {error}"
             told = f"{path.name} is shown without its layers: {error}"
             print(printable(told), file=sys.stderr)
-    print(f"written: {write_page(found, inside, file)}")
+    print(printable(f"written: {write_page(found, inside, file)}"))
 
 
 def reproduce(

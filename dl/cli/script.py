@@ -74,6 +74,7 @@ def _sweep(
 ) -> int:
     """Run a sweep and print its table; returns the exit code."""
     from dl.report.sweeps import print_report
+    from dl.runs import store
     from dl.runs.readers import read_baselines
     from dl.sweeps.sweep import SweepRun, run_sweep
     from dl.training.console import format_metrics
@@ -87,9 +88,9 @@ def _sweep(
     best = SweepRun(place).best
     for name, reached in read_baselines(best).items():
         print(f"beside it, {name}: {format_metrics(reached)}")
-    print(f"sweep folder: {place} (a run folder each under lanes/)")
-    print("next:", shlex.join(["dl", "sweep", "report", str(place)]))
-    print("next:", shlex.join(["dl", "replay", str(best)]))
+    print(f"sweep folder: {store.named(str(place))} (a run folder each under lanes/)")
+    print("next:", shlex.join(["dl", "sweep", "report", store.named(str(place))]))
+    print("next:", shlex.join(["dl", "replay", store.named(str(best))]))
     return 0
 
 
@@ -99,6 +100,7 @@ def _given(options: Any) -> dict[str, Any]:
 
 def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
     """Say how a run ended, and what can be done next, in its ``first`` process; returns the exit code."""
+    from dl.runs import store
     from dl.runs.readers import read_baselines
 
     if not first:
@@ -122,10 +124,11 @@ def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
         f"selected {chosen}; {result['wall_seconds']:.0f} s, of which {result['compile_seconds']:.0f} s "
         f"compiling; {result['examples_per_second']:,.0f} examples/s"
     )
-    print(f"run folder: {run.folder.path} (metrics.jsonl, result.json)")
+    place = store.named(str(run.folder.path))
+    print(f"run folder: {place} (metrics.jsonl, result.json)")
     # A line each, so that one can be copied whole.
-    print("next:", shlex.join(["dl", "replay", str(run.folder.path)]))
-    print("next:", shlex.join(["dl", "report", str(run.folder.path)]))
+    print("next:", shlex.join(["dl", "replay", place]))
+    print("next:", shlex.join(["dl", "report", place]))
     if not {word.partition("=")[0] for word in given} & ALONE:
         print("next:", again(script, given, "--seeds", "3"))
     return 0

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from dl.figures.canvas import new_figure
-from dl.runs.files import replace
+from dl.runs.files import printable, replace
 from dl.runs.readers import Scalars, read_baselines, read_scalars
 from dl.runs.records import Setting
 
@@ -75,7 +75,7 @@ def shown(figure: Any, file: Path) -> Any:
     content = save_figure(figure, file)
     figure._repr_png_ = lambda: content
     if not Console().is_jupyter:
-        print(f"curves: {file}" if file.stem == "curves" else f"figure: {file}")
+        print(printable(f"{'curves' if file.stem == 'curves' else 'figure'}: {file}"))
     return figure
 
 

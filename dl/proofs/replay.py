@@ -8,7 +8,7 @@ from typing import Any, get_args
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment, built
 from dl.core.lanes import Mode
-from dl.runs import lock
+from dl.runs import lock, store
 from dl.runs.compare import first_difference, leaves
 from dl.runs.folder import RunFolder, read_json, write_json
 from dl.runs.options import Options, kept_options
@@ -37,6 +37,8 @@ def replay_run(
       UserError: versions, compiler settings, devices, data or code differ from the run's lock, and
         not ``force``; or the run has no script, or is not finished.
     """
+    of_sweep = path.parent.name == "lanes"  # a lane may need the others
+    path = store.opened(path.parents[1]) / "lanes" / path.name if of_sweep else store.opened(path)
     folder = RunFolder(path, writes=False)
     stored, locked = read_json(folder.config), lock.read(folder)
     if not folder.finished():

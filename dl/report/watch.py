@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from dl.core.errors import UserError
+from dl.runs import store
 from dl.runs.files import printable
 from dl.runs.readers import Scalars, read_scalars
 from dl.runs.records import read_run
@@ -80,17 +81,20 @@ def watch_run(path: Path, once: bool = False, only: Sequence[str] = (), every: f
     Raises:
       UserError: no run there, or no such metric.
     """
-    run, metrics = read_run(path), path / "metrics.jsonl"
+    place = store.opened(path)
+    run, metrics = read_run(place), place / "metrics.jsonl"
+    every = max(every, 5.0) if store.url(place) else every
     console = Console(highlight=False, markup=False)
 
     def look() -> Group:
+        store.refresh(place)
         scalars = read_scalars(metrics)
         for name in only:
             if scalars and name not in scalars:
                 raise UserError("unknown", f"{path} logs no {name}: it has {', '.join(scalars)}")
         scalars = {name: x for name, x in scalars.items() if not only or name in only}
         done = max((int(p[-1, 0]) for sets in scalars.values() for p in sets.values()), default=0)
-        ended = read_run(path).ended
+        ended = read_run(place).ended
         words = printable(f"{path.name}  step {done:,}/{run.steps:,}  {ended}")
         if ended == "unfinished" and metrics.exists():
             words += f"  written {time.time() - metrics.stat().st_mtime:.0f} s ago"
@@ -103,6 +107,6 @@ def watch_run(path: Path, once: bool = False, only: Sequence[str] = (), every: f
         return
     live = Live(look(), console=console, auto_refresh=False)
     with contextlib.suppress(KeyboardInterrupt), live:
-        while not read_run(path).result:
+        while not read_run(place).result:
             time.sleep(every)
             live.update(look(), refresh=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dl.core.errors import UserError
+from dl.runs import store
 
 DEEPEST = 64  # brackets within brackets; no record of dl's has more than five
 LARGEST = 2**31  # bytes of a file that is read whole
@@ -39,8 +40,8 @@ def gone(folder: Path) -> UserError:
 
 def printable(text: object) -> str:
     """``text`` in one line that a terminal may show: white space as spaces, and '�' for the control characters
-    that a terminal would obey."""
-    return _CONTROLS.sub(lambda c: " " if c[0] in "\t\n\r" else "�", str(text))
+    that a terminal would obey. What lies in an object store is called as it is there."""
+    return _CONTROLS.sub(lambda c: " " if c[0] in "\t\n\r" else "�", store.named(str(text)))
 
 
 def lies_within(path: Path, root: Path) -> bool:
@@ -82,7 +83,7 @@ def opened_to_append(path: Path) -> BinaryIO:
 
 def replace(path: Path, content: bytes) -> None:
     """Give the file ``path`` its content at once or not at all, whatever was there, a link included. When this
-    returns, it outlasts a loss of power."""
+    returns, it outlasts a loss of power, and an object store has it whose it is."""
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     with naming(path):
@@ -92,6 +93,7 @@ def replace(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(path)
         sync(path.parent)
+    store.push(path)
 
 
 def sync(path: Path) -> None:

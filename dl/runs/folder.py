@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.runs import files
+from dl.runs import files, store
 from dl.runs.readers import read_object, read_records
+from dl.runs.writer import written
 
 try:
     import fcntl
@@ -119,13 +120,16 @@ class RunFolder:
         self._check_there()
         with self.told(path), files.opened_to_append(path) as file:
             file.write((json.dumps(to_json(record)) + "\n").encode())
+        store.push(self.path, every=store.OFTEN)
 
     def sync(self) -> None:
-        """Force the appended lines to disk, so that no checkpoint is ahead of its metrics."""
+        """Force the appended lines to disk, and into the store, so that no checkpoint is ahead of its metrics."""
         for path in (self.metrics, self.digests, self.path) if self.writes else ():
             if path == self.path or path.exists():
                 with self.told(path):
                     files.sync(path)
+        if self.writes:
+            store.push(self.path)
 
     @contextlib.contextmanager
     def told(self, path: Path) -> Iterator[None]:
@@ -162,7 +166,9 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Keep the processes of other runs from writing into this folder."""
         if not self.writes:
+            store.fetch(self.path)
             yield
+            store.fetch(self.path)
             return
         odd = sorted(set(str(self.path.absolute())) & set("[*?"))
         if odd:  # Orbax would look for its own files by this name as by a pattern, and find none
@@ -197,11 +203,8 @@ class RunFolder:
                         "that no other process writes there",
                         file=sys.stderr,
                     )
-            try:
+            with written(self.path):
                 yield
-            except KeyboardInterrupt as stop:  # between steps: one on its way ends, and is saved
-                stop.add_note(self._so_far())
-                raise
 
 
 def called_after(script: Path | None, config: Any) -> str:

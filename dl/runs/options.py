@@ -9,6 +9,7 @@ from typing import Any, get_args
 from dl.core.errors import UserError, need, unknown
 from dl.core.experiment import Experiment
 from dl.core.target import Precision, Remat, computing
+from dl.runs import store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Options:
     name: str | None = None
     """name of the run, and of its folder; by default the script's name with the date and time"""
     runs: Path = Path("runs")
-    """folder that holds the runs"""
+    """folder that holds the runs, also s3://bucket/runs or gs://bucket/runs"""
     data_dir: Path | None = None
     """folder with one sub-folder a data set; by default $DL_DATA_DIR, else the user's cache"""
     resume: bool = False
@@ -64,6 +65,7 @@ class Options:
 
     def find_packages(self) -> None:
         """Raise UserError where a package is missing that a run would only ask for once it is under way."""
+        store.check(self.runs)
         if self.tensorboard:
             need("tensorboardX", extra="tensorboard", why="TensorBoard")
         if self.wandb is not None:

@@ -12,6 +12,7 @@ from dl.core.experiment import Experiment, check_door
 from dl.data.readers.files import use_data_folder
 from dl.figures.curves import shown
 from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
+from dl.runs import store
 from dl.runs.folder import RunFolder, name_taken, write_json
 from dl.runs.options import Options, chosen_options
 from dl.runs.scripts import script_of
@@ -66,7 +67,7 @@ class SweepRun:
     """A finished sweep: ``folder``, and what it found."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.folder = store.opened(folder)
 
     @property
     def settings(self) -> list[dict[str, Any]]:
@@ -191,6 +192,7 @@ def foreseen(
     return [(group, f" of {t}" if t else "") for group, t in zip(groups, told, strict=True)]
 
 
+@store.naming()
 def carry_out(
     build: Callable[[Any], Experiment],
     config: Any,
@@ -202,11 +204,13 @@ def carry_out(
     """Run every lane, or go on with those that have no end yet; returns the sweep's folder."""
     with options.computing():
         options.find_packages()
-        check_options(options)
+        looked = dataclasses.replace(options, runs=store.seen(options.runs, options.name))
+        check_options(looked)
         groups = grouped(build, config, overrides)
         check_halving(sweep.halve, options, groups)
         console = Console(options.progress)
-        place, described, go_on = sweep_folder(config, sweep.halve, overrides, options, script)
+        found, described, go_on = sweep_folder(config, sweep.halve, overrides, looked, script)
+        place = store.working(options.runs) / found.name
         with RunFolder(place).held():
             if not go_on:
                 if (

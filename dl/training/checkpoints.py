@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dl.core.errors import UserError
 from dl.core.state import array_digest, combine, path_name, plain
 from dl.parallel import processes
 from dl.parallel.sharding import on_host
+from dl.runs import store
 from dl.runs.files import gone, lies_within, sync_tree
 
 THREADS_PAY = 2**23  # bytes to digest from which starting threads is worth its time
@@ -67,7 +68,7 @@ class Checkpoints:
     """The checkpoints of one run: the best, and the last two (the older in case of damage).
 
     Several processes write one together, each the parts that it holds, into a folder that all of them
-    see; it can be read again by any number of them.
+    see; it can be read again by any number of them. Into an object store the first writes it alone.
 
     Args:
       writes: False for a reader, who changes nothing: the run may be at work, or a stranger's.
@@ -83,9 +84,15 @@ class Checkpoints:
             raise UserError(
                 "record-damaged", f"{self.folder} is a link out of the run: it is not followed"
             )
+        # Of a run in a store each process has a folder of its own.
+        self._apart = store.url(self.folder) is not None and jax.process_count() > 1
+        self._sender = ThreadPoolExecutor(1) if store.url(self.folder) else None
+        self._sent: Future[None] | None = None
         # A manager clears away what it finds unfinished, and counts on no other to delete what it lists.
-        self._reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler()) if not writes else None
-        self._manager: Any = self._managed() if writes else None
+        manages = writes and (processes.first() or not self._apart)
+        self._manager: Any = self._managed() if manages else None
+        handler, alone = ocp.CompositeCheckpointHandler(), self._alone() if self._apart else {}
+        self._reader = None if manages else ocp.Checkpointer(handler, **alone)
         # One of them lasts as the run does.
         records = self.folder.parent / "config.json", self.folder.parents[1] / "sweep.json"
         self._record = next((path for path in records if path.exists()), None)
@@ -102,7 +109,10 @@ class Checkpoints:
             "timeout_secs": CENTURY,
             "create_directories_asynchronously": False,
         }
-        if jax.process_count() > 1:
+        if self._apart:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            options = {"create": False} | self._alone()
+        elif jax.process_count() > 1:
             processes.on_first_process(lambda: self.folder.mkdir(parents=True, exist_ok=True))
             # Named one by one they wait for each other without the devices, which are training.
             everyone = set(range(jax.process_count()))
@@ -119,10 +129,17 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(**options),
         )
 
+    def _alone(self) -> dict[str, Any]:
+        """Orbax's options for a process that waits for no other."""
+        own = jax.process_index()
+        options = self._ocp.options.MultiprocessingOptions
+        return {"multiprocessing_options": options(primary_host=own, active_processes={own})}
+
     def steps(self) -> list[int]:
-        if self.writes:
+        if self._manager:
             return sorted(self._manager.all_steps())
         # Looked up anew, since the run may be at work.
+        store.refresh(self.folder.parent)
         return sorted(
             int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdecimal()
         )
@@ -137,7 +154,8 @@ class Checkpoints:
         flat = flatten(tree)
         if jax.process_count() == 1:
             flat = {name: np.array(leaf) for name, leaf in jax.device_get(flat).items()}
-        leaves, bad = examined(flat)
+        whole: dict[str, np.ndarray] = {}
+        leaves, bad = examined(flat, whole if self._apart and processes.first() else None)
         if bad:
             raise UserError(
                 "state-not-finite",
@@ -147,7 +165,9 @@ class Checkpoints:
         meta = {**meta, "step": step, "digests": leaves}
         meta["shapes"] = {name: list(x.shape) for name, x in flat.items()}
         meta["digest"] = _meta_digest(meta)
-        args = self._ocp.args
+        if not self._manager:
+            return leaves
+        flat, args = whole or flat, self._ocp.args
         self._saving, self._keep = step, keep
         try:
             self._manager.save(
@@ -157,7 +177,9 @@ class Checkpoints:
         except OSError as error:
             self._saving = None
             raise self._refused(step, error) from None
-        if jax.process_count() > 1:
+        if self._sender:
+            self._sent = self._sender.submit(self._settle, step)
+        elif jax.process_count() > 1:
             self.wait()  # parts are written from where they lie, and are about to be donated
         return leaves
 
@@ -189,18 +211,26 @@ class Checkpoints:
             return
         step = self._saving
         try:
-            self._manager.wait_until_finished()
-            self._manager.check_for_errors()
-            if processes.first():
-                sync_tree(self.folder / str(step))
+            self._sent.result() if self._sent else self._settle(step)
+        except UserError:
+            raise
         except Exception as error:
             raise self._refused(step, error) from None
         finally:
-            self._saving = None
+            self._saving = self._sent = None
         # Only now: until the new one is whole, the newest may turn out damaged.
         for old in self.steps()[:-2]:
             if old not in self._keep:
                 self._manager.delete(old)
+                store.remove(self.folder / str(old))
+
+    def _settle(self, step: int) -> None:
+        """Have the checkpoint of ``step`` outlast a loss of power, or whole in its store."""
+        self._manager.wait_until_finished()
+        self._manager.check_for_errors()
+        if processes.first():
+            sync_tree(self.folder / str(step))
+            store.commit(self.folder / str(step))
 
     def restore(
         self, template: Any, step: int | None = None, say: Callable[[str], Any] = print
@@ -219,8 +249,8 @@ class Checkpoints:
         self, template: Any, step: int | None, say: Callable[[str], Any]
     ) -> tuple[tuple[Any, dict[str, Any]] | None, bool]:
         """As :meth:`restore` tells, and whether one was deleted meanwhile, by the run at work."""
-        wanted = (
-            [step] if step is not None else processes.on_first_process(lambda: self.steps()[::-1])
+        wanted = processes.on_first_process(
+            lambda: self.steps()[::-1] if step is None else [step]  # which the first has by now
         )
         problems = []
         for candidate in wanted:
@@ -271,6 +301,7 @@ class Checkpoints:
     def _meta(self, step: int) -> dict[str, Any]:
         """What the checkpoint says of itself: believed where it is digested, for another step, name, shape or
         clock than was saved is damage; raises ValueError where it is not."""
+        store.fill(self.folder / str(step))
         for place, folders, names in os.walk(self.folder / str(step)):
             for path in (Path(place, name) for name in folders + names):
                 if path.is_symlink() or not (path.is_file() or path.is_dir()):
@@ -284,7 +315,7 @@ class Checkpoints:
 
     def _read(self, step: int, template: Any) -> dict[str, Any]:
         """The leaves on disk: whole on the host, or, with several processes, this one's parts."""
-        many = jax.process_count() > 1
+        many = jax.process_count() > 1 and not self._apart
 
         def like(leaf: jax.Array) -> Any:
             if many:
@@ -303,6 +334,8 @@ class Checkpoints:
 
     def close(self) -> None:
         self.wait()
+        if self._sender:
+            self._sender.shutdown()
         (self._reader or self._manager).close()
 
 
@@ -311,21 +344,26 @@ def _meta_digest(meta: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
-def examined(flat: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
+def examined(
+    flat: dict[str, Any], kept: dict[str, np.ndarray] | None = None
+) -> tuple[dict[str, str], list[str]]:
     """The digest of each leaf, and the names of variables that are not finite.
 
-    Leaves that lie spread over processes are put together one at a time, so that no host holds all.
+    Leaves that lie spread over processes are put together one at a time, so that no host holds all but the one
+    where they are ``kept``.
     """
 
     def finite(found: dict[str, np.ndarray]) -> list[str]:
         return [n for n, x in found.items() if n.startswith("state/variables") and not _finite(x)]
 
-    if jax.process_count() == 1:
+    if all(isinstance(leaf, np.ndarray) for leaf in flat.values()):
         return digests(flat), finite(flat)
     leaves: dict[str, str] = {}
     bad: list[str] = []
     for name, leaf in flat.items():
         one = {name: on_host(leaf)}
+        if kept is not None:
+            kept[name] = np.array(one[name])
         leaves, bad = leaves | digests(one), bad + finite(one)
     return leaves, bad
 

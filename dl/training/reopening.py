@@ -5,7 +5,7 @@ from typing import Any
 
 from dl.core.errors import UserError
 from dl.core.experiment import built
-from dl.runs import lock
+from dl.runs import lock, store
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.options import Options, recorded
 from dl.runs.readers import entry
@@ -16,6 +16,7 @@ from dl.training.run import Run, reopen
 FORCE = "open it all the same with force (open_run(..., force=True), dl export --force)"
 
 
+@store.naming()
 def open_run(
     folder: str | Path,
     build: Any = None,
@@ -38,7 +39,7 @@ def open_run(
     Raises:
       UserError: no run there, its script is gone or another, or its data or config are others now.
     """
-    found, console = RunFolder(folder, writes=False), Console(show=False)
+    found, console = RunFolder(store.opened(folder), writes=False), Console(show=False)
     stored, locked = read_json(found.config), lock.read(found)
     described = dict(stored)
     if build is None:

@@ -1,5 +1,6 @@
 """Start a run, or go on with it: ``train(build, config) -> Run``."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from dl.data.readers.files import use_data_folder
 from dl.parallel import processes
 from dl.parallel.mesh import mesh_name
 from dl.parallel.sharding import Layout
-from dl.runs import lock
+from dl.runs import lock, store
 from dl.runs.folder import (
     RunFolder,
     called_after,
@@ -38,6 +39,7 @@ from dl.training.selection import Selection
 from dl.training.trackers import trackers
 
 
+@store.naming()
 def train(
     build: Callable[[Any], Experiment],
     config: Any = None,
@@ -78,8 +80,9 @@ def _start(
     processes.join(chosen.coordinator, chosen.processes, chosen.process)
     if chosen.data_dir is not None:
         use_data_folder(chosen.data_dir)
+    seen = store.seen(chosen.runs, chosen.name)
     if chosen.name is not None:
-        check_name(chosen.runs, chosen.name, "run", chosen.resume)
+        check_name(seen, chosen.name, "run", chosen.resume)
     experiment = built(build, config)
     check(experiment)
     path = given or script_of(config)
@@ -90,8 +93,9 @@ def _start(
     layout = layout_of(chosen.mesh, experiment, chosen.deterministic_topology)
     if layout is not None:
         check_divisible(experiment.data, layout)
-    place, go_on = processes.on_first_process(lambda: _choose_folder(chosen, experiment, path))
-    folder = RunFolder(place, writes=processes.first())
+    found = dataclasses.replace(chosen, runs=seen)
+    name, go_on = processes.on_first_process(lambda: _choose_folder(found, experiment, path))
+    folder = RunFolder(store.working(chosen.runs) / name, writes=processes.first())
     try:
         with folder.held():
             return _train(experiment, chosen, folder, path, go_on, layout, begun)
@@ -108,11 +112,11 @@ def _start(
 def _choose_folder(
     options: Options, experiment: Experiment, script: Path | None
 ) -> tuple[str, bool]:
-    """The run's folder, and whether it is there to be continued."""
+    """The name of the run's folder, and whether it is there to be continued."""
     if options.name is None:
         if not options.resume:
             stem = called_after(script, experiment.config)
-            return str(options.runs / new_name(options.runs, stem)), False
+            return new_name(options.runs, stem), False
         found = furthest_unfinished(options.runs, recorded(experiment, options))
         if found is None:
             raise UserError(
@@ -120,9 +124,8 @@ def _choose_folder(
                 f"no unfinished run of this configuration lies in {options.runs}/: leave --resume "
                 "out to start one, or name one with --name",
             )
-        return str(found.path), True
-    folder = RunFolder(options.runs / options.name)
-    return str(folder.path), folder.exists()
+        return found.name, True
+    return options.name, RunFolder(options.runs / options.name).exists()
 
 
 def _train(

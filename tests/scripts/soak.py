@@ -4,7 +4,9 @@ bits of one that nothing befell.
 ``python tests/scripts/soak.py --minutes 10`` prints how often it struck, what it compared, the losses (a run
 that ended with other bits, a traceback, a hang, a damage that a whole older checkpoint should have healed) and
 the false alarms (a run refused or called damaged that was only killed). It exits with 1 where there are any,
-and keeps their folders. ``--kills`` ends it after so many, ``--only`` names the kinds of run.
+and keeps their folders. ``--kills`` ends it after so many, ``--only`` names the kinds of run. With ``--store``
+runs lie in an object store, which it serves itself (moto and s3fs), and each goes on as on a new machine, that has
+nothing but the store; nothing is damaged then, and no disk filled.
 
 Runs are forked from this process, which has imported everything and started nothing, so that a kill costs no
 imports.
@@ -36,6 +38,7 @@ import dl.figures.curves
 import dl.report
 import dl.sweeps.sweep
 import dl.training.run
+from dl.runs import store
 from dl.runs.compare import first_difference, leaves, logged
 from dl.runs.folder import RunFolder
 from dl.runs.scripts import load_script
@@ -67,6 +70,8 @@ class Soak:
     struck: Counter = dataclasses.field(default_factory=Counter)
     wrong: list[str] = dataclasses.field(default_factory=list)
     child: int = 0
+    bucket: str | None = None
+    lives: int = 0
     shown: float = dataclasses.field(default_factory=time.monotonic)
 
     def over(self) -> bool:
@@ -316,7 +321,7 @@ def _size(shape: list[int]) -> int:
 
 def attempt(soak: Soak, kind: str, runs: Path, kill: bool) -> tuple[int | None, str]:
     """Carry a run on, to be killed or to its end: its exit status, None where it was killed; what it said."""
-    folder, said = runs / "killed", soak.place / "said"
+    folder, said = worked(soak, runs) / "killed", soak.place / "said"
     clock = soak.chance.uniform(-3e7, 3e7) if soak.chance.random() < 0.2 else 0.0
     if clock:
         soak.note("clocks")
@@ -341,11 +346,38 @@ def attempt(soak: Soak, kind: str, runs: Path, kill: bool) -> tuple[int | None, 
     return code, text
 
 
+def worked(soak: Soak, runs: Path) -> Path:
+    """The folder in which runs work that belong to ``runs``."""
+    return (
+        soak.place / "cache" / "stores" / "0" / "s3" / Path(*runs.parts[1:])
+        if soak.bucket
+        else runs
+    )
+
+
+def copy(run: Path, folder: Path) -> None:
+    """Bring a run out of the store."""
+    shutil.copytree(store.opened(run), folder)
+
+
+def serve(place: Path) -> subprocess.Popen:
+    """An object store with the bucket ``soak``, as a process; what runs need to find it is in the environment."""
+    server = subprocess.Popen(
+        [sys.executable, str(HERE / "store.py"), "soak"], stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    os.environ |= json.loads(server.stdout.readline()) | {"DL_CACHE": str(place / "cache")}
+    return server
+
+
 def life(soak: Soak, kind: str, whole: Path) -> None:
     """Kill and damage a run until it ends, and compare it."""
     runs = soak.place / "runs"
     folder, spare = runs / "killed", soak.place / "spare"
     shutil.rmtree(runs, ignore_errors=True)
+    soak.lives += 1
+    if soak.bucket:
+        runs = Path(soak.bucket, str(soak.lives))
     kills, befell, pending = soak.chance.randint(2, 8), [], []
     for _ in range(60):
         if not pending and soak.chance.random() < 0.5 and any(folder.rglob("checkpoints/[0-9]*")):
@@ -355,6 +387,8 @@ def life(soak: Soak, kind: str, whole: Path) -> None:
                 pending.append(found)
                 befell.append(found[0])
         wrong = len(soak.wrong)
+        if soak.bucket:
+            shutil.rmtree(soak.place / "cache" / "stores", ignore_errors=True)
         code, said = attempt(soak, kind, runs, kill=kills > 0 and not soak.over())
         if len(soak.wrong) > wrong:
             print(f"it had suffered {', '.join(befell)}", file=sys.stderr)
@@ -365,6 +399,9 @@ def life(soak: Soak, kind: str, whole: Path) -> None:
         elif code == 0:
             if not pending and "damaged" in said and not any(" " in what for what in befell):
                 soak.fail(kind, f"false alarm: {said.strip()[-300:]}", folder)
+            if soak.bucket:
+                copied = start(soak, soak.place / "said", lambda: copy(runs / "killed", folder))
+                ended(soak, copied, lambda: False)
             compare(soak, kind, whole, folder, befell)
             return
         elif not pending:
@@ -450,13 +487,15 @@ def main() -> int:
     words.add_argument("--kills", type=int, default=10**9, help="end after so many")
     words.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
     words.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
+    words.add_argument("--store", action="store_true", help="in an object store")
     given = words.parse_args()
     minutes = 60 * given.hours or given.minutes
     place = Path(tempfile.mkdtemp(prefix="dl-soak-"))
     until = time.monotonic() + 60 * minutes
     soak, wholes, disks = Soak(place, random.Random(given.seed), until, given.kills), {}, True
     print(f"seed {given.seed}, in {place}", flush=True)
-    status = 0
+    status, server = 0, serve(place) if given.store else None
+    soak.bucket = "s3:/soak" if given.store else None
     try:
         kinds = [k for k in given.only if k not in NEEDS or (DATA / NEEDS[k]).is_dir()]
         for kind in sorted(set(given.only) - set(kinds)):
@@ -471,14 +510,17 @@ def main() -> int:
                 if soak.over():
                     break
                 life(soak, kind, wholes[kind])
-                for _ in range(3):
+                for _ in range(0 if soak.bucket else 3):
                     looked_at(soak, kind, wholes[kind])
-                if disks and not (disks := full_disk(soak, kind, wholes[kind])):
+                if disks and not soak.bucket and not (disks := full_disk(soak, kind, wholes[kind])):
                     print("no disk is filled: mounting one is not permitted here", flush=True)
     except KeyboardInterrupt:
         status = 130
         if soak.child:
             strike(soak, soak.child)
+    finally:
+        if server:
+            server.terminate()
     print(f"\n{soak.told()}", flush=True)
     if not soak.wrong:
         shutil.rmtree(place, ignore_errors=True)

@@ -1,0 +1,342 @@
+"""Runs in an object store, as ``s3://bucket/runs`` and ``gs://bucket/runs`` name them.
+
+A store has whole objects and no more: nothing can be added to one, renamed or locked. So a run works in a
+folder of this machine, with all the care that :mod:`dl.runs.files` takes, and the store is handed its files:
+records as they are written, the lines of its logs before a checkpoint counts, then the checkpoint's files, and
+last the object ``STEP.whole`` that lists them, without which there is no checkpoint. Whoever goes on, or
+reads, begins with what the store has: what lies in the working folder is not believed.
+"""
+
+import atexit
+import contextlib
+import functools
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dl.core.errors import UserError, need, unknown
+from dl.platform import cache_folder
+
+STORES = {
+    "s3": ("s3fs", "s3"),
+    "gs": ("gcsfs", "gcs"),
+}  # what reads it, and the extra that brings that
+OFTEN = 30.0  # seconds between two looks that a watcher is given into the lines of a run at work
+SMALL = ("config.json", "sweep.json", "result.json")  # what a run is found by
+WRITER = ".writer"
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*?)/*")  # of "s3://" pathlib keeps one slash
+STEP = re.compile(r"(?:.*/)?checkpoints/(?:[^/]+/)?[0-9]+(?:/.*|\.whole)")
+_CREDENTIALS = re.compile(
+    r"Credential|RefreshError|ProfileNotFound|Access Key|signature|token", re.I
+)
+
+_roots: list[Path] = []  # of folders on this machine, laid out as ROOT/SCHEME/BUCKET/...
+_theirs: dict[
+    Path, tuple[str, ...]
+] = {}  # what the store told of the object that a file was read from
+_ours: dict[
+    Path, tuple[int, int]
+] = {}  # time and size of each file as it was when the store had it
+guards: dict[
+    Path, Callable[[], None]
+] = {}  # what must not raise before a run's store is handed anything
+_pushed: dict[Path, float] = {}
+
+
+def url(path: str | os.PathLike[str]) -> str | None:
+    """What a store calls ``path``: one that names a store, or lies in this machine's copy of one; else None."""
+    if found := _URL.fullmatch(os.fspath(path)):
+        return f"{found[1]}://{found[2]}"
+    for root in _roots:
+        if Path(path).is_relative_to(root) and len(Path(path).relative_to(root).parts) > 1:
+            scheme, *rest = Path(path).relative_to(root).parts
+            return f"{scheme}://{'/'.join(rest)}"
+    return None
+
+
+def named(text: str) -> str:
+    """``text`` with copies and working folders called as the store calls them."""
+    for root in _roots:
+        text = re.sub(re.escape(str(root)) + r"[/\\](\w+)[/\\]", r"\1://", text)
+    return text
+
+
+@contextlib.contextmanager
+def naming() -> Iterator[None]:
+    """A UserError in it calls what lies in a store as the store does."""
+    try:
+        yield
+    except UserError as error:
+        error.message = named(error.message)
+        raise
+
+
+def check(path: Path) -> None:
+    """Raise UserError where ``path`` names a store that ``dl`` does not know, or whose package is missing."""
+    if found := _URL.fullmatch(os.fspath(path)):
+        _filesystem(found[1])
+
+
+def working(path: Path) -> Path:
+    """The folder in which runs work that belong to ``path``: itself, but of a store one of this machine and
+    process."""
+    if not _URL.fullmatch(os.fspath(path)):
+        return path
+    import jax  # only here, for the processes of one machine
+
+    root = (cache_folder() / "stores" / str(jax.process_index())).resolve()
+    return _in(_root(root), path)
+
+
+def _in(root: Path, path: str | os.PathLike[str]) -> Path:
+    """Where what a store calls ``path`` lies in ``root``."""
+    found = _URL.fullmatch(os.fspath(path))
+    place = found and _within(root / found[1], found[2])
+    if place is None:
+        raise UserError(
+            "path-characters", f"{path} names no folder of a store: leave out .. and //"
+        )
+    return place
+
+
+def opened(path: str | os.PathLike[str], only: Collection[str] = ()) -> Path:
+    """A folder that holds what ``path`` does, for readers: itself, but of a store a copy that this process makes,
+    or brings up to date. A checkpoint's files come when they are asked for (see :func:`fill`).
+
+    Args:
+      only: names of files; all others are empty.
+    """
+    if not _URL.fullmatch(os.fspath(path)):
+        return Path(path)
+    place = _in(_copies(), path)
+    shutil.rmtree(place, ignore_errors=True)
+    fetch(place, only)
+    return place
+
+
+def seen(runs: Path, name: str | None) -> Path:
+    """A folder that shows which runs ``runs`` holds, or what there is of the one of that ``name``: itself, but of
+    a store a copy, in which all files but :data:`SMALL` are empty."""
+    if not _URL.fullmatch(os.fspath(runs)):
+        return runs
+    one = isinstance(name, str) and name not in ("", "..") and Path(name).name == name
+    opened(runs / name if name and one else runs, SMALL)
+    return _in(_copies(), runs)
+
+
+def refresh(place: Path) -> None:
+    """Bring a copy that :func:`opened` made up to date."""
+    if url(place) and place.is_relative_to(_copies()):
+        fetch(place)
+
+
+def fetch(place: Path, only: Collection[str] = ()) -> None:
+    """Bring this machine's copy ``place`` up to date, ``only`` files of these names, where any are given."""
+    address = url(place)
+    if address is None:
+        return
+    store, key = at(address)
+    with told(address):
+        found = store.find(key, detail=True)
+        wanted = []
+        for name, about in found.items():
+            file = _within(place, name[len(key) + 1 :])
+            if file is None or file.name == WRITER:
+                continue
+            if STEP.fullmatch(name[len(key) + 1 :]):
+                if file.suffix == ".whole":
+                    file.with_suffix("").mkdir(parents=True, exist_ok=True)
+                continue
+            stamp = tuple(
+                str(about.get(n)) for n in ("size", "ETag", "etag", "generation", "updated")
+            )
+            if _theirs.get(file) == stamp and file.exists():
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if only and file.name not in only:
+                file.touch()
+                _ours[file] = _stamp(file)
+                continue
+            wanted.append((name, file, stamp))
+        store.get([name for name, _, _ in wanted], [str(file) for _, file, _ in wanted])
+    for _, file, stamp in wanted:
+        _theirs[file], _ours[file] = stamp, _stamp(file)
+
+
+def push(place: Path, every: float = 0.0) -> None:
+    """Hand the store what is new in a folder of a copy, or a file; checkpoints apart, which are handed over by
+    :func:`commit`. Of a folder outside it does nothing.
+
+    Args:
+      every: seconds that must have passed since the last time.
+    """
+    if url(place) is None:
+        return
+    root = next((each for each in guards if place.is_relative_to(each)), place)
+    now = time.monotonic()
+    if every and now - _pushed.get(root, -every) < every:
+        return
+    _pushed[root] = now
+    new = _new(place)
+    if new and place.is_dir():
+        new = _new(root)  # of all the lanes of a sweep at once, which is many times as quick
+    _hand_over(new, place)
+
+
+def _new(place: Path) -> list[Path]:
+    """The files of a folder, or the one that ``place`` is, that the store has not, or not as they are."""
+    files = [place] if place.is_file() else []
+    for folder, below, names in os.walk(place):
+        below[:] = [name for name in below if name != "checkpoints"]
+        files += [Path(folder, name) for name in names if name != WRITER and name[-5:] != ".part"]
+    files = [file for file in files if file.is_file() and not file.is_symlink()]
+    return [file for file in files if _ours.get(file) != _stamp(file)]
+
+
+def commit(step: Path) -> None:
+    """Hand the store the whole checkpoint in the folder ``step``; when this returns, it counts there."""
+    address = url(step)
+    if address is None:
+        return
+    files = [file for file in step.rglob("*") if file.is_file()]
+    _hand_over(files, step)
+    listed = {file.relative_to(step).as_posix(): file.stat().st_size for file in files}
+    store, key = at(address)
+    _check_held(step)
+    with told(address):
+        store.pipe_file(f"{key}.whole", json.dumps(listed).encode())
+
+
+def fill(step: Path) -> None:
+    """Fetch the files of a checkpoint that :func:`fetch` made an empty folder for.
+
+    Raises:
+      ValueError: the store lacks one of them. FileNotFoundError: the checkpoint is gone.
+    """
+    address = url(step)
+    if address is None or any(step.glob("*")):
+        return
+    store, key = at(address)
+    files: dict[str, Path | None] | None = None
+    with told(address), contextlib.suppress(FileNotFoundError):
+        listed = json.loads(store.cat_file(f"{key}.whole"))
+        within = {name: _within(step, name) for name in listed}
+        good = [(f"{key}/{name}", str(file)) for name, file in within.items() if file]
+        store.get([name for name, _ in good], [file for _, file in good])
+        files = within
+    if files is None:
+        shutil.rmtree(step, ignore_errors=True)
+        raise FileNotFoundError(f"{address} is gone")
+    for name, file in files.items():
+        if file is None or file.stat().st_size != listed[name]:
+            raise ValueError(f"{name} is not what was saved")
+
+
+def remove(step: Path) -> None:
+    """Take a checkpoint out of the store."""
+    address = url(step)
+    if address is None:
+        return
+    store, key = at(address)
+    with told(address), contextlib.suppress(FileNotFoundError):
+        store.rm(f"{key}.whole")
+        store.rm(key, recursive=True)
+
+
+def _root(place: Path) -> Path:
+    if place not in _roots:
+        _roots.append(place)
+    return place
+
+
+@functools.cache
+def _copies() -> Path:
+    place = Path(tempfile.mkdtemp(prefix="dl-store-")).resolve()
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return _root(place)
+
+
+@functools.cache
+def _filesystem(scheme: str) -> Any:
+    if scheme not in STORES:
+        raise unknown("kind of store", f"{scheme}://", [f"{name}://" for name in STORES])
+    package, extra = STORES[scheme]
+    need(package, extra=extra, why=f"{scheme}://")
+    import fsspec
+
+    logging.getLogger(package).setLevel(logging.CRITICAL)  # what matters is raised
+    return fsspec.filesystem(scheme, use_listings_cache=False)  # others write there too
+
+
+def at(address: str) -> tuple[Any, str]:
+    """A store, and the key in it."""
+    scheme, _, key = address.partition("://")
+    return _filesystem(scheme), key
+
+
+def _within(place: Path, name: str) -> Path | None:
+    """The file of that ``name`` in ``place``; None for what would lie elsewhere."""
+    parts = name.split("/")
+    odd = (
+        {"", ".", ".."} & set(parts)
+        or any(c in name for c in "\\\0")
+        or PurePosixPath(name).is_absolute()
+    )
+    return None if odd else place.joinpath(*parts)
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def _hand_over(files: list[Path], place: Path) -> None:
+    address = url(place) or ""
+    if not files:
+        return
+    _check_held(place)
+    stamps = {file: _stamp(file) for file in files}
+    keys = [(url(file) or "").partition("://")[2] for file in files]
+    with told(address):
+        at(address)[0].put([str(file) for file in files], keys)
+    _ours.update(stamps)
+
+
+def _check_held(place: Path) -> None:
+    for root, check_held in guards.items():
+        if place.is_relative_to(root):
+            check_held()
+
+
+_REMEDIES = {
+    "store-credentials": "{0} does not know you ({2}): give credentials as AWS_PROFILE or AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY (s3; elsewhere than at Amazon with AWS_ENDPOINT_URL), or by "
+    "GOOGLE_APPLICATION_CREDENTIALS or `gcloud auth application-default login` (gs)",
+    "store-missing": "there is no bucket {0} ({2}): make it, or name one that is there",
+    "store-refused": "{1} is refused to you ({2}): ask for the right to list, read, write and delete there",
+    "store-unreachable": "{1} cannot be reached ({2}): mend that, then go on with --resume",
+}
+
+
+@contextlib.contextmanager
+def told(address: str) -> Iterator[None]:
+    """What a store says against it, as a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        code = "store-refused" if isinstance(error, PermissionError) else "store-unreachable"
+        code = "store-missing" if isinstance(error, FileNotFoundError) else code
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        if _CREDENTIALS.search(f"{type(error).__name__} {said}"):
+            code = "store-credentials"
+        bucket = "/".join(address.split("/")[:3])
+        raise UserError(code, _REMEDIES[code].format(bucket, address, said)) from None
