@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
@@ -167,6 +168,10 @@ class Checkpoints:
         meta["digest"] = _meta_digest(meta)
         if not self._manager:
             return leaves
+        if jax.process_count() > 1 and not whole and jax.local_devices()[0].platform == "cpu":
+            # Orbax copies parts from accelerators, but those of a CPU it writes from where they lie, and they
+            # are about to be donated.
+            flat = {name: jnp.copy(leaf) for name, leaf in flat.items()}
         flat, args = whole or flat, self._ocp.args
         self._saving, self._keep = step, keep
         try:
@@ -179,8 +184,6 @@ class Checkpoints:
             raise self._refused(step, error) from None
         if self._sender:
             self._sent = self._sender.submit(self._settle, step)
-        elif jax.process_count() > 1:
-            self.wait()  # parts are written from where they lie, and are about to be donated
         return leaves
 
     def _sync(self) -> None:
@@ -376,7 +379,7 @@ def unflatten(flat: dict[str, Any], template: Any) -> Any:
         found = flat[path_name(path)]
         sharding = getattr(leaf, "sharding", None)
         if isinstance(found, jax.Array) or not isinstance(sharding, NamedSharding):
-            return jax.numpy.array(found)  # a copy: restored arrays get donated
+            return jnp.array(found)  # a copy: restored arrays get donated
         # Each device is handed its part alone; again copies.
         return jax.make_array_from_callback(found.shape, sharding, lambda at: np.array(found[at]))
 
