@@ -59,6 +59,13 @@ def again(script: Path, given: list[str], *more: str) -> str:
     run's name and whether to resume it, and with ``more``."""
     from dl.runs.scripts import shipped
 
+    ours = script.absolute().parent == shipped()
+    start = ["dl", "run", script.stem] if ours else ["python", str(script)]
+    return shlex.join([*start, *unnamed(given), *more])
+
+
+def unnamed(given: list[str]) -> list[str]:
+    """Flags but for the run's name and whether to resume it."""
     kept, name = [], False
     for word in given:
         if name or word == "--resume" or word.startswith("--name="):
@@ -67,9 +74,7 @@ def again(script: Path, given: list[str], *more: str) -> str:
             name = True
         else:
             kept.append(word)
-    ours = script.absolute().parent == shipped()
-    start = ["dl", "run", script.stem] if ours else ["python", str(script)]
-    return shlex.join([*start, *kept, *more])
+    return kept
 
 
 def check_locale(words: list[str]) -> None:

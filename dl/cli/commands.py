@@ -13,6 +13,7 @@ from rich.progress import track
 
 from dl.cli.flags import extra, load
 from dl.cli.plan import plan
+from dl.cli.submit import submit
 from dl.core.errors import UserError, unknown
 
 
@@ -370,6 +371,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "data": data,
     "plan": plan,
+    "submit": submit,
     "verify": verify,
     "replay": replay,
     "sweep": sweep,

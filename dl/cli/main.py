@@ -12,7 +12,12 @@ from dl.cli.arguments import check_locale
 from dl.cli.errors import plain_errors
 from dl.core.errors import UserError, unknown
 
-TAKE_FLAGS = ("plan", "verify", "data")  # commands after whose -- a script's own flags follow
+TAKE_FLAGS = (
+    "plan",
+    "submit",
+    "verify",
+    "data",
+)  # commands after whose -- a script's own flags follow
 
 
 def main() -> None:

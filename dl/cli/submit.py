@@ -1,0 +1,151 @@
+"""`dl submit`: scripts as jobs of a SLURM cluster, which go on where they were when they are queued again."""
+
+import itertools
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from dl.cli.arguments import parse, unnamed
+from dl.cli.flags import extra
+from dl.core.errors import UserError, bounded, need
+
+STOPPED = 128 + signal.SIGTERM  # how a run ends that SIGTERM stopped, all saved
+
+
+class Job:
+    """A process of one run, which begins it or goes on with it; as submitit wants it, to be pickled."""
+
+    def __init__(self, command: list[str]):
+        self.command, self.child = command, 0
+
+    def __call__(self) -> int:
+        # SLURM's warning comes to all processes of a job. It is for this one; the run knows SIGTERM alone.
+        child = subprocess.Popen(
+            self.command, preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        )
+        self.child = child.pid
+        while (code := child.poll()) is None:
+            time.sleep(0.2)
+        if code and not (code == STOPPED and os.environ.get("SLURM_PROCID", "0") != "0"):
+            raise RuntimeError(f"{shlex.join(self.command)} ended with {code}")
+        return code
+
+    def checkpoint(self) -> Any:
+        """What to queue in place of this, before its time is up; all processes of the run stop when one does."""
+        from submitit.helpers import DelayedSubmission
+
+        os.kill(self.child, signal.SIGTERM)
+        os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOWAIT)
+        return DelayedSubmission(Job(self.command))
+
+
+def submit(
+    experiment: Annotated[Path, tyro.conf.Positional],
+    partition: str | None = None,
+    hours: float = 24.0,
+    nodes: int = 1,
+    gpus: int = 0,
+    cpus: int = 4,
+    memory: float | None = None,
+    account: str | None = None,
+    array: tuple[str, ...] = (),
+    requeues: int = 100,
+    logs: Path = Path("jobs"),
+    here: bool = False,
+) -> None:
+    """Queue a script on a SLURM cluster: `dl submit gpt --partition gpu --gpus 8 -- --mesh fsdp=8 --bfloat16`.
+
+    When its time is up, or it makes room for others, the run saves, is queued again, and goes on to the same bits.
+
+    Args:
+        experiment: the script, or the name of one of `dl list`; its own flags follow after --.
+        partition: of the cluster; account: whom it is charged to.
+        hours: that a job may take, until it is queued again.
+        nodes: machines of each job.
+        gpus: of each machine, and as many processes; without any, one process a machine.
+        cpus: of each process.
+        memory: GB of each machine.
+        array: a job for each combination of values, as seed=0,1,2 learning_rate=1e-3,1e-2.
+        requeues: how often a job is queued again whose time was up.
+        logs: folder for what the jobs print, which all machines see.
+        here: carry the jobs out on this machine, one after the other, to try them.
+    """
+    from dl.runs.folder import called_after, new_name
+    from dl.runs.scripts import find_script, load_script
+    from dl.sweeps.search_space import lane_name
+
+    bounded("--hours", hours, above=0)
+    for name, value, least in (("nodes", nodes, 1), ("gpus", gpus, 0), ("cpus", cpus, 1)):
+        bounded(f"--{name}", value, at_least=least, whole=True)
+    submitit = need("submitit", extra="slurm", why="dl submit")
+    script = find_script(experiment).absolute()
+    config, build = load_script(script)
+    axes = []
+    for word in array:
+        field, _, values = word.partition("=")
+        if not values:
+            raise UserError("sweep-malformed", f"--array {word}: write FIELD=VALUE,VALUE,...")
+        axes.append([(field, value) for value in values.split(",")])
+    jobs = []
+    for number, own in enumerate(itertools.product(*axes)):
+        flags = [w for n, v in own for w in ("--" + n.replace("_", "-"), v)]
+        given = [*extra(), *flags]
+        chosen, options, _ = parse(config, build, given, script.name)  # refuses what the run would
+        options.find_packages()
+        if not number:
+            base = options.name or new_name(options.runs, called_after(script, chosen))
+        name = f"{base}-{lane_name(number, dict(own))}" if own else base
+        command = [sys.executable, str(script), *unnamed(given), "--name", name, "--resume"]
+        jobs.append((name, Job(command)))
+    parameters: dict[str, Any] = {
+        "name": base,
+        "timeout_min": max(1, round(60 * hours)),
+        "nodes": nodes,
+        "tasks_per_node": max(gpus, 1),
+        "cpus_per_task": cpus,
+        "gpus_per_node": gpus or None,
+        "mem_gb": memory,
+        "slurm_partition": partition,
+        "slurm_account": account,
+        "slurm_signal_delay_s": 120,
+        "slurm_additional_parameters": {"requeue": True},
+    }
+    cluster = {"cluster": "local" if here else "slurm", "slurm_max_num_timeout": requeues}
+    try:
+        executor = submitit.AutoExecutor(folder=logs / "%j", **cluster)
+    except RuntimeError as error:
+        raise UserError(
+            "slurm-missing",
+            f"this machine belongs to no SLURM cluster ({_line(error)}): log in to one, or try it with --here",
+        ) from None
+    executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
+    if here:
+        for name, job in jobs:
+            _told(name, sent := executor.submit(job), logs)
+            if failed := sent.exception():
+                raise UserError(
+                    "script-fails", f"{name} failed: see {sent.paths.stderr}"
+                ) from failed
+        return
+    try:
+        with executor.batch():
+            sents = [executor.submit(job) for _, job in jobs]
+    except RuntimeError as error:
+        raise UserError("slurm-refuses", f"SLURM refuses the jobs: {_line(error)}") from None
+    for (name, _), sent in zip(jobs, sents, strict=True):
+        _told(name, sent, logs)
+
+
+def _told(name: str, sent: Any, logs: Path) -> None:
+    print(f"{name}: job {sent.job_id}, which prints to {logs / sent.job_id}/", flush=True)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[-200:]

@@ -1,0 +1,116 @@
+"""`dl submit`: what SLURM is told, and a job that is interrupted and queued again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mistakes import raises
+
+from dl.cli.submit import Job, submit
+from dl.runs.compare import first_difference
+from dl.runs.folder import RunFolder
+
+TINY = Path(__file__).parents[1] / "scripts" / "tiny.py"
+
+
+@pytest.fixture(autouse=True)
+def needed():
+    pytest.importorskip("submitit", reason="needs submitit")
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Programs that stand for SLURM's: sbatch keeps what it is given."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, does in {"srun": "", "sbatch": f'cp "$1" {tmp_path}/batch; echo "job 77"'}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return programs
+
+
+def flags(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["dl", "submit", str(TINY), "--", *words])
+
+
+def test_slurm_is_told_all_of_it(tmp_path, monkeypatch, cluster, capsys):
+    flags(monkeypatch, "--steps", "24", "--name", "mine", "--runs", str(tmp_path / "runs"))
+    array = ("seed=0,1", "learning-rate=1e-3,1e-2")
+    own = {"partition": "gpu", "account": "us", "hours": 1.5, "nodes": 2, "gpus": 8, "memory": 64}
+    submit(TINY, array=array, logs=tmp_path / "jobs", **own)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 4
+    assert said[3].startswith("mine-003-seed=1-learning-rate=1e-2: job 77_3, which prints to ")
+    batch = (tmp_path / "batch").read_text()
+    for told in (
+        *("partition=gpu", "account=us", "time=90", "nodes=2", "ntasks-per-node=8"),
+        *("gpus-per-node=8", "mem=64GB", "cpus-per-task=4", "array=0-3%4", "requeue"),
+    ):
+        assert f"#SBATCH --{told}\n" in batch, told
+    assert "#SBATCH --signal=USR2@" in batch
+
+
+def children(process):
+    return [int(n) for n in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_job_interrupted_goes_on_to_the_same_bits(tmp_path):
+    import submitit
+
+    def command(name):
+        words = [
+            sys.executable,
+            str(TINY),
+            "--steps",
+            "40000",
+            "--save-every",
+            "4000",
+            "--eval-every",
+            "20000",
+        ]
+        return [*words, "--runs", str(tmp_path), "--name", name, "--resume", "--no-progress"]
+
+    executor = submitit.AutoExecutor(folder=tmp_path / "jobs", cluster="local")
+    executor.update_parameters(timeout_min=60)
+    sent = executor.submit(Job(command("hurt")))
+    lines = tmp_path / "hurt" / "metrics.jsonl"
+    while not lines.exists() or lines.stat().st_size == 0:
+        assert sent.state in ("PENDING", "RUNNING"), sent.stderr()
+        time.sleep(0.05)
+    (task,) = children(sent.job_id)
+    for process in (task, *children(task)):  # SLURM warns all of a job
+        os.kill(process, signal.SIGUSR2)
+    assert sent.result() == 0
+    subprocess.run(command("whole"), check=True)
+    assert first_difference(RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "hurt")) is None
+    assert "SIGTERM: saving and stopping" in sent.stderr()
+    assert "Requeued job" in sent.stdout()
+
+
+def test_mistakes_are_told_before_anything_is_queued(tmp_path, monkeypatch, cluster):
+    given = {"logs": tmp_path / "jobs"}
+    flags(monkeypatch)
+    with raises("sweep-malformed", "--array seed"):
+        submit(TINY, array=("seed",), **given)
+    with raises("range", "--hours"):
+        submit(TINY, hours=0, **given)
+    with raises("range", "--nodes"):
+        submit(TINY, nodes=0, **given)
+    with raises("unknown", "no-such-script"):
+        submit(Path("no-such-script"), **given)
+    with pytest.raises(SystemExit):
+        submit(TINY, array=("no_such_field=1",), **given)
+    (cluster / "sbatch").write_text("#!/bin/sh\necho 'invalid partition' >&2\nexit 1\n")
+    with raises("slurm-refuses", "invalid partition"):
+        submit(TINY, partition="none-such", **given)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with raises("slurm-missing", "--here"):
+        submit(TINY, **given)
+    assert not (tmp_path / "batch").exists()
