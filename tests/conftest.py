@@ -1,8 +1,9 @@
 """Shared by all tests: import dl before JAX so that its compiler settings hold, and find the data."""
 
+import gc
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -23,6 +24,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: two processes that share the files then end together."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_this_file() -> Iterator[None]:
+    """Programs live as long as their file of tests: of all files they take gigabytes, and Python's collector
+    walks through them again and again."""
+    yield
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
