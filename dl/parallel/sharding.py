@@ -4,6 +4,7 @@ A program is written for one device and jitted with these shardings; XLA inserts
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -114,10 +115,40 @@ class Layout:
 
 def on_host(leaf: jax.Array) -> np.ndarray:
     """One leaf whole, in every process; all must ask for the same one at the same time."""
-    if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
-        sharding: Any = leaf.sharding
-        leaf = jax.jit(lambda x: x, out_shardings=NamedSharding(sharding.mesh, P()))(leaf)
-    return np.asarray(leaf)
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return np.asarray(leaf)
+    return gathered(leaf)
+
+
+def gathered(leaf: jax.Array, most: int = 2**28) -> np.ndarray:
+    """A leaf that lies in parts, whole on the host: piece by piece along an axis that is not cut, so that no
+    device holds more than ``most`` bytes of it beside its own part, where it has such an axis."""
+    sharding: Any = leaf.sharding
+    cuts = (*sharding.spec, *[None] * leaf.ndim)[: leaf.ndim]
+    uncut = [axis for axis, cut in enumerate(cuts) if cut is None]
+    if leaf.nbytes <= most or not uncut:
+        return np.asarray(slicing(sharding.mesh, 0, leaf.shape[0] if leaf.ndim else 0)(leaf, 0))
+    axis = max(uncut, key=lambda axis: leaf.shape[axis])
+    length = leaf.shape[axis]
+    size = max(1, length * most // leaf.nbytes)
+    take, found = slicing(sharding.mesh, axis, size), np.empty(leaf.shape, leaf.dtype)
+    for start in range(0, length, size):
+        start = min(start, length - size)
+        place = (*[slice(None)] * axis, slice(start, start + size))
+        found[place] = np.asarray(take(leaf, start))
+    return found
+
+
+@functools.cache
+def slicing(mesh: Mesh, axis: int, size: int) -> Callable[[jax.Array, int], jax.Array]:
+    """A program that gives every device ``size`` rows of an axis from a start on."""
+
+    def take(leaf: jax.Array, start: int) -> jax.Array:
+        if not size or size == leaf.shape[axis]:
+            return leaf
+        return jax.lax.dynamic_slice_in_dim(leaf, start, size, axis)
+
+    return jax.jit(take, out_shardings=NamedSharding(mesh, P()))
 
 
 def constrain(tree: Any, shardings: Any) -> Any:

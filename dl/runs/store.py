@@ -24,29 +24,20 @@ from typing import Any
 from dl.core.errors import UserError, need, unknown
 from dl.platform import cache_folder
 
-STORES = {
-    "s3": ("s3fs", "s3"),
-    "gs": ("gcsfs", "gcs"),
-}  # what reads it, and the extra that brings that
+# What reads a kind of store, and the extra that brings it.
+STORES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}
 OFTEN = 30.0  # seconds between two looks that a watcher is given into the lines of a run at work
+PAUSES = (1, 5, 25, 60)  # seconds, between tries to reach a store
 SMALL = ("config.json", "sweep.json", "result.json")  # what a run is found by
 WRITER = ".writer"
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*?)/*")  # of "s3://" pathlib keeps one slash
 STEP = re.compile(r"(?:.*/)?checkpoints/(?:[^/]+/)?[0-9]+(?:/.*|\.whole)")
-_CREDENTIALS = re.compile(
-    r"Credential|RefreshError|ProfileNotFound|Access Key|signature|token", re.I
-)
+_KEYS = re.compile(r"Credential|RefreshError|ProfileNotFound|Access Key|signature|token", re.I)
 
+guards: dict[Path, Callable[[], None]] = {}  # what raises where a run is another process's by now
 _roots: list[Path] = []  # of folders on this machine, laid out as ROOT/SCHEME/BUCKET/...
-_theirs: dict[
-    Path, tuple[str, ...]
-] = {}  # what the store told of the object that a file was read from
-_ours: dict[
-    Path, tuple[int, int]
-] = {}  # time and size of each file as it was when the store had it
-guards: dict[
-    Path, Callable[[], None]
-] = {}  # what must not raise before a run's store is handed anything
+_theirs: dict[Path, tuple[str, ...]] = {}  # what the store told of the object that a file is from
+_ours: dict[Path, tuple[int, int]] = {}  # time and size of each file when the store had it
 _pushed: dict[Path, float] = {}
 
 
@@ -121,13 +112,13 @@ def opened(path: str | os.PathLike[str], only: Collection[str] = ()) -> Path:
     return place
 
 
-def seen(runs: Path, name: str | None) -> Path:
+def seen(runs: Path, name: str | None, resume: bool) -> Path:
     """A folder that shows which runs ``runs`` holds, or what there is of the one of that ``name``: itself, but of
-    a store a copy, in which all files but :data:`SMALL` are empty."""
+    a store a copy, in which all files are empty but :data:`SMALL` of what may be gone on with."""
     if not _URL.fullmatch(os.fspath(runs)):
         return runs
     one = isinstance(name, str) and name not in ("", "..") and Path(name).name == name
-    opened(runs / name if name and one else runs, SMALL)
+    opened(runs / name if name and one else runs, SMALL if name or resume else (WRITER,))
     return _in(_copies(), runs)
 
 
@@ -187,7 +178,11 @@ def push(place: Path, every: float = 0.0) -> None:
     new = _new(place)
     if new and place.is_dir():
         new = _new(root)  # of all the lanes of a sweep at once, which is many times as quick
-    _hand_over(new, place)
+    try:
+        _hand_over(new, place, patient=not every)
+    except UserError as error:
+        if not every or error.code != "store-unreachable":  # else the lines can wait
+            raise
 
 
 def _new(place: Path) -> list[Path]:
@@ -209,34 +204,42 @@ def commit(step: Path) -> None:
     _hand_over(files, step)
     listed = {file.relative_to(step).as_posix(): file.stat().st_size for file in files}
     store, key = at(address)
-    _check_held(step)
-    with told(address):
-        store.pipe_file(f"{key}.whole", json.dumps(listed).encode())
+    _insist(step, lambda: store.pipe_file(f"{key}.whole", json.dumps(listed).encode()))
 
 
 def fill(step: Path) -> None:
     """Fetch the files of a checkpoint that :func:`fetch` made an empty folder for.
 
     Raises:
-      ValueError: the store lacks one of them. FileNotFoundError: the checkpoint is gone.
+      ValueError: one of them is another than was saved. FileNotFoundError: the checkpoint is gone.
     """
     address = url(step)
     if address is None or any(step.glob("*")):
         return
     store, key = at(address)
-    files: dict[str, Path | None] | None = None
-    with told(address), contextlib.suppress(FileNotFoundError):
-        listed = json.loads(store.cat_file(f"{key}.whole"))
-        within = {name: _within(step, name) for name in listed}
-        good = [(f"{key}/{name}", str(file)) for name, file in within.items() if file]
-        store.get([name for name, _ in good], [file for _, file in good])
-        files = within
-    if files is None:
-        shutil.rmtree(step, ignore_errors=True)
+
+    def listing() -> bytes | None:
+        with told(address), contextlib.suppress(FileNotFoundError):
+            return bytes(store.cat_file(f"{key}.whole"))
+        return None
+
+    listed = listing()
+    try:
+        sizes = dict(json.loads(listed or b"{}"))
+        files = {name: _within(step, name) for name in sizes}
+        good = [(f"{key}/{name}", str(file)) for name, file in files.items() if file]
+        with told(address), contextlib.suppress(FileNotFoundError):
+            store.get([name for name, _ in good], [file for _, file in good])
+        there = {n: f.stat().st_size for n, f in files.items() if f and f.is_file()}
+        odd = next((name for name in sizes if there.get(name) != sizes[name]), "")
+    except (ValueError, TypeError, AttributeError, RecursionError):  # a damaged list
+        odd = f"{step.name}.whole"
+    if listed is not None and not odd:
+        return
+    shutil.rmtree(step, ignore_errors=True)
+    if listing() is None:
         raise FileNotFoundError(f"{address} is gone")
-    for name, file in files.items():
-        if file is None or file.stat().st_size != listed[name]:
-            raise ValueError(f"{name} is not what was saved")
+    raise ValueError(f"{odd} is not what was saved")
 
 
 def remove(step: Path) -> None:
@@ -245,9 +248,13 @@ def remove(step: Path) -> None:
     if address is None:
         return
     store, key = at(address)
-    with told(address), contextlib.suppress(FileNotFoundError):
-        store.rm(f"{key}.whole")
-        store.rm(key, recursive=True)
+
+    def take() -> None:
+        for name in (f"{key}.whole", key):
+            with contextlib.suppress(FileNotFoundError):
+                store.rm(name, recursive=True)
+
+    _insist(step, take)
 
 
 def _root(place: Path) -> Path:
@@ -297,22 +304,31 @@ def _stamp(file: Path) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def _hand_over(files: list[Path], place: Path) -> None:
-    address = url(place) or ""
+def _hand_over(files: list[Path], place: Path, patient: bool = True) -> None:
     if not files:
         return
-    _check_held(place)
     stamps = {file: _stamp(file) for file in files}
-    keys = [(url(file) or "").partition("://")[2] for file in files]
-    with told(address):
-        at(address)[0].put([str(file) for file in files], keys)
+    addresses = [url(file) or "" for file in files]
+    store, keys = at(addresses[0])[0], [at(address)[1] for address in addresses]
+    _insist(place, lambda: store.put([str(file) for file in files], keys), patient)
     _ours.update(stamps)
 
 
-def _check_held(place: Path) -> None:
-    for root, check_held in guards.items():
-        if place.is_relative_to(root):
-            check_held()
+def _insist(place: Path, write: Callable[[], Any], patient: bool = True) -> None:
+    """Write to the store whose ``place`` is, unless its run is another process's by now; the ``patient`` try
+    again after pauses, as long as the store cannot be reached."""
+    for pause in (*(PAUSES if patient else ()), None):
+        try:
+            for root, check_held in guards.items():
+                if place.is_relative_to(root):
+                    check_held()
+            with told(url(place) or ""):
+                write()
+                return
+        except UserError as error:
+            if pause is None or error.code != "store-unreachable":
+                raise
+        time.sleep(pause)
 
 
 _REMEDIES = {
@@ -336,7 +352,7 @@ def told(address: str) -> Iterator[None]:
         code = "store-refused" if isinstance(error, PermissionError) else "store-unreachable"
         code = "store-missing" if isinstance(error, FileNotFoundError) else code
         said = " ".join(str(error).split())[:200] or type(error).__name__
-        if _CREDENTIALS.search(f"{type(error).__name__} {said}"):
+        if _KEYS.search(f"{type(error).__name__} {said}"):
             code = "store-credentials"
         bucket = "/".join(address.split("/")[:3])
         raise UserError(code, _REMEDIES[code].format(bucket, address, said)) from None

@@ -204,7 +204,8 @@ def carry_out(
     """Run every lane, or go on with those that have no end yet; returns the sweep's folder."""
     with options.computing():
         options.find_packages()
-        looked = dataclasses.replace(options, runs=store.seen(options.runs, options.name))
+        found = store.seen(options.runs, options.name, options.resume)
+        looked = dataclasses.replace(options, runs=found)
         check_options(looked)
         groups = grouped(build, config, overrides)
         check_halving(sweep.halve, options, groups)

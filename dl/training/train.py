@@ -80,7 +80,7 @@ def _start(
     processes.join(chosen.coordinator, chosen.processes, chosen.process)
     if chosen.data_dir is not None:
         use_data_folder(chosen.data_dir)
-    seen = store.seen(chosen.runs, chosen.name)
+    seen = store.seen(chosen.runs, chosen.name, chosen.resume)
     if chosen.name is not None:
         check_name(seen, chosen.name, "run", chosen.resume)
     experiment = built(build, config)

@@ -51,6 +51,11 @@ def test_replay_takes_the_mesh_from_the_lock(found):
     assert found["replayed"]
 
 
+def test_leaves_are_put_together_on_the_host_piece_by_piece(found):
+    assert all(found["gathering"]["same"])
+    assert found["gathering"]["sent"] == found["gathering"]["piece"]
+
+
 def test_fsdp_leaves_each_device_its_share_of_the_state(found):
     whole, share = (found["memory"][mesh]["arguments"] for mesh in ("data=8", "fsdp=8"))
     assert whole / 8 < share < whole / 7.5  # norms and biases, below the smallest size, stay whole

@@ -147,12 +147,23 @@ def test_what_reads_runs_reads_them_there(served, runs, tiny, capsys):
     assert "report.html" in names(served, f"{runs}/one")
 
 
-def test_damage_is_healed_by_the_checkpoint_before(served, runs, tiny, whole, elsewhere, capsys):
+@pytest.mark.parametrize("what", ["zeroed", "cut", "missing", "list", "list-leads-out"])
+def test_damage_is_healed_by_the_checkpoint_before(
+    served, runs, tiny, whole, elsewhere, capsys, what
+):
     with pytest.raises(faults.Crash), faults.at("step", 20):
         dl.train(*tiny, runs=runs, name="one", **OPTIONS)
     key = f"{runs}/one/checkpoints/16".removeprefix("s3://")
     largest = max(served.find(key, detail=True).values(), key=lambda about: about["size"])
-    served.pipe_file(largest["name"], bytes(largest["size"]))
+    if what == "zeroed":
+        served.pipe_file(largest["name"], bytes(largest["size"]))
+    elif what == "cut":
+        served.pipe_file(largest["name"], served.cat_file(largest["name"])[:-1])
+    elif what == "missing":
+        served.rm(largest["name"])
+    else:
+        damaged = b"[" * 9000 if what == "list" else b'{"../../config.json": 3}'
+        served.pipe_file(f"{key}.whole", damaged)
     elsewhere()
     dl.train(*tiny, runs=runs, name="one", resume=True, **OPTIONS)
     assert "checkpoint 16 is damaged" in capsys.readouterr().err
@@ -173,6 +184,28 @@ def test_a_checkpoint_without_its_list_is_none_and_is_swept_up(served, runs, tin
     with writer.written(place):
         assert not [name for name in served.find(key) if "/16/" in name]
         assert [name for name in served.find(key) if "/8/" in name]
+
+
+def test_what_fails_for_a_while_is_tried_again(served, runs, monkeypatch):
+    monkeypatch.setattr(store, "PAUSES", (0.01, 0.01))
+    fails, put = [OSError("SlowDown"), TimeoutError("late")], served.put
+
+    def failing(*given):
+        if fails:
+            raise fails.pop()
+        put(*given)
+
+    monkeypatch.setattr(type(served), "put", lambda self, *given: failing(*given))
+    place = store.working(Path(f"{runs}/one"))
+    place.mkdir(parents=True)
+    (place / "config.json").write_text("{}")
+    store.push(place)
+    assert names(served, f"{runs}/one") == {"config.json"}
+    fails += [PermissionError("Forbidden")]
+    (place / "config.json").write_text("{ }")
+    with raises("store-refused"):
+        store.push(place)
+    assert not fails
 
 
 def test_names_that_lead_elsewhere_are_not_followed(served, runs, tmp_path):
@@ -318,7 +351,7 @@ def test_a_folder_is_no_store(path):
     assert store.url(path) is None
     assert (
         store.opened(path)
-        == store.seen(Path(path), None)
+        == store.seen(Path(path), None, False)
         == store.working(Path(path))
         == Path(path)
     )

@@ -17,11 +17,15 @@ os.environ["XLA_FLAGS"] = (
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import faults
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import dl
 from dl.core.experiment import built
 from dl.parallel.programs import COLLECTIVES, Program
-from dl.parallel.sharding import lane_layout
+from dl.parallel.sharding import gathered, lane_layout, slicing
 from dl.proofs.replay import replay_run
 from dl.runs.folder import read_json
 from dl.runs.scripts import load_script
@@ -128,7 +132,27 @@ def lanes():
     return {"devices": layout.mesh.size, "digests": digests}
 
 
-PARTS = (on_meshes, replayed, memory, elastic, same_bits, lanes)
+def gathering():
+    """Whether leaves that lie in parts are whole on the host; and the bytes that one piece of one sends."""
+    mesh, chance = layout_of("data=2,fsdp=4", MLP).mesh, np.random.default_rng(0)
+    cuts = {
+        (30, 8, 16): P(None, "fsdp"),
+        (8, 16, 30): P(("data", "fsdp")),
+        (8, 4096): P("data", "fsdp"),
+        (7, 3000): P(),
+    }
+    same = []
+    for shape, cut in cuts.items():
+        array = chance.normal(size=shape).astype(np.float32)
+        leaf = jax.device_put(array, NamedSharding(mesh, cut))
+        same.append(np.array_equal(gathered(leaf, most=2**12), array))
+    leaf = jax.device_put(np.ones((64, 8, 16), np.float32), NamedSharding(mesh, P(None, "fsdp")))
+    program = Program(slicing(mesh, 0, 8).lower(leaf, 0).compile().as_text())
+    sent = sum(one.result for one in program.work.collectives)
+    return {"same": same, "sent": sent, "piece": 8 * 8 * 16 * 4}
+
+
+PARTS = (on_meshes, replayed, memory, elastic, same_bits, lanes, gathering)
 
 if __name__ == "__main__":
     print(json.dumps({f.__name__: f() for f in PARTS}))
