@@ -19,6 +19,7 @@ from dl.figures import pictures
 from dl.models.tabular import tabular_network
 from dl.scores.tabular import reliability, scores, tempered_ece
 from dl.tasks.tabular import tabular_classification, tabular_regression, unweighted
+from dl.training.predicting import labelled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +106,7 @@ def build(config: Config) -> dl.Experiment:
         select=config.select or ("validation/accuracy" if classes else "-validation/mse"),
         classes=splits.info.classes,
         measure=measure,
+        answer=lambda own, rows: labelled(said(own, rows), splits.info.classes),
         views=views,
         baselines=lambda: rivals(config, raw),
     )

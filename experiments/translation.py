@@ -87,6 +87,7 @@ def build(config: Config) -> dl.Experiment:
         usual_epochs=20.305,  # 4,600 steps of Multi30k
         select="validation/bleu",
         measure=measure,
+        answer=lambda own, rows: {"text": tokenizer.decode_batch(own(rows).tolist())},
         baselines=lambda: translation_baselines(dl.data.open(config.data, "pairs", config)),
         views=lambda predictor: translated(predictor, model, tokenizer, splits.validation),
     )

@@ -84,6 +84,14 @@ def test_data_of_ones_own(tmp_path):
         assert "parts" in done.stderr
 
 
+def test_after_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    space = {"__name__": "example"}
+    for block in blocks("after-training.md"):
+        exec(block, space)
+    assert "file,class,p_0" in capsys.readouterr().out
+
+
 def test_the_task_without_help_learns_its_line_alone_and_in_company():
     (code,) = (block for block in blocks("extending.md") if block.startswith("# line.py"))
     space = {}
@@ -173,6 +181,7 @@ def test_a_mistake_is_told_by_its_code(capsys):
 
 def test_no_python_of_a_page_is_left_untried():
     tried = {"coming-from.md", "extending.md", "design.md", "errors.md", "own-data.md"}
+    tried |= {"after-training.md"}
     assert {page.name for page in DOCS.glob("*.md") if blocks(page.name)} == tried
 
 

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from dl.cli.flags import extra, load
 from dl.cli.plan import plan
-from dl.cli.submit import submit
+from dl.cli.trained import evaluate, export, predict
 from dl.core.errors import UserError, unknown
 
 
@@ -196,70 +196,6 @@ def sweep(
     print(printable(f"written: {', '.join(str(path) for path in write_report(place))}"))
 
 
-def evaluate(
-    run: Annotated[Path, tyro.conf.Positional],
-    data: str,
-    out: Path | None = None,
-    script: Path | None = None,
-    trust: bool = False,
-) -> None:
-    """Judge a run by other data: every metric of its test set, with the middle 95 % of resamples of the rows.
-
-    The data are read as the run's own, by the names of their columns and classes, and prepared by its script.
-    Args:
-      run: the run's folder.
-      data: a file or folder of the kind that the run was trained on.
-      out: also write the scores there, as JSON.
-      script: the experiment's script, where it is another file than the run was started with.
-      trust: run the script that the folder names, whatever it is now.
-    """
-    from dl.runs.folder import write_json
-    from dl.training.reopening import open_run
-
-    scores = open_run(run, script=script, trust=trust).evaluate(data)
-    for name, (value, low, high) in scores.items():
-        between = "" if low != low else f"   {low:.4f} ... {high:.4f}"
-        print(f"{name:<20} {value:.4f}{between}")
-    if out is not None:
-        write_json(out, {name: score._asdict() for name, score in scores.items()})
-        print(f"written: {out}")
-
-
-def export(
-    run: Annotated[Path, tyro.conf.Positional],
-    to: Path | None = None,
-    platforms: tuple[str, ...] = ("cpu", "cuda", "rocm", "tpu"),
-    script: Path | None = None,
-    trust: bool = False,
-    force: bool = False,
-) -> None:
-    """Write a run's predictor as one program (jax.export, StableHLO) that needs neither dl nor flax.
-
-    Args:
-        run: the run's folder.
-        to: the file; by default predict.jaxexport in that folder, of a run in an object store in this one.
-        platforms: where it shall run.
-        script: the experiment's script, where it is another file than the run was started with.
-        trust: run the script that the folder names, whatever it is now.
-        force: export it although its data are not those it was started with.
-    """
-    from dl import interop
-    from dl.runs import store
-    from dl.training.reopening import open_run
-
-    opened = open_run(run, script=script, trust=trust, force=force)
-    file = to or (Path() if store.url(run) else run) / "predict.jaxexport"
-    for link in filter(Path.is_symlink, (file, file.parent / f"{file.stem}.stablehlo")):
-        link.unlink()  # is replaced and not written through
-    done = interop.export(opened, file, platforms=platforms)
-    kinds = ", ".join(done.platforms)
-    print(f"written: {done.path} ({done.path.stat().st_size / 1e6:.2f} MB) for {kinds}")
-    print(f"and its StableHLO: {done.path.with_suffix('.stablehlo')}")
-    if done.fixed is not None:
-        print(f"the batch size is fixed, since the model cannot be traced without it: {done.fixed}")
-    print(f"\nWhere jax and flatbuffers are, it is loaded by\n\n{done.snippet}\n")
-
-
 def report(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
     output: Path | None = None,
@@ -375,6 +311,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "replay": replay,
     "sweep": sweep,
+    "predict": predict,
     "evaluate": evaluate,
     "export": export,
     "report": report,

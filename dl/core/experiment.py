@@ -69,6 +69,8 @@ class Experiment:
         ``{name: [rows, ...]}`` in NumPy, without padding; of a set that streams each is read when asked for.
       views: ``(predictor) -> {name: picture}``, drawn into the run folder at every evaluation: an image
         batch ``[n, height, width, channels]`` in 0..1, a string, or a matplotlib figure.
+      answer: ``(predictor, columns) -> {name: [rows, ...]}``, what ``dl predict`` says of rows in the user's
+        words, where predictions do not by themselves: transcripts, mended probabilities.
       baselines: ``() -> {name: {'test/accuracy': value, ...}}``, what simple rivals reach on the same sets, by
         the metrics' names; called once a run, while the step compiles. Reports show it beside the figures.
       classes: what the label's values are called, for reports.
@@ -95,6 +97,7 @@ class Experiment:
     micro_batches: int = 1
     measure: Callable[[Any, Mapping[str, Any], str], dict[str, float]] | None = None
     views: Callable[[Any], dict[str, Any]] | None = None
+    answer: Callable[[Any, Mapping[str, Any]], dict[str, Any]] | None = None
     baselines: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
     classes: tuple[str, ...] = ()
     sharding: tuple[tuple[str, tuple[str | None, ...]], ...] = ()

@@ -49,7 +49,7 @@ def evaluate(run: Run, data: Any, **fields: Any) -> dict[str, Score]:
         raise UserError(
             "build-not-known", "this run was not made by build(config): evaluate needs both"
         )
-    with tested_on(data, **fields) as wanted:
+    with tested_on(data, alike=True, **fields) as wanted:
         experiment = built(own.build, own.config)
         test = experiment.tests.get("test")
         if wanted.rows is None or test is None:

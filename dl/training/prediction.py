@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from dl.core.errors import UserError, unknown
 from dl.core.experiment import Batches, Experiment
 from dl.core.task import Batch, Task, Variables
 from dl.data.batches.resident import EvalBatches
+from dl.report.layers import path_of
 from dl.training.checks import explained
 
 
@@ -44,12 +46,14 @@ class Predictor:
     batch_size: int = 128
     program: Callable[[Variables, Batch], Any] | None = None
 
-    def __call__(self, columns: Any) -> Any:
+    def __call__(self, columns: Any, key: jax.Array | None = None) -> Any:
         """The predictions for every row.
 
         Args:
           columns: ``{name: [rows, ...]}`` with the task's ``columns`` among them; one array, where the task
             reads one column; a part that streams; or evaluation batches. Rows whose ``mask`` is 0 are left out.
+          key: for a task that draws: it reads a column ``keys`` uint32 ``[rows, 2]``, which is made of ``key`` and
+            the row's number, so that no draw depends on the batches (see :func:`jax.random.wrap_key_data`).
 
         Returns:
           What ``task.predict`` returns, leaves ``[rows, ...]`` in NumPy.
@@ -58,11 +62,15 @@ class Predictor:
           UserError: what is given is not what the task reads, or is unlike the example.
         """
         program, size = self._program, self.batch_size
+        if key is not None and "keys" not in self.task.columns:
+            raise UserError(
+                "option-misplaced", "this task draws nothing when it predicts: leave key out"
+            )
         if hasattr(columns, "eval_batches"):
             columns = columns.eval_batches(size)
         if isinstance(columns, Batches | StreamedColumns):
-            return self._of_set(getattr(columns, "batches", columns))
-        given = self._named(columns)
+            return self._of_set(getattr(columns, "batches", columns), key)
+        given = self._named(columns, key)
         if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(given)):
             return program(self.variables, given)  # within someone's own trace there are no values
         given = self._checked({name: _array(name, x) for name, x in given.items()})
@@ -89,22 +97,41 @@ class Predictor:
         # JAX keeps one program for one function, however many predictors jit it.
         return self.program or jax.jit(self.task.predict)
 
-    def _of_set(self, batches: Any) -> Any:
+    def at(self, layer: str) -> "Predictor":
+        """A predictor of what a layer gives, by its path as ``run.summary()`` has it, such as
+        ``"encoder/Dense_0"``; of one that is called several times what it gives first.
+
+        Raises:
+          UserError: in a call, the model has no such layer, or the layer is inside a loop over layers.
+        """
+        task = dataclasses.replace(self.task, predict=functools.partial(_reached, self.task, layer))
+        return dataclasses.replace(self, task=task, program=None)
+
+    def _of_set(self, batches: Any, key: jax.Array | None) -> Any:
         if not hasattr(batches, "__len__"):
             raise UserError(
                 "not-evaluation-batches",
                 "training batches have no end: give evaluation batches, such as eval_batches(columns, 500)",
             )
-        read = (*self.task.columns, "mask")
-        parts = [
-            self({name: x for name, x in batches[index].items() if name in read})
-            for index in range(len(batches))
-        ]
+        read, parts = (*self.task.columns, "mask"), []
+        for index in range(len(batches)):
+            batch = {name: x for name, x in batches[index].items() if name in read}
+            if key is not None:
+                first = index * batches.batch_size
+                batch["keys"] = _row_keys(key, first, len(batch["mask"]))
+            parts.append(self(batch))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
-    def _named(self, columns: Any) -> dict[str, Any]:
+    def _named(self, columns: Any, key: jax.Array | None) -> dict[str, Any]:
         """The columns that the task reads, and the mask where there is one."""
         names = self.task.columns
+        if key is not None:
+            others = [name for name in names if name != "keys"]
+            if not isinstance(columns, Mapping) and len(others) == 1:
+                columns = {others[0]: columns}
+            if isinstance(columns, Mapping) and columns:
+                count = len(next(iter(columns.values())))
+                columns = {**columns, "keys": _row_keys(key, 0, count)}
         read = ", ".join(map(repr, names)) or "no column"
         if not isinstance(columns, Mapping):
             if len(names) != 1:
@@ -117,7 +144,8 @@ class Predictor:
             given = ", ".join(map(repr, columns)) or "none"
             raise UserError(
                 "column-missing",
-                f"predict needs {read}, and {missing[0]!r} is missing: given is {given}",
+                f"predict needs {read}, and {missing[0]!r} is missing: given is {given}"
+                + ("; this task draws, so give key=jax.random.key(0)" * (missing == ["keys"])),
             )
         if self.example is not None:
             known = {*names, *self.example, "mask"}
@@ -229,6 +257,36 @@ def columns_of(batches: Any) -> Mapping[str, np.ndarray]:
         for name, x in batch.items():
             parts.setdefault(name, []).append(np.asarray(x)[real])
     return {name: np.concatenate(several) for name, several in parts.items()}
+
+
+def _row_keys(key: jax.Array, first: int, count: int) -> np.ndarray:
+    """A key for each row by its number, as numbers ``[count, 2]``."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(first, first + count))
+    return np.asarray(jax.random.key_data(keys))
+
+
+def _reached(task: Task, layer: str, variables: Variables, columns: Batch) -> Any:
+    """What ``layer`` gives, looked on while the task predicts."""
+    found: dict[str, Any] = {}
+
+    def look(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        outputs = call(*args, **kwargs)
+        if context.method_name != "setup" and context.module.scope is not None:
+            found.setdefault(path_of(context) or ".", outputs)
+        return outputs
+
+    with nn.intercept_methods(look):
+        task.predict(variables, columns)
+    if layer not in found:
+        raise unknown("layer", layer, list(found))
+    given = found[layer]
+    try:  # what is inside a loop has no value outside of it
+        return jax.tree.map(lambda x: x + 0, given)
+    except jax.errors.UnexpectedTracerError:
+        raise UserError(
+            "layer-in-loop",
+            f"{layer} runs inside a loop over layers or members, where it has no one value: take one around it",
+        ) from None
 
 
 def _array(name: str, x: Any) -> np.ndarray:

@@ -58,9 +58,20 @@ class Run:
         example = jax.tree.map(np.asarray, self.experiment.data[0])
         return predictor_of(self.experiment, local(self.state.eval_variables), example=example)
 
-    def predict(self, columns: Any) -> Any:
-        """The predictions for every row of ``columns``: see :meth:`dl.Predictor.__call__`."""
-        return self.predictor(columns)
+    def predict(self, columns: Any, key: jax.Array | None = None) -> Any:
+        """The predictions for every row of ``columns``, drawn by ``key`` where the task draws: see
+        :meth:`dl.Predictor.__call__`."""
+        return self.predictor(columns, key)
+
+    def predict_files(self, files: Any, out: Any = None, batch_size: int = 0) -> int:
+        """Write the predictions for files: see :func:`dl.training.predicting.predict_files`."""
+        from dl.training.predicting import predict_files
+
+        return predict_files(self, files, out, batch_size)
+
+    def embed(self, columns: Any, layer: str) -> Any:
+        """What a layer gives for every row, leaves ``[rows, ...]``: see :meth:`dl.Predictor.at`."""
+        return self.predictor.at(layer)(columns)
 
     def evaluate(self, data: Any, **fields: Any) -> dict[str, Any]:
         """Every metric of the task on other data: see :func:`dl.training.judging.evaluate`."""

@@ -7,6 +7,7 @@ pixel counts for nothing. Sides are multiples of 16, so that a U-Net can halve t
 import dataclasses
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -92,7 +93,8 @@ class DecodeMasked:
     """Read a row's picture and mask, both scaled (to lie within the size where ``scale`` is None) and put in its
     middle; around them the picture's edge goes on, and no pixel counts.
 
-    ``values`` of the mask are the classes 0, 1, ..., and those of ``void`` are -1.
+    ``values`` of the mask are the classes 0, 1, ..., and those of ``void`` are -1; where no mask is named, all is
+    the first class.
     """
 
     height: int
@@ -105,7 +107,8 @@ class DecodeMasked:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         image = read_pixels(row["file"], mode=self.mode, upright=False)
-        numbers = read_numbers(row["mask"])
+        nowhere = np.full(image.shape[:2], self.values[0])
+        numbers = read_numbers(row["mask"]) if row["mask"] else nowhere
         known = np.array(sorted((*self.values, *self.void)))
         classes = np.array([self.values.index(v) if v in self.values else -1 for v in known])
         place = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
@@ -121,10 +124,7 @@ class DecodeMasked:
                 "mend it, name it by --void, or say --stray nearest",
             )
         segments = classes[place].astype(np.int16)
-        if self.scale is None:
-            _, _, tall, wide = within(segments.shape, self.height, self.width)
-        else:
-            tall, wide = (max(1, round(side * self.scale)) for side in segments.shape)
+        tall, wide = self.sides(segments.shape)
         if (tall, wide) != segments.shape:
             whole = {"image": image[None], "segments": (segments[None] + 1).astype(np.uint8)}
             small = resize(whole, tall, wide)
@@ -135,6 +135,14 @@ class DecodeMasked:
             "image": np.pad(image, (*edges, (0, 0)), "edge"),
             "segments": np.pad(segments, edges, constant_values=-1),
         }
+
+    def sides(self, size: Sequence[int]) -> tuple[int, int]:
+        """The height and width that a picture of that size is scaled to, to lie within."""
+        if self.scale is not None:
+            tall, wide = (max(1, round(int(side) * self.scale)) for side in size)
+            if tall <= self.height and wide <= self.width:
+                return tall, wide
+        return within(size, self.height, self.width)[2:]
 
 
 def read(source: Any, own: OwnMasks) -> Found:
@@ -173,6 +181,7 @@ def read(source: Any, own: OwnMasks) -> Found:
     about = f"{len(paths):,} pictures with a class for every pixel"
     digests = {source.name: digest_files([*paths, *masks])}
     info = own_info(source.name, "segmentation", digests, description=about, classes=names)
+    info.details.update(scale=scale, values=values)
     lines = [
         Line("folder", str(source), f"pairs such as {pairs[0][0]} and {pairs[0][1]}"),
         *lines,

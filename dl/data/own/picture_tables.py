@@ -26,7 +26,7 @@ from dl.data.own.paths import TABLES, Named, by_part, called_by_part, ends, visi
 from dl.data.readers.frames import WORDS_MISSING, Frame, coded_words, read_frame, words
 from dl.data.readers.picture_folders import PICTURES
 
-_IMAGES = (
+IMAGES = (
     *("image", "picture", "path", "file", "filename", "file_name", "filepath", "file_path"),
     *("image_path", "image_file", "image_name", "img", "img_path", "photo", "image_id", "id"),
 )
@@ -65,7 +65,7 @@ def tables_of(folder: Path, own: Any) -> list[tuple[str, Frame]]:
 
 
 def _image_column(frame: Frame, own: Any) -> str | None:
-    return column_of_paths(frame, own.image, PICTURES, _IMAGES, "--image")
+    return column_of_paths(frame, own.image, PICTURES, IMAGES, "--image")
 
 
 def listed_in(tables: Parts, given: Path | None, own: Any) -> Listed:

@@ -36,7 +36,7 @@ from dl.data.readers.frames import Frame, words
 from dl.data.sets.recordings import pad_waveforms, read_wav
 from dl.data.splits import Info
 
-_PATHS = (
+PATHS = (
     *("path", "file", "filename", "file_name", "audio_filepath", "audio", "wav", "recording"),
     *("clip", "sound", "audio_path", "file_path", "filepath", "fname", "id"),
 )
@@ -113,7 +113,7 @@ def listed_in(
     """
     frames, digests, lines = read_cells(source, own)
     first = frames[0][1]
-    path = column_of_paths(first, own.path, SOUNDS, _PATHS, "--path")
+    path = column_of_paths(first, own.path, SOUNDS, PATHS, "--path")
     if path is None:
         raise UserError("column-unnamed", which_column(first, "paths of the recordings", "--path"))
     column = column_called(first, said, guesses, flag)

@@ -1,13 +1,15 @@
-"""Other data in the test part's place, to judge a model that is trained."""
+"""Other data in the test part's place, to judge a model that is trained or to have it predict."""
 
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from dl.core.errors import UserError
-from dl.data.splits import Columns, Splits
+from dl.data.splits import Columns, Info, Splits
 
 
 @dataclasses.dataclass(eq=False)
@@ -15,12 +17,22 @@ class Tested:
     """Data that stand in for the test part of what is opened.
 
     Attributes:
-      data, fields: as for :func:`dl.data.open_alike`; rows: what was read of them, once.
+      data, fields: as for :func:`dl.data.open_alike`; where not ``alike``, the files to predict for.
+      rows: what was read of them, once; info: of the data trained on.
+      names: ``{column: [rows]}``, what a row is called by: its file, its place in a table.
+      back: ``(row, array)`` to the array in the user's terms: pixels of the picture before it was scaled, units
+        of the series.
+      before: rows that join the validation part: of series what a forecast sees.
     """
 
     data: Any
     fields: dict[str, Any]
-    rows: Columns | None = None
+    alike: bool
+    rows: Any = None
+    info: Info | None = None
+    names: Columns = dataclasses.field(default_factory=dict)
+    back: Callable[[int, Any], Any] | None = None
+    before: Columns | None = None
 
 
 _tested: contextvars.ContextVar[Tested | None] = contextvars.ContextVar("tested", default=None)
@@ -31,14 +43,20 @@ def tested() -> Tested | None:
     return _tested.get()
 
 
+def in_order() -> bool:
+    """Whether the rows of the test part must stay in their order, all of them: they are predicted for."""
+    now = _tested.get()
+    return now is not None and not now.alike
+
+
 @contextlib.contextmanager
-def tested_on(data: Any, **fields: Any) -> Iterator[Tested]:
+def tested_on(data: Any, *, alike: bool, **fields: Any) -> Iterator[Tested]:
     """Within, :func:`dl.data.open` gives training and validation parts as ever, and ``data`` for the test part.
 
     So a script's ``build`` prepares them as it prepared its own test rows, by what it learned of the training
-    rows: sizes, vocabularies, means.
+    rows: sizes, vocabularies, means. Files that are not labelled ``alike`` get labels that say nothing.
     """
-    own = Tested(data, fields)
+    own = Tested(data, fields, alike)
     token = _tested.set(own)
     try:
         yield own
@@ -56,16 +74,26 @@ def with_tested(splits: Splits, kind: str, own: Any) -> Splits:
     if wanted is None:
         return splits
     if wanted.rows is None:
-        from dl.data.own.alike import open_alike
-
         details = {"kind": kind, "own": own, **splits.info.details}
-        info = dataclasses.replace(splits.info, details=details)
-        wanted.rows = open_alike(
-            wanted.data, dataclasses.replace(splits, info=info), **wanted.fields
-        )
-        if "label" in splits.train and "label" not in wanted.rows:
+        wanted.info = dataclasses.replace(splits.info, details=details)
+        alike = dataclasses.replace(splits, info=wanted.info)
+        if wanted.alike:
+            from dl.data.own.alike import open_alike
+
+            wanted.rows = open_alike(wanted.data, alike, **wanted.fields)
+        else:
+            from dl.data.own.unlabelled import read_unlabelled
+
+            wanted.rows, wanted.names, wanted.back, wanted.before = read_unlabelled(
+                wanted.data, alike
+            )
+        if wanted.alike and "label" in splits.train and "label" not in wanted.rows:
             raise UserError(
                 "target-missing",
                 f"{wanted.data} has no column of what is to be predicted, so nothing can be judged by it",
             )
+    if wanted.before is not None:
+        held = splits.validation or {name: x[:0] for name, x in splits.train.items()}
+        joined = {name: np.concatenate([held[name], x]) for name, x in wanted.before.items()}
+        splits = dataclasses.replace(splits, validation=joined)
     return dataclasses.replace(splits, test=wanted.rows)

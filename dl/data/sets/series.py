@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError, bounded
+from dl.data.own.tested import tested
 from dl.data.readers.files import File, damaged, read
 from dl.data.readers.frames import numbers, read_frame, words
 from dl.data.readers.series_tables import read_csv_series
@@ -89,7 +90,18 @@ def scaled_series(splits: Splits) -> Splits:
         return splits
     if "known" in splits.train:
         splits = standardize(splits, "known")[0]
-    return standardize(splits, by="series" if "series" in splits.train else None)[0]
+    by = "series" if "series" in splits.train else None
+    scaled, mean, spread = standardize(splits, by=by)
+    if (wanted := tested()) is not None and by:  # forecasts go back into units of the series
+        which = np.unique(splits.test[by])
+
+        def back(row: int, values: np.ndarray) -> np.ndarray:
+            low, unit = (x[which[row]] for x in (mean, spread))
+            more = (...,) if values.ndim == 2 else (..., None)  # quantiles
+            return values.astype(np.float64) * unit[more] + low[more]
+
+        wanted.back = back
+    return scaled
 
 
 def smoothed(values: np.ndarray, group: np.ndarray, decay: float) -> np.ndarray:

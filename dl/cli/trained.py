@@ -1,0 +1,99 @@
+"""What the `dl` command does with a run that is trained, a function each: its docstring is its help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+def evaluate(
+    run: Annotated[Path, tyro.conf.Positional],
+    data: str,
+    out: Path | None = None,
+    script: Path | None = None,
+    trust: bool = False,
+) -> None:
+    """Judge a run by other data: every metric of its test set, with the middle 95 % of resamples of the rows.
+
+    The data are read as the run's own, by the names of their columns and classes, and prepared by its script.
+    Args:
+      run: the run's folder.
+      data: a file or folder of the kind that the run was trained on.
+      out: also write the scores there, as JSON.
+      script: the experiment's script, where it is another file than the run was started with.
+      trust: run the script that the folder names, whatever it is now.
+    """
+    from dl.runs.folder import write_json
+    from dl.training.reopening import open_run
+
+    scores = open_run(run, script=script, trust=trust).evaluate(data)
+    for name, (value, low, high) in scores.items():
+        between = "" if low != low else f"   {low:.4f} ... {high:.4f}"
+        print(f"{name:<20} {value:.4f}{between}")
+    if out is not None:
+        write_json(out, {name: score._asdict() for name, score in scores.items()})
+        print(f"written: {out}")
+
+
+def predict(
+    run: Annotated[Path, tyro.conf.Positional],
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path | None = None,
+    batch_size: int = 0,
+    script: Path | None = None,
+    trust: bool = False,
+) -> None:
+    """Predict for files: a class and its probabilities, a value, a text, boxes or a mask, each by its name.
+
+    The files are of the kind that the run was trained on, and are prepared by its script. Stopped, the same
+    command goes on where the last whole batch ended.
+
+    Args:
+      run: the run's folder.
+      files: pictures or recordings, folders or tables of them; tables of rows or texts; files of text.
+      out: a .csv or .jsonl file; for masks a folder; by default csv is printed.
+      batch_size: rows computed at once; by default as many as an evaluation's.
+      script: the experiment's script, where it is another file than the run was started with.
+      trust: run the script that the folder names, whatever it is now.
+    """
+    from dl.training.predicting import predict_files
+    from dl.training.reopening import open_run
+
+    opened = open_run(run, script=script, trust=trust)
+    rows = predict_files(opened, files, out, batch_size)
+    if out is not None:
+        print(f"written: {out} ({rows:,} rows)")
+
+
+def export(
+    run: Annotated[Path, tyro.conf.Positional],
+    to: Path | None = None,
+    platforms: tuple[str, ...] = ("cpu", "cuda", "rocm", "tpu"),
+    script: Path | None = None,
+    trust: bool = False,
+    force: bool = False,
+) -> None:
+    """Write a run's predictor as one program (jax.export, StableHLO) that needs neither dl nor flax.
+
+    Args:
+        run: the run's folder.
+        to: the file; by default predict.jaxexport in that folder.
+        platforms: where it shall run.
+        script: the experiment's script, where it is another file than the run was started with.
+        trust: run the script that the folder names, whatever it is now.
+        force: export it although its data are not those it was started with.
+    """
+    from dl import interop
+    from dl.training.reopening import open_run
+
+    opened = open_run(run, script=script, trust=trust, force=force)
+    file = to or run / "predict.jaxexport"
+    for link in filter(Path.is_symlink, (file, file.parent / f"{file.stem}.stablehlo")):
+        link.unlink()  # is replaced and not written through
+    done = interop.export(opened, file, platforms=platforms)
+    kinds = ", ".join(done.platforms)
+    print(f"written: {done.path} ({done.path.stat().st_size / 1e6:.2f} MB) for {kinds}")
+    print(f"and its StableHLO: {done.path.with_suffix('.stablehlo')}")
+    if done.fixed is not None:
+        print(f"the batch size is fixed, since the model cannot be traced without it: {done.fixed}")
+    print(f"\nWhere jax and flatbuffers are, it is loaded by\n\n{done.snippet}\n")
