@@ -15,6 +15,8 @@ platform.configure()
 _PUBLIC = {
     "Batches": "dl.core.experiment",
     "Experiment": "dl.core.experiment",
+    "Hook": "dl.core.experiment",
+    "Moment": "dl.core.experiment",
     "NonFiniteError": "dl.core.errors",
     "OptimizerName": "dl.core.optim",
     "Predictor": "dl.training.prediction",
@@ -58,7 +60,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from dl.cli.script import main
     from dl.core.errors import NonFiniteError, UserError, bounded, need
-    from dl.core.experiment import Batches, Experiment
+    from dl.core.experiment import Batches, Experiment, Hook, Moment
     from dl.core.optim import OptimizerName, ScheduleName, optimizer, schedule
     from dl.core.recipe import Recipe
     from dl.core.state import TrainState, digest, init_state

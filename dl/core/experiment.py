@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import optax
 
 from dl.core.errors import UserError
+from dl.core.state import TrainState
 from dl.core.task import Batch, Task
 
 
@@ -42,6 +43,38 @@ class Batches(Protocol):
         ...
 
 
+class Moment(NamedTuple):
+    """What a hook is given.
+
+    Attributes:
+      step: steps taken; metrics: of the evaluation at this step, where there is one.
+      state: in NumPy, not to be written to; predictor: of the variables that are evaluated (``dl.Predictor``).
+    """
+
+    step: int
+    metrics: Mapping[str, Any]
+    state: TrainState
+    predictor: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Hook:
+    """A host function that looks on while a run trains, and cannot change a bit of it.
+
+    What it did is kept in the run's folder: a run that is killed and resumed does not call it a second time for
+    a step that it was done with.
+
+    Attributes:
+      function: ``(moment) -> {name: number} | None``; the numbers are logged.
+      every: steps between calls; None calls it at every evaluation.
+      name: what its calls are kept under, by default the function's.
+    """
+
+    function: Callable[[Moment], Mapping[str, float] | None]
+    every: int | None = None
+    name: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """One run, described whole and not yet started.
@@ -69,6 +102,9 @@ class Experiment:
         ``{name: [rows, ...]}`` in NumPy, without padding; of a set that streams each is read when asked for.
       views: ``(predictor) -> {name: picture}``, drawn into the run folder at every evaluation: an image
         batch ``[n, height, width, channels]`` in 0..1, a string, or a matplotlib figure.
+      scalars: ``(state) -> {name: number}``, a pure function whose numbers are logged beside the training
+        metrics: the value of a schedule, a temperature that is learned, the norm of one layer.
+      hooks: host functions that look on (:class:`Hook`); a bare function is called at every evaluation.
       answer: ``(predictor, columns) -> {name: [rows, ...]}``, what ``dl predict`` says of rows in the user's
         words, where predictions do not by themselves: transcripts, mended probabilities.
       baselines: ``() -> {name: {'test/accuracy': value, ...}}``, what simple rivals reach on the same sets, by
@@ -97,6 +133,8 @@ class Experiment:
     micro_batches: int = 1
     measure: Callable[[Any, Mapping[str, Any], str], dict[str, float]] | None = None
     views: Callable[[Any], dict[str, Any]] | None = None
+    scalars: Callable[[TrainState], Mapping[str, Any]] | None = None
+    hooks: "tuple[Hook | Callable[[Moment], Mapping[str, float] | None], ...]" = ()
     answer: Callable[[Any, Mapping[str, Any]], dict[str, Any]] | None = None
     baselines: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
     classes: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from dl.core.experiment import Batches, Experiment, built
 from dl.core.metrics import Metrics
 from dl.core.random import purpose_key
 from dl.core.state import TrainState, init_state
-from dl.core.step import Step, augment_batch, eval_step, train_step
+from dl.core.step import Step, augment_batch, eval_step, logged, train_step
 from dl.core.task import Batch
 
 Traced = dict[str, Any]  # config fields that are traced, by name
@@ -34,6 +34,9 @@ class Traceable(NamedTuple):
 
     values: Traced
     metrics: Metrics | None
+
+
+AXIS = "lane"  # of lanes computed at once
 
 
 def over_lanes(
@@ -53,7 +56,7 @@ def over_lanes(
         def lane(own: tuple[Any, ...]) -> Any:
             return function(*own, *rest)
 
-        return jax.lax.map(lane, own) if mode == "map" else jax.vmap(lane)(own)
+        return jax.lax.map(lane, own) if mode == "map" else jax.vmap(lane, axis_name=AXIS)(own)
 
     return lanes
 
@@ -114,13 +117,21 @@ def shape_source(experiment: Experiment) -> Batches | Batch:
 
 
 def metrics_of(experiment: Experiment) -> Metrics:
-    """The shapes of the metrics that the experiment's step returns; nothing is computed."""
+    """The shapes of the metrics that are logged of the experiment's step; nothing is computed."""
 
     def metrics(data: Any) -> Metrics:
         state = initial(experiment, {}, data)
-        return step_of(experiment)(state, data if isinstance(data, dict) else data[0])[1]
+        return _stepped(experiment, state, data if isinstance(data, dict) else data[0])
 
     return jax.eval_shape(metrics, shape_source(experiment))
+
+
+def _stepped(experiment: Experiment, state: TrainState, batch: Batch) -> Metrics:
+    """The logged metrics of a whole step, its update included."""
+    step = step_of(experiment)
+    grads, aux = step.gradients(state, batch)
+    step.update(state, grads, aux)
+    return logged(1, 1)(state, grads, aux)
 
 
 def traceable_fields(experiment: Experiment) -> Traceable:
@@ -152,7 +163,9 @@ def traceable_fields(experiment: Experiment) -> Traceable:
         batch = batches if isinstance(batches, dict) else batches[state.step]
         if (lane.measure or lane.views) and batch.keys() >= set(lane.task.columns):
             lane.task.predict(state.eval_variables, batch)
-        return step_of(lane)(state, batch)[1]
+        if lane.scalars is not None:
+            lane.scalars(state)
+        return _stepped(lane, state, batch)
 
     def tried(probe: Callable[..., Metrics | None], values: Traced) -> Traceable | None:
         try:

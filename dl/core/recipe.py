@@ -3,9 +3,12 @@
 import dataclasses
 from typing import Any, Literal
 
+import jax.numpy as jnp
+
 from dl.core.errors import UserError, bounded
 from dl.core.experiment import Batches, Experiment
 from dl.core.optim import OptimizerName, ScheduleName, optimizer, schedule, usual_rate
+from dl.core.state import TrainState
 from dl.core.task import Task
 from dl.core.transforms import mixed_precision
 
@@ -85,6 +88,12 @@ class Recipe:
         warmup = steps * self.warmup_percent // 100
         peak = usual_rate(self.optimizer) if self.learning_rate is None else self.learning_rate
         rate = schedule(self.schedule, peak, steps, warmup=warmup, end=self.final_rate)
+        more: Any = others.pop("scalars", None) or (lambda state: {})
+
+        def scalars(state: TrainState) -> dict[str, Any]:
+            """The rate of the last step, and the experiment's own."""
+            return {"learning_rate": rate(jnp.maximum(state.step - 1, 0)), **more(state)}
+
         return Experiment(
             task=mixed_precision(task) if self.bfloat16 else task,
             data=data,
@@ -101,5 +110,6 @@ class Recipe:
             micro_batches=self.micro_batches,
             ema=self.ema,
             patience=self.patience,
+            scalars=scalars,
             **others,
         )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from dl.core.errors import bounded
-from dl.core.metrics import Metrics, merge
+from dl.core.metrics import Mean, Metrics, merge
 from dl.core.random import purpose_key
 from dl.core.state import TrainState
 from dl.core.task import Aux, Batch, Members, Task, Variables, member_key, together
@@ -95,6 +95,42 @@ class Step:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         grads, aux = self.gradients(state, batch)
         return self.update(state, grads, aux), aux.metrics
+
+
+def tree_norm(tree: Any) -> jax.Array:
+    """The Euclidean norm of all numbers in a tree, float32, by products, which every platform computes faster than
+    sums of squares."""
+
+    def square(x: jax.Array) -> jax.Array:
+        axes = tuple(range(x.ndim))
+        whole: Any = {"precision": jax.lax.Precision.HIGHEST, "preferred_element_type": jnp.float32}
+        return jax.lax.dot_general(x, x, ((axes, axes), ((), ())), **whole)
+
+    return jnp.sqrt(sum(map(square, jax.tree.leaves(tree)), jnp.float32(0)))
+
+
+# Of totals: it is added up in the very step that its log line closes, so no checkpoint holds any of it.
+GRADIENT_NORM = "_gradient_norm"
+Told = Callable[[TrainState, optax.Updates, Aux], Metrics]  # what is added up of a step
+
+
+def logged(every: int, last: int, of_lanes: str | None = None) -> Told:
+    """What a training loop adds up of a step: its metrics, and of every ``every``-th step and the ``last`` the
+    norm of the gradient over all parameters, as the optimiser gets it (:data:`GRADIENT_NORM`).
+
+    Args:
+      of_lanes: the axis of lanes that are mapped over at once, of which one does for all to ask.
+    """
+
+    def told(state: TrainState, grads: optax.Updates, aux: Aux) -> Metrics:
+        step = state.step + 1
+        due = (step % every == 0) | (step == last)
+        if of_lanes is not None:  # else a branch of a lane's own would be computed in every step
+            due = jax.lax.pmax(due.astype(jnp.int32), of_lanes) > 0
+        norm = jax.lax.cond(due, tree_norm, lambda grads: jnp.float32(0), grads)
+        return {**aux.metrics, GRADIENT_NORM: Mean(norm, due.astype(jnp.float32))}
+
+    return told
 
 
 def train_step(
@@ -238,18 +274,25 @@ def eval_step(task: Task, trim: Trim | None = None) -> Callable[[TrainState, Bat
     return evaluate
 
 
-def guarded(step: Step) -> Callable[[TrainState, Metrics, jax.Array, Any], Progress]:
+def unlogged(state: TrainState, grads: optax.Updates, aux: Aux) -> Metrics:
+    """The step's own metrics, and no more."""
+    return aux.metrics
+
+
+def guarded(
+    step: Step, told: Told = unlogged
+) -> Callable[[TrainState, Metrics, jax.Array, Any], Progress]:
     """One step that adds to running totals and stands still once a loss is not finite.
 
     ``(state, totals, finite, batches) -> (state, totals, finite)``. ``batches[state.step]`` gives the
     batch, so the data position is the state's own. A step whose loss is not finite is not taken, so the
-    state returned is the one that was about to take it, for a post-mortem.
+    state returned is the one that was about to take it, for a post-mortem. ``told`` says what is added up.
     """
 
     def take(
         state: TrainState, totals: Metrics, grads: optax.Updates, aux: Aux
     ) -> tuple[TrainState, Metrics]:
-        return step.update(state, grads, aux), merge(totals, aux.metrics)
+        return step.update(state, grads, aux), merge(totals, told(state, grads, aux))
 
     def run(state: TrainState, totals: Metrics, finite: jax.Array, batches: Any) -> Progress:
         grads, aux = step.gradients(state, batches[state.step])
@@ -263,7 +306,9 @@ def guarded(step: Step) -> Callable[[TrainState, Metrics, jax.Array, Any], Progr
     return run
 
 
-def scan_steps(step: Step) -> Callable[[TrainState, Metrics, Any, Any], Progress]:
+def scan_steps(
+    step: Step, told: Told = unlogged
+) -> Callable[[TrainState, Metrics, Any, Any], Progress]:
     """Many steps in one dispatch: ``(state, totals, batches, count) -> (state, totals, finite)``.
 
     ``totals`` are running metrics, begun as :func:`zero_metrics`. ``count`` is traced: the body is
@@ -271,7 +316,7 @@ def scan_steps(step: Step) -> Callable[[TrainState, Metrics, Any, Any], Progress
     count does not promise (XLA inlines a loop of one). A non-finite loss ends the dispatch early
     (see :func:`guarded`).
     """
-    one = guarded(step)
+    one = guarded(step, told)
 
     def run(state: TrainState, totals: Metrics, batches: Any, count: Any) -> Progress:
         stop = state.step + count

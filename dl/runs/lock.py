@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import os
 import platform as host
+import shlex
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
@@ -192,6 +193,17 @@ def differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> list
         elif a != b:
             found.append(f"{path}: {_short(a)} then, {_short(b)} now")
     return found
+
+
+def fork_command(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The command that goes on from a run with what differs ``now``; None where no field of the config does."""
+    old, new = (x.get("config") or {} for x in (then, now))
+    changed = [f"{n}={_word(new[n])}" for n in new if n in old and old[n] != new[n]]
+    return shlex.join(["dl", "fork", str(path), *changed]) if changed else None
+
+
+def _word(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _short(value: Any) -> str:

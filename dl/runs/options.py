@@ -36,6 +36,12 @@ class Options:
     """also write TensorBoard event files"""
     wandb: str | None = None
     """also log to this Weights & Biases project"""
+    mlflow: str | None = None
+    """also log to this MLflow experiment"""
+    trackio: str | None = None
+    """also log to this trackio project"""
+    profile: str | None = None
+    """two steps, as 50:60, between which a trace for XProf and Perfetto is written into the run's profile/"""
     mesh: str | None = None
     """devices to use, as data=2,fsdp=4,sequence=1,tensor=1: batches are cut over data and fsdp, texts along
     sequence, parameters over fsdp and tensor; -1 is all that are left. By default one device, or with several
@@ -70,6 +76,9 @@ class Options:
             need("tensorboardX", extra="tensorboard", why="TensorBoard")
         if self.wandb is not None:
             need("wandb", extra="wandb", why="Weights & Biases")
+        for name in ("mlflow", "trackio"):
+            if getattr(self, name) is not None:
+                need(name, extra=name, why=f"--{name}")
 
     def refuse_processes(self, what: str) -> None:
         """Raise UserError where flags of a run of several processes are given to ``what`` is but one."""

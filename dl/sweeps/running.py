@@ -17,7 +17,8 @@ from dl.sweeps.groups import Group, Sweep
 from dl.training.compiled import Compiled
 from dl.training.console import Console
 from dl.training.halving import kept_on_average
-from dl.training.lane import Cadence, Lane
+from dl.training.hooks import cadence_of
+from dl.training.lane import Lane
 from dl.training.loop import run_lanes
 from dl.training.plan import step_cost, tree_bytes
 from dl.training.prefetch import prefetch
@@ -43,7 +44,7 @@ def run_group(
     size = settled["chunk"]
     if sweep.halve and 1 < size < len(group.names):
         console.warn(f"--halve compares the {size} lanes of a chunk with each other alone")
-    cadence = Cadence(group.experiment.steps, **options.cadence(group.experiment.steps))
+    cadence = cadence_of(group.experiment, options)
     for part, start in enumerate(range(0, len(group.names), size)):
         some = slice(start, start + size)
         folders = [RunFolder(place / "lanes" / name) for name in group.names[some]]

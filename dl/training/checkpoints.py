@@ -18,6 +18,7 @@ from jax.sharding import NamedSharding
 
 from dl.core.errors import UserError
 from dl.core.state import array_digest, combine, path_name, plain
+from dl.core.step import GRADIENT_NORM
 from dl.parallel import processes
 from dl.parallel.sharding import on_host
 from dl.runs import store
@@ -25,15 +26,17 @@ from dl.runs.files import gone, lies_within, sync_tree
 
 THREADS_PAY = 2**23  # bytes to digest from which starting threads is worth its time
 CENTURY = 100 * 365 * 24 * 3600  # seconds
+_FLEETING = f"totals/{GRADIENT_NORM}/"
 LOOKS = 20  # of a reader at a run at work, which deletes its older checkpoints
 # What a checkpoint said of itself before it had a digest of that too.
 BEFORE = {"elapsed", "ended", "step", "digests", "shapes"}
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """Leaves of ``tree`` by path, PRNG keys as their words."""
+    """Leaves of ``tree`` by path, PRNG keys as their words; without what no checkpoint holds."""
     leaves = jax.tree_util.tree_leaves_with_path(plain(tree))
-    return {path_name(path): leaf for path, leaf in leaves}
+    named = {path_name(path): leaf for path, leaf in leaves}
+    return {name: leaf for name, leaf in named.items() if not name.startswith(_FLEETING)}
 
 
 def digests(flat: dict[str, np.ndarray]) -> dict[str, str]:
@@ -376,7 +379,8 @@ def unflatten(flat: dict[str, Any], template: Any) -> Any:
     from dl.core.state import like
 
     def take(path: tuple[Any, ...], leaf: Any) -> jax.Array:
-        found = flat[path_name(path)]
+        if (found := flat.get(path_name(path))) is None:
+            return jax.numpy.array(leaf)
         sharding = getattr(leaf, "sharding", None)
         if isinstance(found, jax.Array) or not isinstance(sharding, NamedSharding):
             return jnp.array(found)  # a copy: restored arrays get donated

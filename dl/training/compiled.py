@@ -12,6 +12,7 @@ from jax.sharding import Sharding, SingleDeviceSharding
 
 from dl.core.experiment import Experiment
 from dl.core.lanes import (
+    AXIS,
     Mode,
     Traced,
     evaluation_of,
@@ -25,13 +26,11 @@ from dl.core.lanes import (
 )
 from dl.core.metrics import Metrics, merge
 from dl.core.state import TrainState
-from dl.core.step import Progress, Step, guarded, scan_evaluation, scan_steps, zero_metrics
+from dl.core.step import Progress, Step, guarded, logged, scan_evaluation, scan_steps, zero_metrics
 from dl.core.target import target, tracing_for
 from dl.core.task import Batch
 from dl.models.convolution import has_slow_convolution
-from dl.parallel.deterministic import (
-    deterministic_evaluation,
-)
+from dl.parallel.deterministic import deterministic_evaluation
 from dl.parallel.devices import Machine
 from dl.parallel.sharding import (
     CutBatches,
@@ -66,6 +65,7 @@ class Compiled:
       mode: how lanes are computed; None for a run alone, whose trees have no axis of lanes.
       layout: where arrays lie on a mesh, or which devices the lanes are dealt to; None on one device.
       target: the platform that the programs are for, and the mesh that models hold their activations to.
+      log_every: steps between those whose gradient's norm is logged, as the run's cadence has it.
       elsewhere: the machine that they are for, where it is not this one.
       compiler_options: XLA's for these programs, beside those of the whole process.
     """
@@ -82,7 +82,7 @@ class Compiled:
         """``traced`` are the values of a run alone, or those of each lane; ``metrics`` the shapes of a training
         step's, where they are known (:func:`~dl.core.lanes.traceable_fields`); ``elsewhere`` is
         the machine that they are for, where it is not this one: all arguments are shapes then."""
-        self._metrics = metrics
+        self._metrics, self.log_every = metrics, 1
         self.experiment, self.mode = experiment, mode
         self._each: list[Traced] = [traced or {}] if mode is None else list(traced)  # type: ignore
         if mode is None:
@@ -222,7 +222,8 @@ class Compiled:
 
     def traced_step(self, state: TrainState, totals: Metrics, batches: Any) -> tuple[Any, bool]:
         """The training program of these arguments or shapes, traced; and whether it is a loop over steps."""
-        mesh = self.mesh
+        mesh, at_once = self.mesh, AXIS if self.mode == "vmap" else None
+        told = logged(self.log_every, self.experiment.steps, at_once)
 
         def bound(traced: Traced, batches: Any) -> tuple[Step, Any]:
             lane = rebuild(self.experiment, traced)
@@ -231,15 +232,15 @@ class Compiled:
 
         def steps(
             state: TrainState, totals: Metrics, count: Any, traced: Traced, batches: Any
-        ) -> Progress:
+        ) -> Any:
             step, own = bound(traced, batches)
-            return scan_steps(step)(state, totals, own, count)
+            return scan_steps(step, told)(state, totals, own, count)
 
         def one(
             state: TrainState, totals: Metrics, finite: Any, traced: Traced, batches: Any
-        ) -> Progress:
+        ) -> Any:
             step, own = bound(traced, batches)
-            return guarded(step)(state, totals, finite, own)
+            return guarded(step, told)(state, totals, finite, own)
 
         # The totals are a few scalars: not donating them lets one set of zeros serve every window.
         lies: Any = {"donate_argnums": 0}
@@ -247,8 +248,7 @@ class Compiled:
             lies["out_shardings"] = (mesh.state(state), mesh.whole, mesh.whole)
         own = (state, totals)
         with tracing_for(self.target):
-            loop = self.jit(steps, 4, 1, **lies)
-            traced = loop.trace(*own, self.counts(1), self.traced, batches)
+            traced = self.jit(steps, 4, 1, **lies).trace(*own, self.counts(1), self.traced, batches)
             if self.looped(traced):
                 return traced, True
             return jax.jit(one, **lies).trace(*own, np.True_, self.traced, batches), False
@@ -368,7 +368,7 @@ class EvalProgram:
 
         def one(
             state: TrainState, totals: Metrics, traced: Traced, batches: Any, index: Any
-        ) -> Metrics:
+        ) -> Any:
             evaluate, own = bound(traced, batches)
             return merge(totals, evaluate(state, own[index]))
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from dl.core.errors import UserError
 from dl.parallel import processes
-from dl.runs.folder import RunFolder, to_json
+from dl.runs.folder import RunFolder, read_json, to_json
 from dl.training.checkpoints import state_digest
 from dl.training.selection import Selection
 from dl.training.trackers import Tracker
+
+LOOK = 100  # steps, at least, between those of which it is logged how far they move the parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +24,38 @@ class Cadence:
     log_every: int
     eval_every: int
     save_every: int
+    hooks: tuple[int, ...] = ()  # steps between the calls of each
+    profile: tuple[int, int] | None = None  # the steps at which a trace begins and ends
 
     def next(self, step: int) -> int:
         """The first event after ``step``."""
-        every = (self.log_every, self.eval_every, self.save_every)
-        return min(self.steps, *((step // n + 1) * n for n in every))
+        every = (self.log_every, self.eval_every, self.save_every, *self.hooks)
+        later = (at for at in self.profile or () if at > step)
+        return min(self.steps, *((step // n + 1) * n for n in every), *later)
+
+    def watched(self, step: int) -> bool:
+        """Whether it is logged how far the step that ends at ``step`` moves the parameters: in a hundred or more
+        it costs nothing that counts."""
+        return step % (self.log_every * -(-LOOK // self.log_every)) == 0
 
     def due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self.steps
 
     def only_log(self, step: int) -> bool:
         """Whether nothing at ``step`` needs the state itself, so that the device need not wait."""
-        return not (self.due(step, self.eval_every) or self.due(step, self.save_every))
+        every = (self.eval_every, self.save_every)
+        apart = step in (self.profile or ()) or any(step % n == 0 for n in self.hooks)
+        return not (apart or any(self.due(step, n) for n in every))
+
+
+def branched_at(folder: RunFolder) -> int:
+    """The step that a run began at: 0, or that of the run it was forked from."""
+
+    def read() -> int:
+        locked = read_json(folder.lock) if folder.lock.exists() else {}
+        return int((locked.get("ancestor") or {}).get("step", 0))
+
+    return processes.on_first_process(read)
 
 
 @dataclasses.dataclass
@@ -46,6 +68,7 @@ class Lane:
       ended: how it ended: 'done', 'early', 'halved', 'non-finite'; None while it runs.
       note: what more there is to say of its end.
       saved: the step of the last state whose digest is recorded; digested: of the last whose leaves' are.
+      evaluated: the metrics of its last evaluation.
       seen: hashes what was logged so far, clocks left out; the checkpoints keep its digest.
     """
 
@@ -56,6 +79,7 @@ class Lane:
     note: str = ""
     saved: int | None = None
     digested: int | None = None
+    evaluated: dict[str, Any] = dataclasses.field(default_factory=dict)
     seen: Any = dataclasses.field(default_factory=hashlib.sha256)
 
     def record(self, event: str, step: int, metrics: dict[str, Any], **extra: Any) -> None:
@@ -64,6 +88,8 @@ class Lane:
         self.folder.append(self.folder.metrics, line)
         self._see(to_json(line))
         scalars = {k: v for k, v in metrics.items() if isinstance(v, float | int)}
+        if event == "train":
+            scalars |= {f"time/{name}": value for name, value in extra.get("time", {}).items()}
         for tracker in self.trackers:
             tracker.write(step, scalars)
 
@@ -101,11 +127,12 @@ class Lane:
                 self.saved = record["step"]
             if record["event"] == "eval":
                 self.selection = self.selection.update(record["step"], record["metrics"])
+        first = branched_at(self.folder)
         every = {"train": cadence.log_every} | ({"eval": cadence.eval_every} if evaluated else {})
         # One that has ended did so at a step of its own, from which on nothing was logged.
         for event, often in every.items() if self.ended is None else ():
             for due in (*range(often, step + 1, often), *([step] if step == cadence.steps else [])):
-                if (event, due) not in seen:
+                if due > first and (event, due) not in seen:
                     raise UserError(
                         "log-cut-off",
                         f"{self.folder.metrics} has lost what was logged at step {due} ({event}): "

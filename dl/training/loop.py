@@ -25,13 +25,17 @@ from dl.training.compiling import idle_flags
 from dl.training.console import Console, format_metrics
 from dl.training.evaluation import Evaluation
 from dl.training.halving import kept_at
+from dl.training.hooks import Hooks
 from dl.training.keeping import Digests, Keeping, OwnCheckpoints, SharedCheckpoints
 from dl.training.lane import Cadence, Lane
 from dl.training.postmortem import non_finite
 from dl.training.prefetch import prefetch
+from dl.training.profiling import Profile
+from dl.training.rivals import fit_baselines
 from dl.training.signals import Signals
 from dl.training.stepping import StepRunner
 from dl.training.views import draw_views
+from dl.training.watching import Watch
 
 
 class Loop:
@@ -70,7 +74,12 @@ class Loop:
         self._compile_seconds = self._train_seconds = self._wait_seconds = 0.0
         self._trained = 0  # steps taken by this process
         self._before = 0.0  # seconds of the processes that this run was resumed from
-        self._pending: list[tuple[int, Metrics, float]] = []  # log windows not yet fetched
+        self.watch, compiled.log_every = Watch(compiled), cadence.log_every
+        self.hooks = Hooks(self.experiment, lanes, console.warn)
+        self.profile = Profile(cadence.profile, lanes[0].folder.path, console.say)
+        # Log windows not yet fetched: step, what is on the device, seconds, those that data were waited for.
+        self._pending: list[tuple[int, Any, float, float]] = []
+        self._waited = 0.0
         self._saved: int | None = None  # the newest checkpoint's step
         self._mark = self.begun  # when the present log window began, evaluations left out
 
@@ -139,9 +148,9 @@ class Loop:
         try:
             program = self.compiled.step(begin.shapes, source.at(step)[0])
             self._check_program(program.digest)
-            for said in idle_flags(self.compiled.target, program.traced.jaxpr.jaxpr):
-                self.console.warn(f"without effect: {said}")
-            self._fit_baselines()  # while two programs compile side by side
+            fit_baselines(
+                self.experiment, self.lanes, self.console
+            )  # while two programs compile side by side
             made = time.perf_counter()
             state = begin.state()
             self._compile_seconds += time.perf_counter() - made + program.wait()
@@ -149,22 +158,36 @@ class Loop:
             self._mark = time.perf_counter()
             with Signals() as signals:
                 runner = StepRunner(program, source, signals.asked, self._sent, self._settle)
+                self.profile.at(step)
                 while step < cadence.steps and self._active.any():
                     target, active = cadence.next(step), self._active
+                    before = None
+                    if cadence.watched(target):  # its last step by itself
+                        if step < target - 1:
+                            target -= 1
+                        else:
+                            before = self.watch.copied(state)
                     step, state, totals = runner.to(step, target, state, totals, active)
                     self._trained = runner.steps
                     event = step == target
                     if event and cadence.due(step, cadence.log_every):
-                        self._log(step, totals)
+                        self._log(step, totals, state, before, source.waited)
                         totals = program.zeros()
                     asked = signals.caught is not None
                     if cadence.only_log(step) and not asked and self._active.any():
                         continue
                     runner.drain(state)
+                    self.profile.at(step)
                     aside = time.perf_counter()
                     best = False
-                    if event and self.experiment.evals and cadence.due(step, cadence.eval_every):
-                        best = self._evaluate(step, state)
+                    if event and cadence.due(step, cadence.eval_every):
+                        best = bool(self.experiment.evals) and self._evaluate(step, state)
+                    if event and self.hooks.hooks:
+                        self._flush()
+                        for place, lane in self._running():
+                            evaluated = cadence.due(step, cadence.eval_every)
+                            found = lane.evaluated if evaluated else None
+                            self.hooks.at(place, step, state, self.evaluation, found)
                     due = event and cadence.due(step, cadence.save_every)
                     if due or best or asked or not self._active.any():
                         self._save(step, state, totals)
@@ -174,6 +197,7 @@ class Loop:
                         break
             return state
         finally:
+            self.profile.close()
             self._wait_seconds += source.waited
             source.close()
 
@@ -188,22 +212,6 @@ class Loop:
             )
         for lane in self.lanes:
             lock.add(lane.folder, program=digest)
-
-    def _fit_baselines(self) -> None:
-        """Leave every lane what simple rivals reach, once; a rival that fails stops nothing."""
-        fit = self.experiment.baselines
-        new = [lane.folder for lane in self.lanes if not lane.folder.baselines.exists()]
-        if fit is None or not new or not processes.first():
-            return
-        try:
-            found = {name: dict(metrics) for name, metrics in fit().items()}
-        except Exception as error:
-            self.console.warn(f"no baseline to compare with: {type(error).__name__}: {error}")
-            return
-        for folder in new:
-            write_json(folder.baselines, found)
-        for name, metrics in found.items():
-            self.console.say(f"baseline     {format_metrics(metrics)}  ({name})")
 
     def _sent(self, step: int) -> None:
         self._flush()
@@ -223,23 +231,37 @@ class Loop:
 
     # -- events -----------------------------------------------------------------------------------
 
-    def _log(self, step: int, totals: Metrics) -> None:
-        """Close the log window at ``step``; its metrics are fetched while later steps run."""
+    def _log(
+        self, step: int, totals: Metrics, state: TrainState, before: Any = None, waited: float = 0.0
+    ) -> None:
+        """Close the log window at ``step``; what is logged is fetched while later steps run."""
+        moved = {} if before is None else self.watch.moved(before, state)
         now = time.perf_counter()
-        self._pending.append((step, totals, now - self._mark))
+        logged = totals, self.watch.scalars(state), moved
+        self._pending.append((step, logged, now - self._mark, waited - self._waited))
         self._train_seconds += now - self._mark
-        self._mark = now
+        self._mark, self._waited = now, waited
 
     def _flush(self) -> None:
         """Fetch and write the train metrics whose steps are done."""
-        for step, totals, seconds in self._pending:
-            host, metrics = jax.device_get(totals), {}
-            rate = self.experiment.data.batch_size * self.cadence.log_every / max(seconds, 1e-9)
-            clock = self._clock(examples_per_second=round(rate, 1))
+        for step, logged, seconds, waited in self._pending:
+            host, metrics = jax.device_get(logged), {}
+            each = seconds / self.cadence.log_every
+            rate = self.experiment.data.batch_size / max(each, 1e-12)
+            clock = self._clock(
+                examples_per_second=round(rate, 1),
+                step_seconds=float(f"{each:.4g}"),
+                input_wait_seconds=round(waited, 6),
+                peak_memory_bytes=platform.peak_memory() or 0,
+            )
             for place, lane in self._running():
-                found = compute(self.compiled.pick(host, place))
-                metrics = {f"train/{name}": value for name, value in found.items()}
+                totals, scalars, moved = self.compiled.pick(host, place)
+                found = compute(totals) | {name: float(x) for name, x in scalars.items()}
+                metrics = {f"train/{n.removeprefix('_')}": value for n, value in found.items()}
                 lane.record("train", step, metrics, time=clock)
+                if moved:
+                    norms = {f"train/{name}": float(x) for name, x in moved.items()}
+                    lane.record("update", step, norms, time=self._clock())
             count = self._active.sum()
             told = format_metrics(metrics) if len(self.lanes) == 1 else f"{count} lanes"
             self.console.update(step, f"{told}  {rate * count:,.0f} ex/s")
@@ -255,7 +277,8 @@ class Loop:
             before, lane.selection = lane.selection, lane.selection.update(step, found[place])
             improved[place] = lane.selection.step == step and before.step != step
             lane.record("eval", step, found[place], time=self._clock())
-            draw_views(self.evaluation, lane.folder, step, state, place)
+            lane.evaluated = found[place]
+            draw_views(self.evaluation, lane, step, state, place)
             if lane.selection.exhausted(self.experiment.patience):
                 lane.ended = "early"
         if len(self.lanes) == 1:

@@ -1,8 +1,11 @@
 """Optional copies of the logged scalars for other tools; ``metrics.jsonl`` stays the source."""
 
 import functools
+import html
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from dl.core.errors import UserError, need
 from dl.core.experiment import Experiment
@@ -20,6 +23,10 @@ def trackers(
     if options.wandb is not None and folder.writes:
         described = to_json(recorded(experiment, options, config))
         found.append(WandB(folder.path, options.wandb, described))
+    for kind, project in ((MLflow, options.mlflow), (Trackio, options.trackio)):
+        if project is not None and folder.writes:
+            described = to_json(recorded(experiment, options, config))
+            found.append(kind(folder.path, project, described))
     return found
 
 
@@ -28,6 +35,9 @@ class Tracker(Protocol):
         """The run goes on after ``step``: what was written of later ones is void."""
 
     def write(self, step: int, metrics: dict[str, float]) -> None: ...
+
+    def show(self, step: int, name: str, file: Path) -> None:
+        """What was drawn at ``step`` under ``name``: a PNG, or a text (.txt)."""
 
     def close(self) -> None: ...
 
@@ -48,6 +58,13 @@ class TensorBoard:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
+    def show(self, step: int, name: str, file: Path) -> None:
+        self._writer = self._writer or self._open()
+        if file.suffix == ".txt":
+            self._writer.add_text(name, f"```\n{file.read_text('utf-8')}\n```", step)
+        else:
+            self._writer.add_image(name, _pixels(file), step, dataformats="HWC")
+
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
@@ -57,9 +74,8 @@ class WandB:
     """A Weights & Biases run of the same name, resumed with it; needs the extra ``wandb``."""
 
     def __init__(self, folder: Path, project: str, config: Any):
-        wandb = need("wandb", extra="wandb", why="Weights & Biases")
-        # Two sweeps have lanes of one name.
-        name = folder.name if folder.parent.name != "lanes" else f"{folder.parts[-3]}-{folder.name}"
+        self._library = wandb = need("wandb", extra="wandb", why="Weights & Biases")
+        name = _called(folder)
         try:
             self._run = wandb.init(
                 project=project,
@@ -82,5 +98,79 @@ class WandB:
     def write(self, step: int, metrics: dict[str, float]) -> None:
         self._run.log(metrics, step=step)
 
+    def show(self, step: int, name: str, file: Path) -> None:
+        text = file.suffix == ".txt"
+        shown = (
+            self._library.Html(f"<pre>{html.escape(file.read_text('utf-8'))}</pre>")
+            if text
+            else self._library.Image(str(file))
+        )
+        self._run.log({name: shown}, step=step)
+
     def close(self) -> None:
         self._run.finish()
+
+
+class MLflow:
+    """An MLflow run of the same name in that experiment, at the place that ``MLFLOW_TRACKING_URI`` says; needs the
+    extra ``mlflow``. What was logged after the step of a resume is logged again."""
+
+    def __init__(self, folder: Path, project: str, config: Any):
+        mlflow = need("mlflow", extra="mlflow", why="MLflow")
+        self._client: Any = mlflow.MlflowClient()
+        name = _called(folder)
+        known = self._client.get_experiment_by_name(project)
+        place = self._client.create_experiment(project) if known is None else known.experiment_id
+        filter_string = f"tags.mlflow.runName = '{name}'"
+        found = self._client.search_runs([place], filter_string)
+        run = found[0] if found else self._client.create_run(place, run_name=name)
+        self._id = run.info.run_id
+        for field, value in {} if found else config["config"].items():
+            self._client.log_param(self._id, field, value)
+
+    def go_on(self, step: int) -> None:
+        """Nothing to do: MLflow keeps each value with its time."""
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self._client.log_metric(self._id, name, value, step=step)
+
+    def show(self, step: int, name: str, file: Path) -> None:
+        self._client.log_artifact(self._id, str(file), "views")
+
+    def close(self) -> None:
+        self._client.set_terminated(self._id)
+
+
+class Trackio:
+    """A trackio run of the same name in that project; needs the extra ``trackio``."""
+
+    def __init__(self, folder: Path, project: str, config: Any):
+        self._library = need("trackio", extra="trackio", why="trackio")
+        self._run = self._library.init(
+            project=project, name=_called(folder), config=config["config"], resume="allow"
+        )
+
+    def go_on(self, step: int) -> None:
+        """Nothing to do: trackio keeps all that it is given."""
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        self._run.log(metrics, step=step)
+
+    def show(self, step: int, name: str, file: Path) -> None:
+        if file.suffix == ".png":
+            self._run.log({name: self._library.Image(str(file))}, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _called(folder: Path) -> str:
+    """What other tools call a run: two sweeps have lanes of one name."""
+    return folder.name if folder.parent.name != "lanes" else f"{folder.parts[-3]}-{folder.name}"
+
+
+def _pixels(file: Path) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(file).convert("RGB"))

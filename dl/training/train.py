@@ -21,6 +21,7 @@ from dl.runs.folder import (
     name_taken,
     new_name,
     read_json,
+    to_json,
     write_json,
 )
 from dl.runs.options import Options, chosen_options, recorded
@@ -29,8 +30,9 @@ from dl.runs.scripts import script_of
 from dl.training.checks import check
 from dl.training.compiled import Compiled
 from dl.training.console import Console, format_metrics
+from dl.training.hooks import cadence_of
 from dl.training.keeping import OwnCheckpoints
-from dl.training.lane import Cadence, Lane
+from dl.training.lane import Lane
 from dl.training.loop import Loop
 from dl.training.placing import layout_of
 from dl.training.prefetch import check_divisible
@@ -85,6 +87,7 @@ def _start(
         check_name(seen, chosen.name, "run", chosen.resume)
     experiment = built(build, config)
     check(experiment)
+    cadence_of(experiment, chosen)  # a mistake in it is told before there is a folder
     path = given or script_of(config)
     if path is not None and not path.is_file():
         raise UserError(
@@ -152,7 +155,7 @@ def _train(
         console.say(f"run {folder.path}: {steps:,} steps of {data.batch_size}{over}, {epochs}")
     compiled = Compiled.alone(experiment, layout)
     lane = Lane(folder, Selection(experiment.select), trackers(options, folder, experiment))
-    cadence = Cadence(experiment.steps, **options.cadence(experiment.steps))
+    cadence = cadence_of(experiment, options)
     keeping = OwnCheckpoints(compiled, lane)
     loop = Loop(
         compiled, [lane], keeping, cadence, console, program=settled["program"], begun=begun
@@ -188,7 +191,10 @@ def _lock_or_compare(
         write_json(folder.config, described)
         return {"finished": False, "program": None}
     changes = lock.changes(folder, experiment, described, script, layout)
-    changes.refuse(folder, "resumed", "start anew under another --name")
+    remedy = "start anew under another --name"
+    if command := lock.fork_command(folder.path, read_json(folder.config), to_json(described)):
+        remedy += f", or branch off its last state by `{command}`"
+    changes.refuse(folder, "resumed", remedy)
     if folder.finished():
         metrics = format_metrics(numbers(read_json(folder.result)["metrics"]))
         console.say(f"{folder.path} is finished: {metrics}")

@@ -8,20 +8,21 @@ from dl.core.contract import kind
 from dl.core.errors import UserError
 from dl.core.state import TrainState
 from dl.runs.files import lies_within
-from dl.runs.folder import RunFolder
 from dl.training.evaluation import Evaluation
+from dl.training.lane import Lane
 
 
 def draw_views(
-    evaluation: Evaluation, folder: RunFolder, step: int, state: TrainState, lane: int = 0
+    evaluation: Evaluation, lane: Lane, step: int, state: TrainState, number: int = 0
 ) -> None:
-    """Draw the views of a state (of one lane of it) into ``views/<name>-<step>``."""
+    """Draw the views of a state (of the lane of that number in it) into ``views/<name>-<step>``, and give its
+    trackers the pictures."""
     views = evaluation.compiled.experiment.views
     if views is None:
         return
     from dl.figures.curves import save_view
 
-    predictor = evaluation.predictor(state, lane)
+    predictor, folder = evaluation.predictor(state, number), lane.folder
     if not folder.writes:
         return
     place = folder.path / "views"
@@ -42,4 +43,6 @@ def draw_views(
                 f"matplotlib figure, not {kind(view)}",
             )
         with folder.told(place):
-            save_view(place / f"{name}-{step}", view)
+            file = save_view(place / f"{name}-{step}", view)
+        for tracker in lane.trackers:
+            tracker.show(step, name, file)

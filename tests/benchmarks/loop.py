@@ -70,7 +70,7 @@ def by_loop(task, optimizer, data, steps):
             begun = time.perf_counter()
             while step < steps:
                 step, state, totals = runner.to(step, cadence.next(step), state, totals)
-                loop._log(step, totals)
+                loop._log(step, totals, state)
                 totals = program.zeros()
             runner.drain(state)
             loop._flush()

@@ -1,13 +1,18 @@
 """What other tools are given is what metrics.jsonl holds."""
 
 import struct
+import sys
 
+import numpy as np
 import pytest
+from mistakes import raises
+from PIL import Image
 
 from dl.runs.folder import RunFolder
+from dl.runs.options import Options
 from dl.training.lane import Lane
 from dl.training.selection import Selection
-from dl.training.trackers import TensorBoard
+from dl.training.trackers import MLflow, TensorBoard, Trackio, WandB
 
 
 def masked_crc(data: bytes) -> int:
@@ -73,3 +78,90 @@ def test_what_tensorboard_was_given_after_the_step_of_a_resume_is_void(tmp_path)
         event.step for file in files for event in events(file) if event.HasField("session_log")
     ]
     assert begun == [6]
+
+
+def drawn(tmp_path):
+    """A picture and a text, as views leave them."""
+    Image.fromarray(np.full((4, 6, 3), 90, np.uint8)).save(tmp_path / "strip-5.png")
+    (tmp_path / "said-5.txt").write_text("to be\n", "utf-8")
+    return tmp_path / "strip-5.png", tmp_path / "said-5.txt"
+
+
+def test_tensorboard_shows_what_views_drew(tmp_path):
+    pytest.importorskip("tensorboardX")
+    picture, text = drawn(tmp_path)
+    sink = TensorBoard(tmp_path)
+    sink.show(5, "strip", picture)
+    sink.show(5, "said", text)
+    sink.close()
+    (file,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
+    values = {v.tag: (e.step, v) for e in events(file) for v in e.summary.value}
+    step, value = values["strip"]
+    assert (step, value.image.height, value.image.width) == (5, 4, 6)
+    assert (
+        b"to be" in next(v for tag, (_, v) in values.items() if "said" in tag).tensor.string_val[0]
+    )
+
+
+class Told:
+    """A library of a tracker that notes what it is told."""
+
+    def __init__(self):
+        self.calls, self.info, self.run_id = [], self, "7"
+
+    def __getattr__(self, name):
+        def call(*args, **more):
+            self.calls.append((name, args, more))
+            return (
+                None if name == "get_experiment_by_name" else [] if name == "search_runs" else self
+            )
+
+        return call
+
+    def of(self, name):
+        return [args + tuple(more.values()) for called, args, more in self.calls if called == name]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("wandb", WandB), ("mlflow", MLflow), ("trackio", Trackio)]
+)
+def test_other_tools_get_the_scalars_and_the_pictures(tmp_path, monkeypatch, name, kind):
+    told = Told()
+    monkeypatch.setitem(sys.modules, name, told)
+    place = tmp_path / "swept" / "lanes" / "seed-0"
+    place.mkdir(parents=True)
+    sink = kind(place, "digits", {"config": {"width": 3}, "steps": 5})
+    assert any("swept-seed-0" in str(call) for call in told.calls)
+    assert any("width" in str(call) for call in told.calls)
+    sink.go_on(0)
+    sink.write(5, {"train/loss": 2.0})
+    assert "train/loss" in str(told.calls[-1])
+    picture, text = drawn(tmp_path)
+    sink.show(5, "strip", picture)
+    assert "strip" in str(told.calls[-1])
+    sink.show(5, "said", text)
+    sink.close()
+    assert told.calls[-1][0] in ("finish", "set_terminated")
+
+
+def test_mlflow_goes_on_with_the_run_of_that_name(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'kept.db'}")
+    for step in (5, 10):
+        sink = MLflow(tmp_path / "first", "digits", {"config": {"width": 3}})
+        sink.write(step, {"train/loss": 3.0 / step})
+        sink.close()
+    client = mlflow.MlflowClient()
+    place = client.get_experiment_by_name("digits").experiment_id
+    (run,) = client.search_runs([place])
+    assert run.data.params == {"width": "3"}
+    found = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "train/loss")]
+    assert found == [(5, 0.6), (10, 0.3)]
+
+
+@pytest.mark.parametrize("name", ["mlflow", "trackio"])
+def test_a_tracker_that_is_not_installed_is_asked_for_first(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with raises("package-missing", f"--{name}", f"pip install -e '.[{name}]'"):
+        Options(**{name: "digits"}).find_packages()
