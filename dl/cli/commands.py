@@ -13,7 +13,7 @@ from rich.progress import track
 
 from dl.cli.flags import extra, load
 from dl.cli.plan import plan
-from dl.cli.trained import evaluate, export, predict
+from dl.cli.trained import evaluate, export, fork, predict
 from dl.core.errors import UserError, unknown
 
 
@@ -312,6 +312,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "replay": replay,
     "sweep": sweep,
     "predict": predict,
+    "fork": fork,
     "evaluate": evaluate,
     "export": export,
     "report": report,

@@ -1,9 +1,13 @@
 """What the `dl` command does with a run that is trained, a function each: its docstring is its help."""
 
+import dataclasses
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
+
+from dl.core.errors import UserError, unknown
 
 
 def evaluate(
@@ -97,3 +101,58 @@ def export(
     if done.fixed is not None:
         print(f"the batch size is fixed, since the model cannot be traced without it: {done.fixed}")
     print(f"\nWhere jax and flatbuffers are, it is loaded by\n\n{done.snippet}\n")
+
+
+def fork(
+    run: Annotated[Path, tyro.conf.Positional],
+    values: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    at: int | None = None,
+    name: str | None = None,
+    script: Path | None = None,
+    trust: bool = False,
+) -> None:
+    """Train on from a state of a run with other values: `dl fork runs/first --at 500 learning_rate=1e-3`.
+
+    The new run takes the steps that a run of those values takes in that state; its lock names the old one.
+    A finished run goes on where a value makes it longer: `dl fork runs/first epochs=20`.
+
+    Args:
+      run: the run's folder.
+      values: fields of the config, as field=value.
+      at: the step to begin at, kept or not; by default the last one saved.
+      name: of the new run; by default that of the old one, with the step.
+      script: the experiment's script, where it is another file than the run was started with.
+      trust: run the script that the folder names, whatever it is now.
+    """
+    from dl.cli.arguments import swept_values
+    from dl.runs.folder import RunFolder, read_json
+    from dl.runs.scripts import load_script, trusted_script
+    from dl.training.console import format_metrics
+    from dl.training.forking import fork as branch
+    from dl.training.reopening import open_run
+
+    opened = open_run(run, script=script, trust=trust)
+    path = trusted_script(run, read_json(RunFolder(run).lock), script, trust)
+    given: dict[str, Any] = {}
+    for word in values:
+        field, sign, text = word.partition("=")
+        if not sign:
+            raise UserError("fork-value", f"{word}: give field=value, such as learning_rate=1e-3")
+        given[field] = text
+    if given and path is not None:
+        kind, build = load_script(path)
+        known = {field.name for field in dataclasses.fields(kind)}
+        for field in given:
+            if field not in known:
+                raise unknown(f"field of {kind.__name__}", field, known)
+        convert = swept_values(kind, build, path)
+        try:
+            given = {field: convert(field, text) for field, text in given.items()}
+        except UserError as error:
+            error.message = error.message.removeprefix("--sweep ")
+            raise
+    done = branch(opened, at, name, given, script=path)
+    if done.folder.finished():
+        print(format_metrics(done.metrics))
+    print(f"run folder: {done.folder.path}")
+    sys.exit(0 if done.folder.finished() else 130)

@@ -16,9 +16,11 @@ from dl.runs.readers import entry
 from dl.runs.scripts import from_json, load_script, trusted_script
 from dl.training.compiled import Compiled
 from dl.training.console import Console
+from dl.training.forking import ancestor_of, plant
 from dl.training.lane import Cadence, Lane
 from dl.training.loop import run_lanes
 from dl.training.placing import layout_of
+from dl.training.run import Run
 from dl.training.selection import Selection
 from dl.training.train import train
 
@@ -98,6 +100,16 @@ def _replay(
             again = _among_others(folder, computed, kind, experiment, options, place)
         else:
             options |= {"mesh": mesh, **kept}
+            if locked.get("ancestor"):  # it begins where it was branched off
+                run = Run(folder, experiment, None, "")  # type: ignore[arg-type]
+                plant(
+                    place / "again", experiment, ancestor_of(run, say), Options(**options), script
+                )
+                begun = read_json(place / "again" / "run.lock.json")["ancestor"]["digest"]
+                if begun != locked["ancestor"]["digest"]:
+                    say("different: the state that it was branched off in is another now")
+                    return False
+                options |= {"resume": True}
             again = train(build, config, script=script, runs=place, name="again", **options).folder
         difference = _difference(folder, again)
     say("identical" if difference is None else f"different: {difference}")
@@ -144,7 +156,7 @@ def _among_others(
     computed: dict[str, Any],
     kind: type,
     experiment: Experiment,
-    options: dict[str, int],
+    options: dict[str, Any],
     place: Path,
 ) -> RunFolder:
     """Run the lane again with those it was computed with; returns its new folder, in ``place``.

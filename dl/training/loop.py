@@ -257,7 +257,8 @@ class Loop:
             for place, lane in self._running():
                 totals, scalars, moved = self.compiled.pick(host, place)
                 found = compute(totals) | {name: float(x) for name, x in scalars.items()}
-                metrics = {f"train/{n.removeprefix('_')}": value for n, value in found.items()}
+                names = sorted(found, key=lambda name: name.startswith("_"))  # the task's own first
+                metrics = {f"train/{name.removeprefix('_')}": found[name] for name in names}
                 lane.record("train", step, metrics, time=clock)
                 if moved:
                     norms = {f"train/{name}": float(x) for name, x in moved.items()}

@@ -79,6 +79,12 @@ class Run:
 
         return evaluate(self, data, **fields)
 
+    def fork(self, at: int | None = None, name: str | None = None, **values: Any) -> "Run":
+        """A new run from a state of this one, with other values: see :func:`dl.training.forking.fork`."""
+        from dl.training.forking import fork
+
+        return fork(self, at, name, values)
+
     def plot(self) -> Any:
         """Learning curves as a matplotlib figure, saved as ``curves.png``: a notebook shows it, and
         elsewhere the file's path is printed."""

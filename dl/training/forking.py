@@ -1,0 +1,237 @@
+"""Branches of a run: new runs that begin in a state that it had, with other values of its config."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dl.core.errors import UserError, unknown
+from dl.core.experiment import Experiment, built
+from dl.core.state import TrainState, path_name
+from dl.runs import lock
+from dl.runs.folder import RunFolder, check_name, read_json, write_json
+from dl.runs.options import Options, kept_options, recorded
+from dl.runs.readers import entry, read_result
+from dl.runs.scripts import from_json
+from dl.training.checkpoints import Checkpoints, digests, flatten, state_digest
+from dl.training.checks import check
+from dl.training.compiled import Compiled
+from dl.training.keeping import restored
+from dl.training.lane import branched_at
+from dl.training.prefetch import prefetch
+from dl.training.run import Run, reopen
+from dl.training.stepping import StepRunner
+from dl.training.train import train
+
+CADENCE = ("log_every", "eval_every", "save_every")
+
+
+def fork(
+    run: Run,
+    at: int | None = None,
+    name: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    *,
+    script: Path | None = None,
+    say: Callable[[str], Any] = print,
+    **options: Any,
+) -> Run:
+    """Train a new run from a state of ``run``, with other values of its config, and return it.
+
+    Every step from there on is the one that a run of those values takes in that state; what they say of steps
+    before has no effect. The new run's lock names the one that it comes from, its step and its state's digest.
+
+    >>> longer = fork(dl.open_run("runs/first"), values={"epochs": 20})  # doctest: +SKIP
+
+    Args:
+      at: the step to begin at; by default the last one saved. One that is not kept is computed again from the
+        nearest before it.
+      name: of the new run; by default that of the old one, with the step.
+      values: fields of the config, in place of those that ``run`` has.
+      script: the experiment's, where the lock names none.
+      **options: of :class:`~dl.runs.options.Options`; ``runs`` is by default the folder that ``run`` is in.
+
+    Raises:
+      UserError: there is no such field or step, nothing is left to train, or the values make another state.
+    """
+    own, folder = run.experiment, run.folder
+    if own.build is None:
+        raise UserError(
+            "build-not-known", "this run was not made by build(config): fork needs both"
+        )
+    fields = {field.name for field in dataclasses.fields(own.config)}
+    for field in values or {}:
+        if field not in fields:
+            raise unknown(f"field of {type(own.config).__name__}", field, fields)
+    experiment = built(own.build, dataclasses.replace(own.config, **(values or {})))
+    check(experiment)
+    stored = read_json(folder.config)
+    kept = kept_options(stored)
+    place = Path(options.pop("runs", None) or _beside(folder.path))
+    with Options(**kept).computing():
+        step, state = state_at(run, at, say)
+        if step >= experiment.steps:
+            raise UserError(
+                "fork-at-end",
+                f"{folder.path} is at step {step:,} of {experiment.steps:,}: give a value that makes it longer, "
+                "or an earlier step by --at",
+            )
+        if name is None:
+            name = _free(place, f"{folder.name}-from-{step}")
+        check_name(place, name, "run", False)
+        given = {n: options.pop(n, None) or stored[n] for n in CADENCE} | kept
+        script = script or (lambda named: named and Path(named))(read_json(folder.lock)["script"])
+        chosen = Options(**given)
+        plant(place / name, experiment, (folder.path, step, state), chosen, script)
+    del state
+    return train(
+        own.build,
+        experiment.config,
+        script=script,
+        runs=place,
+        name=name,
+        resume=True,
+        **given,
+        **options,
+    )
+
+
+def plant(
+    place: Path,
+    experiment: Experiment,
+    ancestor: tuple[Path, int, TrainState],
+    options: Options,
+    script: Path | None,
+) -> None:
+    """Make the folder of a run that is to go on from a state of another: its lock, its first checkpoint, and last
+    its config, by which it is one."""
+    path, step, state = ancestor
+    folder = RunFolder(place)
+    compiled = Compiled.alone(experiment)
+    begin = compiled.beginning().state()
+    _check_alike(state, begin, path)
+    state = dataclasses.replace(state, key=begin.key)
+    there = script if script is not None and script.is_file() else None
+    with folder.held():
+        lock.write(folder, experiment, there)
+        checkpoints = Checkpoints(folder.checkpoints)
+        try:
+            tree = {"state": state, "totals": compiled.empty_metrics()}
+            leaves = checkpoints.save(step, tree, {"elapsed": 0.0}, set())
+            checkpoints.wait()
+        finally:
+            checkpoints.close()
+        from_there = {"run": str(path.absolute()), "step": step, "digest": state_digest(leaves)}
+        lock.add(folder, ancestor=from_there)
+        write_json(folder.config, recorded(experiment, options))
+
+
+def state_at(run: Run, at: int | None, say: Callable[[str], Any]) -> tuple[int, TrainState]:
+    """A step of a run and its state there: kept, or computed again from the nearest that is."""
+    folder, experiment = run.folder, run.experiment
+    checkpoints = Checkpoints(folder.checkpoints, writes=False)
+    compiled = Compiled.alone(experiment)
+    begin = compiled.beginning().state()
+    try:
+        steps = checkpoints.steps()
+        last = (
+            int(read_result(folder.path)["steps"]) if folder.finished() else max(steps, default=0)
+        )
+        at = last if at is None else at
+        first = branched_at(folder)
+        if not 0 <= at <= experiment.steps or at < first:
+            raise UserError(
+                "range", f"--at {at}: {folder.path} has steps {first:,} to {experiment.steps:,}"
+            )
+        nearest = max((step for step in steps if step <= at), default=first)
+        if nearest in steps:
+            state = restored(checkpoints, compiled, begin, nearest, say)
+        else:
+            state = (
+                begin if not first else dataclasses.replace(ancestor_of(run, say)[2], key=begin.key)
+            )
+    finally:
+        checkpoints.close()
+    if nearest == at:
+        return at, state
+    say(f"step {at} was not kept: computed again from {nearest}")
+    source = prefetch(experiment.data, nearest)
+    try:
+        compiled.log_every = read_json(folder.config)["log_every"]
+        program = compiled.step(state, source.at(nearest)[0])
+        runner = StepRunner(program, source, lambda: False, lambda _: None, _settled)
+        _, state, _ = runner.to(nearest, at, state, program.zeros())
+        runner.drain(state)
+    finally:
+        source.close()
+    known = {line["step"]: line["leaves"] for line in folder.records(folder.digests)}
+    if at in known:
+        found = digests({n: np.asarray(x) for n, x in flatten({"state": state}).items()})
+        wanted = {n: x for n, x in known[at].items() if n.startswith("state/")}
+        if found != wanted:
+            say(
+                f"the state of step {at}, computed again, is another than {folder.path} had: versions differ"
+            )
+    return at, state
+
+
+def ancestor_of(run: Run, say: Callable[[str], Any]) -> tuple[Path, int, TrainState]:
+    """The run that this one was branched off, the step and the state there.
+
+    Raises:
+      UserError: it is gone, or its state cannot be computed again.
+    """
+    source = read_json(run.folder.lock)["ancestor"]
+    folder = RunFolder(source["run"], writes=False)
+    if not folder.exists():
+        raise UserError(
+            "ancestor-gone",
+            f"{run.folder.path} was branched off {folder.path}, which is gone: bring it back, since its steps "
+            "come before",
+        )
+    build, kind = run.experiment.build, type(run.experiment.config)
+    assert build is not None
+    stored = read_json(folder.config)
+    config = from_json(kind, entry(folder.config, stored, "config", dict, None))
+    parent = reopen(folder, built(build, config), say)
+    return (folder.path, *state_at(parent, source["step"], say))
+
+
+def _settled(finite: np.ndarray, state: Any) -> None:
+    if not finite.all():
+        raise UserError(
+            "loss-not-finite", "the loss became NaN or infinite before the step to branch off at"
+        )
+
+
+def _check_alike(state: TrainState, begin: TrainState, path: Path) -> None:
+    """Raise UserError where the values make another state than the one to go on from."""
+
+    def shapes(tree: TrainState) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {path_name(place): np.shape(leaf) for place, leaf in leaves}
+
+    then, now = shapes(state), shapes(begin)
+    for name in dict.fromkeys([*then, *now]):
+        if then.get(name) != now.get(name):
+            a, b = (str(list(x[name])) if name in x else "not there" for x in (then, now))
+            raise UserError(
+                "fork-of-another-model",
+                f"these values make another model or optimiser than {path} has: {name} is {a} there and {b} here, "
+                "so its state cannot be gone on from",
+            )
+
+
+def _beside(path: Path) -> Path:
+    """The folder of runs that a run, or a sweep's lane, is in."""
+    return path.parents[2] if path.parent.name == "lanes" else path.parent
+
+
+def _free(place: Path, stem: str) -> str:
+    name, number = stem, 2
+    while (place / name).exists():
+        name, number = f"{stem}-{number}", number + 1
+    return name

@@ -1,0 +1,183 @@
+"""A fork takes the steps that a run of its values takes in the state it begins in."""
+
+import dataclasses
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import faults
+import jax
+import numpy as np
+import pytest
+from mistakes import raises
+
+import dl
+from dl.core.experiment import built
+from dl.core.step import train_step
+from dl.proofs.replay import replay_run
+from dl.runs.compare import first_difference
+from dl.runs.folder import RunFolder, read_json
+from dl.runs.scripts import load_script
+from dl.training.checkpoints import digests, flatten
+from dl.training.compiled import Compiled
+from dl.training.forking import fork, state_at
+from dl.training.prefetch import prefetch
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "tiny.py"
+CONFIG, BUILD = load_script(SCRIPT)
+QUICK = {"log_every": 3, "eval_every": 4, "progress": False}
+QUIET = {"progress": False, "say": lambda _: None}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished run of 24 steps, which keeps some of its states."""
+    place = tmp_path_factory.mktemp("runs")
+    return dl.train(BUILD, CONFIG(steps=24), script=SCRIPT, runs=place, name="whole", **QUICK)
+
+
+def last(run):
+    """The digests of the last state's leaves."""
+    return list(RunFolder(run.folder.path).records(run.folder.digests))[-1]
+
+
+@pytest.mark.parametrize("at", [20, 10, 0])
+def test_of_the_same_values_it_ends_in_the_same_bits(whole, at):
+    kept = {int(p.name) for p in whole.folder.checkpoints.glob("[0-9]*")}
+    assert 10 not in kept  # which is computed again
+    branch = fork(whole, at, values={}, **QUIET)
+    assert last(branch) == last(whole)
+    lines = [(x["step"], x["metrics"]) for x in whole.folder.records() if x["event"] == "eval"]
+    again = [(x["step"], x["metrics"]) for x in branch.folder.records() if x["event"] == "eval"]
+    assert again == [line for line in lines if line[0] > at]
+    locked = read_json(branch.folder.lock)["ancestor"]
+    assert (locked["run"], locked["step"]) == (str(whole.folder.path), at)
+    known = {x["step"]: x["digest"] for x in whole.folder.records() if x["event"] == "checkpoint"}
+    assert locked["digest"] == known.get(at, locked["digest"])
+
+
+def test_with_another_rate_it_is_the_continuation_by_hand(whole):
+    config = CONFIG(steps=24, learning_rate=1e-2)
+    branch = fork(whole, 10, "other-rate", {"learning_rate": 1e-2}, **QUIET)
+    experiment = built(BUILD, config)
+    # By the library's own step, compiled as a run has it: every number of the config traced.
+    step, state = state_at(whole, 10, lambda _: None)
+    compiled = Compiled.alone(experiment)
+    compiled.log_every = 3
+    source = prefetch(experiment.data, step)
+    program = compiled.step(state, source.at(step)[0])
+    for number in range(step, 24):
+        state, _, _ = program(state, program.zeros(), source.at(number)[0], 1)
+    found = digests({n: np.asarray(x) for n, x in flatten({"state": state}).items()})
+    wanted = {n: x for n, x in last(branch)["leaves"].items() if n.startswith("state/")}
+    assert found == wanted
+    assert wanted != {n: x for n, x in last(whole)["leaves"].items() if n.startswith("state/")}
+    # And by a step written by hand, as near as another program rounds.
+    _, by_hand = state_at(whole, 10, lambda _: None)
+    one = jax.jit(
+        train_step(
+            experiment.task, experiment.optimizer, augment=experiment.augment, ema=experiment.ema
+        )
+    )
+    for number in range(10, 24):
+        by_hand, _ = one(by_hand, experiment.data[number])
+    for a, b in zip(
+        jax.tree.leaves(by_hand.variables), jax.tree.leaves(state.variables), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4)
+
+
+def test_a_finished_run_is_made_longer_and_a_fork_forked(whole):
+    with raises("fork-at-end", "24 of 24", "--at"):
+        fork(whole, **QUIET)
+    longer = fork(whole, name="longer", values={"steps": 36}, **QUIET)
+    assert longer.result["steps"] == 36
+    assert [x["step"] for x in longer.folder.records() if x["event"] == "eval"] == [28, 32, 36]
+    with raises("range", "--at 3", "24 to 36"):
+        fork(longer, 3, **QUIET)
+    for path in longer.folder.checkpoints.glob("24"):  # so that its beginning is asked of the first
+        shutil.rmtree(path)
+    again = fork(longer, 24, "again", {}, **QUIET)
+    assert last(again)["leaves"] == last(longer)["leaves"]
+
+
+@pytest.mark.parametrize("moment", [("step", 17), ("checkpoint", 16), ("step", 12)])
+def test_a_killed_fork_goes_on_exactly(whole, moment):
+    name = f"killed-{'-'.join(map(str, moment))}"
+    values = {"learning_rate": 5e-3}
+    with faults.at(*moment), pytest.raises(faults.Crash):
+        fork(whole, 10, name, values, **QUIET)
+    given = {
+        n: read_json(whole.folder.config)[n] for n in ("log_every", "eval_every", "save_every")
+    }
+    config = dataclasses.replace(whole.experiment.config, **values)
+    runs = whole.folder.path.parent
+    resumed = dl.train(
+        BUILD, config, script=SCRIPT, runs=runs, name=name, resume=True, progress=False, **given
+    )
+    straight = fork(whole, 10, f"straight-{name}", values, **QUIET)
+    assert first_difference(resumed.folder, straight.folder) is None
+    for event in ("train", "eval"):
+        one, other = (
+            [(x["step"], x["metrics"]) for x in run.folder.records() if x["event"] == event]
+            for run in (resumed, straight)
+        )
+        assert one == other
+
+
+def test_a_fork_is_replayed_from_its_ancestor(whole, capsys):
+    branch = fork(whole, 10, "replayed", {"learning_rate": 2e-3}, **QUIET)
+    assert replay_run(branch.folder.path)
+    assert "identical" in capsys.readouterr().out
+
+
+def test_another_seed_is_that_of_the_new_run(whole):
+    branch = fork(whole, 20, "seeded", {"seed": 5}, **QUIET)
+    key = jax.random.key_data(branch.state.key)
+    np.testing.assert_array_equal(key, jax.random.key_data(jax.random.key(5)))
+
+
+def test_mistakes_are_one_line(whole):
+    runs = whole.folder.path.parent
+    before = len(list(runs.iterdir()))
+    with raises("unknown", "'learning_rat'", "learning_rate"):
+        fork(whole, 10, values={"learning_rat": 1.0}, **QUIET)
+    with raises("range", "--at 99", "0 to 24"):
+        fork(whole, 99, **QUIET)
+    with raises("name-taken", "whole"):
+        fork(whole, 10, "whole", **QUIET)
+    with raises("fork-of-another-model", "state cannot be gone on from"):
+        fork(whole, 10, values={"optimizer": "sgd"}, **QUIET)
+    assert len(list(runs.iterdir())) == before
+
+
+def test_a_refused_resume_offers_the_fork(whole):
+    config = CONFIG(steps=24, learning_rate=0.5)
+    options = {"script": SCRIPT, "runs": whole.folder.path.parent, "name": "whole", **QUICK}
+    with raises("config-changed", "config.learning_rate", "dl fork", "learning_rate=0.5"):
+        dl.train(BUILD, config, resume=True, **options)
+
+
+def dl_command(*words):
+    command = ["-c", "from dl.cli.main import main; main()", *words]
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_command_forks(whole):
+    done = dl_command(
+        "fork", str(whole.folder.path), "--at", "20", "--name", "typed", "learning_rate=1e-4"
+    )
+    assert done.returncode == 0, done.stderr
+    stored = read_json(whole.folder.path.parent / "typed" / "config.json")
+    assert stored["config"]["learning_rate"] == 1e-4
+    for words, code in (
+        (["learning_rate"], "fork-value"),
+        (["learning_rat=1"], "unknown"),
+        (["learning_rate=fast"], "sweep-value"),
+    ):
+        done = dl_command("fork", str(whole.folder.path), *words)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].endswith(f"[{code}]"), shlex.join(words) + done.stderr
