@@ -1,7 +1,9 @@
 """Optional copies of the logged scalars for other tools; ``metrics.jsonl`` stays the source."""
 
+import contextlib
 import functools
 import html
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -117,16 +119,16 @@ class MLflow:
 
     def __init__(self, folder: Path, project: str, config: Any):
         mlflow = need("mlflow", extra="mlflow", why="MLflow")
-        self._client: Any = mlflow.MlflowClient()
         name = _called(folder)
-        known = self._client.get_experiment_by_name(project)
-        place = self._client.create_experiment(project) if known is None else known.experiment_id
-        filter_string = f"tags.mlflow.runName = '{name}'"
-        found = self._client.search_runs([place], filter_string)
-        run = found[0] if found else self._client.create_run(place, run_name=name)
-        self._id = run.info.run_id
-        for field, value in {} if found else config["config"].items():
-            self._client.log_param(self._id, field, value)
+        with _reached("MLflow", "see that MLFLOW_TRACKING_URI names a server at work"):
+            self._client: Any = mlflow.MlflowClient()
+            known = self._client.get_experiment_by_name(project)
+            place = known.experiment_id if known else self._client.create_experiment(project)
+            found = self._client.search_runs([place], f"tags.mlflow.runName = '{name}'")
+            run = found[0] if found else self._client.create_run(place, run_name=name)
+            self._id = run.info.run_id
+            for field, value in {} if found else config["config"].items():
+                self._client.log_param(self._id, field, value)
 
     def go_on(self, step: int) -> None:
         """Nothing to do: MLflow keeps each value with its time."""
@@ -147,9 +149,10 @@ class Trackio:
 
     def __init__(self, folder: Path, project: str, config: Any):
         self._library = need("trackio", extra="trackio", why="trackio")
-        self._run = self._library.init(
-            project=project, name=_called(folder), config=config["config"], resume="allow"
-        )
+        with _reached("trackio", "see to what it says"):
+            self._run = self._library.init(
+                project=project, name=_called(folder), config=config["config"], resume="allow"
+            )
 
     def go_on(self, step: int) -> None:
         """Nothing to do: trackio keeps all that it is given."""
@@ -163,6 +166,18 @@ class Trackio:
 
     def close(self) -> None:
         self._run.finish()
+
+
+@contextlib.contextmanager
+def _reached(name: str, remedy: str) -> Iterator[None]:
+    """What another tool says against beginning, in one line."""
+    try:
+        yield
+    except Exception as error:  # no server, no such place: classes of its own
+        raise UserError(
+            "tracker-unavailable",
+            f"{name} cannot begin ({' '.join(str(error).split())[:200]}): {remedy}, or leave its flag out",
+        ) from error
 
 
 def _called(folder: Path) -> str:

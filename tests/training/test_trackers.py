@@ -147,7 +147,7 @@ def test_other_tools_get_the_scalars_and_the_pictures(tmp_path, monkeypatch, nam
 def test_mlflow_goes_on_with_the_run_of_that_name(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'kept.db'}")
+    mlflow.set_tracking_uri((tmp_path / "kept").as_uri())
     for step in (5, 10):
         sink = MLflow(tmp_path / "first", "digits", {"config": {"width": 3}})
         sink.write(step, {"train/loss": 3.0 / step})
@@ -165,3 +165,13 @@ def test_a_tracker_that_is_not_installed_is_asked_for_first(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     with raises("package-missing", f"--{name}", f"pip install -e '.[{name}]'"):
         Options(**{name: "digits"}).find_packages()
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    class Gone:
+        def MlflowClient(self):
+            raise ConnectionError("no route\nto host")
+
+    monkeypatch.setitem(sys.modules, "mlflow", Gone())
+    with raises("tracker-unavailable", "MLflow", "no route to host", "MLFLOW_TRACKING_URI"):
+        MLflow(tmp_path, "digits", {"config": {}})
