@@ -188,19 +188,21 @@ def test_a_checkpoint_without_its_list_is_none_and_is_swept_up(served, runs, tin
 
 def test_what_fails_for_a_while_is_tried_again(served, runs, monkeypatch):
     monkeypatch.setattr(store, "PAUSES", (0.01, 0.01))
-    fails, put = [OSError("SlowDown"), TimeoutError("late")], served.put
+    there = store.at(runs)[0]
+    fails, put = [OSError("SlowDown"), TimeoutError("late")], there.put
 
     def failing(*given):
         if fails:
             raise fails.pop()
         put(*given)
 
-    monkeypatch.setattr(type(served), "put", lambda self, *given: failing(*given))
+    monkeypatch.setattr(there, "put", failing)
     place = store.working(Path(f"{runs}/one"))
     place.mkdir(parents=True)
     (place / "config.json").write_text("{}")
     store.push(place)
     assert names(served, f"{runs}/one") == {"config.json"}
+    assert not fails
     fails += [PermissionError("Forbidden")]
     (place / "config.json").write_text("{ }")
     with raises("store-refused"):
@@ -236,7 +238,10 @@ class TestOneWriter:
                 pass
             assert "waiting" in capsys.readouterr().err
 
-    def test_the_silent_are_followed_and_stop_when_they_wake(self, served, runs, place):
+    def test_the_silent_are_followed_and_stop_when_they_wake(
+        self, served, runs, place, monkeypatch
+    ):
+        monkeypatch.setattr(writer, "BEAT", 60)
         self.claim(served, runs, machine="far away", process=1)
         with raises("run-in-use", f"{runs}/one", "taken over"), writer.written(place):
             self.claim(served, runs, machine="far away", process=1)
