@@ -16,6 +16,9 @@ import optax
 import pytest
 
 import dl
+from dl.runs.folder import RunFolder
+from dl.training.lane import Cadence, Lane
+from dl.training.selection import Selection
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -151,6 +154,8 @@ def test_the_tracker_writes_what_is_logged(tmp_path):
     space = {}
     exec(code, space)
     tracker = space["Scalars"](tmp_path)
+    assert {"go_on", "write", "close"} <= set(dir(tracker))  # what a Tracker has
+    Lane(RunFolder(tmp_path), Selection(None), [tracker]).go_on(0, Cadence(5, 1, 5, 5), False, None)
     tracker.write(3, {"loss": 0.5, "accuracy": 1.0})
     tracker.write(4, {"loss": 0.25})
     tracker.close()
