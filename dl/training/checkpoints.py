@@ -34,15 +34,12 @@ BEFORE = {"elapsed", "ended", "step", "digests", "shapes"}
 
 def flatten(tree: Any) -> dict[str, Any]:
     """Leaves of ``tree`` by path, PRNG keys as their words; without what no checkpoint holds."""
-    leaves = jax.tree_util.tree_leaves_with_path(plain(tree))
-    named = {path_name(path): leaf for path, leaf in leaves}
+    named = {path_name(p): x for p, x in jax.tree_util.tree_leaves_with_path(plain(tree))}
     return {name: leaf for name, leaf in named.items() if not name.startswith(_FLEETING)}
 
 
 def digests(flat: dict[str, np.ndarray]) -> dict[str, str]:
-    """SHA-256 (hex) of each array, as `dl.core.state.leaf_digests` gives them; large ones on several
-    threads."""
-
+    """SHA-256 (hex) of each array, as :func:`leaf_digests` has them; large ones on several threads."""
     if sum(array.nbytes for array in flat.values()) < THREADS_PAY:
         return {path: array_digest(array) for path, array in flat.items()}
     with ThreadPoolExecutor(8) as pool:

@@ -11,7 +11,7 @@ import numpy as np
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.state import TrainState, path_name
-from dl.runs import lock
+from dl.runs import lock, store
 from dl.runs.folder import RunFolder, check_name, read_json, write_json
 from dl.runs.options import Options, kept_options, recorded
 from dl.runs.readers import entry, read_result
@@ -71,6 +71,11 @@ def fork(
     stored = read_json(folder.config)
     kept = kept_options(stored)
     place = Path(options.pop("runs", None) or _beside(folder.path))
+    if store.url(place) is not None:
+        raise UserError(
+            "option-misplaced",
+            f"a fork begins on this machine: give a folder here as runs, not {place}",
+        )
     with Options(**kept).computing():
         step, state = state_at(run, at, say)
         if step >= experiment.steps:
@@ -124,7 +129,8 @@ def plant(
             checkpoints.wait()
         finally:
             checkpoints.close()
-        from_there = {"run": str(path.absolute()), "step": step, "digest": state_digest(leaves)}
+        named = store.url(path) or str(path.absolute())
+        from_there = {"run": named, "step": step, "digest": state_digest(leaves)}
         lock.add(folder, ancestor=from_there)
         write_json(folder.config, recorded(experiment, options))
 
@@ -185,7 +191,7 @@ def ancestor_of(run: Run, say: Callable[[str], Any]) -> tuple[Path, int, TrainSt
       UserError: it is gone, or its state cannot be computed again.
     """
     source = read_json(run.folder.lock)["ancestor"]
-    folder = RunFolder(source["run"], writes=False)
+    folder = RunFolder(store.opened(source["run"]), writes=False)
     if not folder.exists():
         raise UserError(
             "ancestor-gone",
@@ -226,7 +232,9 @@ def _check_alike(state: TrainState, begin: TrainState, path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """The folder of runs that a run, or a sweep's lane, is in."""
+    """The folder of runs that a run, or a sweep's lane, is in; of one in a store that of this machine."""
+    if store.url(path) is not None:
+        return Path("runs")
     return path.parents[2] if path.parent.name == "lanes" else path.parent
 
 

@@ -117,6 +117,7 @@ class Hooks:
         line = {"event": "hook", "step": moment.step, "hook": hook.name, "metrics": found}
         lane.folder.append(lane.folder.path / FILE, line)
         files.sync(lane.folder.path / FILE)
+        lane.folder.sync()  # into a store, where the run lies in one
         return found
 
 
