@@ -76,9 +76,10 @@ class Options:
             need("tensorboardX", extra="tensorboard", why="TensorBoard")
         if self.wandb is not None:
             need("wandb", extra="wandb", why="Weights & Biases")
-        for name in ("mlflow", "trackio"):
-            if getattr(self, name) is not None:
-                need(name, extra=name, why=f"--{name}")
+        if self.mlflow is not None:
+            need("mlflow", extra="mlflow", why="--mlflow")
+        if self.trackio is not None:
+            need("trackio", extra="trackio", why="--trackio")
 
     def refuse_processes(self, what: str) -> None:
         """Raise UserError where flags of a run of several processes are given to ``what`` is but one."""
