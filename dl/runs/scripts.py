@@ -154,6 +154,20 @@ def script_of(config: Any) -> Path | None:
     return Path(file)
 
 
+def chosen_script(given: str | Path | None, config: Any) -> Path | None:
+    """The script that was ``given``, else the one that defines the config.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    path = Path(given) if given else script_of(config)
+    if path is not None and not path.is_file():
+        raise UserError(
+            "file-missing", f"there is no script {path}: give the file that builds this experiment"
+        )
+    return path
+
+
 def from_json(kind: type, values: dict[str, Any] | None) -> Any:
     """A config dataclass from what ``config.json`` stored of it.
 

@@ -25,7 +25,7 @@ from dl.core.errors import UserError, need, unknown
 from dl.platform import cache_folder
 
 # What reads a kind of store, and the extra that brings it.
-STORES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}
+STORES = ("s3", "gs")
 OFTEN = 30.0  # seconds between two looks that a watcher is given into the lines of a run at work
 PAUSES = (1, 5, 25, 60)  # seconds, between tries to reach a store
 SMALL = ("config.json", "sweep.json", "result.json")  # what a run is found by
@@ -250,7 +250,7 @@ def remove(step: Path) -> None:
     store, key = at(address)
 
     def take() -> None:
-        for name in (f"{key}.whole", key):
+        for name in (f"{key}.whole", key):  # each may be missing
             with contextlib.suppress(FileNotFoundError):
                 store.rm(name, recursive=True)
 
@@ -274,11 +274,15 @@ def _copies() -> Path:
 def _filesystem(scheme: str) -> Any:
     if scheme not in STORES:
         raise unknown("kind of store", f"{scheme}://", [f"{name}://" for name in STORES])
-    package, extra = STORES[scheme]
-    need(package, extra=extra, why=f"{scheme}://")
+    if scheme == "s3":
+        need("s3fs", extra="s3", why="s3://")
+    else:
+        need("gcsfs", extra="gcs", why="gs://")
     import fsspec
 
-    logging.getLogger(package).setLevel(logging.CRITICAL)  # what matters is raised
+    logging.getLogger("s3fs" if scheme == "s3" else "gcsfs").setLevel(
+        logging.CRITICAL
+    )  # what matters is raised
     return fsspec.filesystem(scheme, use_listings_cache=False)  # others write there too
 
 
@@ -331,16 +335,6 @@ def _insist(place: Path, write: Callable[[], Any], patient: bool = True) -> None
         time.sleep(pause)
 
 
-_REMEDIES = {
-    "store-credentials": "{0} does not know you ({2}): give credentials as AWS_PROFILE or AWS_ACCESS_KEY_ID and "
-    "AWS_SECRET_ACCESS_KEY (s3; elsewhere than at Amazon with AWS_ENDPOINT_URL), or by "
-    "GOOGLE_APPLICATION_CREDENTIALS or `gcloud auth application-default login` (gs)",
-    "store-missing": "there is no bucket {0} ({2}): make it, or name one that is there",
-    "store-refused": "{1} is refused to you ({2}): ask for the right to list, read, write and delete there",
-    "store-unreachable": "{1} cannot be reached ({2}): mend that, then go on with --resume",
-}
-
-
 @contextlib.contextmanager
 def told(address: str) -> Iterator[None]:
     """What a store says against it, as a UserError."""
@@ -349,10 +343,29 @@ def told(address: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        code = "store-refused" if isinstance(error, PermissionError) else "store-unreachable"
-        code = "store-missing" if isinstance(error, FileNotFoundError) else code
         said = " ".join(str(error).split())[:200] or type(error).__name__
-        if _KEYS.search(f"{type(error).__name__} {said}"):
-            code = "store-credentials"
-        bucket = "/".join(address.split("/")[:3])
-        raise UserError(code, _REMEDIES[code].format(bucket, address, said)) from None
+        raise _refusal(error, "/".join(address.split("/")[:3]), address, said) from None
+
+
+def _refusal(error: Exception, bucket: str, address: str, said: str) -> UserError:
+    if _KEYS.search(f"{type(error).__name__} {said}"):
+        return UserError(
+            "store-credentials",
+            f"{bucket} does not know you ({said}): give credentials as AWS_PROFILE or AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY (s3; elsewhere than at Amazon with AWS_ENDPOINT_URL), or by "
+            "GOOGLE_APPLICATION_CREDENTIALS or `gcloud auth application-default login` (gs)",
+        )
+    if isinstance(error, FileNotFoundError):
+        return UserError(
+            "store-missing",
+            f"there is no bucket {bucket} ({said}): make it, or name one that is there",
+        )
+    if isinstance(error, PermissionError):
+        return UserError(
+            "store-refused",
+            f"{address} is refused to you ({said}): ask for the right to list, read, write and delete there",
+        )
+    return UserError(
+        "store-unreachable",
+        f"{address} cannot be reached ({said}): mend that, then go on with --resume",
+    )

@@ -15,7 +15,7 @@ from dl.report.sweeps import figures, html_table, read_lanes, settings, write_re
 from dl.runs import store
 from dl.runs.folder import RunFolder, name_taken, write_json
 from dl.runs.options import Options, chosen_options
-from dl.runs.scripts import script_of
+from dl.runs.scripts import chosen_script
 from dl.sweeps.groups import (
     Group,
     Sweep,
@@ -104,6 +104,7 @@ def sweep(
     seeds: int = 1,
     lanes: Literal["auto", "map", "vmap"] = "auto",
     halve: int | None = None,
+    script: str | Path | None = None,
     **options: Any,
 ) -> SweepRun:
     """Run every combination of the values in ``over``, times ``seeds``, in as few compiled programs as
@@ -115,6 +116,7 @@ def sweep(
       build, config: as for a run: ``build(config)`` is an Experiment.
       over: values by config field.
       seeds, lanes, halve: see :class:`Sweep`.
+      script: the experiment's script, for the lock and for replay; found by itself if left out.
       **options: fields of :class:`~dl.runs.options.Options`.
     """
     check_door(build, config)
@@ -129,7 +131,9 @@ def sweep(
         axes.append((name, [_plain(name, kinds[name], value) for value in _several(name, values)]))
     say = Console().warn
     overrides = combine(axes, [{}], getattr(config, "seed", 0), seeds, say)
-    return SweepRun(carry_out(build, config, wish, overrides, chosen, script_of(config)))
+    return SweepRun(
+        carry_out(build, config, wish, overrides, chosen, chosen_script(script, config))
+    )
 
 
 def _several(name: str, values: Any) -> list[Any]:

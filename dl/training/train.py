@@ -26,7 +26,7 @@ from dl.runs.folder import (
 )
 from dl.runs.options import Options, chosen_options, recorded
 from dl.runs.readers import numbers
-from dl.runs.scripts import script_of
+from dl.runs.scripts import chosen_script
 from dl.training.checks import check
 from dl.training.compiled import Compiled
 from dl.training.console import Console, format_metrics
@@ -88,11 +88,7 @@ def _start(
     experiment = built(build, config)
     check(experiment)
     cadence_of(experiment, chosen)  # a mistake in it is told before there is a folder
-    path = given or script_of(config)
-    if path is not None and not path.is_file():
-        raise UserError(
-            "file-missing", f"there is no script {path}: give the file that builds this experiment"
-        )
+    path = chosen_script(given, config)
     layout = layout_of(chosen.mesh, experiment, chosen.deterministic_topology)
     if layout is not None:
         check_divisible(experiment.data, layout)
