@@ -129,6 +129,13 @@ def keep_freed_memory() -> None:
     libc.mallopt(arenas, 1)  # blocks as large live in the first one alone
 
 
+def screen(**options: Any) -> Any:
+    """A ``rich.console.Console`` that prints text as it is: people's words hold [brackets] and :colons:."""
+    from rich.console import Console
+
+    return Console(**{"highlight": False, "markup": False, "emoji": False, **options})
+
+
 def quiet_interrupt() -> None:
     """Have Ctrl-C end the program in a line while it is still importing modules; ``$DL_TRACEBACK`` shows where."""
     shown = sys.excepthook

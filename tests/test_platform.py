@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rich.table
 
 from dl import platform
 from dl.platform import XLA_DEFAULTS, cache_folder, xla_flags
@@ -115,3 +117,19 @@ def test_an_accelerator_that_is_there_and_unused_is_told(monkeypatch, tmp_path):
         assert "unset JAX_PLATFORMS, which is cpu" in platform.computes_on()
     finally:
         jax.config.update("jax_platforms", asked)
+
+
+def test_a_screen_shows_words_as_they_are(capsys):
+    platform.screen().print("NUM:date: [red]of[/red] 5")
+    table = rich.table.Table("a")
+    table.add_row("NUM:date: [bold]")
+    platform.screen().print(table)
+    said = capsys.readouterr().out
+    assert "NUM:date: [red]of[/red] 5" in said
+    assert "NUM:date: [bold]" in said
+
+
+def test_every_screen_is_such_a_one():
+    for path in Path(platform.__file__).parent.rglob("*.py"):
+        made = [line for line in path.read_text("utf-8").splitlines() if "rich.console" in line]
+        assert path.name == "platform.py" or not any("Console" in line for line in made), path

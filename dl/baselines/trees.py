@@ -1,7 +1,7 @@
 """Gradient-boosted trees beside a network: what any network for tables has to be compared with."""
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +15,20 @@ SAMPLE = 200_000  # training rows, where they do not fit into memory
 _SETTINGS = ((0.1, 31, 0.0), (0.05, 15, 1.0), (0.03, 8, 1.0))
 
 
-def boosted_trees(train: Columns, validation: Columns, classes: int) -> Any:
+class Trees(NamedTuple):
+    """Boosted trees: scikit-learn's ``model``, and of how many ``classes``, some of which its training rows may
+    not have had; 0 for regression."""
+
+    model: Any
+    classes: int
+
+
+def boosted_trees(train: Columns, validation: Columns, classes: int) -> Trees:
     """scikit-learn's histogram gradient boosting, fitted to ``train`` and chosen on ``validation``.
 
-    Of a few settings the one with the least validation loss is kept; the number of trees is stopped
-    early on a tenth of the training rows. Of a part on disk a sample of the training rows is taken, which is said.
+    Of a few settings the one with the least validation loss is kept; the number of trees is stopped early on a
+    tenth of the training rows, or is 100 where these are too few for their classes. Of a part on disk a sample
+    of the training rows is taken, which is said.
 
     Args:
       train, validation: ``numerical [rows, numbers]`` with NaN where missing, ``categorical [rows,
@@ -39,19 +48,22 @@ def boosted_trees(train: Columns, validation: Columns, classes: int) -> Any:
     # It takes at most 255 codes for a category; a column of more is taken as ordered.
     categorical = [numbers + c for c in range(codes.shape[1]) if codes[:, c].max() < 255]
     kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    # A tenth is set aside class by class, which needs two rows of each and a row for each in that tenth.
+    seen = np.unique(train["label"], return_counts=True)[1] if classes else np.array([rows])
+    stop = seen.min() > 1 and row_count(train) >= 10 * len(seen)
     best = None
     for rate, leaves, l2 in _SETTINGS:
         model = kind(
             learning_rate=rate,
             max_leaf_nodes=leaves,
             l2_regularization=l2,
-            max_iter=500,
-            early_stopping=True,
+            max_iter=500 if stop else 100,
+            early_stopping=bool(stop),
             n_iter_no_change=30,
             categorical_features=categorical or None,
             random_state=0,
         ).fit(matrix(train), train["label"])
-        said = tree_predictions(model, validation)
+        said = tree_predictions(Trees(model, classes), validation)
         truth = validation["label"]
         if classes:
             loss = log_loss(truth, said, labels=range(classes))
@@ -60,7 +72,7 @@ def boosted_trees(train: Columns, validation: Columns, classes: int) -> Any:
         if best is None or loss < best[0]:
             best = (loss, model)
     assert best is not None
-    return best[1]
+    return Trees(best[1], classes)
 
 
 def matrix(columns: Columns) -> np.ndarray:
@@ -68,9 +80,16 @@ def matrix(columns: Columns) -> np.ndarray:
     return np.concatenate([columns["numerical"], columns["categorical"]], axis=1)
 
 
-def tree_predictions(model: Any, columns: Columns) -> np.ndarray:
-    """Probabilities ``[rows, classes]``, or numbers ``[rows]``, of a :func:`boosted_trees` model."""
-    say = model.predict_proba if hasattr(model, "predict_proba") else model.predict
+def tree_predictions(trees: Trees, columns: Columns) -> np.ndarray:
+    """Probabilities ``[rows, classes]``, or numbers ``[rows]``, that :func:`boosted_trees` give."""
+
+    def say(features: np.ndarray) -> np.ndarray:
+        if not trees.classes:
+            return trees.model.predict(features)
+        said = np.zeros((len(features), trees.classes))
+        said[:, trees.model.classes_] = trees.model.predict_proba(features)
+        return said
+
     some = SAMPLE if isinstance(columns, StoredColumns) else row_count(columns)
     return np.concatenate([say(matrix(piece)) for piece in pieces(columns, some)])
 

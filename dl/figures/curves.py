@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from dl.figures.canvas import new_figure
+from dl.platform import screen
 from dl.runs.files import printable, replace
 from dl.runs.readers import Scalars, read_baselines, read_scalars
 from dl.runs.records import Setting
@@ -74,7 +74,7 @@ def shown(figure: Any, file: Path) -> Any:
     (whatever matplotlib draws on otherwise); elsewhere the file's path is printed."""
     content = save_figure(figure, file)
     figure._repr_png_ = lambda: content
-    if not Console().is_jupyter:
+    if not screen().is_jupyter:
         print(printable(f"{'curves' if file.stem == 'curves' else 'figure'}: {file}"))
     return figure
 

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Column, Table
 
 from dl.core.errors import UserError, bounded
+from dl.platform import screen
 from dl.runs.compare import first_difference, leaves
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.scripts import load_script
@@ -49,7 +49,7 @@ def verify_script(script: Path, flags: list[str], *, kills: int = 3, seed: int =
     """
     bounded("--kills", kills, at_least=0, whole=True)
     load_script(script)  # tells what is no experiment before a process is spent on it
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = screen(soft_wrap=True)
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="dl-verify-") as place:
         runs = Path(place)

@@ -20,6 +20,7 @@ from dl.core.random import purpose_key
 from dl.core.state import path_name
 from dl.core.step import gradient
 from dl.core.task import Batch, Task, Variables
+from dl.platform import screen
 
 HEAD = ("layer", "kind", "output", "parameters", "FLOPs")
 OUTSIDE = "(outside any layer)"
@@ -76,7 +77,6 @@ class Summary(NamedTuple):
         )
 
     def __repr__(self) -> str:
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(title=self.title)
@@ -84,11 +84,10 @@ class Summary(NamedTuple):
             table.add_column(name, justify="right" if name in HEAD[3:] else "left")
         for row in self.rows():
             table.add_row(*row)
-        screen = io.StringIO()
-        Console(
-            file=screen, width=100, highlight=False, force_jupyter=False, color_system=None
-        ).print(table)
-        return screen.getvalue().rstrip()
+        text = io.StringIO()
+        plain = {"force_jupyter": False, "color_system": None}
+        screen(file=text, width=100, **plain).print(table)
+        return text.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
         from dl.report.page import plain_table

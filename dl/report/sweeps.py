@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from dl.core.errors import UserError
 from dl.figures.canvas import new_figure
 from dl.figures.curves import PALETTE, curve_figure, lines, save_figure
+from dl.platform import screen
 from dl.report.page import Section, gallery, note, page, plain_table, svg, table
 from dl.runs.files import lies_within, printable, replace
 from dl.runs.readers import entry, numbers, read_object, read_result
@@ -103,7 +103,7 @@ def print_report(folder: Path, rows: int = 20) -> None:
     fields, metrics = _columns(found)
     title: str | None = "best by validation first, mean ± sd over seeds"
     names = [*fields, *metrics, "lanes"]
-    console = Console(highlight=False, markup=False)
+    console = screen()
     if len(names) * 18 > console.width:  # many metrics: a line each, and a column a setting
         across = max(1, (console.width - 34) // 20)
         rows = min(rows, 3 * across)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
 from dl.core.errors import UserError
+from dl.platform import screen
 from dl.runs import store
 from dl.runs.files import printable
 from dl.runs.readers import Scalars, read_scalars
@@ -84,7 +85,7 @@ def watch_run(path: Path, once: bool = False, only: Sequence[str] = (), every: f
     place = store.opened(path)
     run, metrics = read_run(place), place / "metrics.jsonl"
     every = max(every, 5.0) if store.url(place) else every
-    console = Console(highlight=False, markup=False)
+    console = screen()
 
     def look() -> Group:
         store.refresh(place)

@@ -5,7 +5,6 @@ import sys
 import time
 from typing import Any
 
-import rich.console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -28,7 +27,7 @@ class Console:
     def __init__(self, show: bool = True, first: bool = True):
         self.show, self.first = show and first, first
         platform.lenient_output()
-        self.rich = rich.console.Console(highlight=False, soft_wrap=True)
+        self.rich = platform.screen(soft_wrap=True)
         self._bar: Progress | NotebookBar | None = None
         self._task = TaskID(0)
         self._note, self._told = "", time.monotonic()
@@ -43,14 +42,12 @@ class Console:
         ):  # as plain text, of which a cell keeps one piece and not one a line
             print(text)
         else:
-            self.rich.print(printable(text), markup=False)
+            self.rich.print(printable(text))
 
     def warn(self, text: str) -> None:
         if not self.first:
             return
-        rich.console.Console(stderr=True, soft_wrap=True).print(
-            f"dl: {printable(text)}", markup=False
-        )
+        platform.screen(stderr=True, soft_wrap=True).print(f"dl: {printable(text)}")
 
     def start(self, step: int, steps: int) -> None:
         """Show the bar; outside a terminal, a line every ten seconds does its work."""

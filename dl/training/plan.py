@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from dl.core.experiment import Experiment
 from dl.parallel.mesh import mesh_name
+from dl.platform import screen
 from dl.runs.options import Options
 from dl.training.checks import check
 from dl.training.compiled import Compiled, StepProgram
@@ -124,4 +124,4 @@ def plan_experiment(
             table.add_row(f"seconds to {what}", f"{seconds:.2f}")
         table.add_row("seconds from start to first step", f"{sum(times.values()):.2f}")
     source.close()
-    Console(highlight=False, markup=False).print(table)
+    screen().print(table)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from rich.console import Console
 from rich.table import Table
 
 from dl.core.experiment import Experiment
 from dl.parallel.devices import Machine, answering_for, hushed
 from dl.parallel.programs import Program, Work, products, shape_bytes
+from dl.platform import screen
 from dl.runs.options import Options
 from dl.training.checks import check
 from dl.training.compiled import Compiled
@@ -177,7 +177,7 @@ def print_plan(
         table.add_row("estimated examples a second, at most", f"{batch / least:,.0f}")
     if largest is not None:
         table.add_row("largest batch that fits, compiled", f"{largest():,}")
-    Console(highlight=False, markup=False).print(table)
+    screen().print(table)
 
 
 def largest_batch(

@@ -15,6 +15,7 @@ def fit_baselines(experiment: Experiment, lanes: Sequence[Lane], console: Consol
     new = [lane.folder for lane in lanes if not lane.folder.baselines.exists()]
     if fit is None or not new or not processes.first():
         return
+    console.say("baselines: computed while the step compiles")
     try:
         found = {name: dict(metrics) for name, metrics in fit().items()}
     except Exception as error:

@@ -10,6 +10,7 @@ import numpy as np
 from dl.core.errors import UserError, unknown
 from dl.data.readers.frames import Frame
 from dl.data.splits import Info, Splits, hold_out, row_count, shuffled, take
+from dl.platform import screen
 
 # What people call the parts, by what they are called here.
 PARTS = {
@@ -246,13 +247,12 @@ def divide(found: Found, own: OwnFiles, seed: int = 0) -> Splits:
 
 def show(info: Info) -> None:
     """Print what the user's files were taken for, as a table on standard error."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=info.title, title_justify="left", show_header=False, box=None)
     for line in info.details["lines"]:
         table.add_row(line.name, line.taken_for, in_fields(line.more))
-    Console(stderr=True, highlight=False).print(table, markup=False)
+    screen(stderr=True).print(table)
 
 
 def _part(rows: Any, chosen: np.ndarray) -> Any:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dl.core.errors import UserError
-from dl.platform import cache_folder, host_memory
+from dl.platform import cache_folder, host_memory, screen
 
 _BLOCK = 1 << 20
 _LITTLE = 1 << 28  # bytes that every machine can spare
@@ -359,7 +359,6 @@ def progress(items: Iterable, what: str, total: int | None = None, weight=lambda
     if not sys.stderr.isatty():
         yield from items
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -368,7 +367,7 @@ def progress(items: Iterable, what: str, total: int | None = None, weight=lambda
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=screen(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         for item in items:
             yield item
