@@ -5,6 +5,7 @@ import functools
 import importlib
 import itertools
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
@@ -84,10 +85,18 @@ def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
                 "option-misplaced",
                 f"{flags}: {name} has columns and parts of its own, so leave these out (they are for your files)",
             )
-        if free:
-            return _load_named(name, kind, own, data_folder())
-        adapt = getattr(module, "named", lambda splits: splits)
-        return adapt(load(name))
+        other = _of_that_name(name)
+        try:
+            if free:
+                splits = _load_named(name, kind, own, data_folder())
+            else:
+                splits = getattr(module, "named", lambda splits: splits)(load(name))
+        except UserError as error:
+            error.message += f"; {other}" if other else ""
+            raise
+        if other:
+            warnings.warn(other, stacklevel=2)
+        return splits
     if name.startswith("hf:"):
         from dl.data.own.hub import read_hub
 
@@ -99,6 +108,14 @@ def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
             "data-unknown", f"no file or folder {name} is here, and it is no named set: {error}"
         )
     return _read(path.absolute(), _signature(path), kind, own, guessed)
+
+
+def _of_that_name(name: str) -> str:
+    """What to say where a named set's name is a file or folder of the user's too, or ""."""
+    path = Path(name)
+    if ":" in name or not path.exists() or path.resolve() == (data_folder() / name).resolve():
+        return ""
+    return f"{name} means the named set: for the {'folder' if path.is_dir() else 'file'} here say --data ./{name}"
 
 
 def options_of(kind: str) -> type[OwnFiles]:

@@ -1,10 +1,13 @@
 """The door to data tells a name from a path, and what is wrong with neither."""
 
 import numpy as np
+import pytest
 from mistakes import raises
 from PIL import Image
 
 import dl
+from dl.core.errors import UserError
+from dl.data.own import door
 
 
 def test_mistakes_at_the_door_get_one_line(tmp_path):
@@ -21,6 +24,26 @@ def test_mistakes_at_the_door_get_one_line(tmp_path):
 def test_a_name_gives_the_named_set():
     opened, loaded = dl.data.open("digits", "pictures"), dl.load("digits")
     assert opened.train["image"] is loaded.train["image"]
+
+
+def test_a_name_that_is_a_folder_here_too_says_how_to_mean_it(tmp_path, monkeypatch, recwarn):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    with pytest.warns(UserWarning, match="digits means the named set: for the folder here say"):
+        dl.data.open("digits", "pictures")
+
+    def gone(name):
+        raise UserError("data-missing", f"{name} is not here")
+
+    (tmp_path / "fsdd").touch()
+    monkeypatch.setattr(door, "load", gone)
+    with raises("data-missing", "fsdd is not here; ", "for the file here say --data ./fsdd"):
+        dl.data.open("fsdd", "recordings")
+    monkeypatch.setenv("DL_DATA_DIR", ".")  # the named set's own folder
+    monkeypatch.setattr(door, "load", dl.load)
+    recwarn.clear()
+    dl.data.open("digits", "pictures")
+    assert not recwarn.list
 
 
 def test_python_may_leave_the_kind_out_and_give_one_value_for_several(tmp_path):
