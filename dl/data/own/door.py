@@ -134,10 +134,14 @@ def _load_named(name: str, kind: str, own: Any, folder: Path) -> Splits:
 
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, signature: Any, kind: str, own: Any, guessed: bool) -> Splits:
-    from dl.data.own.kinds import check_kind, kind_lines
+    from dl.data.own.kinds import check_kind, kind_lines, looks_otherwise
 
     check_kind(path, kind)
-    found = importlib.import_module(f"dl.data.own.{kind}").read(path, own)
+    try:
+        found = importlib.import_module(f"dl.data.own.{kind}").read(path, own)
+    except UserError as error:
+        error.message = looks_otherwise(path, kind, error)
+        raise
     lines = (*kind_lines(path, kind, guessed, own), *found.lines)
     return _divided(dataclasses.replace(found, lines=lines), kind, own)
 

@@ -139,6 +139,26 @@ def kind_lines(path: Path, kind: str, guessed: bool, own: Any) -> list[Line]:
     ]
 
 
+_OF_COLUMNS = (
+    *("text-unnamed", "target-unnamed", "target-too-many-classes", "series-no-variables"),
+    *("table-separator", "table-no-columns", "column-unnamed", "pairs-files"),
+)
+
+
+def looks_otherwise(path: Path, kind: str, error: UserError) -> str:
+    """What a refusal that asks for columns says, led by the kind that the files rather look like: were they of
+    that one, no column named would mend it."""
+    looks = _by_content(path) if error.code in _OF_COLUMNS and kind in _BY_CONTENT else None
+    script = f"`dl run {SCRIPTS[looks]}" if looks in SCRIPTS else "dl.data.open"
+    if looks in (None, kind) or script in error.message:
+        return error.message
+    called, reads = _NAMES[str(looks)], script + f" --data {path.name}`" * (looks in SCRIPTS)
+    if looks == "pairs":  # several texts a row may as well be one to learn from
+        called = "texts without classes"
+        reads = f"`dl run {SCRIPTS['corpus']} --data {path.name}` or, of two texts a row, {reads}"
+    return f"{path.name} looks like {called}: {reads} takes it so; else {error.message}"
+
+
 _NAMES = {
     "texts": "texts with a label each",
     "pairs": "pairs of texts",

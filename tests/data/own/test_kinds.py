@@ -128,6 +128,23 @@ def test_what_looks_like_another_kind_is_said(tmp_path):
     assert "dl run tabular --data n.txt" in said.more
 
 
+def test_a_question_about_columns_is_led_by_the_kind_that_files_look_like(tmp_path):
+    for kind, name in CONTENT:
+        (tmp_path / name).write_text("\n".join(CONTENT[kind, name]))
+    with raises("text-unnamed", "i.txt looks like series: `dl run forecasting --data i.txt`"):
+        open_data(tmp_path / "i.txt", "texts")
+    with raises("pairs-files", "i.txt looks like series", "; else i.txt is a file of lines"):
+        open_data(tmp_path / "i.txt", "pairs")
+    (tmp_path / "trec").mkdir()
+    (tmp_path / "train.txt").rename(tmp_path / "trec" / "train.txt")
+    with raises("series-no-variables", "trec looks like texts with a label each: `dl run sentiment"):
+        open_data(tmp_path / "trec", "series")
+    rows = [f'{{"name": "{n}a", "long": "all is told of {n}", "short": "told of {n}"}}' for n in N]
+    (tmp_path / "two.jsonl").write_text("\n".join(rows))
+    with raises("target-unnamed", "texts without classes: `dl run gpt --data two.jsonl`", "--label"):
+        open_data(tmp_path / "two.jsonl", "texts")
+
+
 @pytest.mark.parametrize("kind", ["texts", "pairs", "corpus", "table", "series", "recordings"])
 def test_a_folder_of_pictures_is_told_from_every_other_kind(tmp_path, kind):
     for n in range(4):
