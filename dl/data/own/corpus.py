@@ -103,6 +103,8 @@ def read(source: Any, own: OwnCorpus) -> Found:
         paths, lines = _texts_in(source)
         _no_columns(own, source)
         digests, more = {name: digest_files([path for _, path in paths])}, []
+        names = ", ".join([path.name for _, path in paths[:3]] + ["..."] * (len(paths) > 3))
+        lines.append(Line("files", f"{len(paths):,}", f"a document each: {names}"))
         size = sum(path.stat().st_size for _, path in paths)
     else:
         documents, digests, lines, more = _of_frames(source, own)
@@ -253,8 +255,7 @@ def _of_files(paths: Sequence[tuple[str, Path]], own: OwnCorpus):
     )
     if strange and not texts:
         raise strange[0]
-    lines = [Line("files", f"{len(texts):,}", "a document each")]
-    lines += [Line("skipped", f"{len(strange)} files", str(e)) for e in strange[:1]]
+    lines = [Line("skipped", f"{len(strange)} files", str(e)) for e in strange[:1]]
     return [(paths[row][0], text) for row, text in zip(rows, texts, strict=True)], lines
 
 

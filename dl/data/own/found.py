@@ -99,7 +99,8 @@ def singular(said: str) -> str:
 
 def span(values: Sequence[Any] | np.ndarray, form: str = ",") -> str:
     """``3 to 52, median 17``, or the one number there is."""
-    low, middle, high = np.sort(np.asarray(values))[[0, len(values) // 2, -1]].tolist()
+    low, high = np.min(values).item(), np.max(values).item()
+    middle = type(low)(np.median(values))  # of whole numbers a whole one
     return (
         f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}, median {middle:{form}}"
     )

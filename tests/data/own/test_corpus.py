@@ -40,6 +40,20 @@ def joined(part):
     return "".join(part["text"])
 
 
+def test_a_stray_file_is_named_and_two_documents_have_their_middle(tmp_path):
+    (tmp_path / "brown.txt").write_text(TEXT * 2)
+    (tmp_path / "genres.txt").write_text("ca01 news\n" * 10)
+    lines = {line.name: line for line in open_data(tmp_path, "corpus").info.details["lines"]}
+    assert "brown.txt, genres.txt" in lines["files"].more
+    assert f"median {len(TEXT) + 50:,} " in lines["documents"].more
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(TEXT)
+    streamed = open_data(tmp_path, "corpus", stream=True).info.details["lines"]
+    lines = {line.name: line for line in streamed}
+    assert lines["files"].taken_for == "4"
+    assert lines["files"].more.endswith("a.txt, b.txt, brown.txt, ...")
+
+
 def test_the_last_tenth_is_validation(text):
     splits = open_data(text, "corpus")
     assert joined(splits.train) + joined(splits.validation) == TEXT
