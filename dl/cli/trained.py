@@ -16,6 +16,7 @@ def evaluate(
     out: Path | None = None,
     script: Path | None = None,
     trust: bool = False,
+    force: bool = False,
 ) -> None:
     """Judge a run by other data: every metric of its test set, with the middle 95 % of resamples of the rows.
 
@@ -26,11 +27,12 @@ def evaluate(
       out: also write the scores there, as JSON.
       script: the experiment's script, where it is another file than the run was started with.
       trust: run the script that the folder names, whatever it is now.
+      force: judge it although the data it was trained on are not those any more.
     """
     from dl.runs.folder import write_json
     from dl.training.reopening import open_run
 
-    scores = open_run(run, script=script, trust=trust).evaluate(data)
+    scores = open_run(run, script=script, trust=trust, force=force).evaluate(data)
     for name, (value, low, high) in scores.items():
         between = "" if low != low else f"   {low:.4f} ... {high:.4f}"
         print(f"{name:<20} {value:.4f}{between}")
@@ -46,6 +48,7 @@ def predict(
     batch_size: int = 0,
     script: Path | None = None,
     trust: bool = False,
+    force: bool = False,
 ) -> None:
     """Predict for files: a class and its probabilities, a value, a text, boxes or a mask, each by its name.
 
@@ -59,11 +62,12 @@ def predict(
       batch_size: rows computed at once; by default as many as an evaluation's.
       script: the experiment's script, where it is another file than the run was started with.
       trust: run the script that the folder names, whatever it is now.
+      force: predict although the data it was trained on are not those any more.
     """
     from dl.training.predicting import predict_files
     from dl.training.reopening import open_run
 
-    opened = open_run(run, script=script, trust=trust)
+    opened = open_run(run, script=script, trust=trust, force=force)
     rows = predict_files(opened, files, out, batch_size)
     if out is not None:
         print(f"written: {out} ({rows:,} rows)")

@@ -13,7 +13,7 @@ from dl.runs.scripts import from_json, load_script, trusted_script
 from dl.training.console import Console
 from dl.training.run import Run, reopen
 
-FORCE = "open it all the same with force (open_run(..., force=True), dl export --force)"
+FORCE = "open it all the same with force (open_run(..., force=True), --force of dl evaluate, predict and export)"
 
 
 @store.naming()

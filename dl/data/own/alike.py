@@ -4,16 +4,18 @@ import dataclasses
 import importlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from dl.core.errors import UserError
+from dl.data.own.door import Kind
 from dl.data.own.found import in_fields, show
 from dl.data.readers.csv_text import plain
 from dl.data.splits import Columns, Splits, take
+from dl.data.splits import known as columns_of
 
-_KINDS = ("pictures", "texts", "recordings", "table")
+_KINDS = ("pictures", "texts", "recordings", "table", "pairs", "corpus")
 
 
 def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
@@ -27,7 +29,7 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
 
     Args:
       data: a file or folder; a frame for tables and texts.
-      splits: what :func:`dl.data.open` gave of the pictures, texts, recordings or table trained on.
+      splits: what :func:`dl.data.open` gave of what was trained on, of one of these kinds.
       **fields: of the kind, where this file is written otherwise.
 
     Returns:
@@ -38,6 +40,13 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
     """
     details = splits.info.details
     kind = details.get("kind")
+    if kind in get_args(Kind) and kind not in _KINDS:
+        ways = ", or score what `dl predict` says of them" * (kind != "ratings")
+        raise UserError(
+            "set-of-another-kind",
+            f"what was trained on {kind} cannot be judged by other files yet, only what was on "
+            f"{', '.join(_KINDS)}: train with these files as the test part{ways}",
+        )
     if kind not in _KINDS:
         raise UserError(
             "set-of-another-kind",
@@ -62,6 +71,11 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
         error.message = in_fields(error.message, flags=False)
         raise
     show(dataclasses.replace(found.info, details={"lines": found.lines}))
+    if kind in ("pairs", "corpus"):
+        two = ("languages" in details and found.info.details.get("languages")) or ()
+        turned = len(two) == 2 and tuple(two) == tuple(details["languages"])[::-1]
+        other = {"source": "target", "target": "source"} if turned else {}
+        return {name: found.rows[other.get(name, name)] for name in columns_of(splits.train)}
     known = splits.info.classes
     if new := [name for name in found.info.classes if name not in known]:
         raise UserError(
@@ -84,6 +98,8 @@ def _sizes(splits: Splits, kind: str) -> dict[str, Any]:
     if kind == "recordings":
         rate = splits.info.details["rate"]
         more |= {"rate": rate, "seconds": one["waveform"].shape[1] / rate}
+    if kind == "corpus":  # all of it is judged
+        more |= {"hold_out": (0.0, 0.0), "in_order": True}
     return {} if kind == "table" else more
 
 

@@ -52,3 +52,19 @@ def test_texts_and_tables(tmp_path):
 def test_a_named_set_has_no_file_to_be_alike_to(tmp_path):
     with raises("set-of-another-kind", "pictures, texts, recordings, table"):
         open_alike(tmp_path, load("digits"))
+
+
+def test_pairs_and_plain_text_have_their_columns_and_other_kinds_say_what_to_do(tmp_path):
+    for name, first, second in (("a", "en", "de"), ("b", "de", "en")):
+        cells = [f"{first} said {n} so\t{second} said {n} so" for n in range(40)]
+        (tmp_path / f"{name}.tsv").write_text("\n".join([f"{first}\t{second}", *cells]))
+        (tmp_path / f"{name}.txt").write_text("".join(f"all is {n} told\n" for n in range(40)))
+    pairs = open_data(tmp_path / "a.tsv", "pairs", source="en", target="de")
+    rows = open_alike(tmp_path / "b.tsv", pairs)
+    assert (rows["source"][0], rows["target"][0]) == ("en said 0 so", "de said 0 so")
+    rows = open_alike(tmp_path / "b.txt", open_data(tmp_path / "a.txt", "corpus"))
+    assert "".join(rows["text"]) == (tmp_path / "b.txt").read_text()
+    (tmp_path / "s.csv").write_text("x\n" + "".join(f"{n % 7}.5\n" for n in range(200)))
+    series = open_data(tmp_path / "s.csv", "series")
+    with raises("set-of-another-kind", "trained on series cannot be judged", "`dl predict`"):
+        open_alike(tmp_path / "s.csv", series)

@@ -137,11 +137,15 @@ def test_a_question_about_columns_is_led_by_the_kind_that_files_look_like(tmp_pa
         open_data(tmp_path / "i.txt", "pairs")
     (tmp_path / "trec").mkdir()
     (tmp_path / "train.txt").rename(tmp_path / "trec" / "train.txt")
-    with raises("series-no-variables", "trec looks like texts with a label each: `dl run sentiment"):
+    with raises(
+        "series-no-variables", "trec looks like texts with a label each: `dl run sentiment"
+    ):
         open_data(tmp_path / "trec", "series")
     rows = [f'{{"name": "{n}a", "long": "all is told of {n}", "short": "told of {n}"}}' for n in N]
     (tmp_path / "two.jsonl").write_text("\n".join(rows))
-    with raises("target-unnamed", "texts without classes: `dl run gpt --data two.jsonl`", "--label"):
+    with raises(
+        "target-unnamed", "texts without classes: `dl run gpt --data two.jsonl`", "--label"
+    ):
         open_data(tmp_path / "two.jsonl", "texts")
 
 
