@@ -1,5 +1,6 @@
 """What all kinds of pictures of the user's own share: where they lie, how large they are, how they are read."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,12 +10,13 @@ from dl.core.errors import UserError, bounded
 from dl.data.batches.streams import FileRows
 from dl.data.own.found import Line, span
 from dl.data.readers.files import for_each
-from dl.data.readers.pictures import Fit, Header, read_header
+from dl.data.readers.pictures import Fit, Header, read_header, read_pixels
 from dl.data.splits import Columns
 from dl.platform import host_memory
 
 SMALL = 128  # longest side of pictures that are taken as they are
 OF_NO_PART = "in no list or folder of train, val and test"
+_QUICK = 100 << 20  # bytes of pictures that are decoded in some seconds
 SIDE = 64  # shorter side that others are proposed to have
 
 
@@ -37,8 +39,14 @@ def headers_of(paths: Sequence[Any], upright: bool = True) -> np.ndarray:
     def look(path: Any) -> Header:
         return read_header(path, upright=upright)
 
-    for row, header in for_each(look, paths, "looking at the pictures"):
-        headers[row] = header
+    try:
+        for row, header in for_each(look, paths, "looking at the pictures"):
+            headers[row] = header
+    except UserError:  # count those that are cut off further in, too, where that is quick
+        if sum(os.path.getsize(path) for path in paths) < _QUICK:
+            for _ in for_each(read_pixels, paths, "looking for more"):
+                pass
+        raise
     return headers
 
 

@@ -343,3 +343,13 @@ def test_a_digest_is_of_bytes_and_not_of_paths(tmp_path, stream):
     after = digests()
     assert after[0] != before[0]
     assert after[1] != before[1]
+
+
+def test_pictures_that_cannot_be_opened_are_counted_with_those_that_are_cut_off(tmp_path):
+    folder(tmp_path)
+    first, *rest = sorted(tmp_path.rglob("*.png"))[:3]
+    first.write_bytes(b"no picture")
+    for path in rest:
+        path.write_bytes(path.read_bytes()[:-100])  # their headers are whole
+    with raises("picture-damaged", first.name, "2 more cannot be read"):
+        open_pictures(tmp_path)
