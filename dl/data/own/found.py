@@ -54,8 +54,11 @@ def sheet_options(own: OwnSheet) -> dict[str, Any]:
     return {"header": own.headings or None, **given}
 
 
-# What readers call an option, as they say it: encoding='cp1252', header=False, missing=().
-_OPTION = re.compile(r"\b(separator|encoding|header|decimal|dates|missing)=('([^']*)'|\(\)|False)?")
+# What readers call an option, as they say it: encoding='cp1252', header=False, missing=(),
+# task='classification'.
+_OPTION = re.compile(
+    r"\b(separator|encoding|header|decimal|dates|missing|task)=('([^']*)'|\(\)|False)?"
+)
 
 
 def in_fields(said: str, flags: bool = True) -> str:

@@ -8,6 +8,7 @@ from PIL import Image
 import dl
 from dl.core.errors import UserError
 from dl.data.own import door
+from dl.data.own.table import OwnTable
 
 
 def test_mistakes_at_the_door_get_one_line(tmp_path):
@@ -53,3 +54,12 @@ def test_python_may_leave_the_kind_out_and_give_one_value_for_several(tmp_path):
         Image.fromarray(np.full((9, 9), row, np.uint8)).save(folder / f"{row}.png")
     splits = dl.data.open(tmp_path / "pets", size=5)
     assert splits.train["image"].shape[1:3] == (5, 5)
+
+
+def test_a_keyword_is_a_flag_to_a_script_and_a_field_in_python(tmp_path):
+    cells = [f"{n},{n if n else '1O'}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y", *cells]))
+    with raises("cell-unreadable", "task='classification'"):
+        dl.data.open(tmp_path / "t.csv", "table")
+    with raises("cell-unreadable", "--task classification"):
+        dl.data.open(tmp_path / "t.csv", "table", OwnTable())
