@@ -102,6 +102,7 @@ def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
     """Say how a run ended, and what can be done next, in its ``first`` process; returns the exit code."""
     from dl.runs import store
     from dl.runs.readers import read_baselines
+    from dl.training.console import by_number
 
     if not first:
         return 0 if run.folder.finished() else 128 + getattr(signal, run.ended)
@@ -112,7 +113,8 @@ def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
     result = run.result
     rivals = read_baselines(run.folder.path)
     part = "test/" if any(name.startswith("test/") for name in run.metrics) else "validation/"
-    for metric, value in sorted(run.metrics.items()):
+    for metric in sorted(run.metrics, key=by_number):
+        value = run.metrics[metric]
         if metric.startswith(part) and isinstance(value, int | float):
             named = [f"{name} {own[metric]:.4f}" for name, own in rivals.items() if metric in own]
             beside = f"  ({', '.join(named)})" if named else ""

@@ -30,10 +30,12 @@ def evaluate(
       force: judge it although the data it was trained on are not those any more.
     """
     from dl.runs.folder import write_json
+    from dl.training.console import by_number
     from dl.training.reopening import open_run
 
     scores = open_run(run, script=script, trust=trust, force=force).evaluate(data)
-    for name, (value, low, high) in scores.items():
+    for name in sorted(scores, key=by_number):
+        value, low, high = scores[name]
         between = "" if low != low else f"   {low:.4f} ... {high:.4f}"
         print(f"{name:<20} {value:.4f}{between}")
     if out is not None:

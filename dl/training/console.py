@@ -1,6 +1,7 @@
 """What a run shows while it works: a progress bar with ETA, and one line an evaluation."""
 
 import html
+import re
 import sys
 import time
 from typing import Any
@@ -127,6 +128,11 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def by_number(name: str) -> list[Any]:
+    """The order of metrics: by name, ``iou_2`` before ``iou_11``."""
+    return [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", name)]
 
 
 def format_metrics(metrics: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from dl.runs.folder import called_after
 from dl.runs.options import Options
 from dl.runs.scripts import load_script
 from dl.sweeps.sweep import Sweep
+from dl.training.console import by_number
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "scripts" / "tiny.py"
@@ -401,3 +402,9 @@ def test_data_are_shown_by_name_or_by_path(tmp_path):
     assert done.stdout == "- nothing odd was found\nwritten: a.html\n"
     failed = call(*DL, "data", "info", "digits", "--kind", "table", cwd=tmp_path)
     one_line(failed.stderr, "option-misplaced", "for dl data show")
+
+
+def test_metrics_come_in_the_order_of_their_numbers():
+    names = ["test/iou_11", "test/accuracy", "test/iou_2", "test/2_of_3", "test/mean_iou"]
+    ordered = ["test/2_of_3", "test/accuracy", "test/iou_2", "test/iou_11", "test/mean_iou"]
+    assert sorted(names, key=by_number) == ordered

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.own.door import Kind
-from dl.data.own.found import in_fields, show
+from dl.data.own.found import Line, in_fields, show
 from dl.data.readers.csv_text import plain
+from dl.data.readers.files import digest_files
 from dl.data.splits import Columns, Splits, take
 from dl.data.splits import known as columns_of
 
@@ -64,13 +66,16 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
 
             rows, lines = read_alike(source, splits.info, own)
             title = getattr(source, "name", "the table")
+            file = isinstance(source, Path) and source.is_file()
+            lines = (*_same([digest_files([source])] * file, splits), *lines)
             show(dataclasses.replace(splits.info, title=title, details={"lines": lines}))
             return rows
         found = importlib.import_module(f"dl.data.own.{kind}").read(source, own)
     except UserError as error:
         error.message = in_fields(error.message, flags=False)
         raise
-    show(dataclasses.replace(found.info, details={"lines": found.lines}))
+    lines = (*_same(found.info.digests.values(), splits), *found.lines)
+    show(dataclasses.replace(found.info, details={"lines": lines}))
     if kind in ("pairs", "corpus"):
         two = ("languages" in details and found.info.details.get("languages")) or ()
         turned = len(two) == 2 and tuple(two) == tuple(details["languages"])[::-1]
@@ -87,6 +92,12 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
     rows = dict(found.rows if isinstance(found.rows, dict) else found.rows.read())
     rows["label"] = number[rows["label"]]
     return _like(rows, take(splits.train, slice(1)), found.info.title)
+
+
+def _same(digests: Iterable[str], splits: Splits) -> list[Line]:
+    """The line that says so where files are those that were trained on."""
+    told = "files of the run's own data", "what they give says little of new ones"
+    return [Line("check", *told)] if {*digests} & {*splits.info.digests.values()} else []
 
 
 def _sizes(splits: Splits, kind: str) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def class_lines(
         Line(
             "majority",
             share,
-            f"accuracy of always answering {plain(classes[int(counts.argmax())])}",
+            f"accuracy of always answering {plain(classes[int(counts.argmax())])}, over all parts",
         ),
     ]
     if few := [plain(classes[label]) for label in np.flatnonzero(counts < 5).tolist()]:

@@ -91,8 +91,8 @@ def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
                 splits = _load_named(name, kind, own, data_folder())
             else:
                 splits = getattr(module, "named", lambda splits: splits)(load(name))
-        except UserError as error:
-            error.message += f"; {other}" if other else ""
+        except UserError as gone:
+            gone.message += f"; {other}" if other else ""
             raise
         if other:
             warnings.warn(other, stacklevel=2)

@@ -248,9 +248,14 @@ def _of_files(files: Sequence[tuple], own: OwnPairs):
     parts = np.repeat([part for part, *_ in files], counted)
     languages = tuple(language for language, _ in files[0][1:])
     told = parts if files[0][0] else None
+    proposed = taken("", "--source", own.source)[1]
     return (
         rows,
         told,
         languages,
-        [Line("files", f"{2 * len(files)}", "of lines, two a part: line n of both is a pair")],
+        [
+            Line("files", f"{2 * len(files)}", "of lines, two a part: line n of both is a pair"),
+            *[Line("direction", " to ".join(map(plain, languages)), proposed)]
+            * (own.source is own.target is None),
+        ],
     )

@@ -63,7 +63,7 @@ def _by_class(folder: Path) -> Listed | None:
     if len(classes) < 2 and any(ends(path, TABLES) for path in visible(folder)):
         return None
     if not classes:
-        above = "the folder above, with " * bool(paths)
+        above = "the folder above where this one is a class's, or in it " * bool(paths)
         raise no_sounds(folder, f"{above}a folder for each class, or a table of path and label")
     inside = np.flatnonzero([bool(names) for names in below])
     lists = {name: folder / file for name, file in _LISTS.items() if (folder / file).is_file()}

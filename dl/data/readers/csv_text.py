@@ -249,7 +249,8 @@ def parsed(text: str, name: str, separator: str, quote: str, skipped: int):
             hint = f" (a {quote} is opened and never closed?)" if open_quote else ""
             raise UserError(
                 "table-ragged",
-                f"{name}, line {lines[number - 1]}: {actual} cells, expected {expected}{hint}",
+                f"{name}, line {lines[number - 1]}: {actual} cells, expected {expected}{hint}: give that line as "
+                "many as the others have, and put quotes around a cell that holds the separator",
             )
     last = table.column(table.num_columns - 1)[rows - 1].as_py() or ""
     goes_on = "\n" in last if stand_in else bool(line_ends(last))

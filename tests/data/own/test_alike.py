@@ -68,3 +68,14 @@ def test_pairs_and_plain_text_have_their_columns_and_other_kinds_say_what_to_do(
     series = open_data(tmp_path / "s.csv", "series")
     with raises("set-of-another-kind", "trained on series cannot be judged", "`dl predict`"):
         open_alike(tmp_path / "s.csv", series)
+
+
+def test_the_very_files_that_were_trained_on_are_told(tmp_path, capfd):
+    splits = open_data(pets(tmp_path / "a", ("cat", "dog")), "pictures")
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{n},{'ab'[n % 2]}\n" for n in range(40)))
+    table = open_data(tmp_path / "t.csv", "table")
+    open_alike(pets(tmp_path / "b", ("dog", "cat")), splits)
+    assert "own data" not in capfd.readouterr().err
+    for path, trained in ((tmp_path / "a", splits), (tmp_path / "t.csv", table)):
+        open_alike(path, trained)
+        assert "files of the run's own data" in capfd.readouterr().err

@@ -38,6 +38,11 @@ def test_two_files_of_lines(tmp_path, names, languages):
     for side, name in enumerate(names):
         write(tmp_path, name, side)
     splits = check(open_data(tmp_path, "pairs"))
+    told = {line.name: line for line in splits.info.details["lines"]}["direction"]
+    assert (told.taken_for, told.more) == (
+        " to ".join(languages),
+        "proposed: --source names another",
+    )
     assert splits.info.details["languages"] == languages
     assert splits.info.sizes == {"train": 16, "validation": 2, "test": 2}
     swapped = open_data(tmp_path, "pairs", source=languages[1])

@@ -51,6 +51,7 @@ def test_a_folder_a_class(tmp_path):
     assert told(splits)["size"].startswith("8 high, 8 wide | as they are")
     assert "cat: 10, dog: 10" in told(splits)["label"]
     assert told(splits)["majority"].startswith("50.0%")
+    assert told(splits)["majority"].endswith("over all parts")
 
 
 def test_parts_of_folders_are_honoured_and_classes_go_by_name(tmp_path):

@@ -134,6 +134,11 @@ def test_a_few_that_are_far_longer_are_cut_and_counted(tones):
 
 
 def test_mistakes_are_named(tones, tmp_path):
+    tone(tmp_path / "flat" / "0_yes.wav", 300)
+    with raises(
+        "no-recordings", "1 .wav", "folder above where", "or in it a folder for each", "table"
+    ):
+        dl.data.open(tmp_path / "flat", "recordings")
     with raises("no-recordings", "1 .md", "a folder for each class"):
         (tmp_path / "docs").mkdir()
         (tmp_path / "docs" / "a.md").write_text("x")

@@ -173,7 +173,7 @@ def test_lines_are_counted_through_blank_lines_and_cells_of_several_lines(end):
 @pytest.mark.parametrize(
     ("text", "words_"),
     [
-        ("a,b\n1,2\n\n3\n", ("table-ragged", "line 4: 1 cells, expected 2")),
+        ("a,b\n1,2\n\n3\n", ("table-ragged", "line 4: 1 cells, expected 2", "quotes around")),
         ('a,b\n"1\n2",3\n4,5,6\n', ("table-ragged", "line 4: 3 cells, expected 2")),
         ('a,b\n"1,2\n3,4\n', ("table-ragged", "line 2:", "never closed")),
         ('a,b\n1,"2\n3,4\n', ("table-open-quote", "line 2:", "never closed")),
