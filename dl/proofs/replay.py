@@ -8,6 +8,7 @@ from typing import Any, get_args
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment, built
 from dl.core.lanes import Mode
+from dl.data.own.found import shown_before
 from dl.runs import lock, store
 from dl.runs.compare import first_difference, leaves
 from dl.runs.folder import RunFolder, read_json, write_json
@@ -68,7 +69,8 @@ def _replay(
     lock.reopen_data(folder)
     kind, build = load_script(script)
     config = from_json(kind, entry(folder.config, stored, "config", dict, None))
-    experiment = built(build, config)
+    with shown_before():
+        experiment = built(build, config)
     mesh = locked["environment"].get("devices", {}).get("mesh")
     topology = kept.get("deterministic_topology", False)
     try:

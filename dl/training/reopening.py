@@ -5,6 +5,7 @@ from typing import Any
 
 from dl.core.errors import UserError
 from dl.core.experiment import built
+from dl.data.own.found import shown_before
 from dl.runs import lock, store
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.options import Options, recorded
@@ -58,7 +59,8 @@ def open_run(
     else:
         path = locked["script"] and Path(locked["script"])
     lock.reopen_data(found)
-    experiment = built(build, config)
+    with shown_before():
+        experiment = built(build, config)
     if stored["config"] is not None:
         described = {**stored, "config": recorded(experiment, Options())["config"]}
     described["steps"] = experiment.steps

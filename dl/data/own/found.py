@@ -1,8 +1,10 @@
 """What was found in files of the user's own, how it is shown, and how it is cut into parts."""
 
+import contextlib
+import contextvars
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -249,8 +251,23 @@ def divide(found: Found, own: OwnFiles, seed: int = 0) -> Splits:
     return Splits(train, validation, test, info)
 
 
+_silent = contextvars.ContextVar("silent", default=False)
+
+
+@contextlib.contextmanager
+def shown_before() -> Iterator[None]:
+    """Within, files that a run was trained on are opened again without their table."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
 def show(info: Info) -> None:
     """Print what the user's files were taken for, as a table on standard error."""
+    if _silent.get():
+        return
     from rich.table import Table
 
     table = Table(title=info.title, title_justify="left", show_header=False, box=None)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from mistakes import raises
 
-from dl.data.own.found import Found, OwnFiles, divide, part_called, parts_called, show
+import dl
+from dl.data.own.found import Found, OwnFiles, divide, part_called, parts_called, show, shown_before
 from dl.data.splits import Info
 
 
@@ -93,3 +94,12 @@ def test_what_was_found_is_shown_as_plain_text(capsys):
     said = capsys.readouterr().err
     assert "own rows" in said
     assert "24 train, 3 validation, 3 test" in said
+
+
+def test_a_run_opened_again_does_not_show_its_files_again(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,x\n2,y\n" * 20, encoding="utf-8")
+    with shown_before():
+        dl.data.open(tmp_path / "t.csv", "table", target="b")
+    assert not capsys.readouterr().err
+    dl.data.open(tmp_path / "t.csv", "table", target="b", hold_out=(0.2, 0.2))
+    assert "t.csv" in capsys.readouterr().err
