@@ -88,12 +88,15 @@ def save_figure(figure: Any, file: Path) -> bytes:
 
 
 def metric_names(found: Lines) -> list[str]:
-    """Every metric that any run logged; where they are more than can be drawn, those come first that training
-    has too, such as the loss."""
+    """Every metric that any run logged. What no set is judged by, such as the learning rate, comes last; where
+    they are more than can be drawn, those come first that training has too, such as the loss."""
     logged = [(name, sets) for _, runs in found for run in runs for name, sets in run.items()]
     trained = {name for name, sets in logged if "train" in sets}
-    names = sorted({name for name, _ in logged})
-    return names if len(names) <= PANELS else sorted(names, key=lambda name: name not in trained)
+    judged = {name for name, sets in logged if set(sets) != {"train"}} or trained
+    names = sorted({name for name, _ in logged}, key=lambda name: (name not in judged, name))
+    if len(names) <= PANELS:
+        return names
+    return sorted(names, key=lambda name: (name not in judged, name not in trained))
 
 
 def curve_panel(

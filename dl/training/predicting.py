@@ -191,7 +191,8 @@ class Sink:
         self._note = out.with_name(f"{out.name}.part.json")
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("r+b" if self._begun() else "wb")
+            begun = self._begun()
+            self._file = self._part.open("r+b") if begun else self._part.open("wb")
         except OSError as error:
             raise UserError("file-write", f"{out} cannot be written: {error.strerror}") from None
 

@@ -155,8 +155,8 @@ def known_flags():
     return {name.replace("_", "-") for name in names}
 
 
-# Flags of srun, git and gcloud.
-FOREIGN = {"nodes", "ntasks-per-node", "gpus-per-task", "porcelain", "worker", "command"}
+# Flags of srun, git, gcloud and xprof.
+FOREIGN = {"nodes", "ntasks-per-node", "gpus-per-task", "porcelain", "worker", "command", "logdir"}
 
 
 def spoken_flags(path):

@@ -76,7 +76,8 @@ def test_nothing_is_loaded_from_anywhere(page):
 
 def test_figures_take_the_pages_colours(page):
     drawn = re.findall(r"<svg.*?</svg>", page.read_text(), re.DOTALL)
-    assert len(drawn) == 2  # accuracy and loss
+    named = [re.search(r'aria-label="(\w+) over', figure)[1] for figure in drawn]
+    assert named == ["accuracy", "loss", "gradient_norm"]
     for figure in drawn:
         assert "var(--c0)" in figure
         assert "#000000" not in figure
