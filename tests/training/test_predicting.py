@@ -234,6 +234,7 @@ def test_recordings_have_a_class(tmp_path):
     assert len(said(run, tmp_path / "new.flac")) == 1
 
 
+@pytest.mark.slow
 def test_speech_becomes_text(tmp_path):
     pytest.importorskip("jiwer")
     table = ["path,text"]
@@ -294,6 +295,7 @@ def test_masks_come_back_in_the_size_of_the_picture(tmp_path):
     assert float(lines[0]["share_0"]) + float(lines[0]["share_255"]) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_boxes_lie_in_the_pixels_of_the_picture(tmp_path):
     pytest.importorskip("pycocotools")
     notes, objects = [], []
@@ -332,6 +334,7 @@ def test_boxes_lie_in_the_pixels_of_the_picture(tmp_path):
     assert {row["class"] for row in found} == {"box"}
 
 
+@pytest.mark.slow
 def test_translations_keep_the_order_of_the_lines(tmp_path):
     pytest.importorskip("sacrebleu")
     numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -349,6 +352,7 @@ def test_translations_keep_the_order_of_the_lines(tmp_path):
     assert list(found[0]) == ["file", "row", "text"]
 
 
+@pytest.mark.slow
 def test_series_go_on_in_their_own_units(tmp_path):
     def table(length, names="ab"):
         rows = [
