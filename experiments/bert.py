@@ -77,8 +77,8 @@ def sentences(config: Config):
     if config.weights is not None:
         tokenizer = load_subwords(f"{config.weights}/tokenizer.json")
     most, special = config.positions, specials(tokenizer)
-    ends = {"start": special.start, "end": special.end}
-    return tokenizer, special, tokenized(splits, tokenizer, most, most=most, **ends), learned
+    splits = tokenized(splits, tokenizer, most, most=most, start=special.start, end=special.end)
+    return tokenizer, special, splits, learned
 
 
 def build(config: Config) -> dl.Experiment:

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from dl.cli.flags import extra, load
 from dl.cli.plan import plan
+from dl.cli.submit import submit
 from dl.cli.trained import evaluate, export, fork, predict
 from dl.core.errors import UserError, unknown
 

@@ -87,17 +87,18 @@ def export(
 
     Args:
         run: the run's folder.
-        to: the file; by default predict.jaxexport in that folder.
+        to: the file; by default predict.jaxexport in that folder, of a run in an object store in this one.
         platforms: where it shall run.
         script: the experiment's script, where it is another file than the run was started with.
         trust: run the script that the folder names, whatever it is now.
         force: export it although its data are not those it was started with.
     """
     from dl import interop
+    from dl.runs import store
     from dl.training.reopening import open_run
 
     opened = open_run(run, script=script, trust=trust, force=force)
-    file = to or run / "predict.jaxexport"
+    file = to or (Path() if store.url(run) else run) / "predict.jaxexport"
     for link in filter(Path.is_symlink, (file, file.parent / f"{file.stem}.stablehlo")):
         link.unlink()  # is replaced and not written through
     done = interop.export(opened, file, platforms=platforms)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from dl.core.errors import UserError, bounded, need, unknown
-from dl.data.own.tested import in_order
 from dl.data.readers.files import write_whole
 from dl.data.splits import Columns
 
@@ -313,54 +312,6 @@ def encode_all(tokenizer: "Tokenizer | Vocabulary", texts: Iterable[str]) -> lis
         return [tokenizer.encode(text).tolist() for text in map(str, texts)]
     encoded = tokenizer.encode_batch([str(text) for text in texts], add_special_tokens=False)
     return [item.ids for item in encoded]
-
-
-def tokenized(
-    splits: Splits,
-    tokenizer: "Tokenizer | Vocabulary",
-    length: int | None = None,
-    most: int | None = None,
-    **ends: int | None,
-) -> Splits:
-    """``splits`` with the column ``text`` as ``tokens`` and ``tokens_length``, padded as by :func:`pad`, which
-    takes ``length`` and the ``ends``; longer ones are cut to ``most`` tokens, which is told."""
-
-    def part(columns: Columns) -> Columns:
-        others = {name: column for name, column in columns.items() if name != "text"}
-        rows = cut_to(encode_all(tokenizer, columns["text"]), most and most - len(ends))
-        return pad(rows, length, **ends) | others  # type: ignore
-
-    return splits.map(part)
-
-
-def tokenized_pairs(splits: Splits, tokenizer: "Tokenizer", most: int) -> Splits:
-    """``splits`` with the columns ``source`` and ``target`` as tokens and lengths, ended by ``[EOS]``, the target
-    begun by ``[BOS]``; by the source's length, so that batches hold little padding; and ``written``, the targets
-    as they were. Longer sides are cut to ``most`` tokens, which is told."""
-
-    def part(columns: Columns) -> Columns:
-        source, target = (
-            cut_to(encode_all(tokenizer, columns[side]), most) for side in ("source", "target")
-        )
-        order = np.argsort([0 if in_order() else len(x) for x in source], kind="stable")
-        source, target = ([rows[i] for i in order] for rows in (source, target))
-        longest = 2 + max(len(tokens) for tokens in (*source, *target))
-        padded = pad(source, longest, end=EOS, name="source")
-        padded |= pad(target, longest, start=BOS, end=EOS, name="target")
-        return padded | {"written": columns["target"][order]}
-
-    return splits.map(part)
-
-
-def cut_to(sequences: list[list[int]], most: int | None) -> list[list[int]]:
-    """``sequences`` without what goes beyond ``most`` tokens, and a warning where that is something."""
-    longer = sum(len(sequence) > most for sequence in sequences) if most else 0
-    if longer:
-        warnings.warn(
-            f"{longer:,} of {len(sequences):,} texts have more than {most} tokens: their ends are left out",
-            stacklevel=2,
-        )
-    return [sequence[:most] for sequence in sequences] if longer else sequences
 
 
 def pad(

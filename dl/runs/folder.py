@@ -203,8 +203,12 @@ class RunFolder:
                         "that no other process writes there",
                         file=sys.stderr,
                     )
-            with written(self.path):
-                yield
+            try:
+                with written(self.path):
+                    yield
+            except KeyboardInterrupt as stop:  # between steps: one on its way ends, and is saved
+                stop.add_note(self._so_far())
+                raise
 
 
 def called_after(script: Path | None, config: Any) -> str:

@@ -148,9 +148,10 @@ class Loop:
         try:
             program = self.compiled.step(begin.shapes, source.at(step)[0])
             self._check_program(program.digest)
-            fit_baselines(
-                self.experiment, self.lanes, self.console
-            )  # while two programs compile side by side
+            for said in idle_flags(self.compiled.target, program.traced.jaxpr.jaxpr):
+                self.console.warn(f"without effect: {said}")
+            # While two programs compile side by side.
+            fit_baselines(self.experiment, self.lanes, self.console)
             made = time.perf_counter()
             state = begin.state()
             self._compile_seconds += time.perf_counter() - made + program.wait()
