@@ -93,10 +93,9 @@ def metric_names(found: Lines) -> list[str]:
     logged = [(name, sets) for _, runs in found for run in runs for name, sets in run.items()]
     trained = {name for name, sets in logged if "train" in sets}
     judged = {name for name, sets in logged if set(sets) != {"train"}} or trained
-    names = sorted({name for name, _ in logged}, key=lambda name: (name not in judged, name))
-    if len(names) <= PANELS:
-        return names
-    return sorted(names, key=lambda name: (name not in judged, name not in trained))
+    names = {name for name, _ in logged}
+    crowded = len(names) > PANELS
+    return sorted(names, key=lambda n: (n not in judged, crowded and n not in trained, n))
 
 
 def curve_panel(

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from dl.core.errors import UserError, bounded
 from dl.core.target import ROWS, SEQUENCE, Target, cut_along_time, hold, pieces, target
 from dl.models.layers import Dense, flat, held
-from dl.models.ring import ring_attention
+from dl.models.ring import HIDDEN, ring_attention
 
 
 def attention(q, k, v, *, bias=None, mask=None, causal: bool = False, scale: float | None = None):
@@ -61,7 +61,7 @@ def _lie(q, k, mask) -> tuple[str | None, str | tuple[str, ...]]:
     some devices' worth of them, keys and values go round.
     """
     mesh = target().mesh
-    if mesh is None or not cut_along_time(q) or mesh.shape[SEQUENCE] == 1:
+    if mesh is None or not cut_along_time(q):
         return None, "tensor"
     both = (SEQUENCE, "tensor")
     if q.shape[2] % pieces(mesh, both) == 0 and k.shape[2] % pieces(mesh, both) == 0:
@@ -189,9 +189,6 @@ def columns_attention(q, k, v, *, bias=None, mask=None, causal=False, scale=None
     weights = jax.nn.softmax(scores, axis=2).astype(v.dtype)
     out = jnp.matmul(v, weights).reshape(batch, groups, dim, -1, time)
     return out.transpose(0, 4, 1, 3, 2).reshape(batch, time, heads, dim)
-
-
-HIDDEN = -1e30  # finite, so that a row that sees nothing has no NaN
 
 
 def _columns(x, groups):

@@ -275,14 +275,12 @@ def _filesystem(scheme: str) -> Any:
     if scheme not in STORES:
         raise unknown("kind of store", f"{scheme}://", [f"{name}://" for name in STORES])
     if scheme == "s3":
-        need("s3fs", extra="s3", why="s3://")
+        library = need("s3fs", extra="s3", why="s3://")
     else:
-        need("gcsfs", extra="gcs", why="gs://")
+        library = need("gcsfs", extra="gcs", why="gs://")
     import fsspec
 
-    logging.getLogger("s3fs" if scheme == "s3" else "gcsfs").setLevel(
-        logging.CRITICAL
-    )  # what matters is raised
+    logging.getLogger(library.__name__).setLevel(logging.CRITICAL)  # what matters is raised
     return fsspec.filesystem(scheme, use_listings_cache=False)  # others write there too
 
 

@@ -81,11 +81,12 @@ def _settle(group: Group, sweep: Sweep, options: Options, console: Console) -> d
         chunk = min(max(chunk // devices, 1), lanes // devices) * devices
     mode: Mode = "map" if sweep.lanes == "auto" else sweep.lanes
     if sweep.lanes == "auto" and lanes > 1:
-        rates = {m: _rate(group, m, chunk) for m in get_args(Mode)}
+        every = options.cadence(experiment.steps)
+        rates = {m: _rate(group, m, chunk, every["log_every"]) for m in get_args(Mode)}
         told = ", ".join(f"{m} {rate:,.0f}" for m, rate in rates.items())
         # Under map a lane that was dropped costs nothing any more; under vmap it goes on idling.
-        every = options.cadence(experiment.steps)["eval_every"]
-        rates["map"] /= kept_on_average(lanes, experiment.steps, every, sweep.halve)
+        share = kept_on_average(lanes, experiment.steps, every["eval_every"], sweep.halve)
+        rates["map"] /= share
         mode = max(rates, key=rates.__getitem__)
         console.say(f"lanes by {mode} (steps/s over all lanes: {told})")
     if chunk < lanes:
@@ -96,12 +97,12 @@ def _settle(group: Group, sweep: Sweep, options: Options, console: Console) -> d
     return {"mode": mode, "chunk": chunk}
 
 
-def _rate(group: Group, mode: Mode, lanes: int) -> float:
-    """Measured steps a second, all lanes together."""
+def _rate(group: Group, mode: Mode, lanes: int, log_every: int) -> float:
+    """Measured steps a second, all lanes together, of the program that the sweep will run."""
     compiled = group.compiled(mode, slice(0, min(lanes, 64)))
     begin, source = compiled.beginning(), prefetch(group.experiment.data)
     batches, _ = source.at(0)
-    program = compiled.step(begin.shapes, batches)
+    program = compiled.step(begin.shapes, batches, log_every)
     state, totals, best = begin.state(), program.zeros(), 0.0
     program.wait()
     for count in (1, 2, 4):

@@ -65,7 +65,6 @@ class Compiled:
       mode: how lanes are computed; None for a run alone, whose trees have no axis of lanes.
       layout: where arrays lie on a mesh, or which devices the lanes are dealt to; None on one device.
       target: the platform that the programs are for, and the mesh that models hold their activations to.
-      log_every: steps between those whose gradient's norm is logged, as the run's cadence has it.
       elsewhere: the machine that they are for, where it is not this one.
       compiler_options: XLA's for these programs, beside those of the whole process.
     """
@@ -82,7 +81,7 @@ class Compiled:
         """``traced`` are the values of a run alone, or those of each lane; ``metrics`` the shapes of a training
         step's, where they are known (:func:`~dl.core.lanes.traceable_fields`); ``elsewhere`` is
         the machine that they are for, where it is not this one: all arguments are shapes then."""
-        self._metrics, self.log_every = metrics, 1
+        self._metrics = metrics
         self.experiment, self.mode = experiment, mode
         self._each: list[Traced] = [traced or {}] if mode is None else list(traced)  # type: ignore
         if mode is None:
@@ -220,10 +219,12 @@ class Compiled:
             return self.lying(totals)
         return totals if self.mesh is None else self.mesh.everywhere(totals)
 
-    def traced_step(self, state: TrainState, totals: Metrics, batches: Any) -> tuple[Any, bool]:
+    def traced_step(
+        self, state: TrainState, totals: Metrics, batches: Any, log_every: int = 1
+    ) -> tuple[Any, bool]:
         """The training program of these arguments or shapes, traced; and whether it is a loop over steps."""
         mesh, at_once = self.mesh, AXIS if self.mode == "vmap" else None
-        told = logged(self.log_every, self.experiment.steps, at_once)
+        told = logged(log_every, self.experiment.steps, at_once)
 
         def bound(traced: Traced, batches: Any) -> tuple[Step, Any]:
             lane = rebuild(self.experiment, traced)
@@ -259,9 +260,9 @@ class Compiled:
             return np.int32(count)
         return np.full(self.lanes, count, np.int32) * (True if active is None else active)
 
-    def step(self, state: TrainState, batches: Any) -> "StepProgram":
-        """The training program for these arguments; shapes will do for ``state``."""
-        return StepProgram(self, state, batches)
+    def step(self, state: TrainState, batches: Any, log_every: int = 1) -> "StepProgram":
+        """The training program for these arguments, of a run that logs so often; shapes will do for ``state``."""
+        return StepProgram(self, state, batches, log_every)
 
     def evaluation(self, state: TrainState, batches: Any) -> "EvalProgram":
         """The evaluation of these batches."""
@@ -299,12 +300,11 @@ class StepProgram:
     must not loop (:meth:`Compiled.looped`).
     """
 
-    def __init__(self, compiled: Compiled, state: TrainState, batches: Any):
+    def __init__(self, compiled: Compiled, state: TrainState, batches: Any, log_every: int):
         begun = time.perf_counter()
         self.owner, self._empty = compiled, compiled.empty_metrics()
-        traced, self.looped = compiled.traced_step(state, self._empty, batches)
-        self.traced = traced
-        lowered = compiled.lower(traced)
+        self.traced, self.looped = compiled.traced_step(state, self._empty, batches, log_every)
+        lowered = compiled.lower(self.traced)
         self.digest = program_digest(lowered.as_text())
         self._compiled = compiling(lowered, compiled.compiler_options)
         self._traced_in = time.perf_counter() - begun

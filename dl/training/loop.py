@@ -74,7 +74,7 @@ class Loop:
         self._compile_seconds = self._train_seconds = self._wait_seconds = 0.0
         self._trained = 0  # steps taken by this process
         self._before = 0.0  # seconds of the processes that this run was resumed from
-        self.watch, compiled.log_every = Watch(compiled), cadence.log_every
+        self.watch = Watch(compiled)
         self.hooks = Hooks(self.experiment, lanes, console.warn)
         self.profile = Profile(cadence.profile, lanes[0].folder.path, console.say)
         # Log windows not yet fetched: step, what is on the device, seconds, those that data were waited for.
@@ -146,7 +146,7 @@ class Loop:
         step, cadence = begin.step, self.cadence
         source = prefetch(self.experiment.data, step, self.compiled.layout)
         try:
-            program = self.compiled.step(begin.shapes, source.at(step)[0])
+            program = self.compiled.step(begin.shapes, source.at(step)[0], cadence.log_every)
             self._check_program(program.digest)
             for said in idle_flags(self.compiled.target, program.traced.jaxpr.jaxpr):
                 self.console.warn(f"without effect: {said}")
@@ -161,13 +161,8 @@ class Loop:
                 runner = StepRunner(program, source, signals.asked, self._sent, self._settle)
                 self.profile.at(step)
                 while step < cadence.steps and self._active.any():
-                    target, active = cadence.next(step), self._active
-                    before = None
-                    if cadence.watched(target):  # its last step by itself
-                        if step < target - 1:
-                            target -= 1
-                        else:
-                            before = self.watch.copied(state)
+                    active = self._active
+                    target, before = self.watch.ahead(cadence, step, state)
                     step, state, totals = runner.to(step, target, state, totals, active)
                     self._trained = runner.steps
                     event = step == target

@@ -69,7 +69,7 @@ def plan_experiment(
       lanes: of a sweep that share the program; ``told``: what sets the program apart from the sweep's others.
     """
     options = options or Options()
-    options.cadence(experiment.steps)  # raises where there is none
+    log_every = options.cadence(experiment.steps)["log_every"]  # raises where there is none
     times, mark = dict(spent or {}), time.perf_counter()
 
     def took(what: str) -> None:
@@ -86,7 +86,7 @@ def plan_experiment(
     begin = compiled.beginning()
     source = prefetch(experiment.data, 0, layout)
     batches, _ = source.at(0)
-    program = compiled.step(begin.shapes, batches)
+    program = compiled.step(begin.shapes, batches, log_every)
     took("trace the programs of state and step")
     state = jax.block_until_ready(begin.state())
     took("make the state, while both compile")

@@ -78,7 +78,8 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
     with answering_for(machine.card):
         compiled = Compiled.alone(experiment, layout, machine)
         state, batches = compiled.shapes(), _batches(compiled)
-        program = compiled.step(state, batches)
+        log_every = options.cadence(experiment.steps)["log_every"]
+        program = compiled.step(state, batches, log_every)
     params = state.variables["params"]
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     shares: dict[str, float] = {

@@ -11,6 +11,7 @@ from dl.core.lanes import Traced, rebuild
 from dl.core.state import TrainState
 from dl.core.step import tree_norm
 from dl.training.compiled import Compiled
+from dl.training.lane import Cadence
 
 
 class Watch:
@@ -24,6 +25,16 @@ class Watch:
         if self.compiled.experiment.scalars is None:
             return {}
         return self._scalars(state, self.compiled.traced)
+
+    def ahead(self, cadence: Cadence, step: int, state: TrainState) -> tuple[int, Any]:
+        """The step to go on to from ``step``, and the parameters before it where how far it moves them is logged:
+        such a step is taken by itself."""
+        target = cadence.next(step)
+        if not cadence.watched(target):
+            return target, None
+        if step < target - 1:
+            return target - 1, None
+        return target, self.copied(state)
 
     def copied(self, state: TrainState) -> Any:
         """The parameters, for the step that is about to overwrite them; None where the device may not have room

@@ -56,8 +56,7 @@ def timed(task, optimizer, data, steps, told):
     around = contextlib.nullcontext if told else silent
     with around():
         source, compiled = prefetch(data), Compiled(experiment)
-        compiled.log_every = 50
-        program = compiled.step(compiled.beginning().state(), source.at(0)[0])
+        program = compiled.step(compiled.beginning().state(), source.at(0)[0], 50)
 
     def once():
         with tempfile.TemporaryDirectory() as place, around():
@@ -71,12 +70,7 @@ def timed(task, optimizer, data, steps, told):
             runner = StepRunner(program, source, lambda: False, loop._sent, lambda *_: None)
             begun = time.perf_counter()
             while step < steps:
-                target, before = cadence.next(step), None
-                if cadence.watched(target):
-                    if step < target - 1:
-                        target -= 1
-                    else:
-                        before = watch.copied(state)
+                target, before = watch.ahead(cadence, step, state)
                 step, state, totals = runner.to(step, target, state, totals)
                 if cadence.due(step, 50):
                     loop._log(step, totals, state, before)

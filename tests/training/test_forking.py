@@ -65,9 +65,8 @@ def test_with_another_rate_it_is_the_continuation_by_hand(whole):
     # By the library's own step, compiled as a run has it: every number of the config traced.
     step, state = state_at(whole, 10, lambda _: None)
     compiled = Compiled.alone(experiment)
-    compiled.log_every = 3
     source = prefetch(experiment.data, step)
-    program = compiled.step(state, source.at(step)[0])
+    program = compiled.step(state, source.at(step)[0], log_every=3)
     for number in range(step, 24):
         state, _, _ = program(state, program.zeros(), source.at(number)[0], 1)
     found = digests({n: np.asarray(x) for n, x in flatten({"state": state}).items()})

@@ -161,6 +161,24 @@ def _candidates(frame: Frame, flag: str, others: Sequence[str | None]) -> list[s
     return texts if len(texts) < 2 else [h for h in prose(frame) if h in texts] or texts
 
 
+def sound_header(path: str | Path, name: str) -> Any:
+    """soundfile's ``info`` of a recording.
+
+    Raises:
+      UserError: ``name`` cannot be read, or is empty.
+    """
+    import soundfile
+
+    try:
+        info = soundfile.info(path)
+    except (OSError, soundfile.SoundFileError) as error:
+        said = str(getattr(error, "error_string", error)).strip()
+        raise UserError("recording-unreadable", f"{name}: {said}") from None
+    if not info.frames:
+        raise UserError("recording-empty", f"{name} has no samples")
+    return info
+
+
 def read_sounds(listed: Listed, own: OwnSounds, title: str, cut: bool) -> tuple[Any, Listed, Info]:
     """``waveform int16 [n, samples]`` and ``length [n]`` of the files that can be read, or, too large for memory,
     the same as :class:`FileRows`; those files, with what there is to show; and the info, whose details have the
@@ -172,19 +190,11 @@ def read_sounds(listed: Listed, own: OwnSounds, title: str, cut: bool) -> tuple[
     Raises:
       UserError: none can be read.
     """
-    import soundfile
-
     for flag in ("rate", "seconds"):
         bounded(f"--{flag}", getattr(own, flag), above=0)
 
     def header(path: Path) -> tuple[int, int, float]:
-        try:
-            info = soundfile.info(path)
-        except (OSError, soundfile.SoundFileError) as error:
-            said = str(getattr(error, "error_string", error)).strip()
-            raise UserError("recording-unreadable", f"{path.name}: {said}") from None
-        if not info.frames:
-            raise UserError("recording-empty", f"{path.name} has no samples")
+        info = sound_header(path, path.name)
         return info.samplerate, info.channels, info.frames / info.samplerate
 
     listed, headers = _each(header, listed, "looking at recordings")

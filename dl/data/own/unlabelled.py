@@ -17,7 +17,7 @@ from dl.data.own.masks import DecodeMasked
 from dl.data.own.paths import SOUNDS, Named, ends, files_under, is_table
 from dl.data.own.picture_tables import IMAGES
 from dl.data.own.pixels import headers_of
-from dl.data.own.sounds import PATHS, DecodeSound
+from dl.data.own.sounds import PATHS, DecodeSound, sound_header
 from dl.data.readers.files import for_each
 from dl.data.readers.frames import read_frame, words
 from dl.data.readers.picture_folders import PICTURES
@@ -146,19 +146,11 @@ def _paths(files, own, endings, column, guesses, what) -> np.ndarray:
 
 
 def _recordings(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
-    import soundfile
-
     rate = splits.info.details["rate"]
     paths = _paths(files, own, SOUNDS, own.path, PATHS, "recordings")
 
     def frames(path: str) -> int:
-        try:
-            info = soundfile.info(path)
-        except (OSError, soundfile.SoundFileError) as error:
-            said = str(getattr(error, "error_string", error)).strip()
-            raise UserError("recording-unreadable", f"{path}: {said}") from None
-        if not info.frames:
-            raise UserError("recording-empty", f"{path} has no samples")
+        info = sound_header(path, path)
         return int(info.frames * rate / info.samplerate + 0.5)
 
     length = np.array(
