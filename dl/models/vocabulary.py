@@ -12,12 +12,13 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from dl.core.metrics import hits
 from dl.core.target import ROWS, SEQUENCE, cut_along_time, hold, pieces, target, tracing_for
 
-TILE = 2**26  # numbers of a tile of rows x vocabulary: 256 MiB in float32
+# Numbers of a tile of rows x vocabulary, 1 GiB in float32: each tile reads and writes the table's gradient again.
+TILE = 2**28
 LARGE = 8192  # a vocabulary from which the loss is tiled
 
 
@@ -161,14 +162,30 @@ def _tiled_forward(table, bias, smoothing, rows, targets):
     def one(tile):
         own, wanted = tile
         scores = _scores(table, bias, own)
-        total = jax.nn.logsumexp(scores, axis=-1)
-        picked = jnp.where(wanted[:, None] == jnp.arange(len(table)), scores, 0.0).sum(-1)
-        loss = total - (1.0 - smoothing) * picked - smoothing * scores.mean(-1)
-        return loss, hits(scores, wanted).astype(jnp.float32), total
+        top, before, picked, summed = _read_once(scores, wanted)
+        above = jnp.where(jnp.isfinite(top), top, 0.0)
+        total = jnp.log(jnp.exp(scores - above[:, None]).sum(-1)) + above
+        loss = total - (1.0 - smoothing) * picked - smoothing * summed / len(table)
+        hit = (picked >= top) & (before < top) & (wanted >= 0)  # as dl.core.metrics.hits
+        return loss, hit.astype(jnp.float32), total
 
     found = jax.lax.map(one, tuple(_tiles(len(table), rows, targets)))
     loss, hit, total = (x.reshape(-1)[: len(rows)] for x in found)
     return (loss, hit), (table, bias, smoothing, rows, targets, total)
+
+
+def _read_once(scores, wanted):
+    """Of scores ``[rows, vocabulary]``, read once: their maximum, that of those before the wanted one, the
+    wanted one, and their sum."""
+    ids = jnp.arange(scores.shape[1])
+    earlier = jnp.where(ids < wanted[:, None], scores, -jnp.inf)
+    own = jnp.where(ids == wanted[:, None], scores, 0.0)
+
+    def join(a, b):
+        return jnp.maximum(a[0], b[0]), jnp.maximum(a[1], b[1]), a[2] + b[2], a[3] + b[3]
+
+    least, none = np.float32(-np.inf), np.float32(0)
+    return jax.lax.reduce((scores, earlier, own, scores), (least, least, none, none), join, (1,))
 
 
 def _tiled_backward(saved, gradients):
