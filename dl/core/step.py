@@ -12,6 +12,7 @@ from dl.core.errors import bounded
 from dl.core.metrics import Mean, Metrics, merge
 from dl.core.random import purpose_key
 from dl.core.state import TrainState
+from dl.core.target import target
 from dl.core.task import Aux, Batch, Members, Task, Variables, member_key, together
 
 Gradient = Callable[..., tuple[optax.Updates, Aux]]  # (variables, batch, key) -> (gradients, aux)
@@ -127,7 +128,11 @@ def logged(every: int, last: int, of_lanes: str | None = None) -> Told:
         due = (step % every == 0) | (step == last)
         if of_lanes is not None:  # else a branch of a lane's own would be computed in every step
             due = jax.lax.pmax(due.astype(jnp.int32), of_lanes) > 0
-        norm = jax.lax.cond(due, tree_norm, lambda grads: jnp.float32(0), grads)
+        if target().platform == "cpu":
+            norm = jax.lax.cond(due, tree_norm, lambda grads: jnp.float32(0), grads)
+        else:  # a branch costs more there, and clipping has these very sums
+            exact = jax.tree.map(lambda x: x.astype(jnp.float32), grads)
+            norm = jnp.where(due, optax.global_norm(exact), 0.0)
         return {**aux.metrics, GRADIENT_NORM: Mean(norm, due.astype(jnp.float32))}
 
     return told
@@ -297,10 +302,16 @@ def guarded(
     def run(state: TrainState, totals: Metrics, finite: jax.Array, batches: Any) -> Progress:
         grads, aux = step.gradients(state, batches[state.step])
         finite = finite & jnp.isfinite(aux.metrics["loss"].total)
-        # A branch, not a select over the state: that would cost a tenth of a small model's step.
-        state, totals = jax.lax.cond(
-            finite, take, lambda state, totals, *_: (state, totals), state, totals, grads, aux
-        )
+        if target().platform == "cpu":
+            # A select over the state would cost a tenth of a small model's step.
+            state, totals = jax.lax.cond(
+                finite, take, lambda state, totals, *_: (state, totals), state, totals, grads, aux
+            )
+            return state, totals, finite
+        # A branch would copy the whole state, and a GPU's host would wait to learn which one to launch.
+        taken = take(state, totals, grads, aux)
+        choose = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
+        state, totals = jax.tree.map(choose, taken, (state, totals))
         return state, totals, finite
 
     return run

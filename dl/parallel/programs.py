@@ -123,6 +123,8 @@ class Program:
                     called = _CALLED.findall(line.rest)
                     for branches in _BRANCHES.findall(line.rest):
                         called += re.findall(r"[\w.\-]+", branches.replace("%", ""))
+                    if line.kind == "conditional":  # one branch is taken: the longest, at the most
+                        called = [max(called, key=lambda one: len(self.computations.get(one, ())))]
                     waiting += [(often, inner) for inner in called]
 
     def _trips(self, loop: Instruction) -> int:

@@ -10,6 +10,7 @@ import pytest
 import dl
 from dl.core.state import leaf_digests
 from dl.core.step import gradient, guarded, zero_metrics
+from dl.core.target import Target, tracing_for
 from dl.data.batches import train_batches
 from dl.tasks.classification import classification
 
@@ -81,7 +82,8 @@ def test_bits_do_not_depend_on_how_steps_are_dispatched():
     assert all(end == ends[0] for end in ends)
 
 
-def test_a_step_with_a_non_finite_loss_is_undone():
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])  # by a branch, or by a select
+def test_a_step_with_a_non_finite_loss_is_undone(platform):
     task, batches = experiment()
     poisoned = batches.replace(arrays={**batches.arrays, "image": batches.arrays["image"].copy()})
     bad_step = 2
@@ -90,12 +92,14 @@ def test_a_step_with_a_non_finite_loss_is_undone():
     optimizer, state = start(task, batches)
     step = dl.train_step(task, optimizer)
     zeros = zero_metrics(lambda s, b: step(s, b)[1], state, batches[0])
-    stopped, totals, finite = jax.jit(dl.scan_steps(step))(state, zeros, poisoned, jnp.int32(9))
+    with tracing_for(Target(platform)):
+        stopped, totals, finite = jax.jit(dl.scan_steps(step))(state, zeros, poisoned, jnp.int32(9))
     assert not finite
     assert int(stopped.step) == first
     assert totals["loss"].weight == 12 * first
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(stopped.variables))
-    again, _, finite = guarded(step)(stopped, totals, jnp.bool_(True), poisoned)
+    with tracing_for(Target(platform)):
+        again, _, finite = guarded(step)(stopped, totals, jnp.bool_(True), poisoned)
     assert not finite
     assert int(again.step) == first
 
