@@ -20,9 +20,9 @@ from dl.models.ring import HIDDEN, ring_attention
 def attention(q, k, v, *, bias=None, mask=None, causal: bool = False, scale: float | None = None):
     """``softmax(scale * q k^T + bias) v``, by whatever the platform does fastest.
 
-    On GPU, half precision takes cuDNN's flash attention; on TPU, long texts take the splash kernel; on CPU,
-    :func:`columns_attention`; all else XLA's own. On a mesh that cuts sequences and not enough heads, keys
-    and values go round it (:mod:`dl.models.ring`). The softmax is in float32 everywhere.
+    On GPU, half precision takes cuDNN's flash attention, but in a deterministic run; on TPU, long texts take the
+    splash kernel; on CPU, :func:`columns_attention`; all else XLA's own. On a mesh that cuts sequences and not
+    enough heads, keys and values go round it (:mod:`dl.models.ring`). The softmax is in float32 everywhere.
 
     Args:
       q: ``[batch, time, heads, dim]``.
@@ -75,7 +75,8 @@ def _cudnn_takes(q, k, where: Target) -> bool:
     """Whether cuDNN's flash attention can do this; a single query gains nothing from it."""
     capability = where.capability or _capability_here()
     return (
-        q.dtype in (jnp.bfloat16, jnp.float16)
+        not where.deterministic  # jaxlib 0.11.2 on an H100 loses the kernel's plan then: an IndexError
+        and q.dtype in (jnp.bfloat16, jnp.float16)
         and q.shape[1] > 1
         and q.shape[3] % 8 == 0
         and q.shape[3] <= (256 if capability >= (9, 0) else 128)
