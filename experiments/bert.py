@@ -1,12 +1,10 @@
 """BERT: a Transformer pre-trained to guess hidden words, then fine-tuned to judge sentences.
 
-Data: SST-2, sentence level. First the text of its training set alone for the pre-training
-  --stage pretrain --name guess
-then its labels, from those weights or (without --start) from scratch
-  --stage finetune --start runs/guess
+Data: SST-2, sentence level: the text of its training set alone for --stage pretrain --name guess, then its labels,
+from those weights, --stage finetune --start runs/guess, or (without --start) from scratch.
 Or your own with --data PATH: any text to pre-train on, texts with labels to fine-tune.
-An imported BERT takes the place of both with --weights FOLDER, its tokenizer.json inside.
-Reference: 82.7 % from scratch, though trained on the phrases too (Kim 2014, CNN-rand).
+An imported BERT (--weights FOLDER, its tokenizer.json inside) takes the place of both. Reference: 82.7 % from
+scratch, though trained on the phrases too (Kim 2014, CNN-rand).
 """
 
 import dataclasses
@@ -113,6 +111,7 @@ def build(config: Config) -> dl.Experiment:
             else text_baselines(dl.data.open(config.data, "texts", config))
         ),
         classes=() if pretrain else splits.info.classes,
+        names={"tokens": [tokenizer.id_to_token(place) for place in range(size)]},
     )
 
 

@@ -55,13 +55,13 @@ class Config(OwnTexts, dl.Recipe):
 
 @dl.prepared
 def reviews(config: Config):
-    """How many tokens the training set has, and the texts as their numbers."""
+    """The tokens of the training set, and the texts as their numbers."""
     splits = dl.data.open(config.data, "texts", config)
     prepare = spaced if config.unit == "word" else str
     vocabulary = counted(
         config.unit, map(prepare, splits.train["text"]), min_count=config.min_count
     )
-    return len(vocabulary), tokenized(splits, vocabulary, most=config.longest, prepare=prepare)
+    return vocabulary.symbols, tokenized(splits, vocabulary, most=config.longest, prepare=prepare)
 
 
 def build(config: Config) -> dl.Experiment:
@@ -69,7 +69,7 @@ def build(config: Config) -> dl.Experiment:
     classes = splits.info.classes
     sizes = config.embedding, config.features, config.layers, config.heads
     rates = config.dropout, config.embedding_dropout
-    model = text_classifier(config.model, vocabulary, len(classes), *sizes, *rates)
+    model = text_classifier(config.model, len(vocabulary), len(classes), *sizes, *rates)
     noise: Any = {"label_smoothing": config.label_smoothing, "word_dropout": config.word_dropout}
     if config.model == "cnn" and config.learning_rate is None:
         config = dataclasses.replace(config, learning_rate=3e-3)
@@ -82,6 +82,7 @@ def build(config: Config) -> dl.Experiment:
         select="validation/accuracy",
         baselines=lambda: text_baselines(dl.data.open(config.data, "texts", config)),
         classes=classes,
+        names={"tokens": vocabulary},
     )
 
 

@@ -105,6 +105,7 @@ def build(config: Config) -> dl.Experiment:
         usual_epochs=15,
         select=config.select or ("validation/accuracy" if classes else "-validation/mse"),
         classes=splits.info.classes,
+        names=tables.feature_names(splits.info),
         measure=measure,
         answer=lambda own, rows: labelled(said(own, rows), splits.info.classes),
         views=views,

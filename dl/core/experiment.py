@@ -1,7 +1,7 @@
 """What ``build(config)`` returns: everything a run is made of, as one frozen value."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -110,6 +110,8 @@ class Experiment:
       baselines: ``() -> {name: {'test/accuracy': value, ...}}``, what simple rivals reach on the same sets, by
         the metrics' names; called once a run, while the step compiles. Reports show it beside the figures.
       classes: what the label's values are called, for reports.
+      names: by column that the task reads, what its features ``[rows, features]`` are called, or, of tokens
+        ``[rows, time]``, their values: for reports.
       sharding: rules for where parameters lie on a mesh, before the default ones: pairs of a pattern
         searched for in a parameter's path and the mesh axes of its last dimensions, such as
         ``(("head/kernel", (None, "tensor")),)`` (see :mod:`dl.parallel.sharding`).
@@ -138,6 +140,7 @@ class Experiment:
     answer: Callable[[Any, Mapping[str, Any]], dict[str, Any]] | None = None
     baselines: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
     classes: tuple[str, ...] = ()
+    names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     sharding: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     config: Any = None
     # Not copied by dataclasses.replace: an experiment changed by hand is no longer what build makes.

@@ -330,6 +330,15 @@ def numerical_features(
     return splits.map(part)
 
 
+def feature_names(info: Info) -> dict[str, tuple[str, ...]]:
+    """What the features of :func:`numerical_features` are called, for :attr:`dl.Experiment.names`."""
+    kinds = {True: [], False: []}  # type: dict[bool, list[str]]
+    for column in info.details["columns"]:
+        kinds[bool(column.categories)].append(column.name)
+    numbers, words = tuple(kinds[False]), tuple(kinds[True])
+    return {"numerical": numbers, "missing": numbers, "categorical": words}
+
+
 def _without_nan(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), 0.0, values)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from dl.figures.canvas import new_figure
 from dl.figures.curves import CROWD, PANELS, baselines, curve_panel, lines, metric_names
+from dl.report import examples
 from dl.report.inspection import Inspection
 from dl.report.layers import HEAD, engineering
 from dl.report.page import (
@@ -51,6 +52,7 @@ def write_page(runs: Sequence[RunRecord], inside: Inside, file: Path) -> Path:
         Section("Evaluation", _evaluation(settings)),
         Section("Pictures", _pictures(settings)),
         Section("Confusion", _confusion(inside)),
+        Section("Rows", _rows(inside)),
         Section("Layers", _layers(inside)),
         Section("Time and memory", _time(settings, inside)),
         Section("Lock and digests", _locks(settings)),
@@ -227,15 +229,24 @@ def _confusion(inside: Inside) -> str:
         if isinstance(found, str):
             parts.append(f"<h3>{escape(path.name)}</h3>{note(found)}")
             continue
-        for name, counts in found.confusion.items():
+        for name, one in found.judged.items():
             parts.append(
-                f"<h3>{escape(path.name)}, {escape(name)}</h3>{_matrix(counts, found.classes)}"
+                f"<h3>{escape(path.name)}, {escape(name)}</h3>{_matrix(one.counts, found.classes)}"
             )
     if parts:
         return note("Examples by true class (rows) and predicted class (columns).") + "".join(parts)
     if inside:
         return note("The task does not sort examples into classes.")
     return note("No run was rebuilt for this page (--inspect).")
+
+
+def _rows(inside: Inside) -> str:
+    """What was said of single rows."""
+    judged = {
+        p.name: one for p, one in inside.items() if isinstance(one, Inspection) and one.judged
+    }
+    parts = [f"<h3>{escape(name)}</h3>{examples.judged(one)}" for name, one in judged.items()]
+    return "".join(parts) or note("No run that sorts rows into classes was rebuilt for this page.")
 
 
 def _matrix(counts: np.ndarray, classes: Sequence[str]) -> str:

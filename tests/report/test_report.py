@@ -76,8 +76,10 @@ def test_nothing_is_loaded_from_anywhere(page):
 
 def test_figures_take_the_pages_colours(page):
     drawn = re.findall(r"<svg.*?</svg>", page.read_text(), re.DOTALL)
-    named = [re.search(r'aria-label="(\w+) over', figure)[1] for figure in drawn]
-    assert named == ["accuracy", "loss", "gradient_norm"]
+    named = [re.search(r'aria-label="([\w ]+)"', figure)[1] for figure in drawn]
+    curves = [re.fullmatch(r"(\w+) over .*", name)[1] for name in named if " over " in name]
+    assert curves == ["accuracy", "loss", "gradient_norm"]
+    assert {name for name in named if " over " not in name} == {"share right by confidence"}
     for figure in drawn:
         assert "var(--c0)" in figure
         assert "#000000" not in figure
@@ -94,11 +96,11 @@ def test_runs_that_differ_by_seed_alone_are_together_and_the_best_come_first(pla
 
 
 def test_the_confusion_matrix_counts_every_test_example_once(place):
-    from dl.report.inspection import confusion
+    from dl.report.judged import judge
 
     opened = dl.open_run(grouped(find_runs([place]))[0].runs[0].path)
     tests = opened.experiment.tests["test"]
-    counts = confusion(opened.experiment.task, opened.state.eval_variables, tests)
+    counts = judge(opened.experiment.task, opened.state.eval_variables, tests).counts
     assert counts.sum() == tests.size
     right = opened.metrics["test/accuracy"] * tests.size
     assert np.trace(counts) == pytest.approx(right)

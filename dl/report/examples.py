@@ -1,0 +1,142 @@
+"""A classifier's rows on the page: by class, by confidence, by feature, and some of them shown."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from dl.figures.canvas import new_figure
+from dl.figures.curves import PALETTE, grid
+from dl.report.inspection import Inspection
+from dl.report.judged import Example, Judged, Names
+from dl.report.page import Html, captioned, escape, gallery, note, picture, svg, table
+
+SIDE = 128  # pixels of a shown picture, at the least
+FEATURES = 20  # whose importance is drawn
+WORDS = 60  # of a text
+
+
+def judged(found: Inspection) -> str:
+    """The sets' rows, as HTML."""
+    return "".join(
+        f"<h3>{escape(name)}</h3>{_set(one, found.classes, found.names)}"
+        for name, one in found.judged.items()
+    )
+
+
+def _set(one: Judged, classes: Sequence[str], names: Names) -> str:
+    known = len(classes) == len(one.counts)
+    called = list(classes) if known else [str(number) for number in range(len(one.counts))]
+    drawn = [
+        captioned(
+            svg(_reliability(one), "share right by confidence"),
+            f"Confidence and share right; expected calibration error {one.calibration_error:.4f}.",
+        )
+    ]
+    if one.importance:
+        drawn.append(
+            captioned(
+                svg(_importance(one), "importance of features"),
+                "How many nats a row the loss grows when a feature is shuffled among the rows.",
+            )
+        )
+    cells = [
+        [name, f"{int(count):,}", *("" if np.isnan(x) else f"{x:.3f}" for x in rest)]
+        for name, (count, *rest) in zip(called, one.by_class(), strict=True)
+    ]
+    return (
+        gallery(drawn)
+        + table(["class", "rows", "recall", "precision"], cells, sortable=True)
+        + note(
+            "Rows whose true class was given the smallest chance. In red: what, once hidden, takes most of the "
+            "chance from the class that was said (Zeiler & Fergus 2014)."
+        )
+        + gallery(_shown(example, called, names) for example in one.worst)
+        + note("Rows whose two likeliest classes are closest.")
+        + gallery(_shown(example, called, names) for example in one.unsure)
+    )
+
+
+def _reliability(one: Judged):
+    figure = new_figure(4, 3)
+    axes, (rows, sums, right) = figure.subplots(), one.bins.T
+    used = rows > 0
+    axes.plot([0, 1], [0, 1], color="#b0b0b0", lw=1)
+    axes.plot(sums[used] / rows[used], right[used] / rows[used], marker="o", ms=4, color=PALETTE[0])
+    axes.set_xlabel("chance of the class said")
+    axes.set_ylabel("share right")
+    return figure
+
+
+def _importance(one: Judged):
+    top = list(one.importance.items())[:FEATURES][::-1]
+    figure = new_figure(5, 0.6 + 0.24 * len(top))
+    axes = figure.subplots()
+    mean, spread = zip(*(pair for _, pair in top), strict=True)
+    axes.barh([name for name, _ in top], mean, xerr=spread, color=PALETTE[0])
+    axes.set_xlabel("nats a row")
+    return figure
+
+
+def _shown(example: Example, classes: Sequence[str], names: Names) -> str:
+    told = (
+        f"row {example.row:,}: {classes[example.truth]}, said {classes[example.said]} ({example.sure:.2f})"
+        if example.said != example.truth
+        else f"row {example.row:,}: {classes[example.truth]} ({example.sure:.2f})"
+    )
+    return captioned("".join(_columns(example, names)), told)
+
+
+def _columns(example: Example, names: Names):
+    for name, column in example.columns.items():
+        own = names.get(name, ())
+        if column.ndim == 3 and column.shape[-1] in (1, 3, 4):
+            yield picture(_png(column, example.hangs), f"row {example.row}")
+        elif (
+            column.ndim == 1
+            and own
+            and np.issubdtype(column.dtype, np.integer)
+            and len(own) > len(column)
+        ):
+            yield f"<p>{_text(column, own, example.hangs)}</p>"
+        elif column.ndim == 1 and len(own) == len(column):
+            cells = [[word, f"{value:.4g}"] for word, value in zip(own, column, strict=True)]
+            yield table(["", name], cells[:FEATURES])
+        elif column.ndim <= 2 and np.issubdtype(column.dtype, np.floating) and column.size > 32:
+            figure = new_figure(2.4, 1.2)
+            figure.subplots().plot(column, lw=0.7, color=PALETTE[0])
+            yield svg(figure, f"row {example.row}")
+
+
+def _png(image: np.ndarray, hangs: np.ndarray | None) -> bytes:
+    """The picture, and beside it what its answer hangs on."""
+    from PIL import Image
+
+    pixels = image[..., :3].astype(np.float32)
+    low, high = (0, 255) if image.dtype == np.uint8 else (pixels.min(), pixels.max())
+    pixels = np.repeat((pixels - low) / max(high - low, 1e-9), 3 // pixels.shape[-1], -1)
+    sheets = [pixels]
+    if hangs is not None:
+        heat = np.clip(hangs / max(hangs.max(), 1e-9), 0, 1)
+        rows, across = (np.arange(size) * len(hangs) // size for size in pixels.shape[:2])
+        heat = heat[rows][:, across, None]
+        sheets.append(
+            (1 - heat) * pixels.mean(-1, keepdims=True) + heat * np.array([0.9, 0.1, 0.1])
+        )
+    sheet = Image.fromarray(grid(np.stack(sheets), len(sheets)))
+    times = max(1, -(-SIDE // pixels.shape[0]))
+    sheet = sheet.resize([size * times for size in sheet.size], Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _text(tokens: np.ndarray, words: Sequence[str], hangs: np.ndarray | None) -> Html:
+    heat = np.zeros(len(tokens)) if hangs is None else np.clip(hangs / max(hangs.max(), 1e-9), 0, 1)
+    parts = []
+    for token, share in zip(tokens[:WORDS], heat, strict=False):
+        if token == 0:  # padding
+            continue
+        word = escape(words[token] if 0 <= token < len(words) else str(token))
+        parts.append(f'<span style="background:rgb(230 25 25 / {share:.2f})">{word}</span>')
+    return Html(" ".join(parts) + (" …" if len(tokens) > WORDS else ""))

@@ -1,0 +1,204 @@
+"""A classifier looked at row by row: its worst rows, its least certain, what its chances are worth, and on what of
+a row they hang."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import log_softmax
+
+from dl.core.experiment import Batches
+from dl.core.metrics import compute, merge
+from dl.core.task import Task, Variables
+
+BINS = 10  # of confidence
+GRID = 8  # parts of a picture's height and width that are hidden one by one
+ROWS = 4096  # that columns are shuffled among
+SHUFFLES = 3
+
+Names = Mapping[str, Sequence[str]]  # see dl.core.experiment.Experiment.names
+
+
+class Example(NamedTuple):
+    """One row, and what was said of it.
+
+    Attributes:
+      row: its number in the set; truth, said: classes; chance: of the true class, ``sure``: of that said.
+      columns: what the task reads of it.
+      hangs: how much of the chance of what was said goes where a part is hidden: of a picture ``[8, 8]``, of a
+        text ``[time]``; None of others.
+    """
+
+    row: int
+    truth: int
+    said: int
+    chance: float
+    sure: float
+    columns: dict[str, np.ndarray]
+    hangs: np.ndarray | None = None
+
+
+class Judged(NamedTuple):
+    """What a classifier says of a set.
+
+    Attributes:
+      counts: true classes in rows, predicted ones in columns, int ``[classes, classes]``.
+      bins: by confidence in tenths ``[10, 3]``: rows, the sum of their confidence, how many are right.
+      worst: rows whose true class had the smallest chance; unsure: those whose two likeliest are closest.
+      importance: by name of a feature, how many nats a row the loss grows when it is shuffled among the rows
+        (Breiman 2001), and how much that differs between shuffles.
+    """
+
+    counts: np.ndarray
+    bins: np.ndarray
+    worst: list[Example]
+    unsure: list[Example]
+    importance: dict[str, tuple[float, float]]
+
+    @property
+    def calibration_error(self) -> float:
+        """The expected calibration error (Naeini et al. 2015), by these bins."""
+        return float(
+            np.abs(self.bins[:, 1] - self.bins[:, 2]).sum() / max(self.bins[:, 0].sum(), 1)
+        )
+
+    def by_class(self) -> np.ndarray:
+        """Rows, recall and precision of each class ``[classes, 3]``; NaN where there are none to count."""
+        rows, said, right = self.counts.sum(1), self.counts.sum(0), np.diag(self.counts)
+        with np.errstate(invalid="ignore"):
+            return np.stack([rows, right / rows, right / said], -1)
+
+
+def judge(
+    task: Task, variables: Variables, batches: Batches, names: Names | None = None, shown: int = 6
+) -> Judged | None:
+    """Look at every row of a set.
+
+    Args:
+      names: of features, for their importance, and of tokens; see :class:`dl.core.experiment.Experiment`.
+      shown: how many rows to keep of the worst, and of the least certain.
+
+    Returns:
+      None where the task does not sort rows into classes by their highest score: where batches have no
+      integer ``label [batch]`` in range, predictions are not ``[batch, classes]`` numbers, or the share of right
+      ones is not the task's own ``accuracy``.
+    """
+    first = batches[0]
+    label = first.get("label")
+    if label is None or label.ndim != 1 or not jnp.issubdtype(label.dtype, jnp.integer):
+        return None
+    if not task.columns or not first.keys() >= set(task.columns):
+        return None
+    scores: Any = jax.eval_shape(task.predict, variables, first)
+    if not hasattr(scores, "ndim") or scores.ndim != 2 or scores.shape[1] < 2:
+        return None
+    predict, evaluate, classes = jax.jit(task.predict), jax.jit(task.evaluate), scores.shape[1]
+    metrics: Any = None
+    counts, bins = np.zeros((classes, classes), np.int64), np.zeros((BINS, 3))
+    worst: list[tuple[float, Example]] = []
+    unsure: list[tuple[float, Example]] = []
+    kept: list[dict[str, np.ndarray]] = []
+    row = 0
+    for index in range(len(batches)):  # type: ignore[arg-type]
+        batch = batches[index]
+        real = np.asarray(batch["mask"]) > 0
+        said = np.asarray(predict(variables, batch), np.float64)[real]
+        truth = np.asarray(batch["label"])[real]
+        if truth.size and (truth.min() < 0 or truth.max() >= classes or np.isnan(said).any()):
+            return None
+        chances = np.exp(log_softmax(said, -1))
+        best, sure = said.argmax(-1), chances.max(-1)
+        np.add.at(counts, (truth, best), 1)
+        place = np.minimum((sure * BINS).astype(int), BINS - 1)
+        np.add.at(bins, place, np.stack([np.ones_like(sure), sure, best == truth], -1))
+        columns = {name: np.asarray(batch[name])[real] for name in task.columns}
+        if names and row < ROWS:
+            kept.append({**columns, "label": truth})
+        own = chances[np.arange(len(truth)), truth]
+        second = np.sort(chances, -1)[:, -2]
+        for most, found in ((own, worst), (sure - second, unsure)):
+            for one in np.argsort(most, kind="stable")[:shown]:
+                example = {name: column[one] for name, column in columns.items()}
+                told = int(truth[one]), int(best[one]), float(own[one]), float(sure[one])
+                found.append((float(most[one]), Example(row + int(one), *told, example)))
+            found.sort(key=lambda pair: (pair[0], pair[1].row))
+            del found[shown:]
+        row += len(truth)
+        found_here = evaluate(variables, batch)
+        metrics = found_here if metrics is None else merge(metrics, found_here)
+    right = np.trace(counts) / max(counts.sum(), 1)
+    if not abs(compute(metrics).get("accuracy", np.nan) - right) < 1e-4:
+        return None
+
+    def looked(found: list[tuple[float, Example]]) -> list[Example]:
+        return [_hanging(predict, variables, example, names or {}) for _, example in found]
+
+    parts = (
+        {name: np.concatenate([part[name] for part in kept])[:ROWS] for name in kept[0]}
+        if kept
+        else {}
+    )
+    shuffled = importance(predict, variables, parts, names or {}, len(np.asarray(first["mask"])))
+    return Judged(counts, bins, looked(worst), looked(unsure), shuffled)
+
+
+def importance(
+    predict: Any, variables: Variables, columns: dict[str, np.ndarray], names: Names, size: int
+) -> dict[str, tuple[float, float]]:
+    """Of every feature that ``names`` names in a column ``[rows, features]`` of numbers: the mean growth of the
+    loss over some shuffles, and its deviation. What has one name is shuffled together."""
+    places: dict[str, list[tuple[str, int]]] = {}
+    for column, own in names.items():
+        values = columns.get(column)
+        if values is not None and values.ndim == 2 and values.shape[1] == len(own):
+            for place, name in enumerate(own):
+                places.setdefault(name, []).append((column, place))
+    if not places:
+        return {}
+    label, rest = columns["label"], {n: v for n, v in columns.items() if n != "label"}
+
+    def loss(given: dict[str, np.ndarray]) -> float:
+        total, rows = 0.0, len(label)
+        for start in range(0, rows, size):
+            at = np.minimum(np.arange(start, start + size), rows - 1)  # of one shape, compiled once
+            said = np.asarray(predict(variables, {n: v[at] for n, v in given.items()}), np.float64)
+            real = min(size, rows - start)
+            total -= log_softmax(said, -1)[np.arange(real), label[at][:real]].sum()
+        return total / rows
+
+    plain, draw, found = loss(rest), np.random.default_rng(0), {}
+    for name, together in places.items():
+        grown = []
+        for _ in range(SHUFFLES):
+            order, changed = draw.permutation(len(label)), {n: v.copy() for n, v in rest.items()}
+            for column, place in together:
+                changed[column][:, place] = rest[column][order, place]
+            grown.append(loss(changed) - plain)
+        found[name] = (float(np.mean(grown)), float(np.std(grown)))
+    return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
+
+
+def _hanging(predict: Any, variables: Variables, example: Example, names: Names) -> Example:
+    """The example, with what its answer hangs on: parts are hidden one after the other (Zeiler & Fergus 2014),
+    those of a picture under their mean colour, tokens under the first of the vocabulary."""
+    for name, column in example.columns.items():
+        if column.ndim == 3 and column.shape[-1] in (1, 3, 4) and min(column.shape[:2]) >= GRID:
+            rows, across = (np.arange(size) * GRID // size for size in column.shape[:2])
+            parts = rows[:, None] * GRID + across
+            mean = column.mean((0, 1)).astype(column.dtype)
+            hidden = np.stack(
+                [np.where((parts == p)[..., None], mean, column) for p in range(GRID**2)]
+            )
+            shape: tuple[int, ...] = (GRID, GRID)
+        elif column.ndim == 1 and name in names and np.issubdtype(column.dtype, np.integer):
+            hidden = np.where(np.eye(len(column), dtype=bool), 0, column).astype(column.dtype)
+            shape = (len(column),)
+        else:
+            continue
+        many = {n: np.repeat(v[None], len(hidden), 0) for n, v in example.columns.items()}
+        said = np.asarray(predict(variables, {**many, name: hidden}), np.float64)
+        left = np.exp(log_softmax(said, -1))[:, example.said]
+        return example._replace(hangs=(example.sure - left).reshape(shape))
+    return example

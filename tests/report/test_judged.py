@@ -1,0 +1,129 @@
+"""Rows of a classifier, one by one, against plain NumPy."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from dl.data.batches import eval_batches
+from dl.report.examples import judged
+from dl.report.inspection import Inspection
+from dl.report.judged import judge
+from dl.tasks.classification import classification
+from dl.tasks.supervised import supervised
+
+
+class Linear(nn.Module):
+    """Sees the upper left corner alone."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        return nn.Dense(3, name="head")(x[:, :2, :2].reshape(len(x), -1))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    draw = np.random.default_rng(0)
+    columns = {
+        "image": draw.integers(0, 256, (50, 16, 16, 1), np.uint8),
+        "label": draw.integers(0, 3, 50).astype(np.int32),
+    }
+    task = classification(Linear())
+    variables = task.init(jax.random.key(0), eval_batches(columns, 16)[0])
+    return task, variables, columns, judge(task, variables, eval_batches(columns, 16), shown=4)
+
+
+def test_worst_unsure_bins_and_classes_are_those_of_all_rows(pictures):
+    task, variables, columns, found = pictures
+    chances = softmax(np.asarray(task.predict(variables, columns), np.float64), -1)
+    label, best = columns["label"], chances.argmax(-1)
+    own, order = chances[np.arange(50), label], np.sort(chances, -1)
+    assert [one.row for one in found.worst] == list(np.argsort(own)[:4])
+    assert [one.row for one in found.unsure] == list(np.argsort(order[:, -1] - order[:, -2])[:4])
+    assert found.bins[:, 0].sum() == 50
+    for place in range(10):
+        held = (order[:, -1] * 10).astype(int).clip(max=9) == place
+        np.testing.assert_allclose(
+            found.bins[place],
+            [held.sum(), order[held, -1].sum(), (best == label)[held].sum()],
+            rtol=1e-5,
+        )
+    rows, recall, precision = found.by_class().T
+    for one in range(3):
+        assert rows[one] == (label == one).sum()
+        assert recall[one] == pytest.approx((best[label == one] == one).mean())
+        assert precision[one] == pytest.approx((label[best == one] == one).mean())
+    for one in found.worst:
+        np.testing.assert_array_equal(one.columns["image"], columns["image"][one.row])
+        assert (one.truth, one.said) == (label[one.row], best[one.row])
+
+
+def test_a_picture_hangs_on_what_the_network_sees(pictures):
+    *_, found = pictures
+    for one in [*found.worst, *found.unsure]:
+        assert one.hangs.shape == (8, 8)
+        assert not one.hangs[1:, 1:].any()
+        assert np.abs(one.hangs[0, 0]) > 0
+
+
+class Rows(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        kernel = np.array([[3.0, -3.0], [0.5, -0.5], [0.0, 0.0]], np.float32)
+        return x @ self.param("kernel", lambda _: kernel)
+
+
+def test_features_count_by_what_is_lost_when_they_are_shuffled():
+    draw = np.random.default_rng(1)
+    x = draw.normal(size=(700, 3)).astype(np.float32)
+    columns = {"x": x, "label": (3 * x[:, 0] + 0.5 * x[:, 1] < 0).astype(np.int32)}
+    labelled = classification(Rows(), inputs="x", prepare=lambda x: x)
+    variables = labelled.init(jax.random.key(0), eval_batches(columns, 64)[0])
+    found = judge(labelled, variables, eval_batches(columns, 64), {"x": ("most", "some", "none")})
+    assert list(found.importance) == ["most", "some", "none"]
+    assert found.importance["most"][0] > 5 * found.importance["some"][0] > 0
+    assert found.importance["none"] == (0.0, 0.0)
+    # Under one name they go together.
+    found = judge(labelled, variables, eval_batches(columns, 64), {"x": ("both", "both", "none")})
+    assert list(found.importance) == ["both", "none"]
+
+
+class Tokens(nn.Module):
+    """Chances by how often token 3 is there."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        scale = self.param("scale", nn.initializers.ones, ())
+        return scale * np.array([1.0, -1.0], np.float32) * ((x == 3).sum(-1, keepdims=True) - 0.5)
+
+
+def test_texts_are_shown_in_words_and_hang_on_the_ones_that_count():
+    columns = {
+        "tokens": np.array([[1, 3, 2, 0], [2, 1, 0, 0], [4, 4, 3, 1]], np.int32),
+        "label": np.array([0, 1, 1], np.int32),
+    }
+    words = ("", "a", "film", "<good>", "of")
+
+    def score(logits, batch, train):
+        return classification(Tokens()).score(logits, batch, train)
+
+    task = supervised(Tokens(), "tokens", score)
+    batches = eval_batches(columns, 3)
+    variables = task.init(jax.random.key(0), batches[0])
+    found = judge(task, variables, batches, {"tokens": words})
+    worst = found.worst[0]
+    assert worst.row == 2
+    assert worst.hangs.argmax() == 2
+    assert np.count_nonzero(worst.hangs) == 1
+    inside = Inspection(None, {}, {"test": found}, ("yes", "no"), {"tokens": words}, {})
+    page = judged(inside)
+    assert "&lt;good&gt;" in page
+    assert "row 2: no, said yes" in page
+
+
+def test_what_is_no_classification_is_not_judged(pictures):
+    task, variables, columns, _ = pictures
+    wrong = {**columns, "label": columns["label"] + 9}
+    assert judge(task, variables, eval_batches(wrong, 16)) is None
+    assert judge(task, variables, eval_batches({"image": columns["image"]}, 16)) is None
