@@ -1,10 +1,10 @@
 """GPT: a decoder-only Transformer that writes character by character, or an imported one fine-tuned.
 
-Data: tiny Shakespeare, the first 90 % to train on and the last 10 % for validation; or your own text with
---data PATH, in characters or --unit word, wordpiece or bpe, which bits a byte compare. Reference, nats a
-character: nanoGPT 1.88 on CPU (4 layers of 128), 1.4697 on an A100 (6 layers of 384, the full size here:
---layers 6 --heads 6 --width 384 --context 256 --batch-size 64 --steps 5000 --dropout 0.2 --learning-rate 1e-3,
-and --bfloat16 on an accelerator). A trained run writes: python experiments/gpt.py write RUN --prompt "ROMEO:"
+Data: tiny Shakespeare, the last 10 % for validation; or your own text with --data PATH, in characters or --unit
+word, wordpiece or bpe, which bits a byte compare. Reference, nats a character: nanoGPT 1.88 on CPU (4 layers of
+128), 1.4697 on an A100 (6 layers of 384, the full size here: --layers 6 --heads 6 --width 384 --context 256
+--batch-size 64 --steps 5000 --dropout 0.2 --learning-rate 1e-3, and --bfloat16 on an accelerator). A trained run
+writes: python experiments/gpt.py write RUN --prompt "ROMEO:"
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from dl.baselines.ngrams import ngram_scores
 from dl.data.batches.tokens import crops, held_windows
 from dl.data.own.corpus import OwnCorpus, Units, encoded
 from dl.models.attention import Attention, Cache
+from dl.models.experts import Experts
 from dl.models.language import LanguageModel
 from dl.models.layers import Dense, Dropout, LayerNorm, RMSNorm
 from dl.tasks.language_modeling import language_modeling
@@ -28,8 +29,7 @@ class Config(OwnCorpus, Units, dl.Recipe):
     data: str = "tinyshakespeare"
     """or a file or folder of text, or a table with a column of it"""
     weights: str | None = None
-    """folder of a GPT-2 or Llama in Hugging Face's layout, in place of the next five fields; where a
-    tokenizer.json lies there, its tokens take the characters' place"""
+    """folder of a GPT-2 or Llama in Hugging Face's layout, tokenizer.json too, in place of the next six fields"""
     style: Literal["gpt2", "llama"] = "llama"
     """gpt2: learned positions, LayerNorm, GELU; llama: rotary positions, RMSNorm, SwiGLU"""
     layers: int = 4
@@ -39,6 +39,8 @@ class Config(OwnCorpus, Units, dl.Recipe):
     width: int = 128
     context: int = 128
     """tokens the model sees"""
+    experts: int = 0
+    """feed-forward networks of a layer, of which each token takes two; 0 for one that all take"""
     dropout: float = 0.0
     batch_size: int = 16
     steps: int = 2000
@@ -68,9 +70,13 @@ class Block(nn.Module):
         y, cache, _ = attend(norm(name="attention_norm")(x), causal=True, cache=cache, layer=layer)
         x = x + Dropout(c.dropout)(y, train=train)
         y = norm(name="feed_forward_norm")(x)
-        y = Dense((1 + llama) * hidden, not llama, kernel_init=start, name="in")(y)
-        y = nn.silu(y[..., :hidden]) * y[..., hidden:] if llama else nn.gelu(y)
-        y = Dense(c.width, not llama, kernel_init=small, name="out")(y)
+        if c.experts:
+            mixture = Experts(c.experts, hidden, (nn.gelu, nn.silu)[llama], llama, name="experts")
+            y = mixture(y, train=train)
+        else:
+            y = Dense((1 + llama) * hidden, not llama, kernel_init=start, name="in")(y)
+            y = nn.silu(y[..., :hidden]) * y[..., hidden:] if llama else nn.gelu(y)
+            y = Dense(c.width, not llama, kernel_init=small, name="out")(y)
         return x + Dropout(c.dropout)(y, train=train), cache
 
 
@@ -87,8 +93,7 @@ class Blocks(nn.Module):
     @nn.compact
     def __call__(self, x, *, mask=None, cache=None, train: bool = False):
         dl.bounded("layers", self.config.layers, at_least=1)
-        stored = cache and cache[:3]
-        x = Dropout(self.config.dropout)(x, train=train)
+        x, stored = Dropout(self.config.dropout)(x, train=train), cache and cache[:3]
         for layer in range(self.config.layers):
             x, stored = Block(self.config, name=f"layer_{layer}")(x, stored, layer, train)
         norm = RMSNorm if self.config.style == "llama" else LayerNorm

@@ -15,7 +15,8 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-ROWS = ("data", "fsdp")  # the axes of a mesh that batches are cut over
+EXPERT = "expert"  # the axis of a mesh that cuts a mixture's experts, and with them the batch
+ROWS = ("data", "fsdp", EXPERT)  # those that batches are cut over
 SEQUENCE = "sequence"  # the one that cuts each row of them, along time
 FREE = P.UNCONSTRAINED  # an axis that the compiler may lay as it likes
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from dl.core.errors import UserError, bounded
 from dl.models.attention import Attention, Cache, Rope
+from dl.models.experts import Experts
 from dl.models.layers import (
     Activation,
     Dense,
@@ -36,6 +37,7 @@ class _Architecture(nn.Module):
     bias: bool = True
     causal: bool = False
     cross: bool = False
+    experts: int = 0
     dropout: float | jax.Array = 0.0
 
 
@@ -89,6 +91,12 @@ class _Block(_Architecture):
 
         def feed_forward(y):
             hidden = self.hidden or 4 * self.width
+            if self.experts:
+                design = {"activation": self.activation, "gated": self.gated}
+                mixed = Experts(
+                    self.experts, hidden, **design, out_scale=0.5 / self.layers, name="experts"
+                )
+                return mixed(y, train=self.train)
             y_in = Dense(hidden * (1 + self.gated), self.bias, kernel_init=start, name="in")(y)
 
             def activate(y):
@@ -124,6 +132,8 @@ class Transformer(_Architecture):
       bias: of the linear layers.
       causal: every place sees only itself and what is before.
       cross: every layer also attends to a memory.
+      experts: feed-forward networks of a layer, of which each token takes two, without ``bias``
+        (:class:`dl.models.experts.Experts`); 0 for one that all take.
       dropout: rate on every branch and on the input; may be traced.
       remat: compute each layer again in the backward pass instead of keeping its inner values: True,
         or a policy of ``jax.checkpoint_policies`` that says what to keep.
@@ -174,7 +184,7 @@ class Transformer(_Architecture):
         if self.scan:
             scanned = nn.scan(
                 block,
-                variable_axes={"params": 0, "intermediates": 0},
+                variable_axes={"params": 0, "balance": 0, "intermediates": 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, nn.broadcast),
                 length=self.layers,

@@ -23,6 +23,7 @@ from dl.core.errors import UserError
 from dl.core.metrics import Metrics
 from dl.core.state import TrainState
 from dl.core.step import Step
+from dl.core.target import ROWS
 from dl.core.task import Aux, Batch
 from dl.parallel.sharding import Layout
 
@@ -79,7 +80,7 @@ def shard_sum(function: Callable[[TrainState, jax.Array, Batch], Any], layout: L
             total = jax.tree.map(jnp.add, total, other)
         return jax.lax.optimization_barrier(total)
 
-    rows = P(("data", "fsdp"))
+    rows = P(ROWS)
     return jax.shard_map(
         local, mesh=layout.mesh, in_specs=(P(), rows), out_specs=P(), check_vma=False
     )

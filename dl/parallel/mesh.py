@@ -1,7 +1,8 @@
-"""A mesh of devices with the axes ('data', 'fsdp', 'sequence', 'tensor'), from one line of text.
+"""A mesh of devices with the axes ('data', 'fsdp', 'expert', 'sequence', 'tensor'), from one line of text.
 
 A mesh is all that differs between one CPU, eight GPUs and a pod. Batches are cut over ``data`` and
-``fsdp``; parameters and optimiser state over ``fsdp`` (Rajbhandari et al. 2020, ZeRO stage 3); each text along
+``fsdp``; parameters and optimiser state over ``fsdp`` (Rajbhandari et al. 2020, ZeRO stage 3); batches and the
+experts of a mixture over ``expert`` (Lepikhin et al. 2021, GShard); each text along
 time over ``sequence`` (Liu et al. 2023, ring attention); the matrices of a Transformer over ``tensor``
 (Shoeybi et al. 2019, Megatron-LM).
 """
@@ -21,7 +22,7 @@ AXES = (*ROWS, SEQUENCE, "tensor")
 
 
 def parse_mesh(text: str, devices: int) -> dict[str, int]:
-    """The size of every axis: ``'data=2,fsdp=4'`` gives ``{'data': 2, 'fsdp': 4, 'sequence': 1, 'tensor': 1}``.
+    """The size of every axis: ``'data=2,fsdp=4'`` gives ``{'data': 2, 'fsdp': 4, 'expert': 1, ...}``.
 
     ``-1`` stands for as many as there are devices left.
     """

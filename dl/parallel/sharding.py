@@ -34,6 +34,8 @@ TRANSFORMER: Rules = (
     (r"(^|/)layers?(_\d+)?/((attention|memory)/)?(qkv|query|key_value|in)/bias$", ("tensor",)),
     (r"(^|/)layers?(_\d+)?/((attention|memory)/)?out/kernel$", ("tensor", None)),
     (r"(^|/)embedding/embedding$", ("tensor", None)),
+    (r"(^|/)experts/in$", ("expert", None, "tensor")),
+    (r"(^|/)experts/out$", ("expert", "tensor", None)),
 )
 
 SMALL = 1024  # elements; smaller leaves are kept whole, for gathering them costs more than they do

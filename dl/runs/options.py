@@ -43,9 +43,9 @@ class Options:
     profile: str | None = None
     """two steps, as 50:60, between which a trace for XProf and Perfetto is written into the run's profile/"""
     mesh: str | None = None
-    """devices to use, as data=2,fsdp=4,sequence=1,tensor=1: batches are cut over data and fsdp, texts along
-    sequence, parameters over fsdp and tensor; -1 is all that are left. By default one device, or with several
-    processes all by data"""
+    """devices to use, as data=2,fsdp=4,expert=1,sequence=1,tensor=1: batches are cut over the first three, texts
+    along sequence, parameters over fsdp, expert and tensor; -1 is all that are left. By default one device, or
+    with several processes all by data"""
     deterministic_topology: bool = False
     """sums in one fixed order, so that a run has the same bits on 1, 2, 4 or 8 devices; slower"""
     deterministic: bool = False

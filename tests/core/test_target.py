@@ -49,7 +49,7 @@ def test_without_a_mesh_nothing_is_held():
 
 
 def test_holding_cuts_what_divides_and_leaves_the_rest_to_the_compiler():
-    mesh = AbstractMesh((2, 2, 1, 2), (*ROWS, SEQUENCE, "tensor"))
+    mesh = AbstractMesh((2, 2, 1, 1, 2), (*ROWS, SEQUENCE, "tensor"))
 
     def spec(*axes, shape):
         with tracing_for(Target("cpu", mesh)):

@@ -10,12 +10,18 @@ from mistakes import raises
 from dl.parallel.mesh import AXES, make_mesh, parse_mesh
 from dl.parallel.sharding import TRANSFORMER, padded, spec
 
-MESH = AbstractMesh((2, 4, 1, 2), AXES)
+MESH = AbstractMesh((2, 4, 1, 1, 2), AXES)
 
 
 def test_axes_left_out_are_one_and_minus_one_is_the_rest():
-    assert parse_mesh("data=2, fsdp=4", 8) == {"data": 2, "fsdp": 4, "sequence": 1, "tensor": 1}
-    sizes = {"data": 4, "fsdp": 1, "sequence": 1, "tensor": 2}
+    assert parse_mesh("data=2, fsdp=4", 8) == {
+        "data": 2,
+        "fsdp": 4,
+        "expert": 1,
+        "sequence": 1,
+        "tensor": 1,
+    }
+    sizes = {"data": 4, "fsdp": 1, "expert": 1, "sequence": 1, "tensor": 2}
     assert parse_mesh("data=-1,tensor=2", 8) == sizes
 
 
