@@ -17,7 +17,7 @@ from dl.data.batches.series_windows import forecasting_windows
 from dl.data.own.series import OwnSeries
 from dl.data.sets.series import scaled_series
 from dl.figures import pictures
-from dl.models.forecasters import forecaster
+from dl.models.forecasters import ForecasterName, forecaster
 from dl.tasks import supervised
 from dl.tasks.forecasting import forecasting, instance_scale
 
@@ -26,7 +26,7 @@ from dl.tasks.forecasting import forecasting, instance_scale
 class Config(OwnSeries, dl.Recipe):
     data: str = "ett"
     """ett, m4_hourly, or a csv, Parquet or Arrow file of your own with times and numbers"""
-    model: Literal["rlinear", "nlinear", "dlinear", "sparse", "lstm", "tcn", "patchtst"] = "rlinear"
+    model: ForecasterName = "rlinear"
     quantiles: tuple[float, ...] = ()
     """levels to forecast, ascending and between 0 and 1, such as 0.1 0.5 0.9; by default a point"""
     error: Literal["squared", "absolute"] = "squared"
@@ -42,9 +42,9 @@ class Config(OwnSeries, dl.Recipe):
     warmup_percent: int = 0
     clip: float | None = None
     dropout: float = 0.2
-    """of lstm, tcn and patchtst"""
+    """of lstm, tcn, patchtst, tsmixer and itransformer"""
     width: int = 64
-    """of lstm and tcn, and half of patchtst's"""
+    """of lstm and tcn; patchtst and tsmixer have half of it, itransformer twice and nhits four times"""
 
 
 @dl.prepared

@@ -1,19 +1,25 @@
 """Forecasters: ``[batch, time, variables]`` to the ``[batch, horizon, variables]`` that follow.
 
-All but the recurrent and the convolutional one treat every variable alike and apart ("channel
-independence"): one window of one variable is one example.
+All but the recurrent and the convolutional one, TSMixer and iTransformer treat every variable alike and apart
+("channel independence"): one window of one variable is one example.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from dl.core.errors import UserError, unknown
 from dl.models.layers import Dense, Dropout, LayerNorm
 from dl.models.rnn import RNN, lstm
 from dl.models.transformer import Transformer
+
+ForecasterName = Literal[
+    "rlinear", "nlinear", "dlinear", "sparse", "lstm", "tcn", "patchtst", "nhits", "tsmixer", "itransformer"
+]  # fmt: skip
 
 # The spread the reference implementations start their linear maps with: uniform +-1/sqrt(inputs).
 _Linear = partial(Dense, kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"))
@@ -238,6 +244,79 @@ class PatchTST(nn.Module):
         return jnp.moveaxis(Dense(self.horizon)(x).reshape(batch, variables, -1), 1, -1)
 
 
+class NHiTS(nn.Module):
+    """Blocks that each see what the ones before left unexplained, at another resolution (Challu et al. 2023,
+    "N-HiTS: neural hierarchical interpolation for time series forecasting"): the maxima of pieces of the window give
+    some points of the forecast, with straight lines between them. The last value is what they add to.
+
+    Attributes:
+      width: features of a block's two hidden layers.
+      pools: steps that a maximum is taken over, ``ratios``: steps that a point of the forecast stands for, of each
+        block.
+    """
+
+    horizon: int
+    width: int = 256
+    pools: Sequence[int] = (8, 4, 1)
+    ratios: Sequence[int] = (24, 8, 1)
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        batch, time, variables = x.shape
+        rest = jnp.moveaxis(x, -1, 1).reshape(batch * variables, time)
+        forecast = jnp.repeat(rest[:, -1:], self.horizon, axis=1)
+        for pool, ratio in zip(self.pools, self.ratios, strict=True):
+            padded = jnp.pad(rest, ((0, 0), (0, -time % pool)), "edge")
+            h = padded.reshape(len(rest), -1, pool).max(-1)
+            for _ in range(2):
+                h = nn.relu(Dense(self.width)(h))
+            theta = Dense(time + -(-self.horizon // ratio))(h)
+            points = jax.image.resize(theta[:, time:], (len(rest), self.horizon), "linear")
+            rest, forecast = rest - theta[:, :time], forecast + points
+        return jnp.moveaxis(forecast.reshape(batch, variables, -1), 1, -1)
+
+
+class TSMixer(nn.Module):
+    """Perceptrons over time and over variables in turn (Chen et al. 2023, "TSMixer: an all-MLP architecture for
+    time series forecasting"), layer norm over both in place of batch norm. Wrap it in :class:`RevIN`."""
+
+    horizon: int
+    width: int = 64
+    layers: int = 4
+    dropout: float = 0.3
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        def normed(x):
+            return LayerNorm()(x.reshape(len(x), -1)).reshape(x.shape)
+
+        drop = partial(Dropout(self.dropout), train=train)
+        for _ in range(self.layers):
+            over_time = nn.relu(Dense(x.shape[1])(jnp.swapaxes(normed(x), 1, 2)))
+            x = x + drop(jnp.swapaxes(over_time, 1, 2))
+            h = drop(nn.relu(Dense(self.width)(normed(x))))
+            x = x + drop(Dense(x.shape[-1])(h))
+        return TimeLinear(self.horizon, name="head")(x)
+
+
+class ITransformer(nn.Module):
+    """A transformer whose tokens are variables, each its whole window (Liu et al. 2024, "iTransformer: inverted
+    transformers are effective for time series forecasting"). Wrap it in :class:`RevIN`."""
+
+    horizon: int
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.1
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        tokens = Dense(self.width, name="embedding")(jnp.swapaxes(x, 1, 2))
+        sizes = {"hidden": self.width, "norm_first": False, "dropout": self.dropout}
+        tokens, _ = Transformer(self.width, self.layers, self.heads, **sizes)(tokens, train=train)
+        return jnp.swapaxes(Dense(self.horizon, name="head")(tokens), 1, 2)
+
+
 class WithKnown(nn.Module):
     """A forecaster, and what columns that are known ahead add to it: ``[batch, time, variables]`` and ``known
     [batch, horizon, columns]`` to the forecaster's output. A small network, the same at every step of the
@@ -266,8 +345,9 @@ def forecaster(
 
     Args:
       horizon: steps to forecast, times the quantiles of each.
-      period: steps after which a series repeats; width: features of ``lstm`` and ``tcn``, and twice those of
-        ``patchtst``; dropout: rate of these three; known: whether columns known ahead come with each window.
+      period: steps after which a series repeats; width: features of ``lstm`` and ``tcn``, of which ``patchtst``
+        and ``tsmixer`` have half, ``itransformer`` twice and ``nhits`` four times as many; dropout: rate of all
+        these but ``nhits``; known: whether columns known ahead come with each window.
     """
     networks: dict[str, nn.Module] = {
         "rlinear": RevIN(TimeLinear(horizon)),
@@ -277,6 +357,9 @@ def forecaster(
         "lstm": LSTMForecaster(horizon, width, dropout=dropout),
         "tcn": TCN(horizon, (width,) * 6, dropout=dropout),
         "patchtst": RevIN(PatchTST(horizon, width=width // 2, dropout=dropout)),
+        "nhits": NHiTS(horizon, 4 * width),
+        "tsmixer": RevIN(TSMixer(horizon, width // 2, dropout=dropout)),
+        "itransformer": RevIN(ITransformer(horizon, 2 * width, dropout=dropout), affine=False),
     }
     if kind not in networks:
         raise unknown("forecaster", kind, networks)

@@ -1,5 +1,7 @@
 """Forecasters: shapes, the properties their papers state, and parity with the published formulas."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,12 +11,16 @@ from mistakes import raises
 from dl.models.forecasters import (
     TCN,
     DLinear,
+    ForecasterName,
+    ITransformer,
     LSTMForecaster,
+    NHiTS,
     NLinear,
     PatchTST,
     RevIN,
     SparseLinear,
     TimeLinear,
+    TSMixer,
     forecaster,
     moving_average,
 )
@@ -38,6 +44,9 @@ def applied(model, x=X):
         TCN(12, widths=(4, 4)),
         RevIN(NLinear(12)),
         PatchTST(12, width=4, layers=1, heads=2, hidden=8),
+        NHiTS(12, width=4),
+        RevIN(TSMixer(12, width=4, layers=1)),
+        RevIN(ITransformer(12, width=4, layers=1, heads=2)),
     ],
     ids=lambda model: type(model).__name__,
 )
@@ -123,6 +132,64 @@ def test_patches_of_one_variable_never_see_another():
     assert not changed[0][:, [0, 2]].any()
 
 
+def dense(params, x):
+    return x @ np.asarray(params["kernel"], np.float64) + np.asarray(params["bias"], np.float64)
+
+
+def test_nhits_is_its_published_blocks():
+    """Window by window in NumPy, float64; points stand in the middle of what they stand for."""
+    model = NHiTS(10, width=6, pools=(7, 2, 1), ratios=(5, 3, 1))
+    variables, y = applied(model)
+    params = variables["params"]
+    for row in range(2):
+        for variable in range(3):
+            rest = np.asarray(X[row, :, variable], np.float64)
+            forecast = np.full(10, rest[-1])
+            for block, (pool, ratio) in enumerate(((7, 5), (2, 3), (1, 1))):
+                pieces = [rest[start : start + pool].max() for start in range(0, 48, pool)]
+                first, second, last = (params[f"Dense_{3 * block + i}"] for i in range(3))
+                h = np.maximum(dense(second, np.maximum(dense(first, np.array(pieces)), 0)), 0)
+                theta = dense(last, h)
+                points = theta[48:]
+                assert len(points) == -(-10 // ratio)
+                places = (np.arange(10) + 0.5) * len(points) / 10 - 0.5
+                forecast += np.interp(places, np.arange(len(points)), points)
+                rest = rest - theta[:48]
+            np.testing.assert_allclose(y[row, :, variable], forecast, atol=2e-5)
+
+
+def test_tsmixer_is_its_published_blocks():
+    model = TSMixer(5, width=4, layers=2, dropout=0.0)
+    variables, y = applied(model)
+    params = variables["params"]
+
+    def normed(place, x):
+        flat = x.reshape(-1)
+        flat = (flat - flat.mean()) / np.sqrt(flat.var() + 1e-5)
+        own = params[f"LayerNorm_{place}"]
+        return (flat * own["scale"] + own["bias"]).reshape(x.shape)
+
+    for row in range(2):
+        x = np.asarray(X[row], np.float64)
+        for layer in range(2):
+            over_time, up, down = (params[f"Dense_{3 * layer + i}"] for i in range(3))
+            x = x + np.maximum(dense(over_time, normed(2 * layer, x).T), 0).T
+            x = x + dense(down, np.maximum(dense(up, normed(2 * layer + 1, x)), 0))
+        np.testing.assert_allclose(y[row], dense(params["head"]["linear"], x.T).T, atol=2e-5)
+
+
+def test_itransformer_knows_no_order_of_variables_and_mixes_them():
+    model = RevIN(ITransformer(6, width=8, layers=2, heads=2), affine=False)
+    variables, y = applied(model)
+    order = jnp.array([2, 0, 1])
+    np.testing.assert_allclose(model.apply(variables, X[..., order]), y[..., order], atol=1e-5)
+    np.testing.assert_allclose(model.apply(variables, 3 * X - 1), 3 * y - 1, atol=1e-4)
+    run = jax.jit(model.apply)
+    changed = run(variables, X.at[0, 5, 1].add(1.0)) != run(variables, X)
+    assert changed[0].all()
+    assert not changed[1].any()
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [
@@ -142,9 +209,7 @@ def test_windows_that_a_model_cannot_cut_are_one_line(model, says):
         jax.eval_shape(model.init, jax.random.key(0), X)
 
 
-@pytest.mark.parametrize(
-    "kind", ["rlinear", "nlinear", "dlinear", "sparse", "lstm", "tcn", "patchtst"]
-)
+@pytest.mark.parametrize("kind", get_args(ForecasterName))
 def test_every_forecaster_goes_by_its_name(kind):
     model = forecaster(kind, 24, 24, width=8, dropout=0.1)
     assert jax.eval_shape(model.init_with_output, jax.random.key(0), X)[0].shape == (2, 24, 3)
