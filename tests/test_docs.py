@@ -95,6 +95,65 @@ def test_after_training(tmp_path, monkeypatch, capsys):
     assert "file,class,p_0" in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """Trains a recipe of docs/recipes.md: ``(name, **fields) -> (module, run)``."""
+    place = tmp_path_factory.mktemp("recipes")
+    for block in blocks("recipes.md"):
+        (place / block.split()[1]).write_text(block)
+    matplotlib.use("Agg")
+
+    def train(name, **fields):
+        module = importlib.import_module(name)
+        options = {"runs": place / "runs", "name": f"{name}-{len(list(place.glob('runs/*')))}"}
+        return module, dl.train(module.build, module.Config(**fields), progress=False, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(place)
+        yield train
+
+
+@pytest.mark.slow
+def test_two_optimisers_and_a_backbone(recipe):
+    _, run = recipe("two_optimizers", steps=60)
+    assert run.metrics["test/accuracy"] > 0.9
+    _, first = recipe("backbone")
+    assert first.metrics["test/accuracy"] > 0.95
+    others = {"digits": (5, 6, 7, 8, 9), "start": str(first.folder.path)}
+    _, begun = recipe("backbone", steps=1, learning_rate=0.0, **others)
+    old, new = (run.state.variables["params"] for run in (first, begun))
+    jax.tree.map(np.testing.assert_array_equal, old["backbone"], new["backbone"])
+    assert not np.array_equal(old["head"]["kernel"], new["head"]["kernel"])
+    _, begun = recipe("backbone", **others)
+    assert begun.metrics["test/accuracy"] > 0.95
+
+
+@pytest.mark.slow
+def test_maml_learns_to_learn(recipe):
+    module, run = recipe("maml", steps=300, learning_rate=3e-3)
+    new = module.sines(200, 2)
+    said = run.predict({name: new[name] for name in ("x", "y", "asked")})
+    shuffled = run.predict({"x": new["x"], "y": new["y"][::-1], "asked": new["asked"]})
+    error, of_others = (np.square(x - new["answer"]).mean() for x in (said, shuffled))
+    assert error < 0.6 * of_others
+    np.testing.assert_allclose(run.metrics["test/loss"], error, rtol=0.3)
+
+
+@pytest.mark.slow
+def test_simclr_and_diffusion(recipe):
+    module, run = recipe("simclr", steps=60, batch_size=128)
+    losses = run.history()["train/loss"]
+    assert losses[-1] < losses[0] - 0.5
+    assert module.probe(run) > 0.9
+    module, run = recipe("diffusion", steps=400, learning_rate=3e-3)
+    assert run.metrics["validation/loss"] < 0.5  # 1 is what guessing no noise at all would have
+    noise = np.random.default_rng(1).normal(size=(100, 64)).astype(np.float32)
+    made, real = run.predict({"noise": noise}), dl.load("digits").train["image"] / 255.0
+    assert made.shape == (100, 8, 8, 1)
+    assert abs(made.mean() - real.mean()) < 0.06
+    np.testing.assert_array_equal(made, run.predict({"noise": noise}))
+
+
 def test_the_task_without_help_learns_its_line_alone_and_in_company():
     (code,) = (block for block in blocks("extending.md") if block.startswith("# line.py"))
     space = {}
