@@ -246,8 +246,8 @@ class PatchTST(nn.Module):
 
 class NHiTS(nn.Module):
     """Blocks that each see what the ones before left unexplained, at another resolution (Challu et al. 2023,
-    "N-HiTS: neural hierarchical interpolation for time series forecasting"): the maxima of pieces of the window give
-    some points of the forecast, with straight lines between them. The last value is what they add to.
+    "N-HiTS: neural hierarchical interpolation for time series forecasting"): the maxima of pieces of the window
+    give some points of the forecast, with straight lines between them. The last value is what they add to.
 
     Attributes:
       width: features of a block's two hidden layers.
