@@ -1,6 +1,7 @@
 """The words of a command line: a script's own fields, the run's options, what is swept."""
 
 import dataclasses
+import functools
 import shlex
 import sys
 import typing
@@ -20,18 +21,26 @@ def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> t
 
     def field(name: str, kind: type):
         flags: Any = tyro.conf.OmitArgPrefixes
-        return name, flags[kind], dataclasses.field(default_factory=kind)
+        start = starts.get(name, kind)
+        return name, flags[kind], dataclasses.field(default_factory=lambda: start())
 
     own = {f.name for f in dataclasses.fields(config)}
-    for taken in (f.name for kind in (Options, Sweep) for f in dataclasses.fields(kind)):
+    for taken in (f.name for kind in (Options, Sweep, FromFile) for f in dataclasses.fields(kind)):
         if taken in own:
             raise UserError(
                 "field-is-flag",
                 f"the field {taken!r} of {config.__name__} is a flag of every run: leave it out, or rename it",
             )
-    parts = [field("config", config), field("run", Options), field("sweep", Sweep)]
-    both = dataclasses.make_dataclass("Arguments", parts)
-    words = {word.partition("=")[0] for word in (argv if argv is not None else sys.argv[1:])}
+    kinds = {"config": config, "run": Options, "sweep": Sweep, "file": FromFile}
+    file, argv = _config_file(sys.argv[1:] if argv is None else argv)
+    starts = {}
+    if file is not None:
+        from dl.runs.toml import over
+
+        kept = over({name: kind() for name, kind in kinds.items() if kind is not FromFile}, file)
+        starts = {name: functools.partial(dataclasses.replace, own) for name, own in kept.items()}
+    both = dataclasses.make_dataclass("Arguments", [field(*part) for part in kinds.items()])
+    words = {word.partition("=")[0] for word in argv}
     for asked, has in (("steps", "epochs"), ("epochs", "steps")):
         if f"--{asked}" in words and asked not in own and has in own:
             told = "passes over the training set" if has == "epochs" else "steps of the optimiser"
@@ -41,6 +50,32 @@ def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> t
     doc = sys.modules[build.__module__].__doc__ or ""
     args: Any = tyro.cli(both, args=argv, prog=shlex.quote(prog), description=doc.strip())
     return args.config, args.run, args.sweep
+
+
+@dataclasses.dataclass(frozen=True)
+class FromFile:
+    """Flags from a file."""
+
+    config: Path | None = None
+    """a TOML file of values for these flags, as `dl config RUN` writes it; a flag beside it wins"""
+
+
+def _config_file(argv: list[str]) -> tuple[Path | None, list[str]]:
+    """The file of ``--config``, which is read before all else, and the other words."""
+    found: list[str] = []
+    words: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        flag, sign, value = word.partition("=")
+        if flag != "--config":
+            words.append(word)
+        elif sign or (value := next(rest, "")):
+            found.append(value)
+        else:
+            raise UserError("option-misplaced", "--config needs a TOML file: --config FILE")
+    if len(found) > 1:
+        raise UserError("options-exclusive", f"give one --config, not {' and '.join(found)}")
+    return (Path(found[0]) if found else None), words
 
 
 def swept_values(config: type, build: Callable, script: Path) -> Callable[[str, str], Any]:

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from dl.cli.flags import extra, load
 from dl.cli.plan import plan
+from dl.cli.runs import config, runs
 from dl.cli.submit import submit
 from dl.cli.trained import evaluate, export, fork, predict
 from dl.core.errors import UserError, unknown
@@ -311,6 +312,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "submit": submit,
     "verify": verify,
     "replay": replay,
+    "runs": runs,
+    "config": config,
     "sweep": sweep,
     "predict": predict,
     "fork": fork,

@@ -1,6 +1,7 @@
 """The ``dl`` command."""
 
 import contextlib
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,10 @@ def main() -> None:
             )
         if words[0] == "run" and words[1:2] and not words[1].startswith("-"):
             words = words[:2]  # the rest is the script's
+        if words[0] == "runs":  # a value may begin with a minus
+            words = re.sub(r"(^|\0)(--sort|--best)\0-(?!-)", r"\1\2=-", "\0".join(words)).split(
+                "\0"
+            )
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             args=words,

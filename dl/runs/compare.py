@@ -3,8 +3,41 @@
 from typing import Any
 
 from dl.runs.folder import RunFolder
+from dl.runs.readers import numbers
+from dl.runs.records import RunRecord, flat, show
 
 LOGGED = ("train", "eval", "test")
+
+
+def apart(a: RunRecord, b: RunRecord) -> list[tuple[str, str, str]]:
+    """What two runs differ in, each as (name, of the one, of the other): fields of the config, versions, devices,
+    data and code, and what they reached; times are left out."""
+
+    def told(run: RunRecord) -> dict[str, Any]:
+        result = {name: run.result.get(name) for name in ("ended", "digest")}
+        chosen = {
+            f"selected.{name}": value for name, value in run.result.get("selected", {}).items()
+        }
+        parts = {
+            "config": {**run.config, "steps": run.steps},
+            "": run.environment,
+            "result": {**result, **chosen, **numbers(run.result.get("metrics", {}))},
+        }
+        found = {"script": run.script and run.script.name}
+        for part, values in parts.items():
+            found |= flat(values, f"{part}." if part else "")
+        return found
+
+    def short(own: dict[str, Any], name: str) -> str:
+        text = show(own[name]) if name in own else ""
+        return f"{text[:12]}…" if len(text) == 64 else text
+
+    mine, theirs = told(a), told(b)
+    return [
+        (name, short(mine, name), short(theirs, name))
+        for name in dict.fromkeys([*mine, *theirs])
+        if mine.get(name) != theirs.get(name)
+    ]
 
 
 def logged(folder: RunFolder) -> dict[tuple[int, str], dict[str, Any]]:

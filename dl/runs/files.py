@@ -17,7 +17,7 @@ from dl.runs import store
 
 DEEPEST = 64  # brackets within brackets; no record of dl's has more than five
 LARGEST = 2**31  # bytes of a file that is read whole
-_SAFE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+SAFE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -61,7 +61,7 @@ def read_plain(path: Path, root: Path | None = None) -> bytes:
     """
     if not lies_within(path, root or path.parent):
         raise UserError("record-damaged", f"{path} is a link out of the folder: it is not followed")
-    with open(os.open(path.resolve(), os.O_RDONLY | _SAFE, 0), "rb") as file:
+    with open(os.open(path.resolve(), os.O_RDONLY | SAFE, 0), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise UserError("record-damaged", f"{path} is no plain file: it is not read")
@@ -74,7 +74,7 @@ def read_plain(path: Path, root: Path | None = None) -> bytes:
 
 def opened_to_append(path: Path) -> BinaryIO:
     """The plain file ``path``, there or not, to be added to; a link is not followed."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _SAFE, 0o666)
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | SAFE, 0o666)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, "no plain file", str(path))
@@ -87,7 +87,7 @@ def replace(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     with naming(path):
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o666), "wb") as file:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE, 0o666), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

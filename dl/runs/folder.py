@@ -87,6 +87,7 @@ class RunFolder:
         self.digests = self.path / "digests.jsonl"
         self.baselines = self.path / "baselines.json"
         self.result = self.path / "result.json"
+        self.failed = self.path / "failed.json"
         self.checkpoints = self.path / "checkpoints"
 
     @property
@@ -143,6 +144,20 @@ class RunFolder:
             self._check_there()
             raise UserError("file-write", said) from None
 
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """Keep in ``failed.json`` what ended a run that is not at its end; one that goes on empties it."""
+        try:
+            if self.writes and self.failed.exists():
+                write_json(self.failed, {})
+            yield
+        except Exception as error:
+            if self.writes and self.config.exists():
+                with contextlib.suppress(OSError, UserError):  # the error itself matters more
+                    code = getattr(error, "code", type(error).__name__)
+                    write_json(self.failed, {"code": code, "said": files.printable(error)[:500]})
+            raise
+
     def _check_there(self) -> None:
         """Raise UserError where the folder is there no more. The checkpoints' library may have made another of
         its name, without a config."""
@@ -190,7 +205,7 @@ class RunFolder:
         with file:
             if fcntl is not None:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _lock(file)
                 except BlockingIOError:
                     raise UserError(
                         "run-in-use",
@@ -209,6 +224,31 @@ class RunFolder:
             except KeyboardInterrupt as stop:  # between steps: one on its way ends, and is saved
                 stop.add_note(self._so_far())
                 raise
+
+
+def _lock(file: Any) -> None:
+    """Lock ``file``; tried again a moment later, since one that asks :func:`at_work` locks it too."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.05)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def at_work(place: Path) -> bool:
+    """Whether a process writes the run or sweep in ``place``, as far as locks tell; it does not notice."""
+    if store.url(place):
+        return store.has_writer(place)
+    with contextlib.suppress(OSError):
+        handle = os.open(place / ".writer", os.O_RDONLY | files.SAFE)
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+    return False
 
 
 def called_after(script: Path | None, config: Any) -> str:

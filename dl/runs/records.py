@@ -23,6 +23,7 @@ from dl.runs.readers import (
 
 REPEATS = ("seed", "fold")  # fields that repeat a setting instead of changing it
 ENDED_WELL = ("done", "early", "halved")
+UNFINISHED = (".removing", ".part")  # folders on their way out, or in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,7 @@ def read_run(path: Path) -> RunRecord:
     steps = entry(files[0], config, "steps", int) or 0
     return RunRecord(
         path=path,
-        config=dict(_flat(config["config"])) if isinstance(config.get("config"), dict) else {},
+        config=dict(flat(config["config"])) if isinstance(config.get("config"), dict) else {},
         steps=min(max(steps, 0), 2**53),
         script=Path(script) if script else None,
         environment=entry(files[1], lock, "environment", dict) or {},
@@ -109,10 +110,11 @@ def read_run(path: Path) -> RunRecord:
     )
 
 
-def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of nested objects, as ``outer.inner``."""
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{above}{name}.")
+            yield from flat(value, f"{above}{name}.")
         else:
             yield above + name, value
 
@@ -127,7 +129,7 @@ def find_runs(paths: Sequence[Path]) -> list[RunRecord]:
     found: list[RunRecord] = []
     bad: list[UserError] = []
     for path in paths:
-        within = list(_within(path))
+        within = list(runs_within(path))
         if not within:
             raise UserError(
                 "not-a-run",
@@ -162,13 +164,14 @@ def _whole_run(folder: Path, named: Path) -> RunRecord:
     return run
 
 
-def _within(path: Path, depth: int = 0) -> Iterator[Path]:
+def runs_within(path: Path, depth: int = 0) -> Iterator[Path]:
+    """The folders of runs in ``path``, lanes included."""
     if (path / "config.json").exists():
         yield path
     elif path.is_dir() and depth < 3:  # runs/SWEEP/lanes/LANE
         for child in sorted(path.iterdir()):
-            if child.is_dir():
-                yield from _within(child, depth + 1 if lies_within(child, path) else 3)
+            if child.is_dir() and child.suffix not in UNFINISHED:
+                yield from runs_within(child, depth + 1 if lies_within(child, path) else 3)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -186,26 +186,26 @@ def from_json(kind: type, values: dict[str, Any] | None) -> Any:
             raise unknown(f"field of {kind.__name__}", name, fields)
     hints = typing.get_type_hints(kind)
     try:
-        return kind(**{n: _revive(hints[n], value) for n, value in values.items() if n in fields})
+        return kind(**{n: revive(hints[n], value) for n, value in values.items() if n in fields})
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(
             "record-damaged", f"what is stored of the config is no {kind.__name__} ({error})"
         ) from error
 
 
-def _revive(hint: Any, value: Any) -> Any:
+def revive(hint: Any, value: Any) -> Any:
     """``value`` as JSON kept it, back in the type that ``hint`` names."""
     if value is None:
         return None
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         inner = [h for h in typing.get_args(hint) if h is not type(None)]
-        return _revive(inner[0], value) if len(inner) == 1 else value
+        return revive(inner[0], value) if len(inner) == 1 else value
     if dataclasses.is_dataclass(hint):
         return from_json(typing.cast(type, hint), value)
     if typing.get_origin(hint) is tuple:
         kinds = list(typing.get_args(hint))
         kinds = [kinds[0]] * len(value) if kinds[1:] == [...] else kinds
-        return tuple(_revive(h, v) for h, v in zip(kinds, value, strict=True))
+        return tuple(revive(h, v) for h, v in zip(kinds, value, strict=True))
     if isinstance(hint, type) and issubclass(hint, Path):
         return hint(value)
     if hint is float:

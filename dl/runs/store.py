@@ -242,8 +242,17 @@ def fill(step: Path) -> None:
     raise ValueError(f"{odd} is not what was saved")
 
 
+def has_writer(place: Path) -> bool:
+    """Whether a process gave a sign of itself within two minutes that it writes what ``place`` is a copy of."""
+    store, key = at(f"{url(place)}/{WRITER}")
+    try:
+        return bool(time.time() - store.modified(key).timestamp() < 120)
+    except (OSError, NotImplementedError):  # none, or a store that tells no times
+        return False
+
+
 def remove(step: Path) -> None:
-    """Take a checkpoint out of the store."""
+    """Take a checkpoint, or a whole run, out of the store."""
     address = url(step)
     if address is None:
         return

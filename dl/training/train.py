@@ -156,7 +156,8 @@ def _train(
     loop = Loop(
         compiled, [lane], keeping, cadence, console, program=settled["program"], begun=begun
     )
-    state = loop.run()
+    with folder.failing():
+        state = loop.run()
     if loop.stopped:
         console.say(
             f"stopped by {loop.stopped} at step {int(state.step)}; all is saved in {folder.path}"

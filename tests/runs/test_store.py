@@ -373,3 +373,28 @@ def test_killed_at_many_random_moments_it_ends_with_the_same_bits(served):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "losses: 0, false alarms: 0" in done.stdout
     assert " 0 runs compared" not in done.stdout
+
+
+def test_runs_of_a_store_are_listed_archived_and_removed(served, runs, tiny, elsewhere, tmp_path):
+    from dl.runs.listing import list_runs
+    from dl.runs.removing import archive, chosen, remove
+
+    for name in ("first", "second"):
+        dl.train(*tiny, runs=runs, name=name, **OPTIONS)
+    elsewhere()
+    with RunFolder(store.working(Path(runs) / "first")).held():
+        rows, bad = list_runs(runs)
+        assert [(row.name, row.state) for row in rows] == [("first", "done"), ("second", "done")]
+        assert rows[0].path == f"{runs}/first"
+        (result,) = served.glob(f"{runs}/first/result.json")
+        kept = served.cat_file(result)
+        served.rm_file(result)
+        assert {r.name: r.state for r in list_runs(runs)[0]}["first"] == "running"
+        served.pipe_file(result, kept)
+        elsewhere()
+    archive(chosen(["first"], Path(runs)), tmp_path / "attic")
+    assert [row.name for row in list_runs(runs)[0]] == ["second"]
+    assert dl.open_run(tmp_path / "attic" / "first", *tiny).metrics
+    remove(chosen([f"{runs}/second"], Path("runs")))
+    assert not served.find(runs)
+    assert not bad

@@ -1,0 +1,128 @@
+"""The values of a config as TOML, and back in the types of its fields."""
+
+import dataclasses
+import json
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from dl.core.errors import UserError, unknown
+from dl.runs.files import printable
+from dl.runs.scripts import revive
+
+NONE = "none"  # which TOML has no word for
+
+
+def written(values: Mapping[str, Any], above: str = "") -> str:
+    """What ``config.json`` holds of a config as TOML, nested configs as tables; None is the text ``none``."""
+    tables = {name: value for name, value in values.items() if isinstance(value, dict)}
+    lines = [f"{_key(n)} = {_value(v)}\n" for n, v in values.items() if n not in tables]
+    for name, value in tables.items():
+        lines.append(f"\n[{above}{_key(name)}]\n{written(value, f'{above}{_key(name)}.')}")
+    return "".join(lines)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
+
+
+def _text(text: str) -> str:
+    """A basic string; what a terminal would obey is escaped too."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return re.sub(
+        "[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]",
+        lambda c: f"\\u{ord(c[0]):04x}",
+        quoted,
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: f'"{NONE}"'}[value]
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_key(n)} = {_value(v)}' for n, v in value.items())}}}"
+    return _text(value) if isinstance(value, str) else repr(value)
+
+
+def read(file: str | Path) -> dict[str, Any]:
+    """What a TOML file, or a pipe, holds.
+
+    Raises:
+      UserError: it is none, or cannot be read.
+    """
+    try:
+        return tomllib.loads(Path(file).read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
+    except OSError as error:
+        told = f"--config {file} cannot be read ({error.strerror}): name a TOML file"
+        raise UserError("file-read", told) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        told = (
+            f"--config {file} is no TOML ({printable(error)}): `dl config RUN` writes such a file"
+        )
+        raise UserError("file-damaged", told) from None
+
+
+def over(defaults: Mapping[str, Any], file: str | Path) -> dict[str, Any]:
+    """Dataclasses with the values that a TOML file has for their fields.
+
+    Args:
+      defaults: them, by name; no two have a field of one name. Nested ones are tables.
+
+    Raises:
+      UserError: a name that none of them has, or a value of another type than its field.
+    """
+    found: dict[str, dict[str, Any]] = {part: {} for part in defaults}
+    fields = {f.name: part for part, own in defaults.items() for f in dataclasses.fields(own)}
+    for name, value in read(file).items():
+        if name not in fields:
+            raise unknown(f"name in --config {file},", name, fields)
+        found[fields[name]][name] = value
+    return {part: _over(own, found[part], "") for part, own in defaults.items()}
+
+
+def _over(own: Any, values: Mapping[str, Any], above: str) -> Any:
+    hints, found = typing.get_type_hints(type(own)), {}
+    for name, value in values.items():
+        if name not in hints:
+            raise unknown(f"name in --config, [{above.rstrip('.')}],", name, hints)
+        default = getattr(own, name)
+        if isinstance(value, dict) and dataclasses.is_dataclass(default):
+            found[name] = _over(default, value, f"{above}{name}.")
+            continue
+        hint = hints[name]
+        if not fits(hint, value):
+            kind = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+            raise UserError(
+                "config-value",
+                f"{above}{name} = {_value(value)} in --config: the field takes "
+                + kind.replace("None", f'"{NONE}"'),
+            )
+        found[name] = revive(hint, None if value == NONE and fits(hint, None) else value)
+    return dataclasses.replace(own, **found)
+
+
+def fits(hint: Any, value: Any) -> bool:
+    """Whether ``value``, of TOML or JSON, is of the type that ``hint`` names; no text is a number."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(h, value) for h in inner)
+    if hint in (None, type(None)):
+        return value is None or value == NONE
+    if origin is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in inner)
+    if origin in (tuple, list):
+        if not isinstance(value, list | tuple):
+            return False
+        kinds = [inner[0]] * len(value) if origin is list or inner[1:] == (...,) else inner
+        return len(kinds) == len(value) and all(map(fits, kinds, value))
+    if hint is float:
+        return type(value) in (int, float) or value in ("inf", "-inf", "nan")
+    if isinstance(hint, type) and issubclass(hint, Path):
+        return isinstance(value, str | Path)
+    return hint is Any or type(value) is (origin or hint)

@@ -1,0 +1,173 @@
+"""`dl config RUN > file.toml` and `--config file.toml`: the same run again, flags on top."""
+
+import dataclasses
+import math
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mistakes import raises
+
+import dl
+from dl.cli.arguments import parse
+from dl.cli.main import main
+from dl.runs import toml
+from dl.runs.compare import first_difference
+from dl.runs.folder import RunFolder, read_json, to_json
+from dl.runs.scripts import load_script
+
+TINY = Path(__file__).parents[1] / "scripts" / "tiny.py"
+Config, build = load_script(TINY)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    depth: int = 2
+    slope: float | None = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Wide:
+    """One field of every kind."""
+
+    steps: int = 60
+    rate: float = 1e-3
+    clip: float | None = 1.0
+    name_of: str | None = None
+    start: Path | None = None
+    flag: bool = False
+    kind: Literal["a", "b", 3] = "a"
+    widths: tuple[int, ...] = (16,)
+    pair: tuple[float, str] = (1.0, "x")
+    words: list[str] = dataclasses.field(default_factory=list)
+    inner: Inner = Inner()
+
+
+def read(file, text, *flags):
+    file.write_text(text)
+    return parse(Wide, build, ["--config", str(file), *flags], "wide.py")
+
+
+def test_what_is_written_reads_back(tmp_path):
+    odd = Wide(
+        rate=math.inf, clip=None, name_of='a "b"\\\n\x1b[31m\u202eé😀', start=Path("runs/x"), flag=True,
+        kind=3, widths=(), pair=(1e-30, ""), words=["q,", "'"], inner=Inner(3, None),
+    )  # fmt: skip
+    text = toml.written(to_json(dataclasses.asdict(odd)))
+    assert "\x1b" not in text
+    assert read(tmp_path / "wide.toml", text)[0] == odd
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False)
+        | st.text(st.characters(exclude_categories=("Cs",))),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), inner),
+    )
+)  # fmt: skip
+def test_any_values_are_toml(value):
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(v) for v in value]
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return "none" if value is None else value
+
+    assert tomllib.loads(toml.written({"x": value})) == {"x": plain(value)}
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path):
+    text = "rate = 1\nflag = true\nwidths = [8, 8]\neval_every = 5\nseeds = 3\n[inner]\ndepth = 4\n"
+    config, options, sweep = read(
+        tmp_path / "a.toml", text, "--no-flag", "--rate", "2", "--seeds", "1"
+    )
+    assert config == Wide(rate=2.0, widths=(8, 8), inner=Inner(depth=4))
+    assert type(config.rate) is float
+    assert (options.eval_every, sweep.seeds) == (5, 1)
+    again, _, _ = parse(Wide, build, [f"--config={tmp_path / 'a.toml'}"], "wide.py")
+    assert again.flag
+
+
+def test_a_bom_and_windows_line_ends_are_read(tmp_path):
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfrate = 0.25\r\nsteps = 7\r\n")
+    config, _, _ = parse(Wide, build, ["--config", str(tmp_path / "a.toml")], "wide.py")
+    assert (config.rate, config.steps) == (0.25, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("stepz = 3", "unknown", ("'stepz'", "'steps'")),
+        ("[inner]\ndeep = 3", "unknown", ("inner", "'deep'", "'depth'")),
+        ("[config]\nsteps = 3", "unknown", ("'config'",)),
+        ('steps = "3"', "config-value", ("steps", '"3"', "int")),
+        ("steps = 3.0", "config-value", ("steps", "int")),
+        ("steps = true", "config-value", ("steps", "true", "int")),
+        ("flag = 1", "config-value", ("flag", "bool")),
+        ('clip = "no"', "config-value", ("clip", "float", '"none"')),
+        ('steps = "none"', "config-value", ("steps", "int")),
+        ('kind = "c"', "config-value", ("kind", "'a'")),
+        ('widths = [1, "2"]', "config-value", ("widths",)),
+        ("pair = [1.0]", "config-value", ("pair",)),
+        ("inner = 3", "config-value", ("inner",)),
+        ("[inner]\nslope = true", "config-value", ("inner.slope",)),
+        ("steps = ", "file-damaged", ("a.toml", "no TOML")),
+        ("steps = 3\nsteps = 4", "file-damaged", ("a.toml", "no TOML")),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line(tmp_path, text, code, words):
+    with raises(code, *words):
+        read(tmp_path / "a.toml", text)
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path):
+    for words, code in (
+        (["--config", str(tmp_path / "no.toml")], "file-read"),
+        (["--config"], "option-misplaced"),
+        (["--config", "a", "--config=b"], "options-exclusive"),
+    ):
+        with raises(code, "--config"):
+            parse(Wide, build, words, "wide.py")
+    (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
+    with raises("file-damaged", "b.toml"):
+        parse(Wide, build, ["--config", str(tmp_path / "b.toml")], "wide.py")
+
+
+def test_no_field_is_called_as_the_flag():
+    kind = dataclasses.make_dataclass("Odd", [("config", int, 3)], frozen=True)
+    with raises("field-is-flag", "'config'"):
+        parse(kind, build, [], "odd.py")
+
+
+def test_a_run_s_config_trains_it_again_to_the_same_bits(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DL_TRACEBACK", "1")
+    first = dl.train(
+        build, Config(steps=20, learning_rate=0.01, widths=(8, 8)), name="first", eval_every=7,
+        precision="float32", script=TINY, progress=False,
+    )  # fmt: skip
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["dl", "config", "runs/first"])
+    main()
+    said = capsys.readouterr().out
+    found = tomllib.loads(said)
+    assert found["widths"] == [8, 8]
+    assert (found["eval_every"], found["precision"]) == (7, "float32")
+    assert "save_every" not in found
+    assert said.startswith("# runs/first, a run of tiny.py\n")
+    (tmp_path / "first.toml").write_text(said)
+    for name, flags in (("again", []), ("flags", ["--learning-rate", "0.01", "--dropout", "0.1"])):
+        with pytest.raises(SystemExit) as left:
+            dl.main(
+                Config, build, ["--config", "first.toml", "--name", name, "--no-progress", *flags]
+            )
+        assert left.value.code == 0
+        assert first_difference(first.folder, RunFolder(tmp_path / "runs" / name)) is None
+        for file in ("config.json", "run.lock.json"):  # as if the flags had been given
+            one, other = (read_json(tmp_path / "runs" / n / file) for n in ("first", name))
+            one.pop("script", None), other.pop("script", None)
+            assert one == other
