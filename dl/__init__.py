@@ -39,6 +39,7 @@ _PUBLIC = {
     "main": "dl.cli.script",
     "mixed_precision": "dl.core.transforms",
     "need": "dl.core.errors",
+    "objective": "dl.sweeps.objective",
     "open_run": "dl.training.reopening",
     "optimizer": "dl.core.optim",
     "prepared": "dl.data",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from dl.core.transforms import ensemble, initialized_from, mixed_precision
     from dl.data import load, prepared
     from dl.data.batches import eval_batches, held_out, train_batches
+    from dl.sweeps.objective import objective
     from dl.sweeps.sweep import sweep
     from dl.training.prediction import Predictor
     from dl.training.reopening import open_run

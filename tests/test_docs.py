@@ -154,6 +154,19 @@ def test_simclr_and_diffusion(recipe):
     np.testing.assert_array_equal(made, run.predict({"noise": noise}))
 
 
+@pytest.mark.slow
+def test_sweeps_and_searches(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space = {"__name__": "example"}
+    for block in blocks("sweeps.md"):
+        if "import optuna" in block:
+            pytest.importorskip("optuna")
+        exec(block, space)
+    assert len(list((tmp_path / "runs/search").glob("batch-*/group-*.json"))) == 3  # a program each
+    assert len(space["study"].trials) == 8
+    assert space["study"].best_value == max(t.value for t in space["study"].trials) > 0.3
+
+
 def test_the_task_without_help_learns_its_line_alone_and_in_company():
     (code,) = (block for block in blocks("extending.md") if block.startswith("# line.py"))
     space = {}
@@ -245,7 +258,7 @@ def test_a_mistake_is_told_by_its_code(capsys):
 
 def test_no_python_of_a_page_is_left_untried():
     tried = {"coming-from.md", "extending.md", "design.md", "errors.md", "own-data.md"}
-    tried |= {"after-training.md"}
+    tried |= {"after-training.md", "sweeps.md"}
     assert {page.name for page in DOCS.glob("*.md") if blocks(page.name)} == tried
 
 

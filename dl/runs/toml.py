@@ -95,16 +95,27 @@ def _over(own: Any, values: Mapping[str, Any], above: str) -> Any:
         if isinstance(value, dict) and dataclasses.is_dataclass(default):
             found[name] = _over(default, value, f"{above}{name}.")
             continue
-        hint = hints[name]
-        if not fits(hint, value):
-            kind = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-            raise UserError(
-                "config-value",
-                f"{above}{name} = {_value(value)} in --config: the field takes "
-                + kind.replace("None", f'"{NONE}"'),
-            )
-        found[name] = revive(hint, None if value == NONE and fits(hint, None) else value)
+        found[name] = typed(f"{above}{name}", hints[name], value)
     return dataclasses.replace(own, **found)
+
+
+def typed(name: str, hint: Any, value: Any) -> Any:
+    """A value for the field ``name`` in the type that ``hint`` names.
+
+    Raises:
+      UserError: it is of another type.
+    """
+    if not fits(hint, value):
+        kind = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        kind = kind.replace("None", f'"{NONE}"')
+        raise UserError("config-value", f"{name} = {_shown(value)}: the field takes {kind}")
+    if dataclasses.is_dataclass(value):
+        return value
+    return revive(hint, None if value == NONE and fits(hint, None) else value)
+
+
+def _shown(value: Any) -> str:
+    return printable(_value(value) if isinstance(value, bool | str | list) else repr(value))
 
 
 def fits(hint: Any, value: Any) -> bool:

@@ -380,8 +380,11 @@ def _key(value: Any) -> Any:
 
 def lane_name(number: int, overrides: Overrides) -> str:
     """A folder name that says what is special about a lane."""
-    words = [f"{name}={_short(value)}" for name, value in overrides.items()]
-    return "-".join([f"{number:03d}", *words])[:120]
+    return "-".join([f"{number:03d}", *words(overrides)])[:120]
+
+
+def words(overrides: Overrides) -> list[str]:
+    return [f"{name}={_short(value)}" for name, value in overrides.items()]
 
 
 def _short(value: Any) -> str:

@@ -14,6 +14,8 @@ from dl.figures.curves import shown
 from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
 from dl.runs import store
 from dl.runs.folder import RunFolder, name_taken, write_json
+from dl.runs.frames import frame
+from dl.runs.listing import OWN, best, list_runs
 from dl.runs.options import Options, chosen_options
 from dl.runs.scripts import chosen_script
 from dl.sweeps.groups import (
@@ -78,6 +80,24 @@ class SweepRun:
     def best(self) -> Path:
         """The folder of the best setting's first run, for :func:`dl.open_run`."""
         return self.settings[0]["lanes"][0]["path"]
+
+    def best_by(self, metric: str) -> Path:
+        """The folder of the finished lane with the highest ``metric``, or the lowest ``-metric``."""
+        return Path(best(list_runs(self.folder)[0], metric).path)
+
+    @property
+    def table(self) -> Any:
+        """A row a lane, as a data frame (:func:`dl.runs.frames.frame`): its name, what was swept, the seed, state,
+        steps, the selected value, and every metric."""
+        rows = sorted(list_runs(self.folder)[0], key=lambda row: row.name)
+        lanes = read_lanes(self.folder)
+        swept = dict.fromkeys(name for lane in lanes for name in lane["fields"])
+        seed = {"seed": None} if any("seed" in row.run.config for row in rows) else {}
+        fields = [f"config.{name}" if name in OWN else name for name in {**swept, **seed}]
+        metrics = dict.fromkeys(name for row in rows for name in row.metrics)
+        names = [*fields, "state", "steps", "value", *metrics]
+        lane = [row.path.rpartition("lanes")[2][1:] for row in rows]
+        return frame({"lane": lane, **{n: [row.get(n) for row in rows] for n in names}})
 
     def plot(self):
         """The selected value against each field, seeds as points and bands, as a matplotlib figure,

@@ -14,6 +14,7 @@ from dl.parallel.sharding import Layout
 from dl.report.layers import Summary, summary
 from dl.report.page import plain_table
 from dl.runs.folder import RunFolder, read_json
+from dl.runs.frames import frame as as_frame
 from dl.runs.readers import numbers, read_result
 from dl.training.checkpoints import Checkpoints
 from dl.training.compiled import Compiled
@@ -44,13 +45,15 @@ class Run:
         """The final metrics."""
         return numbers(self.result["metrics"])
 
-    def history(self, event: str = "train") -> dict[str, np.ndarray]:
-        """Logged scalars over the run: ``{'step': [n], 'train/loss': [n], ...}``."""
+    def history(self, event: str = "train", frame: bool = False) -> Any:
+        """Logged scalars over the run: ``{'step': [n], 'train/loss': [n], ...}`` in NumPy, or as a data ``frame``
+        (:func:`dl.runs.frames.frame`)."""
         lines = [r for r in self.folder.records() if r["event"] == event]
         names = lines[0]["metrics"] if lines else ()
         values = [numbers(r["metrics"]) for r in lines]
         columns = {name: np.array([v[name] for v in values]) for name in names}
-        return {"step": np.array([r["step"] for r in lines]), **columns}
+        found = {"step": np.array([r["step"] for r in lines]), **columns}
+        return as_frame({n: v.tolist() for n, v in found.items()}) if frame else found
 
     @functools.cached_property
     def predictor(self) -> Predictor:
