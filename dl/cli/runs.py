@@ -10,7 +10,12 @@ import tyro
 
 from dl.core.errors import UserError
 
-ACTIONS = ("diff", "remove", "archive")
+HEEDED: dict[str | None, tuple[str, ...]] = {
+    None: ("where", "sort", "columns", "best", "csv", "json"),
+    "diff": (),
+    "remove": ("yes",),
+    "archive": ("to", "keep", "yes"),
+}
 
 
 def runs(
@@ -45,29 +50,23 @@ def runs(
       keep: archive, and take nothing away.
       yes: do not ask.
     """
+    from dl.runs.files import printable
     from dl.runs.removing import archive, chosen, remove
 
-    action = words[0] if words and words[0] in ACTIONS else None
-    given: dict[str, Any] = {"--to": to, "--keep": keep}
-    listing: dict[str, Any] = {
-        "--where": where,
-        "--sort": sort,
-        "--columns": columns,
-        "--best": best,
-        "--csv": csv,
+    action = words[0] if words and words[0] in HEEDED else None
+    given: dict[str, Any] = {
+        "where": where,
+        "sort": sort,
+        "columns": columns,
+        "best": best,
+        "csv": csv,
+        "json": json,
     }
-    listing |= {"--json": json}
-    idle: dict[str | None, dict[str, Any]] = {
-        None: given | {"--yes": yes},
-        "diff": given | listing | {"--yes": yes},
-    }
-    idle |= {"remove": given | listing, "archive": listing}
-    for flag, value in idle[action].items():
-        if value:
-            raise UserError(
-                "option-misplaced",
-                f"{flag} is not for dl runs {action or ''}".rstrip() + ": leave it out",
-            )
+    given |= {"to": to, "keep": keep, "yes": yes}
+    for flag, value in given.items():
+        if value and flag not in HEEDED[action]:
+            told = f"--{flag} is not for dl runs{f' {action}' if action else ''}: leave it out"
+            raise UserError("option-misplaced", told)
     if action is None:
         if len(words) > 1:
             raise UserError("option-misplaced", f"dl runs lists one folder: {words[1]} is too much")
@@ -84,23 +83,20 @@ def runs(
         )
     places = chosen(words[1:], runs)
     if not keep and not yes:
-        _ask(f"{action} {', '.join(p.name for p in places)}?")
+        _ask(printable(f"{action} {', '.join(p.name for p in places)}?"))
     if to is not None:
-        print("written:", *archive(places, to, keep))
+        print(printable(f"written: {', '.join(map(str, archive(places, to, keep)))}"))
     else:
         remove(places)
     if not keep:
-        print("removed:", *words[1:])
+        print(printable(f"removed: {', '.join(words[1:])}"))
 
 
 def _ask(question: str) -> None:
-    from dl.runs.files import printable
-
     if not sys.stdin.isatty():
-        raise UserError(
-            "not-confirmed", f"{printable(question)} Nobody is there to say so: give --yes"
-        )
-    if input(f"{printable(question)} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError("not-confirmed", f"{question} Nobody is there to say so: give --yes")
+    print(f"{question} [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UserError("not-confirmed", "nothing was taken away")
 
 
@@ -235,12 +231,12 @@ def config(run: Annotated[Path, tyro.conf.Positional]) -> None:
     found = {name: value for name, value in every.items() if value not in (None, usual[name])}
     found |= kept_options(stored)
     environment = locked["environment"]
-    mesh = entry(folder.lock, environment["devices"], "mesh", str, None)
+    mesh = entry(folder.lock, environment.get("devices") or {}, "mesh", str, None)
     found |= {n: v for n, v in (("data_dir", environment.get("data_dir")), ("mesh", mesh)) if v}
     script = locked["script"] and Path(locked["script"]).name
     print(printable(f"# {run}{f', a run of {script}' if script else ''}"))
-    if ancestor := locked.get("ancestor"):
-        print(printable(f"# It was branched off {ancestor['run']}, which no values tell."))
+    if ancestor := entry(folder.lock, locked, "ancestor", dict):
+        print(printable(f"# It was branched off {ancestor.get('run')}, which no values tell."))
     tables = {n: v for n, v in values.items() if isinstance(v, dict)}
     plain = {n: v for n, v in values.items() if n not in tables}
     print(written({**plain, **found, **tables}), end="")

@@ -57,7 +57,9 @@ class Row:
         return self.metrics.get(name, default)
 
     def _when(self) -> str:
-        return "" if self.when is None else time.strftime("%F %R", time.localtime(self.when))
+        return (
+            "" if self.when is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(self.when))
+        )
 
     @property
     def names(self) -> list[str]:

@@ -72,8 +72,10 @@ def _needs(path: Path) -> Iterator[str | Path]:
     if isinstance(ancestor, dict) and isinstance(ancestor.get("run"), str):
         yield ancestor["run"]
     above = path.parents[2] if path.parent.name == "lanes" else path.parent
-    for value in read_run(path).config.values():
-        if isinstance(value, str) and value and len(value) < 1000 and "\0" not in value:
+    for name, value in read_run(path).config.items():
+        if not isinstance(value, str) or "\0" in value or not 0 < len(value) < 1000:
+            continue
+        if name == "start" or {"/", os.sep} & set(value):
             yield value
             yield above.parent / value  # as it was named where runs/ lies
 

@@ -96,7 +96,7 @@ class SweepRun:
         fields = [f"config.{name}" if name in OWN else name for name in {**swept, **seed}]
         metrics = dict.fromkeys(name for row in rows for name in row.metrics)
         names = [*fields, "state", "steps", "value", *metrics]
-        lane = [row.path.rpartition("lanes")[2][1:] for row in rows]
+        lane = [row.name.removeprefix("lanes/") for row in rows]
         return frame({"lane": lane, **{n: [row.get(n) for row in rows] for n in names}})
 
     def plot(self):

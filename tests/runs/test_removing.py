@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -55,9 +56,9 @@ def test_runs_are_removed_by_name_or_path(runs, monkeypatch):
 def test_one_is_asked_first(runs, monkeypatch):
     with raises("not-confirmed", "remove first?", "--yes"):
         dl(monkeypatch, "remove", "first")
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    for said, left in (("", True), ("n", True), ("y", False)):
-        monkeypatch.setattr("builtins.input", lambda question, said=said: said)
+    for said, left in (("", True), ("n\n", True), ("y\n", False)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(said))
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
         with raises("not-confirmed") if left else contextlib.nullcontext():
             dl(monkeypatch, "remove", "first")
         assert (runs / "first").exists() == left
@@ -89,6 +90,13 @@ def test_what_others_were_begun_from_stays(runs, by):
     assert (runs / "second").exists()
     remove(chosen([needed, other], runs))
     assert not (runs / needed).exists()
+
+
+def test_a_word_that_is_the_name_of_a_run_needs_no_run(runs, monkeypatch):
+    run(runs / "digits", [1.0], 0.5)
+    (runs / "second" / "config.json").write_text('{"config": {"data": "digits"}}')
+    monkeypatch.chdir(runs)
+    remove(chosen(["digits"], runs))
 
 
 def test_a_lane_a_link_and_nothing_are_told(runs):

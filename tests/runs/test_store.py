@@ -398,3 +398,12 @@ def test_runs_of_a_store_are_listed_archived_and_removed(served, runs, tiny, els
     remove(chosen([f"{runs}/second"], Path("runs")))
     assert not served.find(runs)
     assert not bad
+
+
+def test_an_objective_s_runs_lie_in_a_store(runs, tiny, elsewhere, monkeypatch):
+    build, config = tiny
+    score = dl.objective(build, config, runs=runs, **OPTIONS)
+    first = score(learning_rate=1e-2)
+    elsewhere()
+    monkeypatch.setattr("dl.sweeps.objective.train", None)  # nothing is trained again
+    assert dl.objective(build, config, runs=runs, **OPTIONS)(learning_rate=1e-2) == first

@@ -1,6 +1,8 @@
 """Runs as a function of values, and their tables."""
 
 import math
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,25 @@ def test_a_run_that_was_stopped_goes_on(tmp_path):
     again = objective(tmp_path)
     assert again(learning_rate=1e-2) == whole
     assert read_json(folder.result)["digest"] == digest
+
+
+def test_ctrl_c_ends_the_search_and_the_run_goes_on_later(tmp_path):
+    import dataclasses
+
+    armed = [True]
+
+    def interrupted(moment):
+        if armed and moment.step == 6:
+            armed.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def hooked(config):
+        return dataclasses.replace(build(config), hooks=(dl.Hook(interrupted, every=3),))
+
+    with pytest.raises(KeyboardInterrupt):
+        objective(tmp_path, hooked)(learning_rate=1e-2)
+    whole = objective(tmp_path / "whole")(learning_rate=1e-2)
+    assert objective(tmp_path, hooked)(learning_rate=1e-2) == whole
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):
