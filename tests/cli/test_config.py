@@ -171,3 +171,13 @@ def test_a_run_s_config_trains_it_again_to_the_same_bits(tmp_path, monkeypatch, 
             one, other = (read_json(tmp_path / "runs" / n / file) for n in ("first", name))
             one.pop("script", None), other.pop("script", None)
             assert one == other
+
+
+@pytest.mark.parametrize(
+    "script", sorted((TINY.parents[2] / "experiments").glob("*.py")), ids=lambda path: path.stem
+)
+def test_every_script_s_values_read_back(script, tmp_path):
+    kind, _ = load_script(script)
+    text = toml.written(to_json(dataclasses.asdict(kind())))
+    (tmp_path / "a.toml").write_text(text)
+    assert toml.over({"config": kind()}, tmp_path / "a.toml")["config"] == kind()
