@@ -155,8 +155,9 @@ def known_flags():
     return {name.replace("_", "-") for name in names}
 
 
-# Flags of srun, git, gcloud and xprof.
+# Flags of srun, git, gcloud, xprof and of the parser.
 FOREIGN = {"nodes", "ntasks-per-node", "gpus-per-task", "porcelain", "worker", "command", "logdir"}
+FOREIGN |= {"tyro-print-completion"}
 
 
 def spoken_flags(path):
