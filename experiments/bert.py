@@ -1,10 +1,12 @@
 """BERT: a Transformer pre-trained to guess hidden words, then fine-tuned to judge sentences.
 
-Data: SST-2, sentence level: the text of its training set alone for --stage pretrain --name guess, then its labels,
-from those weights, --stage finetune --start runs/guess, or (without --start) from scratch.
-Or your own with --data PATH: any text to pre-train on, texts with labels to fine-tune.
-An imported BERT (--weights FOLDER, its tokenizer.json inside) takes the place of both. Reference: 82.7 % from
-scratch, though trained on the phrases too (Kim 2014, CNN-rand).
+Data: SST-2, sentence level. First the text of its training set alone for the pre-training
+  --stage pretrain --name guess
+then its labels, from those weights or (without --start) from scratch
+  --stage finetune --start runs/guess
+Or your own with --data PATH: any text or tokens (`dl data tokens`) to pre-train on, labelled texts to fine-tune.
+An imported BERT takes the place of both with --weights FOLDER, its tokenizer.json inside.
+Reference: 82.7 % from scratch, though trained on the phrases too (Kim 2014, CNN-rand).
 """
 
 import dataclasses
@@ -14,8 +16,8 @@ import dl
 from dl.baselines.ngrams import unigram_scores
 from dl.baselines.text import text_baselines
 from dl.data.batches.buckets import bucket_batches, trim
-from dl.data.own.corpus import open_lines
 from dl.data.own.texts import NAMED, OwnTexts
+from dl.data.own.units import open_lines
 from dl.data.tokenized import tokenized
 from dl.data.tokenizers import load_subwords, specials, train_subwords
 from dl.models.language import LanguageModel, TextClassifier
@@ -70,7 +72,7 @@ def sentences(config: Config):
         run = dl.open_run(config.start)
         tokenizer, params = sentences(run.experiment.config)[0], run.state.eval_variables["params"]
         learned["encoder"] = {n: p for n, p in params.items() if n != "output"}  # an imported one's
-    elif config.weights is None:
+    elif config.weights is None and not (tokenizer := splits.info.details.get("tokenizer")):
         tokenizer = train_subwords(splits.train["text"], "wordpiece", config.vocabulary)
     if config.weights is not None:
         tokenizer = load_subwords(f"{config.weights}/tokenizer.json")

@@ -11,7 +11,8 @@ from typing import Literal
 import dl
 from dl.baselines.ngrams import ngram_scores
 from dl.data.batches.tokens import held_windows, tracks
-from dl.data.own.corpus import OwnCorpus, Units, encoded
+from dl.data.own.corpus import OwnCorpus
+from dl.data.own.units import Units, encoded
 from dl.models.rnn import CELLS, RNN, RecurrentLanguageModel
 from dl.tasks.language_modeling import language_modeling
 from dl.training.writing import Writing, write
@@ -20,7 +21,7 @@ from dl.training.writing import Writing, write
 @dataclasses.dataclass(frozen=True)
 class Config(OwnCorpus, Units, dl.Recipe):
     data: str = "tinyshakespeare"
-    """or a file or folder of text, or a table with a column of it"""
+    """or a file or folder of text, a table with a column of it, or tokens of `dl data tokens` (a:0.7,b:0.3)"""
     cell: Literal["rnn", "lstm", "gru"] = "lstm"
     features: int = 320
     """width of every layer"""

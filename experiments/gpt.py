@@ -15,7 +15,8 @@ import flax.linen as nn
 import dl
 from dl.baselines.ngrams import ngram_scores
 from dl.data.batches.tokens import crops, held_windows
-from dl.data.own.corpus import OwnCorpus, Units, encoded
+from dl.data.own.corpus import OwnCorpus
+from dl.data.own.units import Units, encoded
 from dl.models.attention import Attention, Cache
 from dl.models.experts import Experts
 from dl.models.language import LanguageModel
@@ -27,7 +28,7 @@ from dl.training.writing import Writing, write
 @dataclasses.dataclass(frozen=True)
 class Config(OwnCorpus, Units, dl.Recipe):
     data: str = "tinyshakespeare"
-    """or a file or folder of text, or a table with a column of it"""
+    """or a file or folder of text, a table with a column of it, or tokens of `dl data tokens` (a:0.7,b:0.3)"""
     weights: str | None = None
     """folder of a GPT-2 or Llama in Hugging Face's layout, tokenizer.json too, in place of the next six fields"""
     style: Literal["gpt2", "llama"] = "llama"

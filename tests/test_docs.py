@@ -13,7 +13,9 @@ import jax
 import matplotlib
 import numpy as np
 import optax
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import dl
 from dl.runs.folder import RunFolder
@@ -318,6 +320,29 @@ def test_two_shells_on_one_machine_are_one_run(tmp_path, free_port):
     assert [process.returncode for process in processes] == [0, 0], said
     assert "test accuracy" in said[0]
     assert (tmp_path / "two" / "result.json").is_file()
+
+
+def test_tokens_are_written_and_mixed_as_the_page_says(tmp_path, monkeypatch, capsys):
+    from dl.cli.arguments import parse
+    from dl.cli.main import main
+    from dl.core.experiment import built
+    from dl.runs.scripts import load_script
+
+    monkeypatch.chdir(tmp_path)
+    text = "".join(f"The {n} cats sat on the mat.\n" for n in range(2000))
+    for folder in ("books", "stories"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text(text)
+    parquet.write_table(pa.table({"text": text.splitlines()}), "news.parquet")
+    page = (DOCS / "scaling.md").read_text()
+    for words in map(shlex.split, re.findall(r"^dl (data tokens .*)$", page, re.MULTILINE)):
+        monkeypatch.setattr(sys, "argv", ["dl", *words])
+        main()
+    assert capsys.readouterr().out.count("written: tokens/") == 2
+    config, build = load_script(ROOT / "experiments/gpt.py")
+    for flags in re.findall(r"^dl run gpt (--data tokens.*)$", page, re.MULTILINE):
+        chosen, _, _ = parse(config, build, shlex.split(flags), "gpt.py")
+        assert built(build, chosen).data[0]["inputs"].shape == (16, 128)
 
 
 def test_every_public_name_is_in_the_reference():

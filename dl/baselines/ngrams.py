@@ -8,6 +8,7 @@ from dl.core.errors import bounded
 from dl.data.splits import Columns, Splits
 
 _MOST = 10_000_000  # tokens of a part
+_ROWS = 50_000  # of a part that streams
 
 
 class _Order(NamedTuple):
@@ -121,7 +122,7 @@ def ngram_scores(splits: Splits, vocabulary: int, order: int | None = None) -> d
     """The loss of :class:`NGrams` in nats a token and, where ``bytes`` are known, bits a byte.
 
     Args:
-      splits: columns ``tokens``, and perhaps ``bytes`` and ``spelled``, as :func:`dl.data.own.corpus.encode`
+      splits: columns ``tokens``, and perhaps ``bytes`` and ``spelled``, as :func:`dl.data.own.units.encode`
         gives them. Like a network's, the first token of a part counts for nothing.
       order: the longest gram; None takes 7, which serves characters, words and subwords, and 5 for texts of so
         many tokens that sorting would take minutes. Of longer parts the first ten million tokens are counted.
@@ -153,9 +154,14 @@ def unigram_scores(splits: Splits, vocabulary: int, first: int = 0) -> dict[str,
     frequent one, by set: what guesses hidden tokens without their neighbours.
 
     Args:
-      splits: a column ``tokens`` of any shape; those below ``first`` count for nothing.
+      splits: a column ``tokens`` of any shape, of rows that stream the first ones; those below ``first`` count for
+        nothing.
     """
-    real = {name: part["tokens"][part["tokens"] >= first] for name, part in splits.parts.items()}
+    some = {
+        n: p if isinstance(p, dict) else p.take(np.arange(min(len(p), _ROWS)))
+        for n, p in splits.parts.items()
+    }
+    real = {name: part["tokens"][part["tokens"] >= first] for name, part in some.items()}
     train = real.pop("train")
     model, most = NGrams(train, vocabulary, 1), np.bincount(train).argmax()
     return {

@@ -52,48 +52,72 @@ def run(script: tyro.conf.Positional[Path]) -> None:
 
 def data(
     action: Annotated[str, tyro.conf.Positional],
-    name: Annotated[str | None, tyro.conf.Positional] = None,
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
     data_dir: Path | None = None,
     kind: str | None = None,
     out: Path | None = None,
+    tokenizer: str | None = None,
+    vocabulary: int | None = None,
 ) -> None:
-    """Data sets: `dl data list`, `dl data info NAME`, `dl data prepare NAME`, `dl data show NAME_OR_PATH`.
+    """Data sets: `dl data list`, `dl data info NAME`, `dl data prepare NAME`, `dl data show NAME_OR_PATH`, and
+    `dl data tokens TEXTS --out FOLDER`.
 
     A set or files of your own are shown as a page: examples, labels, sizes, repeats, columns to distrust. What
     says how to read your files follows after --: `dl data show reviews.csv --kind texts -- --label stars`.
 
+    Texts (files, folders, tables) are cut into tokens once, and language models take the folder as --data:
+    `dl data tokens books/ news.parquet --out tokens --tokenizer bpe -- --hold-out 0.01 0`.
+
     Args:
-        action: list, info, prepare or show.
-        name: the data set; tfds:NAME for one of TensorFlow Datasets; to show, also a file or folder.
+        action: list, info, prepare, show or tokens.
+        names: the data set; tfds:NAME for one of TensorFlow Datasets; to show, also a file or folder.
         data_dir: folder with one sub-folder a data set; by default $DL_DATA_DIR, else the user's cache.
         kind: what your files are: pictures, boxes, masks, texts, pairs, corpus, recordings, transcripts, series,
             table or ratings; by default what they look like.
-        out: the page to write; by default data-NAME.html.
+        out: the page to write; by default data-NAME.html. Of tokens the folder, which must not be there.
+        tokenizer: bytes (the default), chars, words, bpe or wordpiece, made of the texts; or the file or folder of
+            one.
+        vocabulary: how many different tokens, where the tokenizer is made.
     """
     import dl.data
 
     if data_dir is not None and action in ("list", "info"):
         raise UserError("option-misplaced", f"dl data {action} reads no data: leave --data-dir out")
-    if action != "show" and (kind is not None or out is not None):
-        raise UserError(
-            "option-misplaced", f"--kind and --out are for dl data show, not for dl data {action}"
-        )
+    given: Any = {
+        "--kind": kind,
+        "--out": out,
+        "--tokenizer": tokenizer,
+        "--vocabulary": vocabulary,
+    }
+    heeded = {"show": ("--kind", "--out"), "tokens": ("--out", "--tokenizer", "--vocabulary")}
+    for flag, value in given.items():
+        if value is not None and flag not in heeded.get(action, ()):
+            actions = " and ".join(f"dl data {name}" for name in heeded if flag in heeded[name])
+            said = f"{flag} is for {actions}, not for dl data {action}"
+            raise UserError("option-misplaced", said)
     if action == "list":
-        if name is not None:
+        if names:
             raise UserError(
-                "option-misplaced", f"dl data list shows all sets: for one, dl data info {name}"
+                "option-misplaced", f"dl data list shows all sets: for one, dl data info {names[0]}"
             )
         for known in dl.data.names():
             info = dl.data.describe(known)
             print(f"{known:<16} {info.task:<18} {info.title}")
         print("tfds:NAME        any                Every set of TensorFlow Datasets")
         return
-    if action not in ("info", "prepare", "show"):
-        raise unknown("action", action, ("list", "info", "prepare", "show"))
-    if name is None:
+    if action not in ("info", "prepare", "show", "tokens"):
+        raise unknown("action", action, ("list", "info", "prepare", "show", "tokens"))
+    if not names:
         raise UserError(
             "data-set-unnamed", f"dl data {action} needs the name of a data set: see dl data list"
         )
+    if action == "tokens":
+        _write_tokens(names, data_dir, out, tokenizer or "bytes", vocabulary)
+        return
+    if names[1:]:
+        said = f"dl data {action} takes one data set at a time: leave {names[1]} out"
+        raise UserError("option-misplaced", said)
+    (name,) = names
     if action == "show":
         _show_data(name, data_dir, kind, out)
         return
@@ -122,6 +146,22 @@ def _show_data(name: str, data_dir: Path | None, kind: str | None, out: Path | N
     for line in write_data_page(splits, file) or ["nothing odd was found"]:
         print(f"- {line}")
     print(f"written: {file}")
+
+
+def _write_tokens(texts, data_dir, out, tokenizer: str, vocabulary: int | None) -> None:
+    import dl.data
+    from dl.data.own.corpus import OwnCorpus
+    from dl.data.own.token_writing import write_tokens
+
+    if out is None:
+        said = "dl data tokens writes a folder: name it by --out FOLDER"
+        raise UserError("data-set-unnamed", said)
+    dl.data.use_data_folder(data_dir)
+    own = tyro.cli(OwnCorpus, args=extra(), prog="dl data tokens TEXTS --out FOLDER --")
+    about = write_tokens(texts, out, tokenizer, vocabulary, own)
+    for part, found in about["parts"].items():
+        print(f"{part:<12} {found['count']:,} tokens")
+    print(f"{about['vocabulary']:,} different, {about['dtype']}; written: {out}")
 
 
 def verify(

@@ -64,7 +64,9 @@ def _flags_after_dashes(words: list[str]) -> Iterator[None]:
         yield
     except SystemExit as left:
         if left.code == 2 and len(words) > 2 and words[0] in TAKE_FLAGS:
-            own = 3 if words[0] == "data" else 2
+            own = 2
+            if words[0] == "data":  # of an action and names
+                own = next((n for n, word in enumerate(words) if word.startswith("-")), 3)
             meant = shlex.join(["dl", *words[:own], "--", *words[own:]])
             print(f"the script's own flags follow after --: {meant}", file=sys.stderr)
         raise

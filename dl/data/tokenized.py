@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dl.core.errors import UserError
 from dl.data.batches.stored import StoredColumns
+from dl.data.batches.tokens import chunks
 from dl.data.own.tested import in_order
 from dl.data.readers.on_disk import Store, room
 from dl.data.splits import Columns, Splits
@@ -29,7 +31,13 @@ def tokenized(
 ) -> Splits:
     """``splits`` with the column ``text`` as ``tokens`` and ``tokens_length``, padded as by :func:`pad`, which
     takes ``length`` and the ``ends``; longer ones are cut to ``most`` tokens, which is told. To each text
-    ``prepare`` is applied before."""
+    ``prepare`` is applied before. What :func:`dl.data.own.units.open_lines` gives of folders of tokens is cut into
+    rows of ``length``, by :func:`dl.data.batches.tokens.chunks`."""
+    if "tokens" in splits.train:
+        if splits.info.details["tokenizer"].get_vocab() != tokenizer.get_vocab():  # type: ignore[union-attr]
+            said = f"{splits.info.title} was cut by another tokenizer than the model's"
+            raise UserError("tokenizers-differ", f"{said}: `dl data tokens ... --tokenizer FILE`")
+        return chunks(splits, length or most or 0, **ends)  # type: ignore[arg-type]
 
     def part(columns: Columns) -> Columns:
         others = {name: column for name, column in columns.items() if name != "text"}

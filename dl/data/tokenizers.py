@@ -48,16 +48,16 @@ def spaced(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Numbers for the characters, the words between spaces, or the pieces of a text.
+    """Numbers for the characters, the bytes, the words between spaces, or the pieces of a text.
 
     Attributes:
-      symbols: every character, word or piece, at its number's place.
+      symbols: every character, byte, word or piece, at its number's place.
       level: what a symbol is. Pieces are words, marks and white space, a space with the word after it: nothing
-        is lost.
+        is lost. Bytes are those of UTF-8, each as the character of its number.
     """
 
     symbols: tuple[str, ...]
-    level: Literal["character", "word", "piece"] = "character"
+    level: Literal["character", "byte", "word", "piece"] = "character"
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -68,7 +68,9 @@ class Vocabulary:
 
     def cut(self, text: str) -> list[str]:
         """The symbols that ``text`` is made of, known or not."""
-        if self.level == "character":
+        if self.level == "byte":
+            text = text.encode("utf-8", "surrogatepass").decode("latin-1")
+        if self.level in ("byte", "character"):
             return list(text)
         return text.split() if self.level == "word" else _PIECES.findall(text)
 
@@ -77,25 +79,51 @@ class Vocabulary:
 
         What is not in the vocabulary becomes ``[UNK]`` where there is one, else raises UserError.
         """
+        if isinstance(text, str) and self.level in ("byte", "character"):
+            return self._encode_whole(text)
         parts = self.cut(text) if isinstance(text, str) else np.asarray(text).tolist()
         unknown_, numbers = self.numbers.get("[UNK]", -1), self.numbers
         found = np.fromiter((numbers.get(part, unknown_) for part in parts), np.int32, len(parts))
-        if unknown_ < 0 and (found < 0).any():
-            raise UserError(
-                "symbol-unknown",
-                f"{parts[int(found.argmin())]!r} is not among the {len(self)} symbols known",
-            )
+        self._check_known(found, parts)
         return found
+
+    def _encode_whole(self, text: str) -> np.ndarray:
+        """The numbers of a text's characters or bytes, looked up all at once."""
+        if self.level == "byte":
+            return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int32)
+        found = self._by_code[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
+        self._check_known(found, text)
+        return found
+
+    @functools.cached_property
+    def _by_code(self) -> np.ndarray:
+        """The number of every character there is, by its code point."""
+        table = np.full(0x110000, self.numbers.get("[UNK]", -1), np.int32)
+        for number, symbol in enumerate(self.symbols):
+            if len(symbol) == 1:
+                table[ord(symbol)] = number
+        return table
+
+    def _check_known(self, found: np.ndarray, parts: Sequence[str]) -> None:
+        if found.size and found.min() < 0:
+            said = f"{parts[int(found.argmin())]!r} is not among the {len(self)} symbols known"
+            raise UserError("symbol-unknown", said)
 
     def decode(self, numbers: Iterable[int]) -> str:
         """The text of ``numbers``, padding left out."""
         symbols = [self.symbols[int(number)] for number in numbers]
+        if self.level == "byte":
+            whole = "".join(symbol for symbol in symbols if len(symbol) == 1)
+            return whole.encode("latin-1").decode("utf-8", "replace")
         return (" " if self.level == "word" else "").join(s for s in symbols if s != "[PAD]")
 
     def save(self, path: str | os.PathLike) -> None:
         """Write as JSON, whole or not at all."""
         data = json.dumps(dataclasses.asdict(self), ensure_ascii=False).encode()
         write_whole(Path(path), lambda file: file.write(data))
+
+
+BYTES = Vocabulary((*map(chr, range(256)), "[EOS]"), "byte")
 
 
 def load_vocabulary(path: str | os.PathLike) -> Vocabulary:

@@ -256,7 +256,10 @@ def called_after(script: Path | None, config: Any) -> str:
     stem, data = script.stem if script else "run", getattr(config, "data", None)
     if not isinstance(data, str) or data in ("", getattr(type(config), "data", None)):
         return stem
-    return f"{stem}-{Path(data.partition(':')[2] or data).stem}"
+    plain = (
+        re.sub(r"^\w+:(?=\D)|:[\d.]+$", "", each) for each in data.split(",")
+    )  # of a mixture all
+    return "-".join([stem, *(Path(each.strip()).stem for each in plain)])
 
 
 def new_name(runs: Path, stem: str) -> str:

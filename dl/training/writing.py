@@ -24,7 +24,7 @@ class Writing:
 
     Attributes:
       model: a language model, as :func:`dl.tasks.language_modeling.language_modeling` takes one.
-      vocabulary: what encodes a text as tokens and decodes them, as :func:`dl.data.own.corpus.encode` gives it.
+      vocabulary: what encodes a text as tokens and decodes them, as :func:`dl.data.own.units.encode` gives it.
       length: tokens of each text.
       temperature, top_p: see :func:`dl.models.generation.sample_token`.
       prompt: what the texts begin with; texts: how many there are.

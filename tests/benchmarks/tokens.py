@@ -21,7 +21,7 @@ def make(folder: Path) -> None:
 def ours(folder: str, way: str):
     import dl
     from dl.data.batches.tokens import crops
-    from dl.data.own.corpus import Units, encode
+    from dl.data.own.units import Units, encode
 
     own = dl.data.open(f"{folder}/text.txt", "corpus", stream=way == "on disk")
     batches = crops(encode(own, Units()).splits.train["tokens"], LENGTH, BATCH, 0)

@@ -598,6 +598,12 @@ COMMANDS = {
     ),
     "a set misspelt": (["data", "info", "mnits"], ("unknown", "'mnits'", "did you mean 'mnist'?")),
     "no set": (["data", "prepare"], ("data-set-unnamed", "dl data prepare", "dl data list")),
+    "two sets": (["data", "info", "mnist", "pima"], ("option-misplaced", "pima")),
+    "no folder for tokens": (["data", "tokens", "a.txt"], ("data-set-unnamed", "--out FOLDER")),
+    "a tokenizer where none is made": (
+        ["data", "show", "a.txt", "--tokenizer", "bpe"],
+        ("option-misplaced", "--tokenizer is for dl data tokens"),
+    ),
     "no such action": (["data", "lst"], ("unknown", "'lst'", "did you mean 'list'?")),
     "no experiments": (["list", "nowhere"], ("no-scripts", "nowhere/")),
     "no sweep": (["sweep", "report", "runs/a"], ("not-a-sweep", "runs/a")),

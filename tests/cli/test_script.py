@@ -389,6 +389,8 @@ def test_runs_are_called_after_their_script_and_other_data():
     assert called_after(script, Config()) == "images"
     assert called_after(script, Config("tfds:cmaterdb")) == "images-cmaterdb"
     assert called_after(None, Config("/there/my pets.zip")) == "run-my pets"
+    assert called_after(script, Config("hf:nyu-mll/glue:sst2")) == "images-glue:sst2"
+    assert called_after(script, Config("to/books:0.7, web:0.3")) == "images-books-web"
 
 
 def test_data_are_shown_by_name_or_by_path(tmp_path):

@@ -21,6 +21,7 @@ from dl.core.errors import bounded
 from dl.core.random import mix, permute
 from dl.core.step import Trim
 from dl.core.task import Batch
+from dl.data.batches.mixtures import Chain
 from dl.data.batches.resident import (
     Arrays,
     Resident,
@@ -123,8 +124,9 @@ def _bucket_rows(batches: Any, step: Any, xp: Any) -> tuple[Any, Any]:
 
 def bucket_batches(
     arrays: Arrays, lengths: Any, batch_size: int, seed: Any = 0, *, pool: int = 16
-) -> BucketBatches | BucketStream:
-    """Length-bucketed training batches of padded ``arrays``; of those on disk they are read ahead.
+) -> BucketBatches | StreamBatches:
+    """Length-bucketed training batches of padded ``arrays``; of those on disk they are read ahead. Of rows that
+    stream and are of one length (:func:`dl.data.batches.tokens.chunks`) they are just shuffled.
 
     Args:
       arrays: columns ``[n, ...]``, padded as they are.
@@ -132,6 +134,8 @@ def bucket_batches(
       pool: batches shuffled together; more mix better, fewer pad less.
     """
     bounded("pool", pool, at_least=1, whole=True)
+    if isinstance(arrays, Chain):
+        return arrays.train_batches(batch_size, seed)
     size = check_arrays(arrays)
     keep_mask_free(arrays)
     check_batch_size(batch_size, size, "bucketed examples", least=2)

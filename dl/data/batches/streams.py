@@ -160,7 +160,7 @@ def _host_batch(source: Source, rows: np.ndarray, decode: Callable[[Row], Row] |
 
 
 # NumPy takes as long to shuffle a few rows as some thousands.
-_ROWS_AHEAD = 4096
+ROWS_AHEAD = 4096
 
 
 @functools.lru_cache(maxsize=32)
@@ -264,13 +264,13 @@ class StreamBatches:
 
     def indices(self, step) -> np.ndarray:
         """The rows of the whole batch of ``step``, all shards', ``[batch_size]``."""
-        count = max(1, _ROWS_AHEAD // self.batch_size)
+        count = max(1, ROWS_AHEAD // self.batch_size)
         block, place = divmod(int(step), count)
         return _rows_ahead(block, count, self.size, self.batch_size, int(self.seed))[place]
 
     def __getitem__(self, step) -> Row:
         """This shard's part of the batch of ``step``."""
-        return _host_batch(self.source, _piece(self.indices(int(step)), self.shard), self.decode)
+        return _host_batch(self.source, piece(self.indices(int(step)), self.shard), self.decode)
 
     def iterate(self, start: int = 0) -> Iterator[Row]:
         """The batches from step ``start`` on, without end, read ahead."""
@@ -309,9 +309,9 @@ class StreamEvalBatches:
 
     def __getitem__(self, index) -> Row:
         rows, mask = eval_rows(int(index), self.size, self.batch_size, np)
-        batch = _host_batch(self.source, _piece(rows, self.shard), self.decode)
+        batch = _host_batch(self.source, piece(rows, self.shard), self.decode)
         keep_mask_free(batch)
-        return {**batch, "mask": _piece(mask, self.shard)}
+        return {**batch, "mask": piece(mask, self.shard)}
 
     def iterate(self, start: int = 0) -> Iterator[Row]:
         return _read_ahead(self, start, len(self))
@@ -336,7 +336,7 @@ def _check_stream(batches) -> None:
         )
 
 
-def _piece(rows: np.ndarray, shard: tuple[int, int]) -> np.ndarray:
+def piece(rows: np.ndarray, shard: tuple[int, int]) -> np.ndarray:
     index, count = shard
     part = len(rows) // count
     return rows[index * part : (index + 1) * part]

@@ -3,15 +3,13 @@
 import dataclasses
 import functools
 import itertools
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.own import door
 from dl.data.own.columns import (
     column_lines,
     joined,
@@ -28,29 +26,17 @@ from dl.data.own.found import (
     column_called,
     held_said,
     own_info,
-    show,
     span,
 )
 from dl.data.own.lines import TEXTS, lengths, not_texts, prose, text_of, text_table, texts_column
 from dl.data.own.paths import by_part, files_under, is_table, of_no_part, visible
 from dl.data.own.pixels import too_large
-from dl.data.own.stored import StoredText, in_order, rows_of, stored, text_blocks
-from dl.data.prepared import prepared
+from dl.data.own.stored import in_order, rows_of, stored, text_blocks
 from dl.data.readers.files import digest_files, readable
 from dl.data.readers.frames import words
-from dl.data.readers.on_disk import Store
-from dl.data.splits import Columns, Info, Splits
-from dl.data.tokenizers import (
-    Subwords,
-    Vocabulary,
-    characters,
-    counted,
-    load_subwords,
-    train_subwords,
-)
+from dl.data.splits import Info, Splits
 
 NAMED = ("tinyshakespeare",)
-_ENDS = ("[EOS]", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +51,6 @@ class OwnCorpus(OwnSheet):
     """shares of the text held out for validation and for test, where your files have no such parts"""
     stream: bool = False
     """keep your text and its tokens on disk, even if all fit into memory"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Units:
-    """Fields for the config of a script that cuts plain text, named or the user's own, into tokens."""
-
-    unit: Literal["character", "word", "wordpiece", "bpe"] = "character"
-    """what a token is; bpe is byte-level and knows every text"""
-    vocabulary: int | None = None
-    """how many different tokens; by default every character, or a number by the text's size, which is shown"""
 
 
 def named(splits: Splits) -> Splits:
@@ -99,7 +75,7 @@ def read(source: Any, own: OwnCorpus) -> Found:
     name = getattr(source, "name", "the table")
     paths: list[tuple[str, Path]] = []
     documents: list[tuple[str, str]] = []
-    if isinstance(source, Path) and not _of_tables(source):
+    if isinstance(source, Path) and not of_tables(source):
         paths, lines = _texts_in(source)
         _no_columns(own, source)
         digests, more = {name: digest_files([path for _, path in paths])}, []
@@ -191,18 +167,6 @@ def _in_order_said(shares: tuple[float, float]) -> str:
     return f"of lines; the end of the text is held out, {held_said(shares)}"
 
 
-def open_lines(data: Any, **own: Any) -> Splits:
-    """Plain text opened by :func:`dl.data.open`, with the column ``text`` alone, a row of which is a line, in
-    memory."""
-
-    def lines(part: Columns) -> Columns:
-        if not isinstance(part["text"], StoredText):
-            return {"text": part["text"]}
-        return {"text": texts_column([row for block in part["text"] for row in rows_of(block)])}
-
-    return door.open(data, "corpus", **own).map(lines)
-
-
 def _of_frames(source: Any, own: OwnCorpus):
     frames, digests, lines = read_tables(source, functools.partial(text_table, own=own))
     first = frames[0][1]
@@ -222,7 +186,8 @@ def _of_frames(source: Any, own: OwnCorpus):
     return documents, digests, lines, []
 
 
-def _of_tables(source: Path) -> bool:
+def of_tables(source: Path) -> bool:
+    """Whether a text is a table, or a folder of nothing else."""
     files = files_under(source) if source.is_dir() else [source]
     return bool(files) and all(map(is_table, files))
 
@@ -257,142 +222,3 @@ def _of_files(paths: Sequence[tuple[str, Path]], own: OwnCorpus):
         raise strange[0]
     lines = [Line("skipped", f"{len(strange)} files", str(e)) for e in strange[:1]]
     return [(paths[row][0], text) for row, text in zip(rows, texts, strict=True)], lines
-
-
-class Encoded(NamedTuple):
-    """A text as tokens: their ``vocabulary``, and ``splits`` with the columns ``tokens``, ``bytes`` (of UTF-8
-    that each stands for) and ``spelled`` (those of them that an unknown token hides), all int32 ``[tokens]``."""
-
-    vocabulary: Vocabulary | Subwords
-    splits: Splits
-
-
-def encode(splits: Splits, units: Units, folder: str | None = None) -> Encoded:
-    """The text of ``splits`` in tokens made of its training part.
-
-    A symbol that is seen once, or never, in the training part of the user's own text is ``[UNK]``. Documents
-    follow each other with the vocabulary's end of text between them.
-
-    Args:
-      units: what a token is, and how many there are; or a config with its fields.
-      folder: of an imported model; where a ``tokenizer.json`` lies there, its subwords take the units' place.
-    """
-    unit: str = units.unit
-    whole = splits.map(lambda part: {"text": part["text"], "document": _documents(part)})
-    saved = Path(folder) / "tokenizer.json" if folder is not None else None
-    if saved is not None and saved.exists():
-        vocabulary: Vocabulary | Subwords = Subwords(load_subwords(saved))
-        unit = "the model's own"
-    elif unit == "character" and "document" not in splits.train:
-        vocabulary = characters("".join(splits.train["text"]))
-    else:
-        vocabulary = _learn(whole.train, units)
-    cut: Any = {"the model's own": "never", "wordpiece": "after"}.get(unit, "before")
-    done = whole.map(lambda part: _tokens(vocabulary, _documents_of(part, cut), part))
-    if unit != "character" or "document" in splits.train:
-        _tell(vocabulary, done, unit)
-    return Encoded(vocabulary, done)
-
-
-@prepared
-def encoded(config: Any) -> Encoded:
-    """:func:`encode` of the text that a script's config names: by ``data``, ``weights`` where it has that, and the
-    fields of :class:`OwnCorpus` and :class:`Units`."""
-    return encode(
-        door.open(config.data, "corpus", config), config, getattr(config, "weights", None)
-    )
-
-
-def _documents(part: Columns) -> np.ndarray:
-    return part["document"] if "document" in part else np.zeros(len(part["text"]), np.int32)
-
-
-def _documents_of(
-    part: Columns, cut: Literal["before", "after", "never"] = "before"
-) -> Iterator[Iterable[str]]:
-    """Each document; one on disk in pieces that no token goes across, ``cut`` before or after white space, or
-    never (as a tokenizer may see a text's beginning otherwise)."""
-    edges = [0, *(np.flatnonzero(np.diff(part["document"])) + 1), len(part["text"])]
-    for first, last in itertools.pairwise(edges):
-        text: Any = part["text"][first:last]
-        stored = isinstance(text, StoredText) and cut != "never"
-        yield text.pieces(after=cut == "after") if stored else ["".join(text)]
-
-
-def _learn(part: Columns, units: Units) -> Vocabulary | Subwords:
-    unit, size = units.unit, units.vocabulary
-
-    def texts() -> Iterator[str]:
-        return itertools.chain.from_iterable(_documents_of(part))
-
-    if unit == "character" or unit == "word":
-        level: Any = "character" if unit == "character" else "piece"
-        most = size or (None if unit == "character" else 16384)
-        return counted(level, texts(), min_count=2, size=most, specials=("[UNK]", "[EOS]"))
-    if size is None:  # a subword for some 256 characters, in powers of two
-        size = min(8192, max(512, 2 ** int(math.log2(1 + sum(map(len, texts())) / 256))))
-    stored = isinstance(part["text"], StoredText)  # blocks of whole lines
-    lines = (
-        line
-        for text in (part["text"] if stored else texts())
-        for line in text.splitlines(keepends=True)
-    )
-    return Subwords(train_subwords(lines if stored else [*lines], unit, size))
-
-
-def _tokens(
-    vocabulary: Vocabulary | Subwords, documents: Iterable[Iterable[str]], part: Columns
-) -> Columns:
-    """Documents as tokens, with the vocabulary's end of text after all but the last; on disk where the text of
-    ``part`` is."""
-    end = [number for name in _ENDS if (number := vocabulary.numbers.get(name)) is not None][:1]
-    between = np.array([[*end], [0] * len(end), [0] * len(end)], np.int32)
-
-    def pieces() -> Iterator[np.ndarray]:
-        for place, document in enumerate(documents):
-            if place:
-                yield between
-            for text in document:
-                yield np.stack(_measured(vocabulary, text)).astype(np.int32)
-
-    names = ("tokens", "bytes", "spelled")
-    if not isinstance(part["text"], StoredText):
-        return dict(zip(names, np.concatenate([*pieces()], axis=1), strict=True))
-    stores = [Store(np.int32) for _ in names]
-    for piece in pieces():
-        for store, values in zip(stores, piece, strict=True):
-            store.write(values)
-    return {name: store.mapped() for name, store in zip(names, stores, strict=True)}
-
-
-def _measured(vocabulary: Vocabulary | Subwords, text: str) -> tuple[np.ndarray, ...]:
-    """``(tokens, bytes, spelled)`` of a text."""
-    if isinstance(vocabulary, Vocabulary):
-        parts = vocabulary.cut(text)
-        tokens = vocabulary.encode(np.array(parts, object))
-        sizes = np.fromiter((len(part.encode()) for part in parts), np.int32, len(parts))
-    else:
-        tokens, starts = vocabulary.located(text)
-        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        widths = 1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF)
-        before = np.concatenate([[0], np.cumsum(widths)])
-        edges = np.concatenate([before[starts], before[-1:]])
-        edges[:1] = 0
-        sizes = np.diff(edges)
-    unknown = vocabulary.numbers.get("[UNK]", vocabulary.numbers.get("<unk>", -1))
-    return tokens, sizes, np.where(tokens == unknown, sizes, 0)
-
-
-def _tell(vocabulary: Vocabulary | Subwords, splits: Splits, unit: str) -> None:
-    """Show what became of the text."""
-    tokens = splits.train["tokens"]
-    mean = f"{splits.train['bytes'].mean():.2f} bytes each"
-    lines = [
-        Line("tokens", f"{len(vocabulary):,} different", unit),
-        Line("in train", f"{len(tokens):,}", mean),
-    ]
-    for name, part in splits.parts.items():
-        if name != "train" and (share := (part["spelled"] > 0).mean()):
-            said = "bits a byte count them as spelled, 8 bits a byte"
-            lines.append(Line(f"unknown in {name}", f"{share:.2%}", said))
-    show(dataclasses.replace(splits.info, title="Tokens", details={"lines": lines}))

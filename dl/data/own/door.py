@@ -54,6 +54,13 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
     Raises:
       UserError: there are no such data, they are not of that kind, or an option does not fit them.
     """
+    from dl.data.own.token_files import is_token_folder
+
+    if is_token_folder(data):
+        raise UserError(
+            "set-of-another-kind",
+            f"{data} holds tokens: `dl run gpt --data {data}` trains on them, and so do character_rnn and bert",
+        )
     if guessed := kind is None:
         from dl.data.own.kinds import guessed_kind
 

@@ -14,8 +14,8 @@ from dl.core.metrics import compute
 from dl.data import open as open_data
 from dl.data.batches.resident import eval_batches
 from dl.data.batches.tokens import crops, held_windows, strided
-from dl.data.own.corpus import Units, encode, open_lines
 from dl.data.own.stored import StoredText
+from dl.data.own.units import Units, encode, open_lines
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
 from dl.report.data import write_data_page
