@@ -17,6 +17,7 @@ from dl.data.readers.on_disk import Store
 
 LONGEST = 1000  # characters of a row; a longer line is several
 BLOCK = 2**20  # characters of text that are read at once, some more or fewer
+_PIECE = 2**16  # that are cut into tokens at once: tokenizers take some hundred bytes for each
 
 
 def rows_of(text: str) -> list[str]:
@@ -124,8 +125,8 @@ class StoredText:
     def pieces(self, after: bool = False) -> Iterator[str]:
         """The text in pieces that end before white space, with which words and marks are over, or ``after`` it."""
         edge, rest = re.compile(r"\S(?=\s)" if after else r"\s(?=\S)"), ""
-        for block in self:
-            rest += block
+        for some in (b[n : n + _PIECE] for b in self for n in range(0, len(b), _PIECE)):
+            rest += some
             if last := edge.search(rest[::-1]):  # the last one, as it is found backwards
                 place = len(rest) - last.end()
                 yield rest[:place]

@@ -1,8 +1,10 @@
 """Plain text as tokens: bytes, characters, words or subwords."""
 
+import concurrent.futures
 import dataclasses
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,7 +15,7 @@ from dl.core.errors import UserError
 from dl.data.own import door
 from dl.data.own.found import Line, show
 from dl.data.own.lines import texts_column
-from dl.data.own.stored import StoredText, rows_of
+from dl.data.own.stored import BLOCK, StoredText, rows_of
 from dl.data.prepared import prepared
 from dl.data.readers.on_disk import Store
 from dl.data.splits import Columns, Splits
@@ -155,11 +157,33 @@ def token_pieces(
     unknown token hides; with the end of text after all documents but the last."""
     end = end_of(vocabulary)
     between = np.array([[end], [0], [0]][: 3 * (end is not None)], np.int32).reshape(3, -1)
+
+    def cut(texts: list[str | None]) -> np.ndarray:
+        found = [
+            between if text is None else np.stack(_measured(vocabulary, text)) for text in texts
+        ]
+        return np.concatenate(found, axis=1).astype(np.int32)
+
+    groups = _grouped(documents)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        while some := [*itertools.islice(groups, os.cpu_count())]:
+            yield from pool.map(cut, some)
+
+
+def _grouped(documents: Iterable[Iterable[str]]) -> Iterator[list[str | None]]:
+    """The texts of documents, and None between two documents, some million characters at a time."""
+    group: list[str | None] = []
+    size = 0
     for place, document in enumerate(documents):
-        if place:
-            yield between
+        group += [None] * (place > 0)
         for text in document:
-            yield np.stack(_measured(vocabulary, text)).astype(np.int32)
+            group.append(text)
+            size += len(text)
+            if size >= BLOCK:
+                yield group
+                group, size = [], 0
+    if group:
+        yield group
 
 
 def tokens_of(
