@@ -11,7 +11,7 @@ import jax
 
 import dl
 from dl.baselines.pictures import picture_baselines
-from dl.data.own.pictures import NAMED, OwnPictures
+from dl.data.own.pictures import NAMED, OwnPictures, random_parts
 from dl.data.transforms import images as augment
 from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dropout
@@ -39,6 +39,9 @@ class Config(OwnPictures, dl.Recipe):
     label_smoothing: float = 0.05
     flip: bool = False
     """mirror training pictures left and right, as those of CIFAR-10 and TFDS always are"""
+    resized_crop: bool = False
+    """see a random part of each picture, half of them mirrored, in place of small shifts, as usual for ImageNet
+    (Szegedy et al. 2015); for pictures that --stream"""
     mixup: float = 0.0
     """alpha of mixup (Zhang et al. 2018); 0 leaves it out"""
     cutout: int = 0
@@ -71,7 +74,8 @@ def build(config: Config) -> dl.Experiment:
     splits = dl.data.open(config.data, "pictures", config)
     classes = len(splits.info.classes)
     height, width = dl.data.take(splits.train, slice(1))["image"].shape[1:3]
-    transforms = [augment.random_crop(padding=max(1, height // 12))]
+    train = random_parts(splits.train) if config.resized_crop else splits.train
+    transforms = [augment.random_crop(padding=max(1, height // 12))] * (not config.resized_crop)
     if config.flip or config.data in NAMED[2:] or config.data.startswith("tfds:"):
         transforms.append(augment.random_flip())
     if config.cutout:
@@ -87,7 +91,7 @@ def build(config: Config) -> dl.Experiment:
     task = classification(model, prepare=prepare, label_smoothing=config.label_smoothing)
     return config.experiment(
         dl.initialized_from(task, given),
-        dl.train_batches(splits.train, config.batch_size, config.seed),
+        dl.train_batches(train, config.batch_size, config.seed),
         augment=tuple(transforms),
         usual_epochs=10,
         **dl.held_out(splits, max(1, 500 * 32**2 // max(height * width, 32**2))),

@@ -6,6 +6,7 @@ name the Python that has it: ``python tests/benchmarks/rows.py /path/to/python``
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -52,8 +53,21 @@ def most_memory() -> float:
     return int(found[1]) / 1024 if found else float("nan")
 
 
+def core_seconds() -> float:
+    """Seconds that cores have computed for this process and those it has started."""
+    found, processes = 0.0, ["self"]
+    while processes:
+        place = Path("/proc") / processes.pop()
+        fields = (place / "stat").read_text().rpartition(")")[2].split()
+        found += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        for task in (place / "task").iterdir():
+            processes += (task / "children").read_text().split()
+    return found
+
+
 def measure(batches: Callable[[], Iterator[Any]], batch: int, steps: int) -> None:
-    """Print examples a second over two times ``steps``, after one; seconds to the first; MiB and their growth."""
+    """Print examples a second over two times ``steps``, after one; seconds to the first; MiB and their growth;
+    examples a second and core."""
     begun = time.perf_counter()
     iterator = batches()
     next(iterator)
@@ -61,13 +75,14 @@ def measure(batches: Callable[[], Iterator[Any]], batch: int, steps: int) -> Non
     for _ in range(steps):
         next(iterator)
     held = []
-    begun = time.perf_counter()
+    begun, computed = time.perf_counter(), core_seconds()
     for _ in range(2):
         for _ in range(steps):
             next(iterator)
         held.append(most_memory())
     rate = 2 * steps * batch / (time.perf_counter() - begun)
-    print(json.dumps([rate, first, held[-1], held[-1] - held[0]]), flush=True)
+    a_core = 2 * steps * batch / (core_seconds() - computed)
+    print(json.dumps([rate, first, held[-1], held[-1] - held[0], a_core]), flush=True)
 
 
 def compare(script: str, make: Callable, ours: Callable, torchs: Callable, **size: Any) -> None:
@@ -93,7 +108,7 @@ def compare(script: str, make: Callable, ours: Callable, torchs: Callable, **siz
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 found[side, way].append(json.loads(done.stdout.splitlines()[-1]))
     middle = {key: sorted(rounds)[len(rounds) // 2] for key, rounds in found.items()}
-    for (side, way), (rate, first, _, _) in middle.items():
+    for (side, way), (rate, first, _, _, a_core) in middle.items():
         rounds = found[side, way]
         rates = ", ".join(f"{each[0]:,.0f}" for each in rounds)
         most, growth = max(r[2] for r in rounds), max(r[3] for r in rounds)
@@ -101,7 +116,7 @@ def compare(script: str, make: Callable, ours: Callable, torchs: Callable, **siz
         print(
             f"{called:18} {rate:12,.0f} {what}/s, the middle of {rates}; {first:.1f} s to the first"
         )
-        print(f"{'':18} {most:,.0f} MiB, grown by {growth:.1f}")
+        print(f"{'':18} {most:,.0f} MiB, grown by {growth:.1f}; {a_core:,.0f} {what}/s a core")
     rivals = [each[0] for (side, _), each in middle.items() if side == "torch"]
     for (side, way), each in middle.items():
         if side == "dl" and rivals:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from dl.core.errors import UserError
+from dl.core.random import mix
 from dl.data.batches.resident import (
     check_batch_size,
     digest_arrays,
@@ -56,6 +57,9 @@ class DecodeImage:
         return {"image": fit(pixels, self.height, self.width, self.how), "label": row["label"]}
 
 
+_WORTH_PROCESSES = 5000  # rows of an evaluation, before each of which processes start anew
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class FileRows:
     """Rows that are read from files when they are asked for: a part of a data set too large for memory.
@@ -65,17 +69,28 @@ class FileRows:
         words in a column ``text``.
       decode: ``row of columns -> row``, of equal shapes; its ``repr`` says all that it depends on.
       functions: ``columns -> columns`` of one row ``[1, ...]``, applied to what was decoded.
+      draw: ``(row of columns, key) -> row``, in place of ``decode`` in training, where it differs from step to
+        step; ``key`` is a number of 32 bits.
+      processes: that read them ahead, see :class:`StreamBatches`.
     """
 
     columns: Columns
     decode: Callable[[Row], Row]
     functions: tuple[Callable[[Columns], Columns], ...] = ()
+    draw: Callable[[Row, int], Row] | None = None
+    processes: int = 0
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
     def __getitem__(self, row: int) -> Row:
-        decoded = self.decode({name: value[row] for name, value in self.columns.items()})
+        return self.drawn(row, None)
+
+    def drawn(self, row: int, key: int | None) -> Row:
+        """A row, of which training sees what is drawn by ``key``."""
+        known = {name: value[row] for name, value in self.columns.items()}
+        drawn = key is not None and self.draw is not None
+        decoded = self.draw(known, key) if drawn else self.decode(known)  # type: ignore[misc,arg-type]
         if self.functions:
             batch = {name: np.asarray(value)[None] for name, value in decoded.items()}
             for function in self.functions:
@@ -112,28 +127,37 @@ class FileRows:
 
     def train_batches(self, batch_size: int, seed: Any = 0) -> "StreamBatches":
         """The batches of :func:`dl.train_batches`, read ahead."""
-        return StreamBatches(self, batch_size, stream_seed(seed))
+        return StreamBatches(self, batch_size, stream_seed(seed), processes=self.processes)
 
     def eval_batches(self, batch_size: int) -> "StreamEvalBatches":
         """The batches of :func:`dl.eval_batches`, read ahead."""
-        return StreamEvalBatches(self, min(batch_size, len(self)))
+        processes = self.processes if len(self) >= _WORTH_PROCESSES else 0
+        return StreamEvalBatches(self, min(batch_size, len(self)), processes=processes)
 
     def digest(self) -> str:
         """SHA-256 (hex) of the files' contents, wherever they lie, and of the numbers."""
         objects = {n: list(v) for n, v in self.columns.items() if v.dtype == object}
         paths = {n: v if n == "text" else digest_files(v) for n, v in objects.items()}
         numbers = digest_arrays({n: v for n, v in self.columns.items() if n not in paths})
-        return hashlib.sha256(f"{paths}{numbers}{self.decode!r}".encode()).hexdigest()
+        draw = "" if self.draw is None else repr(self.draw)
+        return hashlib.sha256(f"{paths}{numbers}{self.decode!r}{draw}".encode()).hexdigest()
 
 
-def _host_batch(source: Source, rows: np.ndarray, decode: Callable[[Row], Row] | None) -> Row:
-    """Rows decoded and stacked; raises UserError naming the row that cannot be."""
+def _host_batch(
+    source: Any,
+    rows: np.ndarray,
+    decode: Callable[[Row], Row] | None,
+    keys: np.ndarray | None = None,
+) -> Row:
+    """Rows decoded and stacked, those of training drawn by ``keys``; raises UserError naming the row that cannot
+    be."""
     if decode is None and hasattr(source, "take"):
         return source.take(rows)
     decoded = []
-    for row in rows.tolist():
+    for place, row in enumerate(rows.tolist()):
         try:
-            decoded.append(source[row] if decode is None else decode(source[row]))
+            item = source[row] if keys is None else source.drawn(row, int(keys[place]))
+            decoded.append(item if decode is None else decode(item))
         except UserError as error:
             raise UserError(error.code, f"reading row {row} failed: {error}") from None
         except Exception as error:
@@ -270,7 +294,12 @@ class StreamBatches:
 
     def __getitem__(self, step) -> Row:
         """This shard's part of the batch of ``step``."""
-        return _host_batch(self.source, piece(self.indices(int(step)), self.shard), self.decode)
+        rows, keys = piece(self.indices(int(step)), self.shard), None
+        if getattr(self.source, "draw", None) is not None:
+            places = int(step) * self.batch_size + np.arange(self.batch_size, dtype=np.int64)
+            high = mix(mix(np.uint32(self.seed), np) ^ (places >> 32).astype(np.uint32), np)
+            keys = piece(mix(high ^ places.astype(np.uint32), np), self.shard)
+        return _host_batch(self.source, rows, self.decode, keys)
 
     def iterate(self, start: int = 0) -> Iterator[Row]:
         """The batches from step ``start`` on, without end, read ahead."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.batches.streams import DecodeImage
+from dl.data.batches.streams import DecodeImage, FileRows
 from dl.data.own.classes import class_lines, ordered
 from dl.data.own.found import (
     Found,
@@ -29,6 +29,7 @@ from dl.data.readers.files import digest_files
 from dl.data.readers.frames import read_frame
 from dl.data.readers.picture_folders import PICTURES, image_folder
 from dl.data.readers.pictures import Fit
+from dl.data.readers.random_parts import RandomPart
 from dl.data.splits import Splits
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
@@ -49,6 +50,8 @@ class OwnPictures(OwnSheet):
     """how pictures of other proportions come to that size: cut to their middle, padded or stretched"""
     stream: bool = False
     """read your pictures from disk as they are needed, even if all fit into memory"""
+    workers: int = 0
+    """processes that decode pictures as they are needed; 0 decodes them in threads of this one"""
 
 
 def named(splits: Splits) -> Splits:
@@ -79,7 +82,7 @@ def read(source: Any, own: OwnPictures) -> Found:
     channels = 1 if grey == len(headers) else 3
     decode = DecodeImage(height, width, mode="L" if channels == 1 else "RGB", how=own.fit)
     rows, memory = rows_from(
-        {"file": files, "label": labels}, decode, height * width * channels, own.stream
+        {"file": files, "label": labels}, decode, height * width * channels, own.stream, own.workers
     )
     kind = "grey" if channels == 1 else f"colour, {grey:,} of them grey" if grey else "colour"
     title = "your table" if path is None else path.name or str(path)
@@ -97,6 +100,20 @@ def read(source: Any, own: OwnPictures) -> Found:
     )
     names = short_names(listed.paths)
     return Found(rows, info, lines, listed.part, strata=labels, group=listed.group, names=names)
+
+
+def random_parts(rows: Any) -> Any:
+    """Training pictures of which every step sees a random part, see :class:`RandomPart`.
+
+    Raises:
+      UserError: the pictures are in memory, where there is but one of each.
+    """
+    if not isinstance(rows, FileRows) or not isinstance(rows.decode, DecodeImage):
+        said = "--resized-crop cuts pictures of yours out of their files at every step"
+        raise UserError("option-misplaced", f"{said}: say --data PATH --stream, or leave it out")
+    own = rows.decode
+    draw = RandomPart(own.height, own.width, own.background, own.mode)
+    return dataclasses.replace(rows, draw=draw)
 
 
 # -- folders -----------------------------------------------------------------------------------------

@@ -92,11 +92,12 @@ def given_size(size: tuple[int, ...]) -> tuple[int, int]:
 
 
 def rows_from(
-    columns: Columns, decode: Callable, bytes_a_row: int, stream: bool
+    columns: Columns, decode: Callable, bytes_a_row: int, stream: bool, workers: int = 0
 ) -> tuple[Any, Line]:
     """Rows in memory, or where they would take more than a quarter of it (or ``stream``) read as needed; and
     the line that says so."""
-    rows = FileRows(columns, decode)
+    bounded("--workers", workers, at_least=0, whole=True)
+    rows = FileRows(columns, decode, processes=workers)
     stream, line = too_large(bytes_a_row * len(rows), stream)
     return rows if stream else rows.read("decoding the pictures"), line
 

@@ -1,5 +1,6 @@
 """Pictures of one's own: folders of classes and tables of paths, as people have them, in memory and streamed."""
 
+import itertools
 import warnings
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from dl.core.experiment import built
 from dl.core.lanes import traceable_fields
 from dl.data import take
 from dl.data.batches.streams import FileRows, StreamBatches, StreamEvalBatches
+from dl.data.own.pictures import random_parts
 from dl.runs.compare import first_difference
 from dl.runs.scripts import load_script
+from dl.testing import check_batches
 
 SCRIPT = Path(__file__).parents[3] / "experiments" / "image_classification.py"
 
@@ -354,3 +357,56 @@ def test_pictures_that_cannot_be_opened_are_counted_with_those_that_are_cut_off(
         path.write_bytes(path.read_bytes()[:-100])  # their headers are whole
     with raises("picture-damaged", first.name, "2 more cannot be read"):
         open_pictures(tmp_path)
+
+
+def test_every_step_sees_another_part_of_a_picture_by_seed_and_step(tmp_path):
+    splits = open_pictures(folder(tmp_path, size=(40, 30)), stream=True, size=(12, 16))
+    batches = dl.train_batches(random_parts(splits.train), 4, seed=3)
+    check_batches(batches, by_step=("image",))
+    assert batches[0]["image"].shape == (4, 12, 16, 3)
+    plain = dl.train_batches(splits.train, 4, seed=3)
+    assert (batches.indices(7) == plain.indices(7)).all()
+    assert (batches[7]["label"] == plain[7]["label"]).all()
+    assert batches.digest() != plain.digest()
+    other = dl.train_batches(random_parts(splits.train), 4, seed=4)
+    seen = {image.tobytes() for step in range(40) for image in batches[step]["image"]}
+    assert len(seen) == 160
+    assert not seen & {image.tobytes() for step in range(40) for image in other[step]["image"]}
+    held = dl.eval_batches(random_parts(splits.train), 4)  # nothing is drawn
+    np.testing.assert_array_equal(held[0]["image"], dl.eval_batches(splits.train, 4)[0]["image"])
+    with raises("option-misplaced", "--resized-crop", "--stream"):
+        random_parts(open_pictures(tmp_path).train)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [False, True])
+def test_any_number_of_workers_reads_the_same_bits(tmp_path, script):
+    root = folder(tmp_path / "data", count=12, size=(40, 30))
+    fields = {"stream": True, "size": (16,)}
+    if script:
+        kind, build = load_script(SCRIPT)
+        own = {
+            "data": str(root),
+            "epochs": 4,
+            "batch_size": 5,
+            "widths": (4,),
+            "resized_crop": True,
+        }
+        runs = [
+            dl.train(
+                build, kind(**own, **fields, workers=n), runs=tmp_path, name=f"{n}", progress=False
+            )
+            for n in (0, 2)
+        ]
+        assert first_difference(runs[0].folder, runs[1].folder) is None
+        return
+    found = []
+    for workers in (0, 1, 3):
+        train = random_parts(open_pictures(root, workers=workers, **fields).train)
+        batches = dl.train_batches(train, 4, seed=3)
+        assert batches.processes == workers
+        found.append([batch["image"] for batch in itertools.islice(batches.iterate(5), 9)])
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    with raises("range", "--workers", "-1"):
+        open_pictures(root, workers=-1, **fields)
