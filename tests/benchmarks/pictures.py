@@ -3,8 +3,8 @@ DataLoader over a Dataset with Pillow.
 
 ``python tests/benchmarks/pictures.py [PYTHON]``, where the Python that has torch is another. With ``--imagenet``
 before that, pictures of ImageNet's mean size of which random parts are read at 224 x 224, as
-``image_classification --resized-crop`` does, in threads and by two worker processes; and by a loop over Pillow on one
-core, which has such parts to read and nothing else to do.
+``image_classification --resized-crop`` does, in threads and by two worker processes; and by a loop over Pillow on
+one core, which has such parts to read and nothing else to do.
 """
 
 import os

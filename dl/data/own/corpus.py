@@ -15,6 +15,7 @@ from dl.data.own.columns import (
     joined,
     read_tables,
     split_column,
+    table_too_large,
     taken,
     which_column,
 )
@@ -28,12 +29,20 @@ from dl.data.own.found import (
     own_info,
     span,
 )
-from dl.data.own.lines import TEXTS, lengths, not_texts, prose, text_of, text_table, texts_column
+from dl.data.own.lines import (
+    TEXTS,
+    lengths,
+    not_texts,
+    prose,
+    text_of,
+    text_table,
+    texts_column,
+    words_by_row,
+)
 from dl.data.own.paths import by_part, files_under, is_table, of_no_part, visible
 from dl.data.own.pixels import too_large
 from dl.data.own.stored import in_order, rows_of, stored, text_blocks
 from dl.data.readers.files import digest_files, readable
-from dl.data.readers.frames import words
 from dl.data.splits import Info, Splits
 
 NAMED = ("tinyshakespeare",)
@@ -75,21 +84,26 @@ def read(source: Any, own: OwnCorpus) -> Found:
     name = getattr(source, "name", "the table")
     paths: list[tuple[str, Path]] = []
     documents: list[tuple[str, str]] = []
+    more: list[Line] = []
     if isinstance(source, Path) and not of_tables(source):
         paths, lines = _texts_in(source)
         _no_columns(own, source)
-        digests, more = {name: digest_files([path for _, path in paths])}, []
+        digests = {name: digest_files([path for _, path in paths])}
         names = ", ".join([path.name for _, path in paths[:3]] + ["..."] * (len(paths) > 3))
         lines.append(Line("files", f"{len(paths):,}", f"a document each: {names}"))
         size = sum(path.stat().st_size for _, path in paths)
     else:
-        documents, digests, lines, more = _of_frames(source, own)
+        found, digests, lines, disk = _of_frames(source, own)
+        info = own_info(name, "language modelling", digests)
+        if disk:
+            return _on_disk(((part, [text]) for part, text in found), info, lines, disk[0], own)
+        documents = [*found]
         size = sum(len(text) for _, text in documents)
     info = own_info(name, "language modelling", digests)
     stream, memory = too_large(12 * size, own.stream)  # three numbers for each character
     if stream:
-        blocks = [(part, text_blocks(path, own.encoding)) for part, path in paths]
-        return _on_disk(blocks or [(p, [text]) for p, text in documents], info, lines, memory, own)
+        texts = [(part, text_blocks(path, own.encoding)) for part, path in paths]
+        return _on_disk(texts or [(p, [text]) for p, text in documents], info, lines, memory, own)
     if paths:
         documents, more = _of_files(paths, own)
     documents = [(part, text) for part, text in documents if text.strip()]
@@ -168,7 +182,12 @@ def _in_order_said(shares: tuple[float, float]) -> str:
 
 
 def _of_frames(source: Any, own: OwnCorpus):
-    frames, digests, lines = read_tables(source, functools.partial(text_table, own=own))
+    """``(part, text)`` of every row, digests, lines, and the line of it where the rows are on disk."""
+    disk, memory = False, list[Line]()
+    if isinstance(source, Path):  # a frame is in memory as it is
+        disk, memory = table_too_large(source, own.stream)
+    table = functools.partial(text_table, own=own, disk=disk)
+    frames, digests, lines = read_tables(source, table)
     first = frames[0][1]
     split = split_column(frames, own)
     heading = column_called(first, own.text, TEXTS, "--text")
@@ -179,11 +198,12 @@ def _of_frames(source: Any, own: OwnCorpus):
     if not own.text and heading not in prose(first):
         raise not_texts(first, "running text")
     frame, part, left_out = joined(frames, split, wanted=(heading,))
-    cells = zip(itertools.repeat("") if part is None else part, words(frame, heading), strict=False)
-    documents = [(part, f"{text}\n") for part, text in cells if text is not None]
+    texts = words_by_row(frame, heading)
+    cells = zip(itertools.repeat("") if part is None else part, texts, strict=False)
+    documents = ((part, f"{text}\n") for part, text in cells if text is not None)
     used: dict[Any, Any] = {heading: taken("text", "--text", own.text), split: "part"}
     lines += [*left_out, *column_lines(first, used)]
-    return documents, digests, lines, []
+    return documents, digests, lines, memory if disk else []
 
 
 def of_tables(source: Path) -> bool:

@@ -3,6 +3,7 @@
 import collections
 import functools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import numpy as np
 from dl.data.own.found import PARTS, Line, part_called, part_in
 from dl.data.readers.picture_folders import HIDDEN
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".ipc")
+TABLES = (
+    *(".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".ipc"),
+    *(".array_record", ".arrayrecord"),
+)
 SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
 
 
 def plain_name(path: Path) -> str:
-    """A file's name without the ending of its packing."""
-    return path.name.removesuffix(".gz")
+    """A file's name without the ending of its packing, and without the number of a shard after its ending."""
+    return re.sub(r"(\.array_?record)-\d+-of-\d+$", r"\1", path.name.removesuffix(".gz"))
 
 
 def stem(path: Path) -> str:

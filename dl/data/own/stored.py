@@ -138,16 +138,19 @@ class StoredText:
 def stored(documents: Iterable[tuple[str, Iterable[str]]]) -> tuple["Blocks", list[UserError]]:
     """Documents, each its part and its text in blocks of whole rows, written to disk; and the errors of those that
     cannot be read, which are left out as those without text are."""
-    kept, rows = Store(np.uint8), []
+    kept, rows = Store(np.uint8), array.array("q")  # as there may be very many
     errors: list[UserError] = []
+    parts: dict[str, int] = {}
     number = 0
     for part, blocks in documents:
-        before, blank, mine = kept.size, True, []
+        before, blank, mine = kept.size, True, array.array("q")
+        code = parts.setdefault(str(part), len(parts))
         try:
             for block in blocks:
                 start = kept.size
                 kept.write(block.encode())
-                mine.append((start, kept.size, number, len(block), len(rows_of(block)), part))
+                size = len(block), len(rows_of(block))
+                mine.extend((start, kept.size, number, *size, code))
                 blank = blank and not block.strip()
         except UserError as error:
             errors.append(error)
@@ -155,13 +158,13 @@ def stored(documents: Iterable[tuple[str, Iterable[str]]]) -> tuple["Blocks", li
         if blank:
             kept.back(before)
         else:
-            rows += mine
+            rows.extend(mine)
             number += 1
-    columns = [np.array(column) for column in zip(*rows, strict=True)] or [
-        np.zeros(0, np.int64)
-    ] * 6
+    columns = np.array(rows, np.int64).reshape(-1, 6).T
     text = StoredText(kept.mapped(), *columns[:2])
-    return Blocks(text, columns[2].astype(np.int32), *columns[3:]), errors
+    part_of = np.array([*parts] or [""])[columns[5]]
+    document, characters, rows_in = columns[2].astype(np.int32), columns[3], columns[4]
+    return Blocks(text, document, characters, rows_in, part_of), errors
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -77,7 +77,7 @@ def file_columns(data: bytes, name: str):
             f"{name} is a spreadsheet or a zip archive: save the table as csv or Parquet",
         )
     if _JSON.match(data):
-        return _objects(data, name)
+        return objects(data, name)
     first = data[: data.find(b"\n") + 1 or None]
     if (wide := max(map(first.count, (b"\t", b";", b"|", b",")))) >= WIDEST:
         raise UserError(
@@ -97,7 +97,7 @@ def not_csv(head: bytes) -> bool:
     return head.startswith(_TYPED) or bool(_JSON.match(head))
 
 
-def _objects(data: bytes, name: str):
+def objects(data: bytes, name: str):
     """The ``pyarrow.Table`` of JSON lines, or of a JSON list of objects; ``{"a": {"b": 1}}`` is column ``a.b``."""
     import pyarrow as pa
 

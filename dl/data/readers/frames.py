@@ -25,6 +25,7 @@ from dl.data.readers.csv_text import (
 )
 from dl.data.readers.files import read
 from dl.data.readers.on_disk import stored_file
+from dl.data.readers.records import holds_records
 
 # In a column of words most of NUMBERS_MISSING could be a word of its own ("NA" is Namibia, "none" a kind
 # of garage), so only these are missing there.
@@ -149,7 +150,7 @@ def read_frame(
         if not path.is_file():
             raise UserError("file-missing", f"there is no file {path}")
         name = name or path.name
-        source = path if disk else read(path)
+        source = path if disk or holds_records(path) else read(path)
     name, notes = name or "the table", []
     text = None  # as text_columns gives it
     if isinstance(source, Path):

@@ -30,6 +30,7 @@ from dl.data.readers.csv_text import (
     without_spaces_before_quotes,
 )
 from dl.data.readers.files import damaged, data_folder, read
+from dl.data.readers.records import RECORDS, record_tables
 
 ROWS = 2**16  # that are in memory at once
 _BLOCK = 2**22  # bytes of csv text that are; what is guessed of a file is guessed of the first
@@ -129,11 +130,16 @@ def stored_file(path: Path, name: str, *of_text: Any) -> tuple:
 
 
 def batches(path: Path) -> Iterator[Any] | None:
-    """The record batches of a Parquet or Arrow file, after an empty one; None for another."""
+    """The record batches of a Parquet, Arrow or ArrayRecord file, after an empty one; None for another."""
     import pyarrow as pa
 
     with path.open("rb") as file:
-        head = file.read(6)
+        head = file.read(8)
+    if head == RECORDS:
+        tables = record_tables(path)
+        first = next(tables)
+        return itertools.chain([first.slice(0, 0), first], tables)
+    head = head[:6]
     if head[:4] == b"PAR1":
         from pyarrow import parquet
 
@@ -159,7 +165,9 @@ def cells_size(path: Path) -> int:
 
         with contextlib.suppress(Exception):  # a damaged one is for its reader to tell
             found = parquet.read_metadata(path)
-            return 16 * found.num_rows * found.num_columns
+            groups = map(found.row_group, range(found.num_row_groups))
+            unpacked = sum(group.total_byte_size for group in groups)
+            return max(16 * found.num_rows * found.num_columns, unpacked)
     return size * (12 if head[:2] == b"\x1f\x8b" else 3)
 
 

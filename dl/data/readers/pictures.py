@@ -31,7 +31,7 @@ def read_pixels(
     *,
     background: int | tuple[int, int, int] = 255,
     upright: bool = True,
-    least: int = 0,
+    least: int | Callable[[int, int], int] = 0,
 ) -> np.ndarray:
     """A picture as people see it: uint8 ``[height, width, channels]``.
 
@@ -53,11 +53,26 @@ def read_pixels(
       upright: False leaves the pixels as they are stored, which is what boxes and label images
         beside a picture refer to. (Pillow turns TIFF files in any case.)
       least: where above 0, a JPEG is decoded at a half, fourth or eighth of its size, which takes less time, as
-        long as both sides keep so many pixels.
+        long as both sides keep so many pixels; or a function of its height and width.
 
     Raises:
       UserError: the file is absent, cut off, damaged, no picture, or too large.
     """
+    given: Any = {"background": background, "upright": upright, "least": least}
+    pixels = np.asarray(read_picture(file, name, mode, **given))
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def read_picture(
+    file: PictureFile,
+    name: str | None = None,
+    mode: str = "RGB",
+    *,
+    background: int | tuple[int, int, int] = 255,
+    upright: bool = True,
+    least: int | Callable[[int, int], int] = 0,
+) -> Any:
+    """:func:`read_pixels` as a Pillow image of that ``mode``."""
     from PIL import Image
 
     name = _called(file, name)
@@ -72,8 +87,7 @@ def read_pixels(
         fill = background if isinstance(background, tuple) else (background,) * 3
         under = Image.new("RGBA", picture.size, (*fill, 255))
         picture = Image.alpha_composite(under, picture.convert("RGBA"))
-    pixels = np.asarray(picture.convert(mode))
-    return pixels.reshape(*pixels.shape[:2], -1)
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def read_classes(file: PictureFile, name: str | None = None) -> np.ndarray:
@@ -187,13 +201,17 @@ def read_header(file: PictureFile, name: str | None = None, *, upright: bool = T
     """
 
     def look(picture: Any) -> Header:
-        width, height = picture.size
-        if upright and picture.getexif().get(_ORIENTATION) in _TURNED:
-            width, height = height, width
+        height, width = _sides(picture, upright)
         grey = picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I")
         return Header(height, width, grey)
 
     return _decoded(file, _called(file, name), upright, look)
+
+
+def _sides(picture: Any, upright: bool) -> tuple[int, int]:
+    """Height and width of a picture that is not decoded yet."""
+    turned = upright and picture.getexif().get(_ORIENTATION) in _TURNED
+    return picture.size if turned else picture.size[::-1]
 
 
 def _called(file: PictureFile, name: str | None) -> str:
@@ -207,7 +225,7 @@ def _decoded(
     name: str,
     upright: bool,
     look: Callable[[Any], Any] | None = None,
-    least: int = 0,
+    least: int | Callable[[int, int], int] = 0,
 ) -> Any:
     """The first frame as a Pillow image in memory, or ``look(picture)`` of the one that is not decoded;
     whatever Pillow finds wrong is a UserError."""
@@ -221,6 +239,8 @@ def _decoded(
                 raise _unreadable(name, f"is drawn by a program ({picture.format})")
             if look is not None:
                 return look(picture)
+            if callable(least):
+                least = least(*_sides(picture, upright))
             if least:
                 picture.draft(picture.mode, (least, least))
             # A photograph's second frame (MPO) is a preview or a map of depths.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.random import mix
-from dl.data.readers.pictures import read_header, read_pixels
+from dl.data.readers.pictures import read_picture
 
 _TRIES = 10
 
@@ -31,15 +31,19 @@ class RandomPart:
     def __call__(self, row: dict[str, Any], key: int) -> dict[str, Any]:
         from PIL import Image
 
-        header = read_header(row["file"])
-        top, left, tall, wide, mirrored = part_of(header.height, header.width, key)
-        shrunk = max(self.height / tall, self.width / wide)
-        least = math.ceil(min(header.height, header.width) * shrunk)
+        whole: tuple[int, int] = (1, 1)
+
+        def least(*sides: int) -> int:
+            nonlocal whole
+            whole = sides[0], sides[1]
+            _, _, tall, wide, _ = part_of(*whole, key)
+            return math.ceil(min(whole) * max(self.height / tall, self.width / wide))
+
         given: Any = {"mode": self.mode, "background": self.background}
-        pixels = read_pixels(row["file"], least=least, **given)
-        down, across = pixels.shape[0] / header.height, pixels.shape[1] / header.width
+        picture = read_picture(row["file"], least=least, **given)
+        top, left, tall, wide, mirrored = part_of(*whole, key)
+        across, down = picture.width / whole[1], picture.height / whole[0]
         box = (left * across, top * down, (left + wide) * across, (top + tall) * down)
-        picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         part = picture.resize((self.width, self.height), Image.Resampling.BICUBIC, box)
         image = np.asarray(part).reshape(self.height, self.width, -1)
         return {"image": image[:, ::-1] if mirrored else image, "label": row["label"]}

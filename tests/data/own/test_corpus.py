@@ -5,8 +5,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 from mistakes import raises
+from pyarrow import csv, parquet
 
 import dl
 from dl.baselines.ngrams import ngram_scores
@@ -218,6 +220,36 @@ def test_text_on_disk_becomes_the_tokens_of_text_in_memory(tmp_path, small_block
     assert ngram_scores(one.splits, len(one.vocabulary), 3) == ngram_scores(
         two.splits, len(two.vocabulary), 3
     )
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+@pytest.mark.parametrize("options", [{"in_order": False}, {}, {"split": "part"}])
+def test_rows_of_a_table_on_disk_are_those_in_memory(
+    tmp_path, small_blocks, monkeypatch, ending, options
+):
+    monkeypatch.setattr("dl.data.readers.on_disk.ROWS", 13)
+    texts = [
+        None if n % 7 == 3 else f"row {n} of Ännchen's\ntext, {'long ' * (n % 5)}"
+        for n in range(90)
+    ]
+    columns = {"body": texts, "part": ["train" if n % 4 else "val" for n in range(90)]}
+    table, path = pa.table(columns), tmp_path / f"rows.{ending}"
+    if ending == "jsonl":
+        path.write_text("\n".join(map(json.dumps, table.to_pylist())))
+    else:
+        {"parquet": parquet.write_table, "csv": csv.write_csv}[ending](table, path)
+    whole, stored = (
+        open_data(path, "corpus", text="body", stream=s, **options) for s in (False, True)
+    )
+    assert whole.parts.keys() == stored.parts.keys()
+    for name, part in whole.parts.items():
+        assert isinstance(stored.parts[name]["text"], StoredText)
+        assert joined(stored.parts[name]) == joined(part)
+    lines = {line.name: line for line in stored.info.details["lines"]}
+    assert lines["documents"].taken_for == "77"
+    one, two = encode(whole, Units("word")), encode(stored, Units("word"))
+    for name, part in one.splits.parts.items():
+        np.testing.assert_array_equal(two.splits.parts[name]["tokens"], part["tokens"])
 
 
 @pytest.mark.parametrize("options", [{"in_order": False}, {}])
