@@ -1,10 +1,9 @@
 """GPT: a decoder-only Transformer that writes character by character, or an imported one fine-tuned.
 
 Data: tiny Shakespeare, the last 10 % for validation; or your own text with --data PATH, in characters or --unit
-word, wordpiece or bpe, which bits a byte compare. Reference, nats a character: nanoGPT 1.88 on CPU (4 layers of
-128), 1.4697 on an A100 (6 layers of 384, the full size here: --layers 6 --heads 6 --width 384 --context 256
---batch-size 64 --steps 5000 --dropout 0.2 --learning-rate 1e-3, and --bfloat16 on an accelerator). A trained run
-writes: python experiments/gpt.py write RUN --prompt "ROMEO:"
+word, wordpiece or bpe, which bits a byte compare. Reference, nats a character: nanoGPT 1.88 on CPU (4 of 128),
+1.4697 on an A100 (--layers 6 --heads 6 --width 384 --context 256 --batch-size 64 --steps 5000 --dropout 0.2
+--learning-rate 1e-3 --bfloat16). A trained run writes: python experiments/gpt.py write RUN --prompt "ROMEO:"
 """
 
 import dataclasses
@@ -16,7 +15,7 @@ import dl
 from dl.baselines.ngrams import ngram_scores
 from dl.data.batches.tokens import crops, held_windows
 from dl.data.own.corpus import OwnCorpus
-from dl.data.own.units import Units, encoded
+from dl.data.own.units import Units, encoded, within_documents
 from dl.models.attention import Attention, Cache
 from dl.models.experts import Experts
 from dl.models.language import LanguageModel
@@ -40,8 +39,8 @@ class Config(OwnCorpus, Units, dl.Recipe):
     width: int = 128
     context: int = 128
     """tokens the model sees"""
-    experts: int = 0
-    """feed-forward networks of a layer, of which each token takes two; 0 for one that all take"""
+    documents: bool = False
+    """let no token see the document before its own, and learn no beginnings of documents"""
     dropout: float = 0.0
     batch_size: int = 16
     steps: int = 2000
@@ -61,14 +60,15 @@ class Block(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, x, cache, layer, train):
+    def __call__(self, x, mask, cache, layer, train):
         c, llama = self.config, self.config.style == "llama"
         norm, rope = (RMSNorm, 10000.0) if llama else (LayerNorm, None)
         hidden = -(-8 * c.width // 3 // 32) * 32 if llama else 4 * c.width  # a gate costs a third
         start = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         small = nn.initializers.variance_scaling(0.5 / c.layers, "fan_in", "normal")
         attend = Attention(c.heads, c.kv_heads, rope, not llama, start, small, name="attention")
-        y, cache, _ = attend(norm(name="attention_norm")(x), causal=True, cache=cache, layer=layer)
+        y = norm(name="attention_norm")(x)
+        y, cache, _ = attend(y, mask=mask, causal=True, cache=cache, layer=layer)
         x = x + Dropout(c.dropout)(y, train=train)
         y = norm(name="feed_forward_norm")(x)
         if c.experts:
@@ -96,7 +96,7 @@ class Blocks(nn.Module):
         dl.bounded("layers", self.config.layers, at_least=1)
         x, stored = Dropout(self.config.dropout)(x, train=train), cache and cache[:3]
         for layer in range(self.config.layers):
-            x, stored = Block(self.config, name=f"layer_{layer}")(x, stored, layer, train)
+            x, stored = Block(self.config, name=f"layer_{layer}")(x, mask, stored, layer, train)
         norm = RMSNorm if self.config.style == "llama" else LayerNorm
         return norm(name="norm")(x), cache and cache.after(stored, x.shape[1])
 
@@ -107,10 +107,12 @@ def build(config: Config) -> dl.Experiment:
     model, given = LanguageModel(size, Blocks(config), positions), None
     if config.weights is not None:
         model, given = dl.interop.load(config.weights, vocabulary=size, dropout=config.dropout)
+    held, apart = within_documents(held_windows(text, config.context), vocabulary, config.documents)
     return config.experiment(
         dl.initialized_from(language_modeling(model), given),
         crops(text.train["tokens"], config.context, config.batch_size, config.seed),
-        **dl.held_out(held_windows(text, config.context), 64),
+        augment=apart,
+        **dl.held_out(held, 64),
         select="-validation/loss",
         baselines=lambda: {"n-grams": ngram_scores(text, size)},
         views=Writing(model, vocabulary, config.context - 1, config.temperature, config.top_p),

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from dl.core.errors import UserError
+from dl.core.task import Batch
 from dl.data.own import door
 from dl.data.own.found import Line, show
 from dl.data.own.lines import texts_column
@@ -148,6 +149,43 @@ def end_of(vocabulary: Vocabulary | Subwords) -> int | None:
     """The number of the end of text, which stands between documents; None where the vocabulary has none."""
     found = (vocabulary.numbers.get(name) for name in _ENDS)
     return next((number for number in found if number is not None), None)
+
+
+def within_documents(
+    held: Splits, vocabulary: Any, wanted: bool = True
+) -> tuple[Splits, tuple[Callable[[Any, Batch], Batch], ...]]:
+    """Windows for a language model whose attention and loss stop at the end of text between documents.
+
+    ``inputs [batch, time]`` gain ``document``, their number within the window, and ``weight``, 0 where an input is
+    the end of text, as nothing foretells how the next document begins.
+
+    Args:
+      held: of :func:`dl.data.batches.tokens.held_windows`.
+      vocabulary: of :func:`encode`.
+      wanted: False leaves all as it is.
+
+    Returns:
+      Such windows of ``held``, and what makes them of training batches: ``Experiment(augment=...)``.
+
+    Raises:
+      UserError: the vocabulary has no end of text.
+    """
+    if not wanted:
+        return held, ()
+    end = end_of(vocabulary)
+    if end is None:
+        said = "--documents needs an end of text between documents, which these tokens lack"
+        raise UserError("option-misplaced", f"{said}: give several documents, or leave it out")
+
+    def apart(batch: Any) -> Any:
+        ended = (batch["inputs"] == end).astype("int32")
+        weight = (1.0 - ended).astype("float32") * batch.get("weight", 1)
+        return {**batch, "document": ended.cumsum(1, dtype="int32") - ended, "weight": weight}
+
+    def augment(key: Any, batch: Batch) -> Batch:
+        return apart(batch)
+
+    return held.map(apart), (augment,)
 
 
 def token_pieces(

@@ -1,6 +1,7 @@
 """Folders of tokens: what a text says, half of one never believed, trained on to the bits of the text itself."""
 
 import dataclasses
+import itertools
 import json
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import faults
+import jax
 import numpy as np
 import pytest
 from mistakes import raises
@@ -16,12 +18,13 @@ from mistakes import raises
 import dl
 from dl.baselines.ngrams import ngram_scores
 from dl.cli.main import main
+from dl.core.experiment import built
 from dl.data import open as open_data
 from dl.data.batches.tokens import crops, held_windows, tracks
 from dl.data.own.corpus import OwnCorpus
 from dl.data.own.token_files import named_folders, read_tokens
 from dl.data.own.token_writing import write_tokens
-from dl.data.own.units import Units, encode, encoded
+from dl.data.own.units import Units, encode, encoded, within_documents
 from dl.runs.compare import first_difference
 from dl.runs.scripts import load_script
 from dl.testing import check_batches
@@ -317,7 +320,7 @@ def test_bert_learns_from_rows_of_tokens(texts, tmp_path):
     write_tokens([str(texts)], folder, "wordpiece", 300)
     kind, build = load_script(SCRIPTS / "bert.py")
     config = kind(data=f"{folder}:1,{folder}:3", **BERT)
-    experiment = dl.core.experiment.built(build, config)
+    experiment = built(build, config)
     tokens = read(folder).splits.validation["tokens"]
     held = [*dl.eval_batches(experiment.evals["validation"].source, 5).iterate()]
     rows = [row for batch in held for row in batch["tokens"][batch["mask"] > 0]]
@@ -325,7 +328,7 @@ def test_bert_learns_from_rows_of_tokens(texts, tmp_path):
     assert all((row[0], row[size - 1]) == (4, 5) for row, size in zip(rows, sizes, strict=True))
     said = np.concatenate([row[1 : size - 1] for row, size in zip(rows, sizes, strict=True)])
     np.testing.assert_array_equal(said, np.tile(tokens, 2))
-    alone = dl.core.experiment.built(build, dataclasses.replace(config, data=str(folder)))
+    alone = built(build, dataclasses.replace(config, data=str(folder)))
     check_batches(alone.data)
     runs = [dl.train(build, config, runs=tmp_path, progress=False, name=n) for n in ("one", "two")]
     assert first_difference(runs[0].folder, runs[1].folder) is None
@@ -347,3 +350,52 @@ def test_a_run_on_tokens_is_judged_by_another_text(texts, tmp_path):
     assert scores["bits_per_byte"].value == pytest.approx(
         scores["loss"].value / np.log(2), rel=1e-5
     )
+
+
+# -- documents ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["memory", "tokens", "mixture"])
+def test_a_token_sees_its_own_document_alone(texts, tmp_path, way):
+    """The loss of a window is that of its documents, each alone in a window of its own."""
+    for name in "cdef":  # short ones, so that a window holds several
+        for n in range(9):
+            (texts / f"{name}{n}.txt").write_text(f"{name * (n + 3)} mat")
+    write_tokens([str(texts)], tmp_path / "out", "chars")
+    data = {
+        "memory": texts,
+        "tokens": tmp_path / "out",
+        "mixture": f"{tmp_path}/out:2,{tmp_path}/out:1",
+    }
+    kind, build = load_script(SCRIPTS / "gpt.py")
+    own = {**TINY["gpt"], "context": 40, "style": "llama"}
+    experiment = built(build, kind(data=str(data[way]), documents=True, **own))
+    end = read(tmp_path / "out").vocabulary.numbers["[EOS]"]
+    held = experiment.evals["validation"]
+    batch = {name: np.asarray(values) for name, values in held[0].items()}
+    plain = built(build, kind(data=str(data[way]), **own)).evals["validation"][0]
+    ended = batch["inputs"] == end
+    assert ended.sum(1).max() > 1
+    np.testing.assert_array_equal(batch["weight"], np.asarray(plain["weight"]) * ~ended)
+    variables = experiment.task.init(jax.random.key(0), batch)
+    row = int(ended.sum(1).argmax())
+    found, alone = (np.zeros(2) for _ in range(2))
+    one = {name: values[row : row + 1] for name, values in batch.items()}
+    loss = experiment.task.evaluate(variables, one)["loss"]
+    found += (float(loss.total), float(loss.weight))
+    edges = [0, *(np.flatnonzero(ended[row]) + 1), 40]
+    for first, last in itertools.pairwise(edges):
+        if first < last:
+            piece = {n: v[:, first:last] if v.ndim > 1 else v for n, v in one.items()}
+            loss = experiment.task.evaluate(variables, piece)["loss"]
+            alone += (float(loss.total), float(loss.weight))
+    np.testing.assert_allclose(found, alone, rtol=1e-5)
+    train = experiment.augment[0](None, dict(experiment.data[0]))
+    assert (np.asarray(train["weight"]) == (np.asarray(train["inputs"]) != end)).all()
+
+
+def test_documents_need_an_end(texts, tmp_path):
+    vocabulary, splits = encode(open_data(texts, "corpus"), Units())
+    numbers = tuple(s for s in vocabulary.symbols if s != "[EOS]")
+    with raises("option-misplaced", "--documents"):
+        within_documents(splits, dataclasses.replace(vocabulary, symbols=numbers))
