@@ -273,7 +273,8 @@ def test_every_command_of_a_page_parses(page):
     text = page.read_text()
     shell = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
     commands = re.findall(r"python (experiments/\w+\.py)([^\n\"&]*)", shell)
-    for script, flags in commands:
+    runs = re.findall(r"^dl run (\w+)([^\n\"&#]*)", shell, re.MULTILINE)
+    for script, flags in [*commands, *((f"experiments/{name}.py", flags) for name, flags in runs)]:
         config, build = load_script(ROOT / script)
         parse(config, build, shlex.split(flags), script)
     for name in re.findall(r"(?:`|^)dl ([a-z]\w*)", text, re.MULTILINE):
