@@ -1,5 +1,5 @@
-"""Tokens a second of windows of a text, read by ``dl.data.open(file, "corpus")`` and ``crops`` and by torch's
-DataLoader over a Dataset of the same windows.
+"""Tokens a second of windows of a text, read by ``dl.data.open(file, "corpus")`` and ``crops``, of what ``dl data
+tokens`` wrote, and by torch's DataLoader over a Dataset of the same windows.
 
 ``python tests/benchmarks/tokens.py [PYTHON]``, where the Python that has torch is another.
 """
@@ -21,8 +21,15 @@ def make(folder: Path) -> None:
 def ours(folder: str, way: str):
     import dl
     from dl.data.batches.tokens import crops
+    from dl.data.own.token_files import read_tokens
+    from dl.data.own.token_writing import write_tokens
     from dl.data.own.units import Units, encode
 
+    if way == "token files":
+        if not (tokens := Path(folder) / "tokens").exists():
+            write_tokens([f"{folder}/text.txt"], tokens, "chars")
+        splits = read_tokens([(tokens, "1")], Units()).splits
+        return crops(splits.train["tokens"], LENGTH, BATCH, 0).iterate()
     own = dl.data.open(f"{folder}/text.txt", "corpus", stream=way == "on disk")
     batches = crops(encode(own, Units()).splits.train["tokens"], LENGTH, BATCH, 0)
     return batches.iterate() if way == "on disk" else loading.on_device(batches)
@@ -51,6 +58,6 @@ if __name__ == "__main__":
         "batch": BATCH * LENGTH,
         "steps": STEPS,
         "what": "tokens",
-        "ways": ("resident", "on disk"),
+        "ways": ("resident", "on disk", "token files"),
     }
     loading.compare(__file__, make, ours, torchs, **size)

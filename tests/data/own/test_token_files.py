@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import faults
@@ -92,6 +93,19 @@ def test_many_tokens_take_four_bytes_and_texts_follow_each_other(tmp_path, monke
     vocabulary, splits = read(tmp_path / "out")
     assert vocabulary.decode(splits.train["tokens"]).count("[EOS]") == 1
     assert said["count"] == said["parts"]["train"]["count"] == len(splits.train["tokens"])
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("DL_DATA_DIR", str(tmp_path / "cache"))
+    peaks = []
+    for times in (1, 1, 5):  # the first opens what is opened once
+        (tmp_path / "text.txt").write_text(TEXT * (200 * times))
+        tracemalloc.start()
+        write_tokens([str(tmp_path / "text.txt")], tmp_path / f"out{len(peaks)}")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (tmp_path / "out2" / "train.bin").stat().st_size > 20e6
+    assert peaks[2] < 1.2 * peaks[1]
 
 
 def test_another_s_tokenizer_and_tables(texts, tmp_path):
