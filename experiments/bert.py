@@ -1,12 +1,10 @@
 """BERT: a Transformer pre-trained to guess hidden words, then fine-tuned to judge sentences.
 
-Data: SST-2, sentence level. First the text of its training set alone for the pre-training
-  --stage pretrain --name guess
-then its labels, from those weights or (without --start) from scratch
-  --stage finetune --start runs/guess
+Data: SST-2, sentence level: the text of its training set alone for --stage pretrain --name guess, then its labels,
+from those weights, --stage finetune --start runs/guess, or (without --start) from scratch.
 Or your own with --data PATH: any text or tokens (`dl data tokens`) to pre-train on, labelled texts to fine-tune.
-An imported BERT takes the place of both with --weights FOLDER, its tokenizer.json inside.
-Reference: 82.7 % from scratch, though trained on the phrases too (Kim 2014, CNN-rand).
+An imported BERT (--weights FOLDER, its tokenizer.json inside) takes the place of both. Reference: 82.7 % from
+scratch, though trained on the phrases too (Kim 2014, CNN-rand).
 """
 
 import dataclasses

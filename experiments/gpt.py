@@ -15,7 +15,7 @@ import dl
 from dl.baselines.ngrams import ngram_scores
 from dl.data.batches.tokens import crops, held_windows
 from dl.data.own.corpus import OwnCorpus
-from dl.data.own.units import Units, encoded, within_documents
+from dl.data.own.units import Documents, Units, encoded, within_documents
 from dl.models.attention import Attention, Cache
 from dl.models.experts import Experts
 from dl.models.language import LanguageModel
@@ -25,7 +25,7 @@ from dl.training.writing import Writing, write
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(OwnCorpus, Units, dl.Recipe):
+class Config(OwnCorpus, Units, Documents, dl.Recipe):
     data: str = "tinyshakespeare"
     """or a file or folder of text, a table with a column of it, or tokens of `dl data tokens` (a:0.7,b:0.3)"""
     weights: str | None = None
@@ -39,8 +39,8 @@ class Config(OwnCorpus, Units, dl.Recipe):
     width: int = 128
     context: int = 128
     """tokens the model sees"""
-    documents: bool = False
-    """let no token see the document before its own, and learn no beginnings of documents"""
+    experts: int = 0
+    """feed-forward networks of a layer, of which each token takes two; 0 for one that all take"""
     dropout: float = 0.0
     batch_size: int = 16
     steps: int = 2000
@@ -62,7 +62,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, mask, cache, layer, train):
         c, llama = self.config, self.config.style == "llama"
-        norm, rope = (RMSNorm, 10000.0) if llama else (LayerNorm, None)
+        norm, rope, gate = (RMSNorm, 10000.0, nn.silu) if llama else (LayerNorm, None, nn.gelu)
         hidden = -(-8 * c.width // 3 // 32) * 32 if llama else 4 * c.width  # a gate costs a third
         start = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         small = nn.initializers.variance_scaling(0.5 / c.layers, "fan_in", "normal")
@@ -72,8 +72,7 @@ class Block(nn.Module):
         x = x + Dropout(c.dropout)(y, train=train)
         y = norm(name="feed_forward_norm")(x)
         if c.experts:
-            mixture = Experts(c.experts, hidden, (nn.gelu, nn.silu)[llama], llama, name="experts")
-            y = mixture(y, train=train)
+            y = Experts(c.experts, hidden, gate, llama, name="experts")(y, train=train)
         else:
             y = Dense((1 + llama) * hidden, not llama, kernel_init=start, name="in")(y)
             y = nn.silu(y[..., :hidden]) * y[..., hidden:] if llama else nn.gelu(y)
@@ -107,12 +106,10 @@ def build(config: Config) -> dl.Experiment:
     model, given = LanguageModel(size, Blocks(config), positions), None
     if config.weights is not None:
         model, given = dl.interop.load(config.weights, vocabulary=size, dropout=config.dropout)
-    held, apart = within_documents(held_windows(text, config.context), vocabulary, config.documents)
     return config.experiment(
         dl.initialized_from(language_modeling(model), given),
         crops(text.train["tokens"], config.context, config.batch_size, config.seed),
-        augment=apart,
-        **dl.held_out(held, 64),
+        **within_documents(held_windows(text, config.context), 64, vocabulary, config.documents),
         select="-validation/loss",
         baselines=lambda: {"n-grams": ngram_scores(text, size)},
         views=Writing(model, vocabulary, config.context - 1, config.temperature, config.top_p),

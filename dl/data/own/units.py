@@ -13,6 +13,7 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.core.task import Batch
+from dl.data.batches.resident import held_out
 from dl.data.own import door
 from dl.data.own.found import Line, show
 from dl.data.own.lines import texts_column
@@ -42,6 +43,14 @@ class Units:
     """what a token is; bpe is byte-level and knows every text, as byte does"""
     vocabulary: int | None = None
     """how many different tokens; by default every character, or a number by the text's size, which is shown"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """Field for the config of a script that attends within a window of text, see :func:`within_documents`."""
+
+    documents: bool = False
+    """let no token see the document before its own, and learn no beginnings of documents"""
 
 
 class Encoded(NamedTuple):
@@ -152,26 +161,24 @@ def end_of(vocabulary: Vocabulary | Subwords) -> int | None:
 
 
 def within_documents(
-    held: Splits, vocabulary: Any, wanted: bool = True
-) -> tuple[Splits, tuple[Callable[[Any, Batch], Batch], ...]]:
-    """Windows for a language model whose attention and loss stop at the end of text between documents.
+    held: Splits, batch_size: int, vocabulary: Any, wanted: bool = True
+) -> dict[str, Any]:
+    """``evals``, ``tests`` and ``augment`` of an experiment whose attention and loss stop at the end of text
+    between documents.
 
     ``inputs [batch, time]`` gain ``document``, their number within the window, and ``weight``, 0 where an input is
     the end of text, as nothing foretells how the next document begins.
 
     Args:
-      held: of :func:`dl.data.batches.tokens.held_windows`.
+      held: of :func:`dl.data.batches.tokens.held_windows`; batch_size: of their evaluation.
       vocabulary: of :func:`encode`.
-      wanted: False leaves all as it is.
-
-    Returns:
-      Such windows of ``held``, and what makes them of training batches: ``Experiment(augment=...)``.
+      wanted: False leaves all windows as they are.
 
     Raises:
       UserError: the vocabulary has no end of text.
     """
     if not wanted:
-        return held, ()
+        return held_out(held, batch_size)
     end = end_of(vocabulary)
     if end is None:
         said = "--documents needs an end of text between documents, which these tokens lack"
@@ -185,7 +192,7 @@ def within_documents(
     def augment(key: Any, batch: Batch) -> Batch:
         return apart(batch)
 
-    return held.map(apart), (augment,)
+    return {"augment": (augment,), **held_out(held.map(apart), batch_size)}
 
 
 def token_pieces(

@@ -412,4 +412,4 @@ def test_documents_need_an_end(texts, tmp_path):
     vocabulary, splits = encode(open_data(texts, "corpus"), Units())
     numbers = tuple(s for s in vocabulary.symbols if s != "[EOS]")
     with raises("option-misplaced", "--documents"):
-        within_documents(splits, dataclasses.replace(vocabulary, symbols=numbers))
+        within_documents(splits, 8, dataclasses.replace(vocabulary, symbols=numbers))
