@@ -260,7 +260,7 @@ def test_a_mistake_is_told_by_its_code(capsys):
 
 def test_no_python_of_a_page_is_left_untried():
     tried = {"coming-from.md", "extending.md", "design.md", "errors.md", "own-data.md"}
-    tried |= {"after-training.md", "sweeps.md"}
+    tried |= {"after-training.md", "recipes.md", "sweeps.md"}
     assert {page.name for page in DOCS.glob("*.md") if blocks(page.name)} == tried
 
 

@@ -312,8 +312,15 @@ class ITransformer(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         tokens = Dense(self.width, name="embedding")(jnp.swapaxes(x, 1, 2))
-        sizes = {"hidden": self.width, "norm_first": False, "dropout": self.dropout}
-        tokens, _ = Transformer(self.width, self.layers, self.heads, **sizes)(tokens, train=train)
+        body = Transformer(
+            self.width,
+            self.layers,
+            self.heads,
+            hidden=self.width,
+            norm_first=False,
+            dropout=self.dropout,
+        )
+        tokens, _ = body(tokens, train=train)
         return jnp.swapaxes(Dense(self.horizon, name="head")(tokens), 1, 2)
 
 

@@ -92,9 +92,14 @@ class _Block(_Architecture):
         def feed_forward(y):
             hidden = self.hidden or 4 * self.width
             if self.experts:
-                design = {"activation": self.activation, "gated": self.gated}
+                scale = 0.5 / self.layers
                 mixed = Experts(
-                    self.experts, hidden, **design, out_scale=0.5 / self.layers, name="experts"
+                    self.experts,
+                    hidden,
+                    self.activation,
+                    self.gated,
+                    out_scale=scale,
+                    name="experts",
                 )
                 return mixed(y, train=self.train)
             y_in = Dense(hidden * (1 + self.gated), self.bias, kernel_init=start, name="in")(y)
