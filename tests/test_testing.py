@@ -21,9 +21,12 @@ from dl.models.autoencoder import Autoencoder
 from dl.models.detector import Places, grid
 from dl.models.gan import GAN
 from dl.models.layers import Dropout
+from dl.models.language import LanguageModel
 from dl.models.mlp import MLP
+from dl.models.recommender import MatrixFactorization, NeuMF
 from dl.models.rnn import RNN, RecurrentLanguageModel, gru
 from dl.models.tabular import TabularMLP
+from dl.models.transformer import Transformer
 from dl.models.vae import VAE
 from dl.tasks.adversarial import adversarial
 from dl.tasks.autoencoding import autoencoding, gaussian_noise
@@ -33,6 +36,7 @@ from dl.tasks.detection import detection
 from dl.tasks.forecasting import forecasting, instance_scale
 from dl.tasks.language_modeling import language_modeling
 from dl.tasks.masked_language_modeling import masked_language_modeling
+from dl.tasks.recommendation import item_ranking, next_item, rating_prediction
 from dl.tasks.regression import regression
 from dl.tasks.segmentation import segmentation
 from dl.tasks.sequence_classification import sequence_classification
@@ -185,6 +189,10 @@ class Ahead(nn.Module):
         return nn.Dense(self.steps)(x.swapaxes(1, 2)).swapaxes(1, 2)
 
 
+RATED = {
+    "user": np.array([0, 2, 2, 1], np.int32),
+    "item": np.array([3, 0, 4, 4], np.int32),
+}
 TASKS: dict[str, tuple[Any, ...]] = {
     "adversarial": (
         adversarial(GAN(Everywhere(2), One(), latent=2), inputs="x", prepare=lambda x: x),
@@ -251,6 +259,19 @@ TASKS: dict[str, tuple[Any, ...]] = {
         {
             "source": TOKENS[:, :3],
             "target": np.pad(TOKENS[:, :2], ((0, 0), (1, 1)), constant_values=2),
+        },
+    ),
+    "rating_prediction": (
+        rating_prediction(MatrixFactorization(3, 5, 2, dropout=0.1), centre=3.0),
+        {**RATED, "value": np.arange(4.0, dtype=np.float32)},
+    ),
+    "item_ranking": (item_ranking(NeuMF(3, 5, 2, (4, 4), dropout=0.1), negatives=2), RATED),
+    "next_item": (
+        next_item(LanguageModel(6, Transformer(8, 1, 2, causal=True, rope=1e4, dropout=0.1))),
+        {
+            "inputs": np.array([[0, 1, 2], [0, 0, 0], [0, 5, 0], [3, 1, 5]], np.int32),
+            "targets": np.array([[1, 2, 4], [3, 0, 0], [5, 1, 0], [1, 5, 2]], np.int32),
+            "weight": np.array([[1, 1, 1], [1, 0, 0], [1, 1, 0], [0, 1, 1]], np.float32),
         },
     ),
     "speech_classification": (

@@ -1,36 +1,66 @@
-"""What a recommender has to be compared with: the most popular items, and means of users and items."""
+"""What a recommender has to be compared with: popular items, neighbours of items, means of users and items."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from dl.data.splits import Columns, Splits
+from dl.scores.ranking import ranking_scores
+
+Scorer = Callable[[np.ndarray], Any]
 
 
-def popularity_scores(splits: Splits, at: int = 10) -> dict[str, float]:
-    """``hit_rate@10`` and ``ndcg@10`` of always recommending the items with the most training ratings that the
-    user has not rated before, by set (``test/hit_rate@10``), averaged over the ratings held out.
+def popularity(before: Columns, users: int, items: int) -> Scorer:
+    """``(user [rows]) -> [rows, items]``: how many ratings each item has, of equals the first ahead."""
+    order = np.argsort(-np.bincount(before["item"], minlength=items), kind="stable")
+    place = np.empty(items)
+    place[order] = -np.arange(items)
+    return lambda user: np.broadcast_to(place, (len(user), items))
+
+
+def item_neighbours(before: Columns, users: int, items: int) -> Scorer:
+    """``(user [rows]) -> [rows, items]``: the cosines of each item with those that the user has rated, summed; an
+    item is the set of its users (Sarwar et al. 2001; Deshpande & Karypis 2004, without a limit to neighbours)."""
+    from scipy import sparse
+
+    ones = np.ones(len(before["user"]))
+    rated = sparse.csr_array((ones, (before["user"], before["item"])), (users, items))
+    rated.data[:] = 1.0  # also what was rated twice
+    alike = (rated.T @ rated).tocoo()
+    each = np.sqrt(alike.diagonal())
+    cosine = alike.data / (each[alike.row] * each[alike.col])
+    cosine[alike.row == alike.col] = 0.0
+    near = sparse.csr_array((cosine, (alike.row, alike.col)), (items, items))
+    return lambda user: (rated[user] @ near).toarray()
+
+
+def ranked(
+    splits: Splits, fit: Callable[[Columns, int, int], Scorer], at: int = 10, sampled: int = 99
+) -> dict[str, float]:
+    """:func:`dl.scores.ranking.ranking_scores` of a simple rival by set (``test/hit_rate@10``).
 
     Args:
       splits: ``user`` and ``item`` int ``[rows]``; what comes before a part counts as rated before.
+      fit: ``(before, users, items) -> scorer``, such as :func:`popularity`; the rival is fitted to all that comes
+        before the part.
     """
-    counts = np.bincount(splits.train["item"], minlength=_codes(splits, "item"))
-    place = np.empty(len(counts), np.int64)
-    place[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
-    rated, found = [splits.train], {}
+    users, items = (_codes(splits, name) for name in ("user", "item"))
+    found = {}
     for name, part in list(splits.parts.items())[1:]:
-        users = np.concatenate([before["user"] for before in rated])
-        places = place[np.concatenate([before["item"] for before in rated])]
-        # Items before this one in the order of popularity, but for those that the user has rated.
-        pairs = np.unique(users.astype(np.int64) * len(counts) + places)
-        mine = part["user"].astype(np.int64) * len(counts)
-        known = np.searchsorted(pairs, mine + place[part["item"]]) - np.searchsorted(pairs, mine)
-        rank = place[part["item"]] - known
-        hit = rank < at
-        found[f"{name}/hit_rate@{at}"] = float(hit.mean())
-        found[f"{name}/ndcg@{at}"] = float(np.where(hit, 1 / np.log2(rank + 2), 0).mean())
-        rated.append(part)
+        before = splits.before(name)
+        scorer, user = fit(before, users, items), part["user"]
+        scores = ranking_scores(lambda rows: scorer(user[rows]), part, before, items, at, sampled)
+        found |= {f"{name}/{metric}": value for metric, value in scores.items()}
     return found
+
+
+def ranking_baselines(splits: Splits) -> Mapping[str, Mapping[str, float]]:
+    """Of both, for :class:`dl.Experiment`'s ``baselines``."""
+    return {
+        "popularity": ranked(splits, popularity),
+        "item neighbours": ranked(splits, item_neighbours),
+    }
 
 
 def bias_scores(splits: Splits, damping: float = 10.0) -> dict[str, float]:
@@ -50,11 +80,6 @@ def bias_scores(splits: Splits, damping: float = 10.0) -> dict[str, float]:
         return float(np.sqrt(np.square(said - part["value"]).mean()))
 
     return {f"{name}/rmse": error(part) for name, part in splits.parts.items() if name != "train"}
-
-
-def rating_baselines(splits: Splits) -> Mapping[str, Mapping[str, float]]:
-    """Both, for :class:`dl.Experiment`'s ``baselines``."""
-    return {"popularity": popularity_scores(splits), "biases": bias_scores(splits)}
 
 
 def _codes(splits: Splits, column: str) -> int:

@@ -70,6 +70,12 @@ class Splits:
         }
         return dataclasses.replace(self, **done)
 
+    def before(self, name: str) -> Columns:
+        """The rows in memory of all parts that come before the one called so, in the order of the parts."""
+        names = ("train", "validation", "test")
+        earlier = [self.parts[n] for n in names[: names.index(name)] if n in self.parts]
+        return {key: np.concatenate([part[key] for part in earlier]) for key in self.train}
+
     def only(self, *names: str) -> "Splits":
         """The same rows with these columns alone."""
         return self.map(lambda columns: {name: columns[name] for name in names})

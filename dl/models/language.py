@@ -124,6 +124,13 @@ class LanguageModel(nn.Module):
         table = self.embedding.embedding
         return Unread(rows.reshape(x.shape), table, bias), carry
 
+    def after(self, tokens, place):
+        """Logits ``[batch, vocabulary]`` of the token after each row's ``place [batch]``."""
+        x, _ = self.hidden(tokens)
+        rows, bias = self._before_output(x[jnp.arange(len(x)), place])
+        rows = self.embedding.attend(rows) if self.tied else self.head(rows)
+        return rows if bias is None else rows + bias
+
     def _before_output(self, rows):
         return self.output(rows, self.vocabulary) if self.transform else (rows, None)
 

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +21,7 @@ from dl.data.own.lines import texts_column
 from dl.data.own.paths import short_names
 from dl.data.own.tested import Tested, tested_on
 from dl.runs.folder import read_json, write_json
+from dl.scores.ranking import best
 from dl.tasks.detection import Detections
 from dl.training.prediction import Predictor, predictor_of
 from dl.training.run import Run
@@ -38,6 +39,17 @@ def labelled(outputs: Any, classes: Sequence[str]) -> dict[str, np.ndarray]:
     chances = (odds / odds.sum(-1, keepdims=True)).astype(np.float32)
     named = {f"p_{name}": chances[:, place] for place, name in enumerate(classes)}
     return {"class": np.asarray(classes, object)[logits.argmax(-1)], **named}
+
+
+def recommended(
+    scores: Any, known: np.ndarray, details: Mapping[str, Any], at: int = 10
+) -> dict[str, np.ndarray]:
+    """What ``scores [rows, items]`` recommend beside the ``known [rows, items]``, by column ``[rows, at]``: the
+    ``item``, its ``title`` where the data's ``details`` have one, and its ``score``."""
+    item, score = best(scores, known, at)
+    named = {"item": details["items"], "title": details.get("titles", ())}
+    columns = {name: texts_column(words)[item] for name, words in named.items() if words}
+    return columns | {"score": score}
 
 
 def predict_files(
@@ -157,6 +169,9 @@ def _lines(one: Any, row: int, wanted: Tested, sink: "Sink") -> list[Line]:
         return [
             {"step": step} | dict(zip(names, x, strict=True)) for step, x in enumerate(ahead, 1)
         ]
+    if wanted.info.details["kind"] == "ratings":  # a line for each item recommended
+        places = range(int(np.isfinite(one["score"]).sum()))
+        return [{"rank": n + 1} | {name: x[n] for name, x in one.items()} for n in places]
     return [one]
 
 

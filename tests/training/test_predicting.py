@@ -425,3 +425,55 @@ def test_what_is_drawn_is_drawn_by_a_key_and_row():
         dl.Predictor(task, {"params": {}})({"x": x})
     with raises("option-misplaced", "key"):
         dl.Predictor(plain, {"params": {}})(x, key)
+
+
+RATED = "user,item,rating,time\n" + "".join(
+    f"u{u},film {(3 * u + n) % 9},{1 + (u + n) % 5},{10 * n}\n" for n in range(6) for u in range(8)
+)
+
+
+@pytest.mark.parametrize("model", ["transformer", "neumf", "factors"])
+def test_items_are_recommended_that_a_user_does_not_know(tmp_path, model):
+    (tmp_path / "all.csv").write_text(RATED)
+    fields = {"model": model, "width": 8, "layers": 1, "context": 6, "epochs": 2, "batch_size": 4}
+    run = trained(tmp_path, "recommendation", data=str(tmp_path / "all.csv"), **fields)
+    asked = tmp_path / "asked.csv"
+    asked.write_text("user\nu3\nu0\nu3\n")
+    found = said(run, asked)
+    assert [(row["user"], row["rank"]) for row in found] == [
+        (user, str(rank)) for user in ("u3", "u0") for rank in (1, 2, 3)
+    ]  # of nine items six are known
+    for user in (3, 0):
+        items = {row["item"] for row in found if row["user"] == f"u{user}"}
+        assert items == {f"film {(3 * user + n) % 9}" for n in (6, 7, 8)}
+    scores = [float(row["score"]) for row in found[:3]]
+    assert scores == sorted(scores, reverse=True)
+    # What a file adds is known, too.
+    asked.write_text("user,item\nu3,film 6\n")
+    assert {row["item"] for row in said(run, asked)} == {"film 7", "film 8"}
+
+
+def test_a_new_history_is_gone_on_with_and_a_model_of_numbers_refuses_it(tmp_path):
+    (tmp_path / "all.csv").write_text(RATED)
+    small = {"data": str(tmp_path / "all.csv"), "width": 8, "epochs": 2, "batch_size": 4}
+    run = trained(tmp_path, "recommendation", layers=1, context=6, **small)
+    new, items = tmp_path / "new.csv", tmp_path / "items.csv"
+    new.write_text("item;user;time\nfilm 2;me;2\nfilm 1;me;1\nno film;me;3\n")
+    with pytest.warns(UserWarning, match="the ratings, 1 of items"):
+        found = said(run, new)
+    items.write_text("item\nfilm 1\nfilm 2\n")  # of one user, in order
+    again = said(run, items)
+    assert {row["user"] for row in found} == {"me"} and {row["user"] for row in again} == {str(items)}
+    kept = [[row[name] for name in ("rank", "item", "score")] for row in found]
+    assert kept == [[row[name] for name in ("rank", "item", "score")] for row in again]
+    assert len(kept) == 7
+    # As the model itself has it, of the codes of these items.
+    inputs = np.array([[0, 2, 3, 0, 0, 0]], np.int32)
+    scores = run.predictor({"inputs": inputs})[0]
+    assert float(found[0]["score"]) == pytest.approx(np.delete(scores, [1, 2]).max(), rel=1e-5)
+    known = trained(tmp_path, "recommendation", "numbers", model="neumf", **small)
+    with raises("user-unseen", "of 1 users 1 ", "--model transformer"):
+        said(known, new)
+    new.write_text("a,b\n1,2\n")
+    with raises("column-unnamed", "users or items", "--user"):
+        said(run, new)

@@ -43,6 +43,7 @@ SCRIPTS = {
     "transcripts": "speech_ctc",
     "series": "forecasting",
     "table": "tabular",
+    "ratings": "recommendation",
 }
 # Kinds whose files all look alike, told apart by what they hold; and those that one may well be read as.
 _BY_CONTENT = ("texts", "pairs", "corpus", "series", "table", "ratings")

@@ -1,6 +1,9 @@
 """Ratings: ``user`` and ``item`` int32 codes, ``value`` float32, and where given ``time`` float64, ``[rows]``."""
 
 import dataclasses
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,19 @@ from dl.data.own.columns import (
     table_too_large,
     taken,
     the_one,
+    which_column,
 )
 from dl.data.own.found import Found, Line, column_called, own_info, sheet_options, span
 from dl.data.readers.column_types import typed_column
-from dl.data.readers.files import digest_files
+from dl.data.readers.files import data_folder, digest_files
 from dl.data.readers.files import read as read_bytes
 from dl.data.readers.frames import Frame, numbers, read_frame, words
-from dl.data.splits import shuffled, take
+from dl.data.sets.catalogue import describe, load, measured
+from dl.data.sets.interactions import last_ones, movielens_fold, one_fold
+from dl.data.splits import Columns, Splits, folds, shuffled, take
 
-NAMED: tuple[str, ...] = ()
+NAMED = ("movielens_100k",)
+FOR_NAMED = ("fold",)
 CALLED = {
     "user": [
         "user",
@@ -70,6 +77,16 @@ class OwnRatings(OwnCells):
     """keep your cells on disk while they are read, even if all fit into memory"""
     leave_one_out: bool = True
     """each user's last rating is for test and the one before for validation, where nothing says the parts"""
+    fold: int | None = None
+    """which of five folds (0 to 4) is test and a tenth of the rest validation, instead"""
+
+
+def load_named(name: str, own: OwnRatings) -> Splits:
+    """Ratings that go by a name, with each user's last ones held out or an official fold."""
+    if own.fold is None:
+        return load(name)
+    found = movielens_fold(data_folder() / name, own.fold, describe(name))
+    return measured(found, load(name).info.digests)
 
 
 def read(source: Any, own: OwnRatings) -> Found:
@@ -103,6 +120,15 @@ def read(source: Any, own: OwnRatings) -> Found:
         order = np.argsort(rows["time"], kind="stable")
         rows, part = take(rows, order), None if part is None else part[order]
     drawn = own.in_order or own.group or own.hold_out != OwnRatings.hold_out
+    if own.fold is not None:
+        if part is not None or drawn:
+            raise UserError(
+                "options-exclusive",
+                "--fold cuts the ratings at random: leave it out where files, --split, --group, --in-order or "
+                "--hold-out say how they are cut",
+            )
+        part = one_fold(folds(rows["user"]), own.fold)
+        how = f"fold {own.fold} of five is test, each user's ratings in proportion"
     if part is None and own.leave_one_out and not drawn:
         part, how = _last(rows)
     used = {found[name]: taken(name, f"--{name}", getattr(own, name)) for name in found}
@@ -121,6 +147,55 @@ def read(source: Any, own: OwnRatings) -> Found:
         )
     group = rows["user"] if own.group else None
     return Found(rows, info, tuple(lines), part, how, group=group)
+
+
+def read_more(
+    files: Sequence[Path], own: OwnRatings, details: Mapping[str, Any]
+) -> tuple[list[str], np.ndarray, Columns]:
+    """The users of files and what they rated there, by the codes of what was trained on.
+
+    Args:
+      files: tables with a column of users, of items, or of both; those without one of users are a user each.
+      details: of the data trained on. Users not among them get the numbers after theirs; such items are left out.
+
+    Returns:
+      The users' names and codes int32 ``[users]``, and their ratings in order of time.
+    """
+    users, items = ({n: code for code, n in enumerate(details[c])} for c in ("users", "items"))
+    asked: dict[str, int] = {}
+    added, new = [], 0
+    for path in files:
+        frame = read_frame(path, **sheet_options(own))
+        found = {}
+        for name in ("user", "item", "value", "time"):
+            given = getattr(own, name)
+            given = given if given in frame.headings else None
+            found[name] = column_called(frame, given, CALLED[name], f"--{name}")
+        if all(heading.startswith("column_") for heading in frame.headings):
+            found = dict(itertools.zip_longest(CALLED, frame.headings[:4]))
+        if not (found["user"] or found["item"]):
+            raise UserError("column-unnamed", which_column(frame, "users or items", "--user"))
+        cells = {n: words(frame, h) if h else [None] * frame.rows for n, h in found.items()}
+        value = numbers(frame, found["value"]).values if found["value"] else np.ones(frame.rows)
+        time = _times(frame, found["time"]) if found["time"] else np.zeros(frame.rows)
+        for row in np.argsort(time, kind="stable"):
+            user, item = (None if cells[n][row] is None else str(cells[n][row]) for n in ("user", "item"))
+            user = str(path) if found["user"] is None else user
+            if user is None:
+                continue
+            asked[user] = users.setdefault(user, len(users))
+            if item in items:
+                added.append((asked[user], items[item], value[row]))
+            new += item is not None and item not in items
+    if not asked:
+        raise UserError("part-empty", f"there are no users in {', '.join(map(str, files[:3]))}")
+    if new:
+        said = "of items that were not there in training are left out"
+        warnings.warn(f"of the ratings, {new:,} {said}", stacklevel=2)
+    columns = zip(*added, strict=True) if added else ((), (), ())
+    dtypes = {"user": np.int32, "item": np.int32, "value": np.float32}
+    rows = {n: np.array(c, dtypes[n]) for n, c in zip(dtypes, columns, strict=True)}
+    return list(asked), np.array(list(asked.values()), np.int32), rows
 
 
 def _counted(rows: dict[str, np.ndarray]) -> list[Line]:
@@ -194,18 +269,9 @@ def _times(frame: Frame, heading: str) -> np.ndarray:
 
 
 def _last(rows: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
-    """The part of every rating: of users with three and more the last is test, the one before validation."""
-    count = len(rows["user"])
-    place = np.arange(count) if "time" in rows else shuffled(count, 0)
-    order = np.lexsort((place, rows["user"]))
-    user = rows["user"][order]
-    left = np.searchsorted(user, user, "right") - 1 - np.arange(count)
-    enough = np.bincount(rows["user"])[user] >= 3
-    part = np.full(count, "train", "<U10")
-    part[order[enough & (left == 0)]] = "test"
-    part[order[enough & (left == 1)]] = "validation"
-    which = "last" if "time" in rows else "one drawn by seed"
-    return (
-        part,
-        f"of each user's ratings the {which} for test, another before for validation (--no-leave-one-out)",
-    )
+    """The part of every rating, each user's last ones held out."""
+    timed = "time" in rows
+    place = np.arange(len(rows["user"])) if timed else shuffled(len(rows["user"]), 0)
+    which = "last" if timed else "one drawn by seed"
+    said = f"of each user's ratings the {which} for test, another before for validation"
+    return last_ones(rows["user"], place), f"{said} (--no-leave-one-out)"

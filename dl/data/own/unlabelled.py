@@ -290,6 +290,22 @@ def _series(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
     return Unlabelled(after, {"series": called}, before=before)
 
 
+def _ratings(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
+    """A row for each user of the files, who has rated all that the run's own data say and what the files add."""
+    from dl.data.own.ratings import read_more
+
+    every = [below for path in files for below in _files_in(path)]
+    names, users, added = read_more(every, own, splits.info.details)
+    one = known(splits.train)
+    if "time" in one:  # what is added comes last
+        last = max(part["time"].max() for part in splits.parts.values())
+        added["time"] = last + 1.0 + np.arange(len(added["user"]))
+    rows = {name: np.zeros(len(users), column.dtype) for name, column in one.items()}
+    held = splits.test or take(one, slice(0))
+    before = {name: np.concatenate([held[name], added[name]]) for name in one}
+    return Unlabelled(rows | {"user": users}, {"user": texts_column(names)}, before=before)
+
+
 def _numbered(files: Sequence[Path], counts: Sequence[int]) -> Columns:
     """Which file each row is of, and which row there, from 0."""
     file = np.repeat(texts_column([str(path) for path in files]), counts)
@@ -306,4 +322,5 @@ _READ = {
     "transcripts": _recordings,
     "table": _table,
     "series": _series,
+    "ratings": _ratings,
 }

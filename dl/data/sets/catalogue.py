@@ -6,7 +6,7 @@ import os
 
 from dl.core.errors import unknown
 from dl.data.readers.files import data_folder, fetch, sha256
-from dl.data.sets import annotated, images, series
+from dl.data.sets import annotated, images, interactions, series
 from dl.data.sets import recordings as audio
 from dl.data.sets import tables as named_tables
 from dl.data.sets import text as corpora
@@ -15,7 +15,7 @@ from dl.data.tables import Table
 
 _SETS: dict[str, DataSet] = {
     dataset.info.name: dataset
-    for module in (images, annotated, corpora, audio, series, named_tables)
+    for module in (images, annotated, corpora, audio, series, named_tables, interactions)
     for dataset in module.SETS
 }
 
@@ -58,7 +58,7 @@ def load(
         from dl.data.sets.tfds import load_tfds
 
         name = name.removeprefix("tfds:")
-        return _measured(load_tfds(name, data_dir, validation=validation, seed=seed), {})
+        return measured(load_tfds(name, data_dir, validation=validation, seed=seed), {})
     paths = _paths(_dataset(name), data_dir)
     files = tuple((file, path, path.stat().st_mtime_ns) for file, path in paths.items())
     return _read(name, files, validation, seed)
@@ -69,7 +69,7 @@ def load(
 def _read(name: str, files: tuple, validation: int | float | None, seed: int) -> Splits:
     dataset, paths = _dataset(name), {file: path for file, path, _ in files}
     digests = {path.name: sha256(path) for path in paths.values()}
-    splits = _measured(dataset.read(paths, dataset.info, validation, seed), digests)
+    splits = measured(dataset.read(paths, dataset.info, validation, seed), digests)
     for columns in splits.parts.values():
         for column in columns.values():
             column.flags.writeable = False
@@ -88,7 +88,7 @@ def prepare(name: str, data_dir: str | os.PathLike | None = None) -> Info:
     return load(name, data_dir).info
 
 
-def _measured(splits: Splits, digests: dict[str, str]) -> Splits:
+def measured(splits: Splits, digests: dict[str, str]) -> Splits:
     """``splits`` whose info tells their sizes and the files' digests."""
     sizes = {name: len(next(iter(columns.values()))) for name, columns in splits.parts.items()}
     info = dataclasses.replace(splits.info, sizes=sizes, digests=digests)
