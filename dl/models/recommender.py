@@ -33,7 +33,9 @@ class MatrixFactorization(nn.Module):
         other = Embed(self.items, self.factors + 1, embedding_init=_START, name="item")(item)
         own = own.reshape(*own.shape[:1], *(1,) * (other.ndim - 2), -1)
         vector = Dropout(self.dropout)(own[..., :-1], train=train)
-        return (vector * other[..., :-1]).sum(-1) + own[..., -1] + other[..., -1]
+        vector = jnp.broadcast_to(vector, other[..., :-1].shape)
+        product = jnp.einsum("...f,...f->...", vector, other[..., :-1])
+        return product + own[..., -1] + other[..., -1]
 
 
 class NeuMF(nn.Module):

@@ -53,6 +53,9 @@ TINY: dict[str, dict] = {
         **{"batch_size": 16, "steps": 6, "sizes": ()},
     },
     "forecasting": {"horizon": 24, "look_back": 48, "steps": 8, "batch_size": 16},
+    "recommendation": {
+        **{"context": 20, "width": 8, "layers": 1, "epochs": 0.02, "batch_size": 20},
+    },
     "remaining_life": {"window": 8, "model": "mixed", "epochs": 1, "batch_size": 3000},
     "spoken_digits": {"samples": 1600, "width": 2, "epochs": 1, "batch_size": 800},
     "speech_ctc": {
@@ -88,10 +91,12 @@ TINY: dict[str, dict] = {
 # Other tiny configurations worth the same test, as (script, fields).
 MORE: list[tuple[str, dict]] = [
     ("tabular", {**TINY["tabular"], "target": "age", "ignore": ("repaid",), "trees": False}),
+    ("recommendation", {"model": "neumf", "width": 4, "epochs": 0.02, "batch_size": 300}),
+    ("recommendation", {"model": "factors", "fold": 0, "width": 4, "epochs": 0.03, "batch_size": 300}),
 ]
 NEEDS_DATA: set[str] = {
     *("character_rnn", "gpt", "sentiment", "bert", "translation"),
-    *("forecasting", "remaining_life", "spoken_digits", "speech_ctc"),
+    *("forecasting", "recommendation", "remaining_life", "spoken_digits", "speech_ctc"),
     *("segmentation", "object_detection"),
 }
 

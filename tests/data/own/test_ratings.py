@@ -1,5 +1,7 @@
 """Ratings of one's own: who rated what is coded, and the last of each user is held out."""
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,6 +89,60 @@ def test_mistakes_are_named(rated):
         dl.data.open(rated.assign(rating="good"), "ratings")
     with raises("times-not-dates", "--time"):
         dl.data.open(rated.assign(timestamp="soon"), "ratings")
+
+
+def test_a_fold_takes_some_of_each_users_ratings(rated):
+    parts = [dl.data.open(rated, "ratings", fold=fold) for fold in range(5)]
+    held = np.concatenate([part.test["user"] * 100 + part.test["item"] for part in parts])
+    assert len(held) == len(np.unique(held)) == 50
+    assert [part.info.sizes["validation"] for part in parts] == [4] * 5
+    assert set(np.bincount(parts[0].test["user"])) == {1}
+    with raises("range", "--fold", "0 to 4"):
+        dl.data.open(rated, "ratings", fold=5)
+    with raises("options-exclusive", "--fold", "--in-order"):
+        dl.data.open(rated, "ratings", fold=0, in_order=True)
+
+
+@pytest.mark.data
+def test_movielens_by_name_holds_the_last_ones_or_an_official_fold_out(data_dir, monkeypatch):
+    monkeypatch.setenv("DL_DATA_DIR", str(data_dir))
+    last = dl.data.open("movielens_100k", "ratings")
+    for part, other in (("test", last.before("test")), ("validation", last.train)):
+        held = last.parts[part]
+        order = np.argsort(held["user"])
+        newest = np.zeros(943)
+        np.maximum.at(newest, other["user"], other["time"])
+        assert (held["user"][order] == np.arange(943)).all()
+        assert (held["time"][order] >= newest).all()
+    assert last.info.details["titles"][49] == "Star Wars (1977)"
+    folds = [dl.data.open("movielens_100k", "ratings", fold=fold) for fold in range(5)]
+    assert [fold.info.sizes["test"] for fold in folds] == [20_000] * 5
+    assert folds[0].test["user"].max() == 461  # u1.test ends with user 462
+    rmse = np.mean([bias_scores(fold, 5)["test/rmse"] for fold in folds])
+    assert rmse == pytest.approx(0.945, abs=0.01)
+    with raises("range", "--fold", "0 to 4"):
+        dl.data.open("movielens_100k", "ratings", fold=7)
+    with raises("option-misplaced", "--user", "movielens_100k"):
+        dl.data.open("movielens_100k", "ratings", user="u")
+
+
+@pytest.mark.data
+def test_the_official_files_give_the_folds_too(data_dir, tmp_path, monkeypatch):
+    place = tmp_path / "movielens_100k"
+    place.mkdir()
+    for name in ("u.data.gz", "u.item.gz"):
+        (place / name).symlink_to(data_dir / "movielens_100k" / name)
+    cells = gzip.decompress((place / "u.data.gz").read_bytes()).decode().splitlines()
+    with np.load(data_dir / "movielens_100k" / "splits.npz") as arrays:
+        of_row = arrays["u_test_fold"]
+    for fold in range(1, 6):
+        rows = sorted(cells[row] for row in np.flatnonzero(of_row == fold))
+        (place / f"u{fold}.test").write_text("\n".join(rows))
+    found = []
+    for folder in (data_dir, tmp_path):
+        monkeypatch.setenv("DL_DATA_DIR", str(folder))
+        found.append(dl.data.open("movielens_100k", "ratings", fold=3))
+    assert digest_arrays(found[0].test) == digest_arrays(found[1].test)
 
 
 @pytest.mark.data

@@ -19,6 +19,7 @@ SIZES = {  # train, validation, test, as published or as each set's Info promise
     "fsdd": (2400, 300, 300),
     "ett": (8640, 2880, 2880),
     "m4_hourly": (414, 414, 414),
+    "movielens_100k": (98114, 943, 943),
     "adult": (26048, 6513, 16281),
     "german": (640, 160, 200),
     "mammography": (7157, 1789, 2237),
