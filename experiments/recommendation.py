@@ -36,10 +36,14 @@ class Config(OwnRatings, dl.Recipe):
     layers: int = 2
     heads: int = 2
     dropout: float = 0.3
+    """of transformer and neumf"""
+    penalty: float = 0.1
+    """times the squares of a rating's vectors, in the loss of factors"""
     negatives: int = 4
     """items drawn beside each that was taken, for neumf"""
     epochs: int | None = None
-    batch_size: int = 64
+    batch_size: int = 0
+    """by default 64 histories or 1,000 ratings"""
     weight_decay: float = 0.0
     members: int = 1
     """networks whose scores are averaged"""
@@ -74,8 +78,8 @@ def build(config: Config) -> dl.Experiment:
         task = item_ranking(model, negatives=config.negatives)
     else:
         mean = float(splits.train["value"].mean(dtype=np.float64))
-        model = MatrixFactorization(users, items, config.width, config.dropout)
-        task = rating_prediction(model, centre=mean)
+        factors = MatrixFactorization(users, items, config.width)
+        task = rating_prediction(factors, penalty=config.penalty, centre=mean)
 
     def measure(predictor, columns, name):
         if explicit:
@@ -98,15 +102,19 @@ def build(config: Config) -> dl.Experiment:
         known = known_items(user, splits.before("test"), items)
         return recommended(scores, known, splits.info.details)
 
+    usual = 64 if config.model == "transformer" else 1000
+    batch_size = min(config.batch_size or usual, len(rows.train["user"]))
     return config.experiment(
         dl.ensemble(task, config.members),
-        dl.train_batches(rows.train, min(config.batch_size, len(rows.train["user"])), config.seed),
+        dl.train_batches(rows.train, batch_size, config.seed),
         **dl.held_out(rows, 512),
         usual_epochs=60,
         select=None if config.refit else "-validation/rmse" if explicit else "validation/ndcg@10",
         measure=measure,
         answer=answer,
-        baselines=lambda: {"biases": bias_scores(splits)} if explicit else ranking_baselines(splits),
+        baselines=lambda: (
+            {"biases": bias_scores(splits)} if explicit else ranking_baselines(splits)
+        ),
     )
 
 

@@ -20,8 +20,8 @@ from dl.data.batches.windows import Slice, eval_windows, train_windows
 from dl.models.autoencoder import Autoencoder
 from dl.models.detector import Places, grid
 from dl.models.gan import GAN
-from dl.models.layers import Dropout
 from dl.models.language import LanguageModel
+from dl.models.layers import Dropout
 from dl.models.mlp import MLP
 from dl.models.recommender import MatrixFactorization, NeuMF
 from dl.models.rnn import RNN, RecurrentLanguageModel, gru
@@ -262,7 +262,7 @@ TASKS: dict[str, tuple[Any, ...]] = {
         },
     ),
     "rating_prediction": (
-        rating_prediction(MatrixFactorization(3, 5, 2, dropout=0.1), centre=3.0),
+        rating_prediction(MatrixFactorization(3, 5, 2), penalty=0.1, centre=3.0),
         {**RATED, "value": np.arange(4.0, dtype=np.float32)},
     ),
     "item_ranking": (item_ranking(NeuMF(3, 5, 2, (4, 4), dropout=0.1), negatives=2), RATED),

@@ -46,11 +46,11 @@ def ranked(
         before the part.
     """
     users, items = (_codes(splits, name) for name in ("user", "item"))
-    found = {}
+    found: dict[str, float] = {}
     for name, part in list(splits.parts.items())[1:]:
         before = splits.before(name)
-        scorer, user = fit(before, users, items), part["user"]
-        scores = ranking_scores(lambda rows: scorer(user[rows]), part, before, items, at, sampled)
+        score = _by_rows(fit(before, users, items), part["user"])
+        scores = ranking_scores(score, part, before, items, at, sampled)
         found |= {f"{name}/{metric}": value for metric, value in scores.items()}
     return found
 
@@ -80,6 +80,10 @@ def bias_scores(splits: Splits, damping: float = 10.0) -> dict[str, float]:
         return float(np.sqrt(np.square(said - part["value"]).mean()))
 
     return {f"{name}/rmse": error(part) for name, part in splits.parts.items() if name != "train"}
+
+
+def _by_rows(scorer: Scorer, user: np.ndarray) -> Callable[[slice], Any]:
+    return lambda rows: scorer(user[rows])
 
 
 def _codes(splits: Splits, column: str) -> int:

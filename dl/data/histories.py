@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,8 @@ def histories(splits: Splits, context: int) -> Splits:
 
     ``inputs`` and ``targets`` int32 and ``weight`` float32, ``[rows, context]``, and ``user`` int32 ``[rows]``.
     Inputs begin with 0 where all before is seen, and are filled up with it. A training row is a window of a user's
-    items; of long histories windows overlap by half, and each item is a target once. A row of another part is one of
-    its ratings: the last items that the user had in earlier parts, and the rating's own as the only target.
+    items; of long histories windows overlap by half, and each item is a target once. A row of another part is one
+    of its ratings: the last items that the user had in earlier parts, and the rating's own as the only target.
 
     Args:
       splits: ``user`` and ``item`` int ``[rows]``, and ``time`` or in order of time.
@@ -33,7 +34,7 @@ def histories(splits: Splits, context: int) -> Splits:
             done = start + len(window) - 1
             if done >= len(items):
                 break
-    parts = {"train": _stacked(rows, context)}
+    parts: Any = {"train": _stacked(rows, context)}
     for name, part in list(splits.parts.items())[1:]:
         seen, rows, none = _sequences(splits.before(name)), [], np.zeros(0, np.int32)
         for user, item in zip(part["user"].tolist(), part["item"].tolist(), strict=True):

@@ -18,24 +18,29 @@ class MatrixFactorization(nn.Module):
     "Matrix factorization techniques for recommender systems").
 
     Attributes:
-      users, items: how many; factors: length of the vectors; dropout: rate on the user's; may be traced.
+      users, items: how many; factors: length of the vectors.
     """
 
     users: int
     items: int
-    factors: int = 32
-    dropout: float | jax.Array = 0.0
+    factors: int = 64
 
-    @nn.compact
-    def __call__(self, user, item, *, train: bool = False):
+    def setup(self):
         # The last column of a table is the bias.
-        own = Embed(self.users, self.factors + 1, embedding_init=_START, name="user")(user)
-        other = Embed(self.items, self.factors + 1, embedding_init=_START, name="item")(item)
+        self.user = Embed(self.users, self.factors + 1, embedding_init=_START)
+        self.item = Embed(self.items, self.factors + 1, embedding_init=_START)
+
+    def __call__(self, user, item, *, train: bool = False):
+        own, other = self.user(user), self.item(item)
         own = own.reshape(*own.shape[:1], *(1,) * (other.ndim - 2), -1)
-        vector = Dropout(self.dropout)(own[..., :-1], train=train)
-        vector = jnp.broadcast_to(vector, other[..., :-1].shape)
+        vector = jnp.broadcast_to(own[..., :-1], other[..., :-1].shape)
         product = jnp.einsum("...f,...f->...", vector, other[..., :-1])
         return product + own[..., -1] + other[..., -1]
+
+    def size(self, user, item):
+        """The squares of all that stands for a user and an item, summed: ``[batch]``, which a loss may limit."""
+        rows = jnp.concatenate([self.user(user), self.item(item)], -1)
+        return jnp.square(rows.astype(jnp.float32)).sum(-1)
 
 
 class NeuMF(nn.Module):

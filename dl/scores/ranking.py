@@ -74,8 +74,8 @@ def ranking_scores(
     at: int = 10,
     sampled: int = 99,
 ) -> dict[str, float]:
-    """:func:`rank_scores` of the ratings of a part, each against all items that its user has not rated before, and,
-    as ``..._of_100``, against 99 of these, drawn once for each rating (He et al. 2017).
+    """:func:`rank_scores` of the ratings of a part, each against all items that its user has not rated before,
+    and, as ``..._of_100``, against 99 of these, drawn once for each rating (He et al. 2017).
 
     Samples flatter, and may put models in another order than all items do (Krichene & Rendle 2020).
 

@@ -7,10 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from dl.core.column_checks import within
 from dl.core.errors import UserError, bounded
-from dl.core.metrics import mean
+from dl.core.metrics import Mean, mean
 from dl.core.random import content_keys, example_keys, purpose_key
 from dl.core.task import Task
 from dl.tasks.language_modeling import language_modeling
@@ -18,9 +19,16 @@ from dl.tasks.regression import regression
 from dl.tasks.supervised import training
 
 
-def rating_prediction(model: nn.Module, **options: Any) -> Task:
+def rating_prediction(model: nn.Module, *, penalty: ArrayLike = 0.0, **options: Any) -> Task:
     """:func:`dl.tasks.regression.regression` of ``batch['value'] [batch]`` that ``batch['user']`` gave
-    ``batch['item']``, by a model of :mod:`dl.models.recommender`; ``options`` as there."""
+    ``batch['item']``, by a :class:`dl.models.recommender.MatrixFactorization`.
+
+    Args:
+      penalty: times the ``size`` of the user's and the item's vectors, is added to the training loss for each
+        rating (Koren et al. 2009, eq. 5), so that those of few ratings stay small.
+      **options: of regression, such as ``centre``.
+    """
+    bounded("penalty", penalty, at_least=0)
 
     def arguments(x):
         return x["user"], x["item"]
@@ -28,7 +36,21 @@ def rating_prediction(model: nn.Module, **options: Any) -> Task:
     task = regression(
         model, inputs=("user", "item"), target="value", arguments=arguments, **options
     )
-    return dataclasses.replace(task, check=_check(model, task.check))
+
+    def apply(variables, batch, key):
+        """Scores, and the vectors' sizes, both ``[batch]``."""
+        scores, updates = task.apply(variables, batch, key)
+        return (scores, model.apply(variables, *arguments(batch), method="size")), updates
+
+    def score(outputs, batch, train):
+        scores, size = outputs
+        metrics = task.score(scores, batch, train)
+        if train:
+            loss, whole = metrics["loss"], mean(size, batch.get("mask")).total
+            metrics |= {"loss": Mean(loss.total + penalty * whole, loss.weight)}
+        return metrics
+
+    return dataclasses.replace(task, apply=apply, score=score, check=_check(model))
 
 
 def item_ranking(model: nn.Module, *, negatives: int = 4) -> Task:
@@ -60,9 +82,7 @@ def item_ranking(model: nn.Module, *, negatives: int = 4) -> Task:
         item = jnp.concatenate([item[:, None], draw(keys).astype(item.dtype)], -1)
         if key is None:
             return model.apply(variables, user, item), {}
-        scores, updates = model.apply(
-            variables, user, item, train=True, **training(variables, key)
-        )
+        scores, updates = model.apply(variables, user, item, train=True, **training(variables, key))
         return scores, dict(updates)
 
     def score(scores, batch, train):
@@ -94,24 +114,22 @@ def next_item(model: nn.Module) -> Task:
     def predict(variables, columns):
         inputs = columns["inputs"]
         last = jnp.max(jnp.arange(inputs.shape[1]) * (inputs > 0), -1)
-        return model.apply(variables, inputs, last, method="after")[:, 1:]
+        scores = jnp.asarray(model.apply(variables, inputs, last, method="after"))
+        return scores[:, 1:]
 
     return dataclasses.replace(language_modeling(model), predict=predict)
 
 
-def _check(model: Any, more: Any = None) -> Any:
+def _check(model: Any) -> Any:
     """Users and items are those that the model knows."""
 
     def check(variables, batch, columns):
-        if more is not None:
-            more(variables, batch, columns)
-        user = np.asarray(columns["user"])
-        if user.size and user.max() >= model.users:
+        user = np.unique(columns["user"])
+        if new := int((user >= model.users).sum()):
             raise UserError(
                 "user-unseen",
-                f"of {len(np.unique(user))} users {(np.unique(user) >= model.users).sum()} were not there in "
-                "training, and this model tells users by their number: train one that goes by what they took "
-                "(--model transformer)",
+                f"of {len(user)} users {new} were not there in training, and this model tells users by their "
+                "number: train one that goes by what they took (--model transformer)",
             )
         within("item", columns["item"], model.items)
 

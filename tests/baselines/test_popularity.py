@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 import dl
-from dl.baselines.popularity import bias_scores, item_neighbours, popularity, ranked, ranking_baselines
+from dl.baselines.popularity import (
+    bias_scores,
+    item_neighbours,
+    popularity,
+    ranked,
+    ranking_baselines,
+)
 
 
 def test_popularity_by_hand():
@@ -43,7 +49,10 @@ def test_neighbours_are_cosines_by_hand():
 
 def test_a_rival_knows_all_that_comes_before_a_part():
     info = dl.data.Info("ratings", *5 * [""])
-    parts = [{"user": np.array(u), "item": np.array(i)} for u, i in (([0, 1], [0, 1]), ([1], [2]), ([0], [2]))]
+    parts = [
+        {"user": np.array(u), "item": np.array(i)}
+        for u, i in (([0, 1], [0, 1]), ([1], [2]), ([0], [2]))
+    ]
     found = ranked(dl.data.Splits(*parts, info), popularity, 1, 0)
     assert found == {
         "validation/hit_rate@1": 0.0,

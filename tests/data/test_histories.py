@@ -36,7 +36,9 @@ def test_every_item_is_a_target_once_after_the_items_before_it(length, context):
     items = np.random.default_rng(length).permutation(50)[:length]
     rows = histories(splits_of([(7, i, t) for t, i in enumerate(items)]), context).train
     told = []
-    for inputs, targets, weight in zip(*(rows[n] for n in ("inputs", "targets", "weight")), strict=True):
+    for inputs, targets, weight in zip(
+        *(rows[n] for n in ("inputs", "targets", "weight")), strict=True
+    ):
         for place in np.flatnonzero(weight):
             number = list(items).index(targets[place] - 1)
             told.append(number)

@@ -92,7 +92,10 @@ TINY: dict[str, dict] = {
 MORE: list[tuple[str, dict]] = [
     ("tabular", {**TINY["tabular"], "target": "age", "ignore": ("repaid",), "trees": False}),
     ("recommendation", {"model": "neumf", "width": 4, "epochs": 0.02, "batch_size": 300}),
-    ("recommendation", {"model": "factors", "fold": 0, "width": 4, "epochs": 0.03, "batch_size": 300}),
+    (
+        "recommendation",
+        {"model": "factors", "fold": 0, "width": 4, "epochs": 0.03, "batch_size": 300},
+    ),
 ]
 NEEDS_DATA: set[str] = {
     *("character_rnn", "gpt", "sentiment", "bert", "translation"),

@@ -463,7 +463,8 @@ def test_a_new_history_is_gone_on_with_and_a_model_of_numbers_refuses_it(tmp_pat
         found = said(run, new)
     items.write_text("item\nfilm 1\nfilm 2\n")  # of one user, in order
     again = said(run, items)
-    assert {row["user"] for row in found} == {"me"} and {row["user"] for row in again} == {str(items)}
+    assert {row["user"] for row in found} == {"me"}
+    assert {row["user"] for row in again} == {str(items)}
     kept = [[row[name] for name in ("rank", "item", "score")] for row in found]
     assert kept == [[row[name] for name in ("rank", "item", "score")] for row in again]
     assert len(kept) == 7

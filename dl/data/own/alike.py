@@ -43,11 +43,11 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
     details = splits.info.details
     kind = details.get("kind")
     if kind in get_args(Kind) and kind not in _KINDS:
-        ways = ", or score what `dl predict` says of them" * (kind != "ratings")
         raise UserError(
             "set-of-another-kind",
             f"what was trained on {kind} cannot be judged by other files yet, only what was on "
-            f"{', '.join(_KINDS)}: train with these files as the test part{ways}",
+            f"{', '.join(_KINDS)}: train with these files as the test part, or score what `dl predict` "
+            "says of them",
         )
     if kind not in _KINDS:
         raise UserError(

@@ -179,7 +179,9 @@ def read_more(
         value = numbers(frame, found["value"]).values if found["value"] else np.ones(frame.rows)
         time = _times(frame, found["time"]) if found["time"] else np.zeros(frame.rows)
         for row in np.argsort(time, kind="stable"):
-            user, item = (None if cells[n][row] is None else str(cells[n][row]) for n in ("user", "item"))
+            user, item = (
+                None if cells[n][row] is None else str(cells[n][row]) for n in ("user", "item")
+            )
             user = str(path) if found["user"] is None else user
             if user is None:
                 continue

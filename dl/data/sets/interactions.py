@@ -1,4 +1,4 @@
-"""Who rated what: ``user`` and ``item`` int32 codes, ``value`` float32 and ``time`` float64, ``[rows]``, by time."""
+"""Who rated what: ``user`` and ``item`` int32 codes, ``value`` float32, ``time`` float64, ``[rows]``, by time."""
 
 import dataclasses
 import io
@@ -28,8 +28,8 @@ def last_ones(user: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 
 def one_fold(fold: np.ndarray, tested: int) -> np.ndarray:
-    """The part of every rating ``[rows]``: test where its ``fold`` (0, 1, ...) is ``tested``, of the others a tenth
-    by seed validation.
+    """The part of every rating ``[rows]``: test where its ``fold`` (0, 1, ...) is ``tested``, of the others a
+    tenth by seed validation.
 
     Raises:
       UserError: there is no such fold.
@@ -55,8 +55,10 @@ def _rows(path: Path) -> Columns:
 def _divided(rows: Columns, part: np.ndarray, info: Info) -> Splits:
     """The rows by part; equal times stay in the order of the file."""
     order = np.argsort(rows["time"], kind="stable")
-    parts = (order[part[order] == name] for name in ("train", "validation", "test"))
-    return Splits(*(take(rows, some) for some in parts), info)
+    train, held, test = (
+        take(rows, order[part[order] == name]) for name in ("train", "validation", "test")
+    )
+    return Splits(train, held, test, info)
 
 
 def _read_movielens(paths, info, validation, seed):
@@ -74,9 +76,7 @@ def _named(path: Path, info: Info, rows: Columns) -> Info:
     titles = [line.split("|")[1] for line in read(path).decode("latin-1").splitlines()]
     if len(titles) <= rows["item"].max():
         raise damaged(path, f"{len(titles)} films, and {rows['item'].max() + 1} are rated")
-    users, items = (
-        tuple(map(str, range(1, 1 + n))) for n in (rows["user"].max() + 1, len(titles))
-    )
+    users, items = (tuple(map(str, range(1, 1 + n))) for n in (rows["user"].max() + 1, len(titles)))
     details = {"users": users, "items": items, "titles": tuple(titles)}
     return dataclasses.replace(info, details=details)
 
@@ -91,7 +91,7 @@ def movielens_fold(folder: Path, fold: int, info: Info) -> Splits:
     rows = _rows(files["u.data"])
     packed = folder / "splits.npz"
     if packed.is_file():
-        with np.load(packed) as arrays:
+        with np.load(packed, allow_pickle=False) as arrays:
             of_row = arrays["u_test_fold"].astype(np.int64) - 1
     else:
         tests = (File(f"u{n}.test", (f"{_PLACE}u{n}.test",)) for n in range(1, 6))
