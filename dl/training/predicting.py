@@ -20,8 +20,9 @@ from dl.core.state import path_name
 from dl.data.own.lines import texts_column
 from dl.data.own.paths import short_names
 from dl.data.own.tested import Tested, tested_on
+from dl.data.splits import Splits
 from dl.runs.folder import read_json, write_json
-from dl.scores.ranking import best
+from dl.scores.ranking import best, known_items
 from dl.tasks.detection import Detections
 from dl.training.prediction import Predictor, predictor_of
 from dl.training.run import Run
@@ -41,15 +42,28 @@ def labelled(outputs: Any, classes: Sequence[str]) -> dict[str, np.ndarray]:
     return {"class": np.asarray(classes, object)[logits.argmax(-1)], **named}
 
 
+def item_scores(predictor: Predictor, columns: Mapping[str, Any], items: int) -> np.ndarray:
+    """The scores of all items for each row, ``[rows, items]``, by a predictor of them or of pairs of a ``user`` and
+    an ``item``."""
+    if "item" not in predictor.task.columns:
+        return predictor({name: columns[name] for name in predictor.task.columns})
+    user, every = np.asarray(columns["user"]), np.arange(items, dtype=np.int32)
+    pairs = {"user": np.repeat(user, items), "item": np.tile(every, len(user))}
+    return predictor(pairs).reshape(-1, items)
+
+
 def recommended(
-    scores: Any, known: np.ndarray, details: Mapping[str, Any], at: int = 10
+    predictor: Predictor, columns: Mapping[str, Any], splits: Splits, at: int = 10
 ) -> dict[str, np.ndarray]:
-    """What ``scores [rows, items]`` recommend beside the ``known [rows, items]``, by column ``[rows, at]``: the
-    ``item``, its ``title`` where the data's ``details`` have one, and its ``score``."""
+    """The best items for each row's ``user`` but for those that the parts before the test part have of them, by
+    column ``[rows, at]``: the ``item``, its ``title`` where the data have one, and its ``score``."""
+    details = splits.info.details
+    scores = item_scores(predictor, columns, len(details["items"]))
+    known = known_items(columns["user"], splits.before("test"), scores.shape[1])
     item, score = best(scores, known, at)
     named = {"item": details["items"], "title": details.get("titles", ())}
-    columns = {name: texts_column(words)[item] for name, words in named.items() if words}
-    return columns | {"score": score}
+    found = {name: texts_column(words)[item] for name, words in named.items() if words}
+    return found | {"score": score}
 
 
 def predict_files(

@@ -472,6 +472,10 @@ def test_a_new_history_is_gone_on_with_and_a_model_of_numbers_refuses_it(tmp_pat
     inputs = np.array([[0, 2, 3, 0, 0, 0]], np.int32)
     scores = run.predictor({"inputs": inputs})[0]
     assert float(found[0]["score"]) == pytest.approx(np.delete(scores, [1, 2]).max(), rel=1e-5)
+    new.write_text("user\nhe\n")
+    with pytest.warns(UserWarning, match="user he was not there"):
+        assert len(said(run, new)) == 9
+    new.write_text("user,item\nme,film 1\n")
     known = trained(tmp_path, "recommendation", "numbers", model="neumf", **small)
     with raises("user-unseen", "of 1 users 1 ", "--model transformer"):
         said(known, new)

@@ -191,6 +191,12 @@ def read_more(
             new += item is not None and item not in items
     if not asked:
         raise UserError("part-empty", f"there are no users in {', '.join(map(str, files[:3]))}")
+    rated = {user for user, *_ in added}
+    if bare := [
+        n for n, code in asked.items() if code >= len(details["users"]) and code not in rated
+    ]:
+        said = "was not there in training and has rated nothing here: to such goes what anyone begins with"
+        warnings.warn(f"user {bare[0]} {said}", stacklevel=2)
     if new:
         said = "of items that were not there in training are left out"
         warnings.warn(f"of the ratings, {new:,} {said}", stacklevel=2)
