@@ -43,8 +43,8 @@ def labelled(outputs: Any, classes: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def item_scores(predictor: Predictor, columns: Mapping[str, Any], items: int) -> np.ndarray:
-    """The scores of all items for each row, ``[rows, items]``, by a predictor of them or of pairs of a ``user`` and
-    an ``item``."""
+    """The scores of all items for each row, ``[rows, items]``, by a predictor of them or of pairs of a ``user``
+    and an ``item``."""
     if "item" not in predictor.task.columns:
         return predictor({name: columns[name] for name in predictor.task.columns})
     user, every = np.asarray(columns["user"]), np.arange(items, dtype=np.int32)
