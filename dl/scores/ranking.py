@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dl.core.column_checks import same_shape, within
-from dl.core.errors import UserError
+from dl.core.errors import bounded
 from dl.core.random import mix
 
 _ROWS = 512  # scored at once
@@ -37,6 +37,7 @@ def ranks(scores: ArrayLike, item: np.ndarray, rivals: np.ndarray) -> np.ndarray
 def rank_scores(rank: np.ndarray, at: int = 10) -> dict[str, float]:
     """``hit_rate@at``, the share of ranks ``[rows]`` below ``at``, and ``ndcg@at``, the mean of
     ``1 / log2(rank + 2)`` over those and 0 for the others (Järvelin & Kekäläinen 2002); NaN without rows."""
+    bounded("at", at, at_least=1, whole=True)
     if not len(rank):
         return {f"hit_rate@{at}": float("nan"), f"ndcg@{at}": float("nan")}
     hit = rank < at
@@ -84,8 +85,8 @@ def ranking_scores(
       part: ``user`` and ``item`` int ``[rows]``; before: likewise, what is left out of the user's rivals.
       sampled: how many are drawn; 0 for no such figures.
     """
-    if at < 1 or sampled < 0:
-        raise UserError("range", f"at must be 1 or more and sampled 0 or more, not {at}, {sampled}")
+    bounded("at", at, at_least=1, whole=True)
+    bounded("sampled", sampled, at_least=0, whole=True)
     before = _by_user(before)
     found: list[np.ndarray] = []
     against: list[np.ndarray] = []

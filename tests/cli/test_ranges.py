@@ -20,16 +20,19 @@ from dl.models import generation as sampling
 from dl.models.attention import Attention
 from dl.models.cnn import CNN
 from dl.models.mlp import MLP
+from dl.models.recommender import MatrixFactorization
 from dl.models.rnn import RNN
 from dl.models.spectrograms import spec_augment
 from dl.models.transformer import Transformer
 from dl.models.unet import Symmetrized, UNet
+from dl.scores.ranking import rank_scores
 from dl.tasks.adversarial import adversarial, players
 from dl.tasks.autoencoding import gaussian_noise, masking_noise
 from dl.tasks.classification import classification
 from dl.tasks.ctc import decode, prefix_beam_decode
 from dl.tasks.detection import detection
 from dl.tasks.masked_language_modeling import masked_language_modeling
+from dl.tasks.recommendation import item_ranking, rating_prediction
 from dl.tasks.segmentation import segmentation, sliding_window
 from dl.tasks.sequence_classification import sequence_classification
 from dl.tasks.sequence_to_sequence import sequence_to_sequence
@@ -131,6 +134,13 @@ DOORS = {
     "noise": (gaussian_noise, SIZE, (0, 0.5)),
     "masking": (masking_noise, SHARE, (0, 1)),
     "penalty": (lambda x: adversarial(MODEL, gradient_penalty=x), SIZE, (0, 10)),
+    "of ratings": (
+        lambda x: rating_prediction(MatrixFactorization(2, 2), penalty=x),
+        SIZE,
+        (0, 1),
+    ),
+    "negatives": (lambda x: item_ranking(MODEL, negatives=x), COUNT, (1, 9)),
+    "ranked": (lambda x: rank_scores(np.arange(3), x), COUNT, (1, 10)),
     "critic steps": (lambda x: players(None, None, critic_steps=x), COUNT, ()),
     "overlap": (lambda x: detection(MODEL, (8,), overlap=x), SHARE, (0, 1)),
     "detections": (lambda x: detection(MODEL, (8,), most=x), COUNT, (1,)),

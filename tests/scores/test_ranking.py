@@ -112,5 +112,5 @@ def test_mistakes_are_told():
     with raises("class-out-of-range", "0 to 2"):
         ranks(np.zeros((2, 3)), np.array([0, 3]), every)
     one = {"user": np.zeros(1, int), "item": np.zeros(1, int)}
-    with raises("range", "at must be 1"):
+    with raises("range", "at must be", "1 or more"):
         ranking_scores(lambda rows: np.zeros((1, 3)), one, one, 3, at=0)
