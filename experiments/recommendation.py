@@ -12,7 +12,7 @@ import numpy as np
 
 import dl
 from dl.baselines.popularity import bias_scores, ranking_baselines
-from dl.data.histories import histories
+from dl.data.histories import histories, trained_on
 from dl.data.own.ratings import OwnRatings
 from dl.models.language import LanguageModel
 from dl.models.recommender import MatrixFactorization, NeuMF
@@ -22,7 +22,7 @@ from dl.tasks.recommendation import item_ranking, next_item, rating_prediction
 from dl.training.predicting import item_scores, recommended
 
 # Rows a batch, learning rate, epochs.
-USUAL = {"transformer": (64, 4e-3, 60), "neumf": (1000, 1e-2, 20), "factors": (1000, 5e-3, 42)}
+USUAL = {"transformer": (64, 4e-3, 35), "neumf": (1000, 1e-2, 20), "factors": (1000, 5e-3, 42)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,6 @@ class Config(OwnRatings, dl.Recipe):
     """by default 64 histories or 1,000 ratings"""
     learning_rate: float | None = None
     """by default 4e-3 for transformer, 1e-2 for neumf and 5e-3 for factors"""
-    members: int = 1
-    """networks whose scores are averaged"""
     refit: bool = False
     """once all is chosen: train on the validation ratings too, and take the last state"""
 
@@ -92,12 +90,12 @@ def build(config: Config) -> dl.Experiment:
     size, rate, epochs = USUAL[config.model]
     if config.learning_rate is None:
         config = dataclasses.replace(config, learning_rate=rate)
-    batch_size = min(config.batch_size or size, len(rows.train["user"]))
     return config.experiment(
-        dl.ensemble(task, config.members),
-        dl.train_batches(rows.train, batch_size, config.seed),
+        task,
+        **trained_on(rows.train, config.batch_size or size, config.seed),
         **dl.held_out(rows, 512),
         usual_epochs=epochs,
+        least_steps=500,
         select=None if config.refit else "-validation/rmse" if explicit else "validation/ndcg@10",
         measure=measure,
         answer=lambda predictor, columns: recommended(predictor, columns, splits),

@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import bounded
+from dl.data.batches.buckets import bucket_batches, trim
+from dl.data.batches.resident import train_batches
 from dl.data.splits import Columns, Splits
 
 
 def histories(splits: Splits, context: int) -> Splits:
     """Ratings as rows of a language model, the items of a user in order of time.
 
-    ``inputs`` and ``targets`` int32 and ``weight`` float32, ``[rows, context]``, and ``user`` int32 ``[rows]``.
+    ``inputs`` and ``targets`` int32 and ``weight`` float32, ``[rows, context]``; ``user`` and ``length`` int32
+    ``[rows]``.
     Inputs begin with 0 where all before is seen, and are filled up with it. A training row is a window of a user's
     items; of long histories windows overlap by half, and each item is a target once. A row of another part is one
     of its ratings: the last items that the user had in earlier parts, and the rating's own as the only target.
@@ -45,6 +48,17 @@ def histories(splits: Splits, context: int) -> Splits:
     return dataclasses.replace(splits, **parts)
 
 
+def trained_on(rows: Columns, batch_size: int, seed: Any) -> dict[str, Any]:
+    """``data`` and ``trim`` of an experiment: shuffled batches of ``batch_size`` rows, or of all where they are
+    fewer; of histories those of like lengths together, computed as far as the longest of a batch."""
+    size = min(batch_size, len(rows["user"]))
+    if "length" not in rows:
+        return {"data": train_batches(rows, size, seed)}
+    columns = ("inputs", "targets", "weight")
+    cut = trim(columns, (32, 64, 112), lambda batch: batch["length"].max())
+    return {"data": bucket_batches(rows, "length", size, seed), "trim": cut}
+
+
 def _sequences(rated: Columns) -> dict[int, np.ndarray]:
     """``{user: items in order}``."""
     place = rated.get("time", np.arange(len(rated["user"])))
@@ -57,6 +71,7 @@ def _stacked(rows: Sequence[tuple], context: int) -> Columns:
     """Rows of user, inputs, targets and weight as columns, filled up with 0."""
     columns = {
         "user": np.array([row[0] for row in rows], np.int32),
+        "length": np.array([len(row[1]) for row in rows], np.int32),
         "inputs": np.zeros((len(rows), context), np.int32),
         "targets": np.zeros((len(rows), context), np.int32),
         "weight": np.zeros((len(rows), context), np.float32),

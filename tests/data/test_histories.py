@@ -21,6 +21,7 @@ def test_rows_by_hand():
     train = [(0, 5, 1), (1, 2, 1), (0, 3, 2), (0, 4, 3)]
     rows = histories(splits_of(train, [(0, 1, 4), (1, 0, 4)], [(0, 2, 5)]), 4)
     assert rows.train["user"].tolist() == [0, 1]
+    assert rows.train["length"].tolist() == [3, 1]
     assert rows.train["inputs"].tolist() == [[0, 6, 4, 0], [0, 0, 0, 0]]
     assert rows.train["targets"].tolist() == [[6, 4, 5, 0], [3, 0, 0, 0]]
     assert rows.train["weight"].tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]

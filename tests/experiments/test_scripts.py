@@ -94,7 +94,14 @@ MORE: list[tuple[str, dict]] = [
     ("recommendation", {"model": "neumf", "width": 4, "epochs": 0.02, "batch_size": 300}),
     (
         "recommendation",
-        {"model": "factors", "fold": 0, "width": 4, "epochs": 0.03, "batch_size": 300},
+        {
+            "model": "factors",
+            "fold": 0,
+            "refit": True,
+            "width": 4,
+            "epochs": 0.03,
+            "batch_size": 300,
+        },
     ),
 ]
 NEEDS_DATA: set[str] = {
