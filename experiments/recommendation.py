@@ -73,6 +73,9 @@ def build(config: Config) -> dl.Experiment:
         model = NeuMF(users, items, config.width, dropout=config.dropout)
         task = item_ranking(model, negatives=config.negatives)
     else:
+        if not np.ptp(splits.train["value"]):
+            told = "every rating is the same: leave out --model factors, which predicts them"
+            raise dl.UserError("target-one-class", f"{config.data}: {told}")
         mean = float(splits.train["value"].mean(dtype=np.float64))
         factors = MatrixFactorization(users, items, config.width)
         task = rating_prediction(factors, penalty=config.penalty, centre=mean)

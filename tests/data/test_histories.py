@@ -56,3 +56,20 @@ def test_times_order_and_a_user_without_a_history_begins_with_nothing():
     assert rows.validation["targets"].tolist() == [[4, 0, 0]]
     with raises("range", "--context"):
         histories(splits_of([(0, 1, 9)]), 1)
+
+
+def test_what_comes_later_changes_nothing_before_it():
+    draw = np.random.default_rng(0)
+    ratings = [(u, int(draw.integers(0, 30)), t) for u in range(6) for t in range(9)]
+    parts = [[r for r in ratings if r[2] < 7], *([r for r in ratings if r[2] == t] for t in (7, 8))]
+    one = histories(splits_of(*parts), 5)
+    parts[2] = [(u, (i + 1) % 30, t) for u, i, t in parts[2]]
+    two = histories(splits_of(*parts), 5)
+    parts[1] = [(u, (i + 1) % 30, t) for u, i, t in parts[1]]
+    three = histories(splits_of(*parts), 5)
+    for name in one.train:
+        np.testing.assert_array_equal(one.train[name], three.train[name])
+        np.testing.assert_array_equal(one.validation[name], two.validation[name])
+    np.testing.assert_array_equal(one.test["inputs"], two.test["inputs"])
+    np.testing.assert_array_equal(one.validation["inputs"], three.validation["inputs"])
+    assert (one.test["inputs"] != three.test["inputs"]).any()  # what is past then is seen

@@ -193,6 +193,15 @@ def test_options_of_a_table_of_ones_own_beside_a_named_one_are_refused():
         build(kind(target="y", data="pima"))
 
 
+def test_ratings_that_say_nothing_are_for_models_of_what_comes_next(tmp_path):
+    file = tmp_path / "bought.csv"
+    file.write_text("user,item\n" + "".join(f"{n % 7},{n % 5}\n" for n in range(35)))
+    kind, build = load_script(FOLDER / "recommendation.py")
+    assert built(build, kind(data=str(file), model="neumf")).steps >= 1
+    with raises("target-one-class", "every rating is the same", "--model factors"):
+        build(kind(data=str(file), model="factors"))
+
+
 def test_texts_without_blanks_are_read_by_characters(tmp_path):
     file = tmp_path / "genes.tsv"
     file.write_text("".join(f"{n % 2}\t{'ACGT'[n % 4] * 30}{'GATTACA' * 3}\n" for n in range(60)))
