@@ -3,6 +3,7 @@
 import collections
 import functools
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,7 @@ def annotations_in(source: Path) -> Annotations:
         return _voc(root, of[".xml"])
     labels = [path for path in of[".txt"] if _is_yolo(path)]
     if labels:
-        return _yolo(root, files, labels)
+        return _yolo(root, files, of[".txt"], labels)
     raise UserError(
         "no-boxes",
         f"{source} has neither a COCO JSON file, nor Pascal VOC's XML files, nor YOLO's text files of boxes",
@@ -172,6 +173,9 @@ def _of_voc(sheet: Path, data: bytes, size: tuple[int, int], classes: list[str])
 # -- YOLO --------------------------------------------------------------------------------------------
 
 
+_UNNAMED = 10_000  # classes without names; a higher number is a slip
+
+
 def _is_yolo(path: Path) -> bool:
     """Whether the first line is a class number and at least four numbers."""
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -181,18 +185,20 @@ def _is_yolo(path: Path) -> bool:
     )
 
 
-def _yolo(root: Path, files: list[Path], sheets: list[Path]) -> Annotations:
+def _yolo(root: Path, files: list[Path], texts: list[Path], sheets: list[Path]) -> Annotations:
     def key(path: Path) -> tuple[str, ...]:
         parts = path.relative_to(root).with_suffix("").parts
         return tuple(word for word in parts if word.lower() not in ("labels", "images"))
 
     notes = {key(path): path for path in sheets}
+    beside = {key(path): path for path in texts} | notes  # one that begins otherwise is damaged
     names, said = _yolo_names(root, files)
     pictures, numbers, without, polygons = [], set[int](), 0, 0
     shown = [root / path for path in files_under(root, PICTURES)]
     lists = part_lists(root, files_under(root), (path.stem for path in shown))
     for path in shown:
-        sheet = notes.pop(key(path), None)
+        sheet = beside.get(key(path))
+        notes.pop(key(path), None)
         without += sheet is None
         boxes: list[tuple[int, list[float]]] = []
         for number, line in enumerate(
@@ -205,6 +211,8 @@ def _yolo(root: Path, files: list[Path], sheets: list[Path]) -> Annotations:
                 box = [float(edge) for edge in edges]
                 if len(box) < 4:
                     raise ValueError(f"{len(box)} numbers after the class")
+                if int(kind) < 0 or not all(map(math.isfinite, box)):
+                    raise ValueError("a class below 0, or what is no number")
                 polygons += _outline(box)
                 boxes.append((int(kind), box))
             except ValueError as error:
@@ -213,10 +221,12 @@ def _yolo(root: Path, files: list[Path], sheets: list[Path]) -> Annotations:
         numbers |= {kind for kind, _ in boxes}
         part = lists.get(path.stem) or (None if lists else part_of(path.relative_to(root)))
         pictures.append(Annotated(path, part, [], functools.partial(_of_yolo, boxes, names)))
-    if numbers and max(numbers) >= len(names) > 0:
+    if numbers and max(numbers) >= (len(names) or _UNNAMED):
+        known = f"{said} names {len(names)} classes from 0" if names else "nothing names as many"
         raise UserError(
             "class-out-of-range",
-            f"boxes of {root} have the class number {max(numbers)}, and {said} names {len(names)} classes from 0",
+            f"boxes of {root} have the class number {max(numbers)}, and {known}: mend the number, or name the "
+            "classes in data.yaml",
         )
     names.extend(f"class {number}" for number in range(len(names), max(numbers, default=-1) + 1))
     pictures, lines = _parts_of(pictures)

@@ -170,6 +170,27 @@ def test_outlines_of_yolo_are_taken_for_boxes_and_lists_for_parts(tmp_path):
     assert told(splits)["left out"].startswith("1 picture")
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("-1 .5 .5 .2 .2", "file-damaged", "below 0"),
+        ("0 nan .5 .2 .2", "file-damaged", "no number"),
+        ("cat .5 .5 .2 .2", "file-damaged", "'cat'"),
+        ("nan .5 .5 .2 .2", "file-damaged", "'nan'"),
+        (".5 .5 .2", "file-damaged", "2 numbers after the class"),
+        ("999999999999 .5 .5 .2 .2", "class-out-of-range", "999999999999"),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_first_line_of_yolo_that_is_no_box_is_named(tmp_path, line, code, words, named):
+    root = yolo(tmp_path, {".": "abcd"})
+    write(root / "labels" / "a.txt", line)
+    if not named:
+        (root / "data.yaml").unlink()
+    with raises(code, words):
+        open_boxes(root)
+
+
 def test_mistakes_in_files_of_boxes_are_named(tmp_path):
     write(
         yolo(tmp_path / "y") / "train" / "labels" / "a.txt",
