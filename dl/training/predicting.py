@@ -20,6 +20,7 @@ from dl.core.state import path_name
 from dl.data.own.lines import texts_column
 from dl.data.own.paths import short_names
 from dl.data.own.tested import Tested, tested_on
+from dl.data.readers.files import given_path
 from dl.data.splits import Splits
 from dl.runs.folder import read_json, write_json
 from dl.scores.ranking import best, known_items
@@ -97,7 +98,7 @@ def predict_files(
         raise UserError("file-exists", f"{table} is there already: name another, or take it away")
     if not files:
         raise UserError("part-empty", "give the files to predict for: dl predict RUN FILE ...")
-    with tested_on([Path(file).expanduser() for file in files], alike=False) as wanted:
+    with tested_on([given_path(file) for file in files], alike=False) as wanted:
         experiment = built(own.build, own.config)
     test: Any = experiment.tests.get("test")
     if wanted.rows is None or test is None:

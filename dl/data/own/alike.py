@@ -13,7 +13,7 @@ from dl.core.errors import UserError
 from dl.data.own.door import Kind
 from dl.data.own.found import Line, in_fields, show
 from dl.data.readers.csv_text import plain
-from dl.data.readers.files import digest_files
+from dl.data.readers.files import digest_files, given_path
 from dl.data.splits import Columns, Splits, take
 from dl.data.splits import known as columns_of
 
@@ -57,7 +57,7 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
     own = dataclasses.replace(details["own"], **_sizes(splits, kind), **fields)
     source = data
     if isinstance(data, str | os.PathLike):
-        source = Path(data).expanduser().absolute()
+        source = given_path(data).absolute()
         if not source.exists():
             raise UserError("data-unknown", f"no file or folder {data} is here")
     try:

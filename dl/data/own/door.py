@@ -14,7 +14,7 @@ import numpy as np
 from dl.core.errors import UserError, unknown
 from dl.data.own.found import Found, OwnFiles, divide, in_fields, show, singular
 from dl.data.own.tested import with_tested
-from dl.data.readers.files import data_folder
+from dl.data.readers.files import data_folder, given_path
 from dl.data.sets.catalogue import load
 from dl.data.splits import Splits
 
@@ -108,7 +108,7 @@ def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
         from dl.data.own.hub import read_hub
 
         return _divided(read_hub(name.removeprefix("hf:"), module, own), kind, own)
-    path = Path(name).expanduser()
+    path = given_path(name)
     if not path.exists():
         error = unknown("data", name, (*module.NAMED, "tfds:NAME", "hf:NAME", "a path"))
         raise UserError(

@@ -1,14 +1,13 @@
 """Data sets of the Hugging Face hub, or saved from their ``datasets`` library, as ``hf:NAME_OR_FOLDER``."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dl.core.errors import UserError, need
 from dl.data.own.found import Found, Line, part_in
-from dl.data.readers.files import digest_files
+from dl.data.readers.files import digest_files, given_path
 
 
 def read_hub(name: str, module: Any, own: Any) -> Found:
@@ -56,7 +55,7 @@ def read_hub(name: str, module: Any, own: Any) -> Found:
 
 def _load(library: Any, name: str) -> dict[str, Any]:
     """The splits of a set by name."""
-    path = Path(name).expanduser()
+    path = given_path(name)
     try:
         if path.is_dir() and any((path / f).exists() for f in ("dataset_dict.json", "state.json")):
             found = library.load_from_disk(str(path))

@@ -21,6 +21,7 @@ from dl.data.own.ratings import CALLED
 from dl.data.own.series import SERIES, moments
 from dl.data.own.texts import LABELS, begin_with_labels
 from dl.data.readers.csv_text import blank_cut
+from dl.data.readers.files import given_path
 from dl.data.readers.frames import Frame, numbers, words
 from dl.data.readers.on_disk import batches
 from dl.data.readers.picture_folders import PICTURES
@@ -59,7 +60,7 @@ def guessed_kind(data: str) -> str:
     for kind in get_args(Kind):
         if data in importlib.import_module(f"dl.data.own.{kind}").NAMED:
             return kind
-    path = Path(data).expanduser()
+    path = given_path(data)
     if not path.exists() and ":" not in data:
         raise UserError("data-unknown", f"no file or folder {data} is here, and it is no named set")
     files = [Path(path.name)] if path.is_file() else list(itertools.islice(walk(path), LOOKED_AT))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dl.data.own.found import PARTS, Line, part_called, part_in
+from dl.data.readers.files import check_plain
 from dl.data.readers.picture_folders import HIDDEN
 
 TABLES = (
@@ -48,7 +49,10 @@ def is_table(path: Path) -> bool:
 
 def visible(folder: Path) -> list[Path]:
     """What is in a folder, in the order of names, without what is hidden."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(HIDDEN))
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith(HIDDEN))
+    for path in found:
+        check_plain(path)
+    return found
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -58,7 +62,10 @@ def walk(folder: Path) -> Iterator[Path]:
         here = Path(place).relative_to(
             folder
         )  # cameras call pictures _MG_1.jpg: files may begin so
-        yield from (here / name for name in sorted(files) if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                check_plain(Path(place, name))
+                yield here / name
 
 
 def files_under(folder: Path, endings: Sequence[str] = ("",)) -> list[Path]:

@@ -23,7 +23,7 @@ from dl.data.readers.csv_text import (
     short,
     text_columns,
 )
-from dl.data.readers.files import read
+from dl.data.readers.files import given_path, read
 from dl.data.readers.on_disk import stored_file
 from dl.data.readers.records import holds_records
 
@@ -146,7 +146,7 @@ def read_frame(
     marks = {"separator": separator, "quote": quote, "decimal": decimal, "thousands": thousands}
     _check_marks(marks, missing)
     if isinstance(source, str | os.PathLike):
-        path = Path(source).expanduser()
+        path = given_path(source)
         if not path.is_file():
             raise UserError("file-missing", f"there is no file {path}")
         name = name or path.name

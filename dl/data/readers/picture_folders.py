@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.readers.files import digest_files
+from dl.data.readers.files import check_plain, digest_files, given_path
 
 Row = dict[str, Any]
 # The endings of files that count as pictures, in whichever case.
@@ -66,7 +66,7 @@ def image_folder(folder: str | os.PathLike) -> tuple[FileSource, tuple[str, ...]
     No file is opened here: a damaged picture stops the reading with its name. To find them all first,
     read every row once (``for row in range(len(source)): decode(source[row])``).
     """
-    root = Path(folder).expanduser()
+    root = given_path(folder)
     if not root.is_dir():
         raise UserError("folder-missing", f"there is no folder {root}")
     left: dict[str, list[str]] = {}  # why files and folders are left out, and which
@@ -115,6 +115,7 @@ def _no_picture(path: Path) -> str:
         return "hidden files"
     if path.suffix.lower() not in PICTURES:
         return f"files ending in {path.suffix}" if path.suffix else "files without an ending"
+    check_plain(path)
     return "" if path.is_file() else "links to nothing"
 
 

@@ -1,5 +1,7 @@
 """The door to data tells a name from a path, and what is wrong with neither."""
 
+import os
+
 import numpy as np
 import pytest
 from mistakes import raises
@@ -63,3 +65,24 @@ def test_a_keyword_is_a_flag_to_a_script_and_a_field_in_python(tmp_path):
         dl.data.open(tmp_path / "t.csv", "table")
     with raises("cell-unreadable", "--task classification"):
         dl.data.open(tmp_path / "t.csv", "table", OwnTable())
+
+
+@pytest.mark.parametrize("kind", ["table", "texts", "pictures", "corpus", "transcripts", None])
+def test_a_pipe_is_no_file_alone_or_in_a_folder(tmp_path, kind):
+    (tmp_path / "a").mkdir()
+    for n in range(4):
+        (tmp_path / "a" / f"{n}.txt").write_text("words\n", encoding="utf-8")
+    pipe = tmp_path / "a" / "pipe.csv"
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path, tmp_path / "a"):
+        with raises("not-a-file", "pipe.csv is a pipe"):
+            dl.data.open(place, kind)
+    with raises("not-a-file", "/dev/zero is a device"):
+        dl.data.open("/dev/zero", kind)
+
+
+def test_paths_that_are_none_get_a_line():
+    with raises("data-unknown", "a path is empty"):
+        dl.data.open("", "pictures")
+    with raises("file-missing", "~nosuchuser/x.csv"):
+        dl.data.open("~nosuchuser/x.csv", "table")
