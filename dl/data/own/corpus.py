@@ -121,7 +121,7 @@ def read(source: Any, own: OwnCorpus) -> Found:
     ]
     numbers = np.array(document, np.int32)
     columns = {"text": texts_column(text), "document": numbers}
-    found = Found(columns, info, tuple(lines), group=numbers)
+    found = Found(columns, info, tuple(lines), group=None if own.in_order else numbers)
     if any(part):
         return dataclasses.replace(found, part=np.array([p or "train" for p in part]))
     if own.in_order:
@@ -158,7 +158,8 @@ def _on_disk(documents: Any, info: Info, lines: list[Line], memory: Line, own: O
             raise _too_few_documents(info.name, len(sizes))
         number, said = (np.repeat(column, blocks.rows) for column in (blocks.document, blocks.part))
         given = np.where(said == "", "train", said) if any(blocks.part) else None
-        part, how = assign(Found({"document": number}, info, part=given, group=number), own)
+        whole = None if own.in_order else number
+        part, how = assign(Found({"document": number}, info, part=given, group=whole), own)
         blocks, part = blocks.cut_by(part)
     lines += [
         *[Line("skipped", f"{len(strange)} files", str(e)) for e in strange[:1]],
@@ -167,7 +168,7 @@ def _on_disk(documents: Any, info: Info, lines: list[Line], memory: Line, own: O
         memory,
     ]
     columns = {"text": blocks.text, "document": blocks.document}
-    return Found(columns, info, tuple(lines), part, how, group=blocks.document)
+    return Found(columns, info, tuple(lines), part, how)
 
 
 def _too_few_documents(name: str, count: int) -> UserError:
@@ -189,6 +190,9 @@ def _of_frames(source: Any, own: OwnCorpus):
     table = functools.partial(text_table, own=own, disk=disk)
     frames, digests, lines = read_tables(source, table)
     first = frames[0][1]
+    if own.group:
+        said = "--group is not for plain text, whose documents stay whole (--no-in-order): leave it out"
+        raise UserError("option-misplaced", said)
     split = split_column(frames, own)
     heading = column_called(first, own.text, TEXTS, "--text")
     sizes = {h: size for h, size in lengths(first).items() if h != split}

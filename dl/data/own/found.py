@@ -219,6 +219,9 @@ def assign(found: Found, own: OwnFiles, seed: int = 0) -> tuple[np.ndarray, str]
             if share := shares[name] * size / max(1, len(train)):
                 part[_held(train, share, found, own, seed)[1]] = name
         how = f"{_way(found, own)}: {held_said(own.hold_out)}"
+        if own.in_order and found.group is not None:
+            late = int((np.flatnonzero(part == "train") > np.argmax(part != "train")).sum())
+            how += f"; {late:,} training rows come after the first held out" * (late > 0)
     if "train" not in part:
         raise UserError("part-empty", f"{found.info.title} has no training rows")
     return part, how
@@ -237,7 +240,7 @@ def divide(found: Found, own: OwnFiles, seed: int = 0) -> Splits:
     if not len(rows["test"]):
         chosen = "the part that chose the step" if len(rows["validation"]) else "training alone"
         how += f"; no test part: figures are of {chosen}"
-    lines = (*found.lines, Line("parts", counts, how))
+    lines = (*found.lines, *_torn(found, rows), Line("parts", counts, how))
     details = {**found.info.details, "lines": lines}
     if found.names is not None:
         names = np.asarray(found.names, object)
@@ -282,9 +285,28 @@ def _part(rows: Any, chosen: np.ndarray) -> Any:
     return rows.part(chosen) if hasattr(rows, "part") else take(rows, chosen)
 
 
+def _torn(found: Found, rows: dict[str, np.ndarray]) -> list[Line]:
+    """What to show where rows of one group, or of one file, are in several parts: the files' own parts may say so,
+    and rows that name a file again."""
+    lines = []
+    for what, values in (("groups", found.group), ("files", found.names)):
+        if values is None:
+            continue
+        values = np.asarray(values, object if what == "files" else None)
+        parts = [np.unique(values[part]) for part in rows.values()]
+        names, count = np.unique(np.concatenate(parts), return_counts=True)
+        if torn := int((count > 1).sum()):
+            more = "rows of one are in several parts, and make figures too good: mend the files, or cut by --group"
+            lines.append(Line("check", f"{torn:,} of {len(names):,} {what} are torn", more))
+        elif what == "groups":
+            lines.append(Line("groups", f"{len(names):,}", "each in one part, whole"))
+    return lines
+
+
 def _way(found: Found, own: OwnFiles) -> str:
     if own.in_order:
-        return "in the order of the rows"
+        whole = " in which groups begin, each whole" if found.group is not None else " of the rows"
+        return f"in the order{whole}"
     if found.group is not None:
         return "drawn by seed, whole groups"
     return f"drawn by seed{', each label in proportion' * (found.strata is not None)}"
@@ -295,13 +317,13 @@ def _held(rows: np.ndarray, share: float, found: Found, own: OwnFiles, seed: int
     count = min(max(1, round(share * len(rows))), len(rows) - 1)
     if count < 1:
         return rows, rows[:0]
-    if own.in_order:
+    if own.in_order and found.group is None:
         return rows[:-count], rows[-count:]
     if found.group is not None:
-        names, group = np.unique(found.group[rows], return_inverse=True)
-        order = shuffled(len(names), seed)
+        names, begins, group = np.unique(found.group[rows], return_index=True, return_inverse=True)
+        order = np.argsort(-begins) if own.in_order else shuffled(len(names), seed)
         sizes = np.bincount(group)[order]
-        # Groups in a drawn order, as many as come nearest to the share, and never all.
+        # Groups in that order, as many as come nearest to the share, and never all.
         reached = np.abs(np.cumsum(sizes) - count)[: len(names) - 1]
         if not len(reached):
             raise UserError(

@@ -232,7 +232,7 @@ def _told(root: Path, images: list[Path], own: OwnMasks) -> _Told:
             raise UserError("file-missing", said)
         split = split_column([("", frame)], own)
         group = column_called(frame, own.group, GROUPS, "--group")
-        used = {heading: "the pictures' names", split: "part", group: "kept together"}
+        used = {heading: "the pictures' names", split: "part", group: "groups"}
         part = (
             parts_called(words(frame, split)[found], f"column {split!r}").tolist()
             if split

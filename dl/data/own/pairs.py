@@ -42,7 +42,7 @@ from dl.data.own.paths import (
 )
 from dl.data.own.stored import TextSink, stripped_lines
 from dl.data.readers.csv_text import plain
-from dl.data.readers.files import digest_files
+from dl.data.readers.files import digest_files, given_path
 from dl.data.readers.frames import Frame
 from dl.data.splits import Splits
 
@@ -138,7 +138,7 @@ def _of_frames(frames: Parts, own: OwnPairs):
         languages[0]: taken("source", "--source", own.source),
         languages[1]: taken("target", "--target", own.target),
     }
-    lines += column_lines(first, {**used, split: "part", own.group: "kept together"})
+    lines += column_lines(first, {**used, split: "part", own.group: "groups"})
     return rows, part, names, group_of(frame, own), lines
 
 
@@ -168,7 +168,7 @@ def _columns(frame: Frame, own: OwnPairs, others: Sequence[str | None]) -> tuple
 def _files(source: Path, own: OwnPairs) -> tuple[list[tuple], list[Line]]:
     """``[(part, (language, file), (language, file))]`` of files of lines; none where these are tables."""
     if not source.is_dir():
-        second = Path(own.target or "").expanduser()
+        second = given_path(own.target or ".")
         if own.target is not None and not second.is_file() and (source.parent / second).is_file():
             second = source.parent / second
         if own.target is None or not second.is_file():

@@ -84,7 +84,7 @@ def listed_in(tables: Parts, given: Path | None, own: Any) -> Listed:
         image: taken("the pictures' paths", "--image", own.image),
         label: taken("the classes", "--label", own.label),
     }
-    used |= {split: "the parts", group: "groups that stay together"}
+    used |= {split: "the parts", group: "groups"}
     lines += column_lines(first, used)
     kept = np.array([cell is not None for cell in words(frame, image)])
     if label:

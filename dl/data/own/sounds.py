@@ -142,7 +142,7 @@ def listed_in(
         path: taken("paths", "--path", own.path),
         column: taken(flag[2:], flag, said),
     }
-    used |= {split: "part", own.group: "kept together"}
+    used |= {split: "part", own.group: "groups"}
     lines += [*left_out, *column_lines(first, used)]
     listed = Listed(paths, cells.tolist(), part, group, tuple(lines), digests)
     if there.all():

@@ -94,9 +94,7 @@ def read(source: Any, own: OwnTable) -> Found:
         rows = rows[np.argsort(_moments(frame, own.time)[rows], kind="stable")]
         own = dataclasses.replace(own, in_order=True)
     frame, part = rows_of(frame, rows), None if part is None else part[rows]
-    why = zip(
-        of_rows.values(), ("says the part", "keeps rows together", "orders the rows"), strict=True
-    )
+    why = zip(of_rows.values(), ("says the part", "groups rows", "orders the rows"), strict=True)
     used = {heading: said for heading, said in why if heading}
     plain = [heading for heading in first.headings if heading not in (target, *own.ignore, *used)]
     counting = [heading for heading in plain if numbers_rows(first, heading)]

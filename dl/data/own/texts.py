@@ -202,7 +202,7 @@ def _of_frames(frames: Parts, own: OwnTexts):
         text: taken("text", "--text", own.text),
         label: taken("label", "--label", own.label),
     }
-    used |= {split: "part", own.group: "kept together"}
+    used |= {split: "part", own.group: "groups"}
     texts, labels = words_by_row(frame, text), words(frame, label).tolist()
     more = [*lines, *column_lines(first, used)]
     return texts, labels, part, group_of(frame, own), more

@@ -43,6 +43,32 @@ def test_every_row_is_in_one_part(size, shares, how, seed):
     assert splits.info.sizes == {name: len(part) for name, part in parts.items()}
 
 
+def said(splits, name):
+    return [f"{x.taken_for}; {x.more}" for x in splits.info.details["lines"] if x.name == name]
+
+
+def test_groups_stay_whole_in_the_order_of_the_rows_too():
+    group = np.arange(100) // 3 % 11  # they come again
+    splits = divide(found(100, group=group), OwnFiles(group="g", in_order=True))
+    held = [set(group[part["row"]]) for part in splits.parts.values()]
+    assert sum(map(len, held)) == 11 == len(set().union(*held))
+    assert max(held[0]) < min(held[1]) < min(held[2])  # the last that begin are for test
+    assert said(splits, "groups") == ["11; each in one part, whole"]
+    assert "training rows come after the first held out" in said(splits, "parts")[0]
+
+
+def test_groups_and_files_that_the_files_own_parts_tear_are_counted():
+    part, group = np.array(["train", "test"] * 10), np.arange(20) // 4
+    own = OwnFiles(group="g", hold_out=(0.0, 0.0))
+    splits = divide(found(20, part=part, group=group, names=["a", *map(str, range(18)), "a"]), own)
+    torn = said(splits, "check")
+    assert [each.partition(";")[0] for each in torn] == [
+        "5 of 5 groups are torn",
+        "1 of 19 files are torn",
+    ]
+    assert not said(splits, "groups")
+
+
 def test_labels_keep_their_shares():
     labels = np.repeat([0, 1, 2], [600, 300, 100])
     splits = divide(found(1000, strata=labels), OwnFiles(hold_out=(0.1, 0.2)))

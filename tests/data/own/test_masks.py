@@ -188,7 +188,8 @@ def test_tiles_of_a_group_stay_in_one_part(tmp_path):
     root = pairs(tmp_path, [blocks(0, 1, (n % 7) + 2, 3) for n in range(40)])
     groups(root, [(f"images/{n}", f"photo{n // 4}") for n in range(40)])
     splits = open_masks(root, hold_out=(0.2, 0.2), size=16)
-    assert told(splits)["column group"].startswith("kept together")
+    assert told(splits)["column group"].startswith("groups")
+    assert told(splits)["groups"].endswith("whole")
     assert {name: len(part["image"]) % 4 for name, part in splits.parts.items()} == dict.fromkeys(
         ("train", "validation", "test"), 0
     )
