@@ -1,6 +1,7 @@
 """Tables: numerical and categorical columns, missing cells, and files or frames of the user's own."""
 
 import dataclasses
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -175,25 +176,29 @@ def own_table(source: Any, target: str, **options: Any) -> tuple[Table, Info]:
 def seen(table: Table, train: np.ndarray) -> tuple[Table, dict[str, Any]]:
     """``table`` as the training rows know it, and what ``Info.details`` tells of it.
 
-    A category the training rows never show becomes 0, as a missing cell is: nothing could be learned of
-    it; ``unseen`` has them by column. ``notes`` name the columns that say nothing in the training rows.
+    A category the training rows never show becomes 0, as a missing cell is, and none of its column's: other rows
+    change nothing of what is learned. ``unseen`` has such by column, and ``notes`` names the columns that say
+    nothing in the training rows.
     """
     unseen, disk = {}, isinstance(table.categorical, np.memmap)
     kept = SideBySide(len(table.label), np.int32, disk)
+    known: dict[str, Column] = {}
     for codes, column in zip(table.categorical.T, table.of_kind("categorical"), strict=True):
-        shown = np.isin(codes, codes[train])
+        shown = np.isin(np.arange(1, len(column.categories) + 1), codes[train])
+        trained = tuple(itertools.compress(column.categories, shown))
+        known[column.name] = dataclasses.replace(column, categories=trained)
         if not shown.all():
-            lost = np.unique(codes[~shown])
-            unseen[column.name] = tuple(column.categories[code - 1] for code in lost if code)
-        kept.add(np.where(shown, codes, 0))
+            unseen[column.name] = tuple(itertools.compress(column.categories, ~shown))
+        kept.add(np.append(0, np.where(shown, np.cumsum(shown), 0)).astype(np.int32)[codes])
+    columns = tuple(known.get(column.name, column) for column in table.columns)
     notes = [
         f"column {column.name!r} has no value in the training rows: it counts as missing everywhere"
         for column, values in zip(table.of_kind("numerical"), table.numerical.T, strict=True)
         if np.isnan(values[train]).all()
     ]
-    details: dict[str, Any] = {"columns": table.columns, "target": table.target}
+    details: dict[str, Any] = {"columns": columns, "target": table.target}
     details |= {"classes": table.classes, "notes": tuple(notes), "unseen": unseen}
-    return dataclasses.replace(table, categorical=kept.whole()), details
+    return dataclasses.replace(table, columns=columns, categorical=kept.whole()), details
 
 
 def split(table: Table, info: Info, train, validation, test) -> Splits:

@@ -116,7 +116,8 @@ def test_a_category_unseen_in_training_is_as_if_missing(tmp_path):
     rest = np.flatnonzero(table.categorical[:, 0] != 1)
     splits = tables.split(table, INFO, rest, [], oslo)
     assert (splits.test["categorical"][:, 0] == 0).all()
-    assert set(splits.train["categorical"][:, 0]) == {0, 2}
+    assert set(splits.train["categorical"][:, 0]) == {0, 1}  # no code is left for it
+    assert "Oslo" not in splits.info.details["columns"][1].categories
     assert splits.validation == {}
 
 

@@ -227,6 +227,20 @@ def assign(found: Found, own: OwnFiles, seed: int = 0) -> tuple[np.ndarray, str]
     return part, how
 
 
+def check_trained(found: Found, part: np.ndarray) -> None:
+    """Raise UserError where a class has rows, and none of them is to train on."""
+    label = found.strata
+    if label is None or not found.info.classes:
+        return
+    if (strange := np.setdiff1d(label, label[part == "train"])).size:
+        more = f" ({len(strange)} classes are so)" if len(strange) > 1 else ""
+        raise UserError(
+            "class-untrained",
+            f"class {found.info.classes[strange[0]]!r} has {(label == strange[0]).sum():,} rows, none of them to "
+            f"train on{more}: merge it with another, leave its rows out, or have the parts drawn anew",
+        )
+
+
 def held_said(shares: tuple[float, float]) -> str:
     """How much is held out, and the flag that says so."""
     return "--hold-out {:.3g} {:.3g} for validation and test".format(*shares)
@@ -235,6 +249,7 @@ def held_said(shares: tuple[float, float]) -> str:
 def divide(found: Found, own: OwnFiles, seed: int = 0) -> Splits:
     """``found`` as train, validation and test, by :func:`assign`."""
     part, how = assign(found, own, seed)
+    check_trained(found, part)
     rows = {name: np.flatnonzero(part == name) for name in PARTS}
     counts = ", ".join(f"{len(part):,} {name}" for name, part in rows.items() if len(part))
     if not len(rows["test"]):
@@ -290,7 +305,7 @@ def _torn(found: Found, rows: dict[str, np.ndarray]) -> list[Line]:
     and rows that name a file again."""
     lines = []
     for what, values in (("groups", found.group), ("files", found.names)):
-        if values is None:
+        if values is None or (what == "files" and found.info.task == "table"):  # lines of files
             continue
         values = np.asarray(values, object if what == "files" else None)
         parts = [np.unique(values[part]) for part in rows.values()]

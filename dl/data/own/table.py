@@ -18,7 +18,15 @@ from dl.data.own.columns import (
     split_column,
     table_too_large,
 )
-from dl.data.own.found import Found, Line, assign, column_called, own_info, sheet_options
+from dl.data.own.found import (
+    Found,
+    Line,
+    assign,
+    check_trained,
+    column_called,
+    own_info,
+    sheet_options,
+)
 from dl.data.own.lines import prose
 from dl.data.readers.column_types import label_alike, lacking, typed_alike, typed_column
 from dl.data.readers.csv_text import plain
@@ -127,13 +135,7 @@ def read(source: Any, own: OwnTable) -> Found:
         found = dataclasses.replace(found, part=part, how=f"fold {own.fold} of five is test")
     part, how = assign(found, own)
     trained = part == "train"
-    for place, name in enumerate(table.classes):
-        if not (table.label[trained] == place).any():
-            raise UserError(
-                "class-untrained",
-                f"class {name!r} of {target!r} has {(table.label == place).sum()} rows, none of them to train on: "
-                "merge it with another or leave its rows out",
-            )
+    check_trained(found, part)
     table, details = seen(table, np.flatnonzero(trained))
     lines = (*left_out, *_lines(frame, table, own, used), *_remarks(table, details))
     info = dataclasses.replace(info, details=details)
@@ -206,10 +208,6 @@ def read_alike(source: Any, info: Info, own: OwnTable) -> tuple[Columns, tuple[L
     taken: dict[str, list[np.ndarray]] = {"numerical": [], "categorical": []}
     for column in columns:
         values, new = typed_alike(frame, column)
-        lost = details.get("unseen", {}).get(column.name, ())
-        if lost:
-            codes = [place for place, word in enumerate(column.categories, 1) if word in lost]
-            values = np.where(np.isin(values, codes), 0, values)
         if new:
             lines.append(
                 Line(column.name, "missing", f"never in training: {', '.join(map(plain, new[:4]))}")

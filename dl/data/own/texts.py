@@ -128,10 +128,6 @@ def read(source: Any, own: OwnTexts) -> Found:
     lines += [Line("characters a text", span(characters))] * unbroken
     lines += [*class_lines(classes, label, f"texts of {name}"), *memory]
     part = None if parts is None else parts[kept]
-    if part is not None:
-        known = set(label[part == "train"])
-        strange = [one for place, one in enumerate(classes) if place not in known]
-        lines += [Line("only outside train", ", ".join(map(plain, strange[:8])))] * bool(strange)
     info = own_info(name, "classification", digests, classes=classes)
     rows = {"text": sink.column(), "label": label}
     group = None if group is None else group[kept]

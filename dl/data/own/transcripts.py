@@ -11,6 +11,7 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.own.found import Found, Line, span
+from dl.data.own.lines import text_of
 from dl.data.own.paths import (
     SOUNDS,
     TABLES,
@@ -21,6 +22,7 @@ from dl.data.own.paths import (
     visible,
 )
 from dl.data.own.sounds import Listed, OwnSounds, listed_in, no_sounds, read_sounds
+from dl.data.readers.files import digest_files
 from dl.data.splits import Splits, known
 
 NAMED = ("fsdd",)
@@ -54,7 +56,7 @@ def read(source: Any, own: OwnTranscripts) -> Found:
 
     Texts are in Unicode's NFC with single spaces. ``info.details`` has the ``rate`` in Hz.
     """
-    listed = _beside(source) if isinstance(source, Path) and source.is_dir() else None
+    listed = _beside(source, own.encoding) if isinstance(source, Path) and source.is_dir() else None
     if listed is None:
         listed = listed_in(source, own, own.text, _TEXTS, "--text")
     said = [" ".join(unicodedata.normalize("NFC", text).split()) for text in listed.said]
@@ -79,21 +81,23 @@ def read(source: Any, own: OwnTranscripts) -> Found:
     return Found(said, info, lines, listed.part, group=listed.group, names=names)
 
 
-def _beside(folder: Path) -> Listed | None:
+def _beside(folder: Path, encoding: str | None) -> Listed | None:
     """Texts beside the recordings, in ``*.trans.txt`` or in a file for each; None where a table has them."""
     books = files_under(folder, (".trans.txt",))
     if not books and any(ends(path, TABLES) for path in visible(folder)):
         return None
     sounds = files_under(folder, SOUNDS)
     told: dict[tuple[Path, str], str] = {}
+    told_by = [*books]
     for book in books:
-        for line in (folder / book).read_text("utf-8-sig").splitlines():
+        for line in text_of(folder / book, encoding).splitlines():
             name, _, text = line.partition(" ")
             told[book.parent, name] = text
     if not books:
         for path in sounds:
             if (beside := folder / path.with_suffix(".txt")).is_file():
-                told[path.parent, path.stem] = beside.read_text("utf-8-sig")
+                told[path.parent, path.stem] = text_of(beside, encoding)
+                told_by.append(path.with_suffix(".txt"))
     paths = [path for path in sounds if (path.parent, path.stem) in told]
     if not paths:
         layout = "a table of path and text, LibriSpeech's *.trans.txt, or a text file beside each recording"
@@ -105,13 +109,15 @@ def _beside(folder: Path) -> Listed | None:
         )
     part, _ = by_first_folder(paths)
     texts = [told[path.parent, path.stem] for path in paths]
-    return Listed([folder / path for path in paths], texts, part, lines=tuple(lines))
+    digests = {"texts": digest_files([folder / path for path in told_by])}
+    files = [folder / path for path in paths]
+    return Listed(files, texts, part, lines=tuple(lines), digests=digests)
 
 
 def in_characters(splits: Splits, frame: float = 0.04) -> Splits:
     """``splits`` with the texts as ``label [n, longest]`` int32, each character by its place among those of the
     training texts and -1 where a text has ended; ``info.details["tokens"]`` has them, and at their end
-    :data:`UNKNOWN` where other texts hold more, and ``"between"`` what stands between them in a text.
+    :data:`UNKNOWN` for what other texts hold more, and ``"between"`` what stands between them in a text.
 
     A recording with fewer frames than its text needs (one a character, one more between two alike), which no
     alignment fits, is left out, with a warning that counts them.
@@ -121,7 +127,6 @@ def in_characters(splits: Splits, frame: float = 0.04) -> Splits:
     """
     texts = {name: known(part)["text"] for name, part in splits.parts.items()}
     tokens = tuple(sorted(set("".join(texts["train"]))))
-    others = {c for part in texts.values() for c in "".join(part)} - set(tokens)
     place = {character: number for number, character in enumerate(tokens)}
     longest = max(len(text) for part in texts.values() for text in part)
     fast = 0
@@ -154,6 +159,6 @@ def in_characters(splits: Splits, frame: float = 0.04) -> Splits:
             f"have frames of {frame:g} s",
             stacklevel=2,
         )
-    details = {**splits.info.details, "tokens": (*tokens, *([UNKNOWN] if others else []))}
+    details = {**splits.info.details, "tokens": (*tokens, UNKNOWN)}
     info = dataclasses.replace(splits.info, details=details | {"between": ""})
     return dataclasses.replace(done, info=info)

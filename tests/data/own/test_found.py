@@ -1,5 +1,7 @@
 """Rows of the user's own are cut as their files say, else by seed, labels in proportion or whole groups."""
 
+import dataclasses
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -67,6 +69,13 @@ def test_groups_and_files_that_the_files_own_parts_tear_are_counted():
         "1 of 19 files are torn",
     ]
     assert not said(splits, "groups")
+
+
+def test_a_class_that_only_other_parts_have_is_refused_whatever_the_kind():
+    own = found(6, part=np.array(["train"] * 4 + ["test"] * 2), strata=np.array([0, 1, 0, 1, 2, 2]))
+    own = dataclasses.replace(own, info=dataclasses.replace(own.info, classes=("a", "b", "c")))
+    with raises("class-untrained", "'c'", "2 rows"):
+        divide(own, OwnFiles(hold_out=(0.0, 0.0)))
 
 
 def test_labels_keep_their_shares():

@@ -191,6 +191,26 @@ def test_options_of_the_one_are_refused_for_the_other(loans):
         dl.data.open(loans, "table", ignore=("repaid",))
 
 
+def test_rows_of_test_change_nothing_of_what_is_trained_on(tmp_path):
+    opened = []
+    for name, new in (("a", "x"), ("b", "NEW")):
+        test = "".join(
+            f"{n},{'AAA' if new == 'NEW' else 'x'},{n % 2},test\n{n},{new},1,test\n"
+            for n in range(9)
+        )
+        train = "".join(f"{n},{'xyz'[n % 3]},{n % 2},train\n" for n in range(30))
+        (tmp_path / f"{name}.csv").write_text(f"a,b,y,part\n{train}{test}")
+        opened.append(dl.data.open(tmp_path / f"{name}.csv", "table", target="y"))
+    for name, column in opened[0].train.items():
+        np.testing.assert_array_equal(column, opened[1].train[name])
+    kept = [s.info.details["columns"][1].categories for s in opened]
+    assert kept == [("x", "y", "z")] * 2
+    assert set(opened[1].test["categorical"].ravel()) == {0}
+    assert "b: AAA, NEW" in shown(opened[1])["never in train"]
+    alike, _ = read_alike(tmp_path / "b.csv", opened[1].info, OwnTable())
+    np.testing.assert_array_equal(alike["categorical"][30:], opened[1].test["categorical"])
+
+
 def test_a_class_that_is_never_trained_on_is_named(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text(
