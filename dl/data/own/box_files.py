@@ -192,7 +192,8 @@ def _yolo(root: Path, files: list[Path], texts: list[Path], sheets: list[Path]) 
 
     notes = {key(path): path for path in sheets}
     beside = {key(path): path for path in texts} | notes  # one that begins otherwise is damaged
-    names, said = _yolo_names(root, files)
+    names, named_by = _yolo_names(root, files)
+    said = named_by.name if named_by else ""
     pictures, numbers, without, polygons = [], set[int](), 0, 0
     shown = [root / path for path in files_under(root, PICTURES)]
     lists = part_lists(root, files_under(root), (path.stem for path in shown))
@@ -239,7 +240,8 @@ def _yolo(root: Path, files: list[Path], texts: list[Path], sheets: list[Path]) 
         )
     if polygons:
         lines.append(Line("polygons", f"{polygons:,}", "outlines, taken for the box around each"))
-    return Annotations("YOLO text files", pictures, names, sheets, lines)
+    known = [*sheets, *([named_by] if named_by else ())]
+    return Annotations("YOLO text files", pictures, names, known, lines)
 
 
 def _outline(box: list[float]) -> bool:
@@ -263,7 +265,7 @@ def _of_yolo(boxes: list, names: list[str], size: tuple[int, int], classes: list
     return objects(whole, [kind for kind, _ in boxes], *size)
 
 
-def _yolo_names(root: Path, files: list[Path]) -> tuple[list[str], str]:
+def _yolo_names(root: Path, files: list[Path]) -> tuple[list[str], Path | None]:
     """The classes in order, and the file that names them: data.yaml, classes.txt or obj.names."""
     for path in files:
         if path.suffix.lower() in (".yaml", ".yml"):
@@ -275,7 +277,7 @@ def _yolo_names(root: Path, files: list[Path]) -> tuple[list[str], str]:
                 re.sub(r"^\s*(?:-|\d+\s*:)?\s*", "", word).strip().strip("'\"") for word in words
             ]
             if any(names):
-                return [name for name in names if name], path.name
+                return [name for name in names if name], path
         if path.name == "classes.txt" or path.suffix == ".names":
-            return filled_lines(path), path.name
-    return [], ""
+            return filled_lines(path), path
+    return [], None

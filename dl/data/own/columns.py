@@ -20,10 +20,18 @@ from dl.data.own.found import (
     parts_called,
     sheet_options,
 )
-from dl.data.own.paths import TABLES, by_part, called_by_part, ends, is_table, of_no_part, visible
+from dl.data.own.paths import (
+    TABLES,
+    by_part,
+    called_by_part,
+    digests_under,
+    ends,
+    is_table,
+    of_no_part,
+    visible,
+)
 from dl.data.own.pixels import too_large
 from dl.data.readers.csv_text import plain
-from dl.data.readers.files import digest_files
 from dl.data.readers.frames import (
     Frame,
     coded_words,
@@ -64,7 +72,7 @@ def read_tables(
     source: Any, read: Callable[[Any], Frame]
 ) -> tuple[Parts, dict[str, str], list[Line]]:
     """The tables of a file, of a folder or of Python, the one to train on first; the digest of each file by its
-    name; and lines about files that are left out.
+    path from there; and lines about files that are left out.
 
     Those of a folder are called by their parts (train.csv, val.parquet, ...), or lie in folders called so.
 
@@ -77,7 +85,7 @@ def read_tables(
     paths, lines = tables_in(path) if path.is_dir() else ([("", path)], [])
     frames = [(part, read(path)) for part, path in paths]
     _check_cut(frames[0][1])
-    return frames, {path.name: digest_files([path]) for _, path in paths}, lines
+    return frames, digests_under(Path(source), [path for _, path in paths]), lines
 
 
 def _check_cut(frame: Frame) -> None:

@@ -114,7 +114,7 @@ def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
         raise UserError(
             "data-unknown", f"no file or folder {name} is here, and it is no named set: {error}"
         )
-    return _read(path.absolute(), _signature(path), kind, own, guessed)
+    return _read(path.absolute(), _signature(path, kind), kind, own, guessed)
 
 
 def _of_that_name(name: str) -> str:
@@ -153,9 +153,12 @@ def _read(path: Path, signature: Any, kind: str, own: Any, guessed: bool) -> Spl
     return _divided(dataclasses.replace(found, lines=lines), kind, own)
 
 
-def _signature(path: Path) -> tuple:
-    """Changes when a file does, or when one comes or goes, in a folder at any depth (of its first 20,000)."""
-    places = itertools.islice(path.rglob("*"), 20_000) if path.is_dir() else ()
+def _signature(path: Path, kind: str) -> tuple:
+    """Changes when a file does, or when one comes or goes, in a folder at any depth (of its first 20,000); in that
+    of a file too, which may name others there."""
+    alone = kind in ("table", "texts", "corpus", "series", "ratings")
+    folder = path if path.is_dir() else path.absolute().parent
+    places = () if alone and folder != path else itertools.islice(folder.rglob("*"), 20_000)
     inner = (place.stat() for place in places if not place.is_symlink())
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size, hash(tuple((s.st_mtime_ns, s.st_size) for s in inner))

@@ -29,6 +29,7 @@ from dl.data.own.mask_values import channels, classes_of, read_numbers, word_of
 from dl.data.own.paths import (
     TABLES,
     beside_masks,
+    digests_under,
     ends,
     files_under,
     part_lists,
@@ -179,7 +180,8 @@ def read(source: Any, own: OwnMasks) -> Found:
     columns = {"file": np.array(paths, object), "mask": np.array(masks, object)}
     rows, memory = rows_from(columns, decode, height * width * (channels + 2), own.stream)
     about = f"{len(paths):,} pictures with a class for every pixel"
-    digests = {source.name: digest_files([*paths, *masks])}
+    beside = [path for path in visible(source) if ends(path, (*TABLES, ".txt"))]
+    digests = {source.name: digest_files([*paths, *masks])} | digests_under(source, beside)
     info = own_info(source.name, "segmentation", digests, description=about, classes=names)
     info.details.update(scale=scale, values=values)
     lines = [

@@ -32,6 +32,7 @@ from dl.data.own.lines import (
 )
 from dl.data.own.paths import (
     by_part,
+    digests_under,
     files_under,
     is_table,
     of_no_part,
@@ -42,7 +43,7 @@ from dl.data.own.paths import (
 )
 from dl.data.own.stored import TextSink, stripped_lines
 from dl.data.readers.csv_text import plain
-from dl.data.readers.files import digest_files, given_path
+from dl.data.readers.files import given_path
 from dl.data.readers.frames import Frame
 from dl.data.splits import Splits
 
@@ -96,7 +97,7 @@ def read(source: Any, own: OwnPairs) -> Found:
     disk, memory = texts_too_large(source, paths, own.stream)
     if files:
         rows, parts, languages, more = _of_files(files, own)
-        group, digests = None, {f"{p.parent.name}/{p.name}": digest_files([p]) for p in paths}
+        group, digests = None, digests_under(source, paths)
     else:
         frames, digests, lines = read_tables(
             source, functools.partial(text_table, own=own, disk=disk)

@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dl.data.own.found import PARTS, Line, part_called, part_in
-from dl.data.readers.files import check_plain
+from dl.data.readers.files import check_plain, digest_files
 from dl.data.readers.picture_folders import HIDDEN
 
 TABLES = (
@@ -40,6 +41,17 @@ def short_names(paths: Sequence[str | os.PathLike]) -> list[str]:
     names = [os.fspath(path) for path in paths]
     top = os.path.commonpath([os.path.dirname(name) for name in names])
     return [name[len(top) :].lstrip(os.sep) for name in names]
+
+
+def digests_under(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """The digest of each file, called by its path from the folder: of several by part each is ``data.csv``."""
+    root = folder if folder.is_dir() else folder.parent
+    return {Path(os.path.relpath(p, root)).as_posix(): digest_files([p]) for p in paths}
+
+
+def files_digest(title: str, tables: Iterable[str], paths: Sequence[Any]) -> dict[str, str]:
+    """The digest of all files together, called ``title``, or after it where a table is called so."""
+    return {f"files of {title}" if title in tables else title: digest_files(paths)}
 
 
 def is_table(path: Path) -> bool:

@@ -22,7 +22,7 @@ from dl.data.own.columns import (
     which_column,
 )
 from dl.data.own.found import Line, column_called, parts_called, sheet_options
-from dl.data.own.paths import TABLES, Named, by_part, called_by_part, ends, visible
+from dl.data.own.paths import TABLES, Named, by_part, called_by_part, digests_under, ends, visible
 from dl.data.readers.frames import WORDS_MISSING, Frame, coded_words, read_frame, words
 from dl.data.readers.picture_folders import PICTURES
 
@@ -49,19 +49,22 @@ class Listed:
     group: np.ndarray | None = None
 
 
-def tables_of(folder: Path, own: Any) -> list[tuple[str, Frame]]:
-    """The tables of a folder that name pictures: one, or some by part."""
-    parts, _ = by_part(p for p in visible(folder) if ends(p, TABLES) and p.is_file())
+def tables_of(source: Any, own: Any) -> tuple[Parts, dict[str, str]]:
+    """A table that names pictures, or those of a folder: one, or some by part; and their digests."""
+    if not isinstance(source, Path) or source.is_file():
+        digests = digests_under(source, [source]) if isinstance(source, Path) else {}
+        return [("", read_frame(source, **sheet_options(own)))], digests
+    parts, _ = by_part(p for p in visible(source) if ends(p, TABLES) and p.is_file())
     every = ((part, path) for part, some in called_by_part(parts).items() for path in some)
-    read = [(part, read_frame(path, **sheet_options(own))) for part, path in every]
-    naming = [(part, frame) for part, frame in read if _image_column(frame, own)]
+    read = [(part, read_frame(path, **sheet_options(own)), path) for part, path in every]
+    naming = [each for each in read if _image_column(each[1], own)]
     if len(naming) > 1 and "" in parts:
+        names = ", ".join(frame.name for _, frame, _ in naming)
         raise UserError(
             "table-unclear",
-            f"{folder} has several tables of pictures ({', '.join(frame.name for _, frame in naming)}): give one "
-            "of them as the data",
+            f"{source} has several tables of pictures ({names}): give one of them as the data",
         )
-    return naming
+    return [each[:2] for each in naming], digests_under(source, [path for *_, path in naming])
 
 
 def _image_column(frame: Frame, own: Any) -> str | None:

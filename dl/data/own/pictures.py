@@ -20,13 +20,10 @@ from dl.data.own.found import (
     OwnSheet,
     own_info,
     part_called,
-    sheet_options,
 )
-from dl.data.own.paths import beside_masks, short_names, visible
+from dl.data.own.paths import beside_masks, files_digest, short_names, visible
 from dl.data.own.picture_tables import Listed, listed_in, tables_of
 from dl.data.own.pixels import headers_of, no_columns, proposed_size, rows_from, shown_sizes
-from dl.data.readers.files import digest_files
-from dl.data.readers.frames import read_frame
 from dl.data.readers.picture_folders import PICTURES, image_folder
 from dl.data.readers.pictures import Fit
 from dl.data.readers.random_parts import RandomPart
@@ -67,8 +64,7 @@ def read(source: Any, own: OwnPictures) -> Found:
             "unpack it" if path.suffix.lower() in ARCHIVES else "give the folder above its class's"
         )
         raise UserError("no-pictures", f"{path.name} is no folder or table of pictures: {hint}")
-    one = path is None or path.is_file()
-    tables = [("", read_frame(source, **sheet_options(own)))] if one else tables_of(source, own)
+    tables, digests = tables_of(source, own)
     if tables:
         listed = listed_in(tables, path, own)
     else:
@@ -89,8 +85,8 @@ def read(source: Any, own: OwnPictures) -> Found:
     about = (
         f"{len(labels):,} pictures: image uint8 [n, {height}, {width}, {channels}], label int32 [n]"
     )
-    digests, classes = {title: digest_files(listed.paths)}, listed.classes
-    info = own_info(title, "classification", digests, description=about, classes=classes)
+    digests |= files_digest(title, digests, listed.paths)
+    info = own_info(title, "classification", digests, description=about, classes=listed.classes)
     lines = (
         *listed.lines,
         Line("image", f"{len(labels):,} pictures, {kind}", shown_sizes(headers)),

@@ -28,10 +28,10 @@ from dl.data.own.columns import (
 )
 from dl.data.own.found import Line, column_called, own_info, span
 from dl.data.own.lines import lengths, prose
-from dl.data.own.paths import SOUNDS, Named, files_under
+from dl.data.own.paths import SOUNDS, Named, files_digest, files_under
 from dl.data.own.pixels import too_large
 from dl.data.readers.csv_text import plain
-from dl.data.readers.files import digest_files, readable
+from dl.data.readers.files import readable
 from dl.data.readers.frames import Frame, words
 from dl.data.sets.recordings import pad_waveforms, read_wav
 from dl.data.splits import Info
@@ -254,7 +254,7 @@ def read_sounds(listed: Listed, own: OwnSounds, title: str, cut: bool) -> tuple[
     else:
         rows = pad_waveforms(found, max(map(len, found)))
     listed = dataclasses.replace(listed, lines=(*listed.lines, *lines))
-    digests = {**listed.digests, title: digest_files(listed.paths)}
+    digests = listed.digests | files_digest(title, listed.digests, listed.paths)
     info = own_info(title, "recordings", digests, details={"rate": rate})
     return rows, listed, info
 

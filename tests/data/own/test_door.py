@@ -86,3 +86,38 @@ def test_paths_that_are_none_get_a_line():
         dl.data.open("", "pictures")
     with raises("file-missing", "~nosuchuser/x.csv"):
         dl.data.open("~nosuchuser/x.csv", "table")
+
+
+def test_every_file_that_says_something_has_its_digest(tmp_path):
+    for part in ("train", "val", "test"):
+        folder = tmp_path / "tables" / part
+        folder.mkdir(parents=True)
+        (folder / "data.csv").write_text("a,y\n" + f"{len(part)},n\n2,p\n" * 9, encoding="utf-8")
+        for language in ("de", "en"):
+            folder = tmp_path / "pairs" / part / "x"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"a.{language}").write_text("one\ntwo\n", encoding="utf-8")
+    tables = dl.data.open(tmp_path / "tables", "table").info.digests
+    assert list(tables) == ["train/data.csv", "val/data.csv", "test/data.csv"]
+    assert len(dl.data.open(tmp_path / "pairs", "pairs").info.digests) == 6
+
+
+def test_a_table_and_the_pictures_it_names_are_read_anew_once_they_change(tmp_path):
+    rows = ["image,label"]
+    for row in range(8):
+        Image.fromarray(np.full((8, 8), row, np.uint8)).save(tmp_path / f"{row}.png")
+        rows.append(f"{row}.png,{'ab'[row % 2]}")
+    table = tmp_path / "pets.csv"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    before = dl.data.open(table, "pictures")
+    assert dl.data.open(table, "pictures") is before
+    Image.fromarray(np.full((8, 8), 99, np.uint8)).save(tmp_path / "3.png")
+    after = dl.data.open(table, "pictures")
+    assert max(part["image"].max() for part in after.parts.values()) == 99
+    table.write_text("\n".join([*rows[:-1], "7.png,a"]), encoding="utf-8")
+    last = dl.data.open(table, "pictures").info.digests
+    changed = [
+        {name for name in last if one.info.digests[name] != other[name]}
+        for one, other in ((before, after.info.digests), (after, last))
+    ]
+    assert changed == [{"files of pets.csv"}, {"pets.csv"}]
