@@ -129,11 +129,36 @@ def keep_freed_memory() -> None:
     libc.mallopt(arenas, 1)  # blocks as large live in the first one alone
 
 
+# What a terminal obeys: control characters, and Unicode's formats that turn, hide or end text; not the joiners, of
+# which the words of Persian and Hindi and pictures of families are made.
+_OBEYED = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f\ud800-\udfff]"
+)
+
+
+def harmless(text: str, kept: str = "") -> str:
+    """``text`` that a terminal may show: white space as spaces but for what is ``kept``, and '�' for characters
+    that a terminal would obey."""
+
+    def shown(found: re.Match) -> str:
+        mark = found[0]
+        return mark if mark in kept else " " if mark in "\t\n\r\u2028\u2029" else "�"
+
+    return _OBEYED.sub(shown, text)
+
+
 def screen(**options: Any) -> Any:
-    """A ``rich.console.Console`` that prints text as it is: people's words hold [brackets] and :colons:."""
+    """A ``rich.console.Console`` that prints text as it is, but for what a terminal would obey: people's words
+    hold [brackets] and :colons:."""
     from rich.console import Console
 
-    return Console(**{"highlight": False, "markup": False, "emoji": False, **options})
+    class Screen(Console):
+        def render(self, *given: Any, **more: Any) -> Iterable[Any]:
+            for piece in super().render(*given, **more):
+                yield piece if piece.control else piece._replace(text=harmless(piece.text, "\n\t"))
+
+    return Screen(**{"highlight": False, "markup": False, "emoji": False, **options})
 
 
 def quiet_interrupt() -> None:

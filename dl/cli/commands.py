@@ -17,6 +17,7 @@ from dl.cli.runs import config, runs
 from dl.cli.submit import submit
 from dl.cli.trained import evaluate, export, fork, predict
 from dl.core.errors import UserError, unknown
+from dl.runs.files import printable
 
 
 def list_experiments(folder: tyro.conf.Positional[Path | None] = None) -> None:
@@ -125,7 +126,15 @@ def data(
     for field in dataclasses.fields(info):
         value = getattr(info, field.name)
         if value:
-            print(f"{field.name:<12} {value}")
+            print(printable(f"{field.name:<12} {value}"))
+
+
+def _check_page(file: Path) -> None:
+    """Raise UserError where no page can be written."""
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(
+            "file-write", f"the page cannot be {file}: name a file in a folder that is there"
+        )
 
 
 def _show_data(name: str, data_dir: Path | None, kind: str | None, out: Path | None) -> None:
@@ -135,17 +144,19 @@ def _show_data(name: str, data_dir: Path | None, kind: str | None, out: Path | N
     from dl.report.data import default_file, write_data_page
 
     dl.data.use_data_folder(data_dir)
+    _check_page(out or default_file(name))
     if kind is None and not extra() and name in dl.data.names():
         splits = dl.data.load(name)
     else:
         kind = kind or guessed_kind(name)
+        options = options_of(kind)
         print(f"read as {kind} (if it is something else, say --kind)", file=sys.stderr)
-        own: Any = tyro.cli(options_of(kind), args=extra(), prog=f"dl data show {name} --")
+        own: Any = tyro.cli(options, args=extra(), prog=f"dl data show {name} --")
         splits = dl.data.open(name, kind, own)  # type: ignore[arg-type]
     file = out or default_file(name)
     for line in write_data_page(splits, file) or ["nothing odd was found"]:
-        print(f"- {line}")
-    print(f"written: {file}")
+        print(printable(f"- {line}"))
+    print(printable(f"written: {file}"))
 
 
 def _write_tokens(texts, data_dir, out, tokenizer: str, vocabulary: int | None) -> None:
@@ -229,7 +240,6 @@ def sweep(
     """
     from dl.report.sweeps import print_report, write_report
     from dl.runs import store
-    from dl.runs.files import printable
 
     if action != "report":
         raise unknown("action", action, ("report",))
@@ -258,7 +268,6 @@ def report(
     from dl.report import inspection
     from dl.report.runs import default_file, write_page
     from dl.runs import store
-    from dl.runs.files import printable
     from dl.runs.records import find_runs, grouped
     from dl.training.reopening import open_run
 
@@ -273,10 +282,7 @@ def report(
     runs = tuple(store.opened(run) for run in runs)
     found = find_runs(runs)
     file = output or default_file(runs)
-    if file.is_dir() or not file.parent.is_dir():
-        raise UserError(
-            "file-write", f"the page cannot be {file}: name a file in a folder that is there"
-        )
+    _check_page(file)
     inside: dict[Path, inspection.Inspection | str] = {}
     for setting in track(grouped(found)[:inspect], "looking into runs", disable=inspect < 1):
         path = setting.runs[0].path

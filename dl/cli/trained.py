@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from dl.core.errors import UserError, unknown
+from dl.runs.files import printable
 
 
 def evaluate(
@@ -40,7 +41,7 @@ def evaluate(
         print(f"{name:<20} {value:.4f}{between}")
     if out is not None:
         write_json(out, {name: score._asdict() for name, score in scores.items()})
-        print(f"written: {out}")
+        print(printable(f"written: {out}"))
 
 
 def predict(
@@ -72,7 +73,7 @@ def predict(
     opened = open_run(run, script=script, trust=trust, force=force)
     rows = predict_files(opened, files, out, batch_size)
     if out is not None:
-        print(f"written: {out} ({rows:,} rows)")
+        print(printable(f"written: {out} ({rows:,} rows)"))
 
 
 def export(
@@ -103,8 +104,8 @@ def export(
         link.unlink()  # is replaced and not written through
     done = interop.export(opened, file, platforms=platforms)
     kinds = ", ".join(done.platforms)
-    print(f"written: {done.path} ({done.path.stat().st_size / 1e6:.2f} MB) for {kinds}")
-    print(f"and its StableHLO: {done.path.with_suffix('.stablehlo')}")
+    print(printable(f"written: {done.path} ({done.path.stat().st_size / 1e6:.2f} MB) for {kinds}"))
+    print(printable(f"and its StableHLO: {done.path.with_suffix('.stablehlo')}"))
     if done.fixed is not None:
         print(f"the batch size is fixed, since the model cannot be traced without it: {done.fixed}")
     print(f"\nWhere jax and flatbuffers are, it is loaded by\n\n{done.snippet}\n")

@@ -6,19 +6,18 @@ import contextlib
 import errno
 import json
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dl.core.errors import UserError
+from dl.platform import harmless
 from dl.runs import store
 
 DEEPEST = 64  # brackets within brackets; no record of dl's has more than five
 LARGEST = 2**31  # bytes of a file that is read whole
 SAFE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -39,9 +38,9 @@ def gone(folder: Path) -> UserError:
 
 
 def printable(text: object) -> str:
-    """``text`` in one line that a terminal may show: white space as spaces, and '�' for the control characters
-    that a terminal would obey. What lies in an object store is called as it is there."""
-    return _CONTROLS.sub(lambda c: " " if c[0] in "\t\n\r" else "�", store.named(str(text)))
+    """``text`` in one line that a terminal may show (:func:`dl.platform.harmless`). What lies in an object store
+    is called as it is there."""
+    return harmless(store.named(str(text)))
 
 
 def lies_within(path: Path, root: Path) -> bool:

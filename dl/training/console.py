@@ -41,7 +41,7 @@ class Console:
         if (
             self.rich.is_jupyter
         ):  # as plain text, of which a cell keeps one piece and not one a line
-            print(text)
+            print(printable(text))
         else:
             self.rich.print(printable(text))
 

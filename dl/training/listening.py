@@ -8,6 +8,7 @@ from typing import Any
 from dl.data.own.sounds import read_sound
 from dl.data.sets.recordings import pad_waveforms
 from dl.data.splits import Columns
+from dl.runs.files import printable
 from dl.tasks.ctc import decode, spell
 from dl.training.prediction import Predictor
 from dl.training.reopening import open_run
@@ -54,4 +55,4 @@ def transcribe(run: Path, files: tuple[Path, ...]) -> None:
     listen = dataclasses.replace(trained.predictor, batch_size=1)
     for file in files:
         logits, frames = listen(pad_waveforms([read_sound(file, views.details["rate"])]))
-        print(f"{file}: {views.spelt(decode(logits, frames, 16))[0]}")
+        print(printable(f"{file}: {views.spelt(decode(logits, frames, 16))[0]}"))

@@ -22,6 +22,7 @@ from dl.data.own.paths import short_names
 from dl.data.own.tested import Tested, tested_on
 from dl.data.readers.files import given_path
 from dl.data.splits import Splits
+from dl.platform import harmless
 from dl.runs.folder import read_json, write_json
 from dl.scores.ranking import best, known_items
 from dl.tasks.detection import Detections
@@ -264,10 +265,12 @@ class Sink:
                 cells = (line.get(name) for name in self._fields)
                 table.writerow(json.dumps(x) if isinstance(x, list) else x for x in cells)
         if self._file is None:
-            sys.stdout.write(text.getvalue())
+            said = text.getvalue() if not sys.stdout.isatty() else harmless(text.getvalue(), "\n\t")
+            sys.stdout.write(said.encode("utf-8", "backslashreplace").decode())
             sys.stdout.flush()
             return
-        self._file.write(text.getvalue().encode())
+        # Of a path that is not UTF-8: JSON reads it back as it was, and os.fsencode finds the file.
+        self._file.write(text.getvalue().encode("utf-8", "backslashreplace"))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._bytes = self._file.tell()

@@ -14,6 +14,7 @@ import numpy as np
 from dl.core.errors import UserError
 from dl.core.task import Variables
 from dl.models.generation import check_sampling, generate, stream
+from dl.platform import harmless
 from dl.training.prediction import Predictor
 from dl.training.reopening import open_run
 
@@ -90,4 +91,4 @@ def write(run: Path, prompt: str = "\n", length: int | None = None) -> None:
     if length is None:
         length = max(1, writing.length + 1 - len(writing.vocabulary.encode(prompt)))
     for piece in writing.stream(trained.state.eval_variables, prompt, length):
-        print(piece, end="", flush=True)
+        print(harmless(piece, "\n\t"), end="", flush=True)

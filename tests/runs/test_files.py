@@ -238,6 +238,8 @@ def test_control_characters_reach_no_terminal(place, capsys):
 
 def test_what_a_terminal_may_show():
     assert printable("a\tb\nc\x1b[2Jé\x9b‮") == "a b c�[2Jé��"
+    assert printable("a\u2028b\u200bc\xad\u200fd\ufeff") == "a b�c��d�"
+    assert printable("می\u200cخواهم") == "می\u200cخواهم"  # a joiner is of the word
     assert numbers({"a\x1b": 1}) == {"a�": 1}
 
 

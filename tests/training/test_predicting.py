@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import flax.linen as nn
@@ -70,6 +71,21 @@ def test_pictures_are_classified_as_in_training(digits):
         ]
         table = np.array([[float(row[f"p_{c}"]) for c in splits.info.classes] for row in found])
         np.testing.assert_allclose(table, chances, rtol=1e-4)
+
+
+def test_files_whose_paths_are_not_utf8_are_found_again(digits, capsys):
+    run, splits, place = digits
+    folder = place / os.fsdecode(b"caf\xe9")
+    try:
+        files = pictures(folder, splits.test["image"][:2], ["a.png", "b.png"])
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    run.predict_files([folder], place / "odd.jsonl")
+    lines = (place / "odd.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["file"] for line in lines] == [str(file) for file in files]
+    assert said(run, folder)[0]["file"].endswith(r"caf\udce9/a.png")
+    run.predict_files([folder])
+    assert r"caf\udce9/b.png" in capsys.readouterr().out
 
 
 class Killed(Exception):

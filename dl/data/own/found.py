@@ -12,7 +12,7 @@ import numpy as np
 from dl.core.errors import UserError, unknown
 from dl.data.readers.frames import Frame
 from dl.data.splits import Info, Splits, hold_out, row_count, shuffled, take
-from dl.platform import screen
+from dl.platform import harmless, screen
 
 # What people call the parts, by what they are called here.
 PARTS = {
@@ -86,8 +86,8 @@ class Line:
     more: str = ""
 
     def __post_init__(self):
-        for field in ("taken_for", "more"):
-            object.__setattr__(self, field, singular(getattr(self, field)))
+        for field in ("name", "taken_for", "more"):
+            object.__setattr__(self, field, harmless(singular(getattr(self, field))))
 
 
 _PLURALS = (
@@ -288,7 +288,7 @@ def show(info: Info) -> None:
         return
     from rich.table import Table
 
-    table = Table(title=info.title, title_justify="left", show_header=False, box=None)
+    table = Table(title=harmless(info.title), title_justify="left", show_header=False, box=None)
     for line in info.details["lines"]:
         table.add_row(line.name, line.taken_for, in_fields(line.more))
     screen(stderr=True).print(table)

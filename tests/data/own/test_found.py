@@ -1,16 +1,28 @@
 """Rows of the user's own are cut as their files say, else by seed, labels in proportion or whole groups."""
 
 import dataclasses
+import unicodedata
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from mistakes import raises
+from rich.text import Text
 
 import dl
-from dl.data.own.found import Found, OwnFiles, divide, part_called, parts_called, show, shown_before
+from dl.data.own.found import (
+    Found,
+    Line,
+    OwnFiles,
+    divide,
+    part_called,
+    parts_called,
+    show,
+    shown_before,
+)
 from dl.data.splits import Info
+from dl.platform import screen
 
 
 def found(size, **more):
@@ -129,6 +141,16 @@ def test_what_was_found_is_shown_as_plain_text(capsys):
     said = capsys.readouterr().err
     assert "own rows" in said
     assert "24 train, 3 validation, 3 test" in said
+
+
+def test_nothing_that_is_shown_is_obeyed_by_a_terminal(capsys):
+    line = Line("a\x1b[2J", "b\u202e", "c\x9b\nd")
+    info = dataclasses.replace(found(1).info, title="t\x1b]0;x\x07", details={"lines": (line,)})
+    show(info)
+    screen(stderr=True).print("e\x1b[31mf\u200b", Text("g\x08"))
+    said = capsys.readouterr().err
+    assert not {c for c in said if unicodedata.category(c) in ("Cc", "Cf")} - {"\n"}
+    assert "c� d" in said
 
 
 def test_a_run_opened_again_does_not_show_its_files_again(tmp_path, capsys):
