@@ -112,9 +112,18 @@ def _coco(root: Path, sheets: list[Path]) -> Annotations:
                     continue
                 left, top, wide, tall = (float(x) for x in note["bbox"])
                 box = (left, top, left + wide, top + tall)
+                if not all(map(math.isfinite, box)):
+                    raise ValueError(f"the box {note['bbox']} of picture {note['image_id']!r}")
                 of[note["image_id"]].append((names[note["category_id"]], box))
             files = [(of[image["id"]], Path(image["file_name"])) for image in said["images"]]
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+            OverflowError,
+        ) as error:
             raise damaged(sheet, f"no COCO file of boxes: {type(error).__name__} {error}") from None
         used = {name for notes in of.values() for name, _ in notes}
         classes |= {name: None for _, name in sorted(names.items()) if name in used}

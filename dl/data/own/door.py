@@ -12,7 +12,7 @@ from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 import numpy as np
 
 from dl.core.errors import UserError, unknown
-from dl.data.own.found import Found, OwnFiles, divide, in_fields, show, singular
+from dl.data.own.found import Found, OwnFiles, check_shares, divide, in_fields, show, singular
 from dl.data.own.tested import with_tested
 from dl.data.readers.files import data_folder, given_path
 from dl.data.sets.catalogue import load
@@ -191,4 +191,14 @@ def _chosen(own: type[OwnFiles], options: Any, fields: dict[str, Any]) -> Any:
         if given is not None:
             values = tuple(given) if isinstance(given, list | tuple) else (given,)
             chosen[name] = tuple(map(str, values)) if get_args(hints[name])[0] is str else values
+    for name, value in chosen.items():
+        choices = [each for hint in (hints[name], *get_args(hints[name])) for each in _words(hint)]
+        if choices and value is not None and value not in choices:
+            raise unknown(f"--{name.replace('_', '-')}", str(value), choices)
+    if "hold_out" in chosen:
+        check_shares(chosen["hold_out"])
     return own(**chosen)
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    return get_args(hint) if get_origin(hint) is Literal else ()

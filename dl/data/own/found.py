@@ -188,6 +188,17 @@ def column_called(frame: Frame, given: str | None, guesses: Sequence[str], flag:
     return next((by_name[guess] for guess in guesses if guess in by_name), None)
 
 
+def check_shares(shares: Sequence[Any]) -> None:
+    """Raise UserError where these are not two shares, for validation and for test."""
+    plain = len(shares) == 2 and all(isinstance(s, int | float) and 0 <= s < 1 for s in shares)
+    if not plain or sum(shares) >= 1:
+        said = " ".join(f"{s:g}" if isinstance(s, int | float) else repr(s) for s in shares)
+        raise UserError(
+            "hold-out-impossible",
+            f"--hold-out {said}: give two shares of 0 or more, below 1 together",
+        )
+
+
 def assign(found: Found, own: OwnFiles, seed: int = 0) -> tuple[np.ndarray, str]:
     """``(part [rows], how)``: train, validation or test for every row, as the files say, else held out by seed,
     labels in proportion, whole groups, or in order. Where the files have no validation part, it comes out of
@@ -197,12 +208,8 @@ def assign(found: Found, own: OwnFiles, seed: int = 0) -> tuple[np.ndarray, str]
       UserError: a share is none, or nothing would be left to train on.
     """
     size = row_count(found.rows)
+    check_shares(own.hold_out)
     shares = dict(zip(("validation", "test"), own.hold_out, strict=True))
-    if not all(0 <= share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
-        raise UserError(
-            "hold-out-impossible",
-            f"--hold-out {own.hold_out[0]:g} {own.hold_out[1]:g}: give two shares of 0 or more, below 1 together",
-        )
     how = found.how
     if found.part is not None:
         part = found.part

@@ -1,6 +1,7 @@
 """What the pixels of masks hold: their values, which of them are classes, and how these are called."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,9 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.own.found import Line
+from dl.data.own.lines import text_in
 from dl.data.own.paths import filled_lines
-from dl.data.readers.files import for_each
+from dl.data.readers.files import damaged, for_each, read
 from dl.data.readers.pictures import read_classes, read_pixels
 
 MOST = 255  # classes; more are instances, or the blur of a lossy file
@@ -71,8 +73,10 @@ def classes_of(root: Path, masks: Sequence[str], own: Any) -> tuple:
     order = {name: place for place, name in enumerate(palette)} if colours else {}
     values = sorted(set(counts) - void, key=lambda v: (order.get(v, len(order)), v))
     if len(values) < 2:
+        left = f"one value, {word[values[0]]}" if values else "none"
+        more = " besides what is void" if void else ""
         raise UserError(
-            "target-one-class", f"the masks of {root} hold one value, {word[values[0]]}"
+            "target-one-class", f"the masks of {root} hold {left}{more}: two classes are the least"
         )
     listed = list(own.classes) or _listed(root)
     if colours and palette and not own.classes:
@@ -176,10 +180,17 @@ def word_of(value: int, colours: bool = False) -> str:
 def _palette(root: Path) -> dict[int, str]:
     """Classes by colour, of a csv file of name, r, g and b, as CamVid's class_dict.csv is."""
     for path in sorted(root.glob("*.csv")):
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-        if rows and [cell.lower() for cell in rows[0][1:4]] == ["r", "g", "b"]:
-            return {int(r) << 16 | int(g) << 8 | int(b): name for name, r, g, b, *_ in rows[1:]}
+        if not re.match(rb"[^,\n]*, *r *, *g *, *b", read(path), re.I):
+            continue
+        try:
+            lines = csv.reader(text_in(read(path), path.name).split("\n"))
+            rows = [[cell.strip() for cell in row] for row in lines if row][1:]
+            levels = [[int(level) for level in row[1:4]] for row in rows]
+            if not all(len(each) == 3 and 0 <= min(each) <= max(each) < 256 for each in levels):
+                raise ValueError("colours are three whole numbers from 0 to 255")
+        except (ValueError, csv.Error) as error:
+            raise damaged(path, error) from None
+        return {r << 16 | g << 8 | b: row[0] for (r, g, b), row in zip(levels, rows, strict=True)}
     return {}
 
 

@@ -252,7 +252,7 @@ def _size(sizes: np.ndarray, given: tuple[int, ...]) -> tuple[int, int, float | 
         height, width = (-(-side // 16) * 16 for side in given_size(given))
         return height, width, None, "scaled to lie within that"
     scale = min(1.0, LONGEST / sizes.max())
-    height, width = (int(-(-round(side * scale) // 16) * 16) for side in sizes.max(0))
+    height, width = (int(-(-max(1, round(side * scale)) // 16) * 16) for side in sizes.max(0))
     how = "as they are" if scale == 1 else f"scaled to {scale:.3g} of their sides"
     full = scale == 1 and (sizes == (height, width)).all()
     return height, width, scale, how if full else f"{how}, framed by pixels that do not count"

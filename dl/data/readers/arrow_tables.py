@@ -37,7 +37,7 @@ def frame_columns(source: Any, name: str):
             or hasattr(source, "__arrow_c_array__")
         ):
             return pa.table(source)
-    except (pa.ArrowException, ValueError, TypeError) as error:
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise UserError(
             "not-a-table", f"{name} is no table of plain columns: {first_line(error)}"
         ) from None
@@ -127,16 +127,26 @@ def objects(data: bytes, name: str):
             f"objects ({first_line(error)})",
         ) from None
 
-    def column(cells: list):
+    def column(heading: str, cells: list):
         try:
             return pa.array(cells)
+        except OverflowError:
+            raise UserError(
+                "number-too-large",
+                f"{name}: {heading} holds whole numbers beyond 64 bits: write them as text, in quotes, or smaller",
+            ) from None
         except pa.ArrowException:  # of several types
             return pa.array(
                 [c if c is None or isinstance(c, str) else json.dumps(c) for c in cells],
                 pa.string(),
             )
 
-    table = pa.table({heading: column(cells) for heading, cells in columns.items()})
+    try:
+        table = pa.table({heading: column(heading, cells) for heading, cells in columns.items()})
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        said = f"{name}: a text holds half a character ({half!r}): mend it"
+        raise UserError("json-unreadable", said) from None
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     return table

@@ -2,7 +2,7 @@
 where the user does not say them. :func:`dl.data.readers.frames.read_frame` is the door to it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,10 @@ def decoded(data: bytes, name: str, encoding: str | None) -> str:
         )
     try:
         text = data.decode(chosen)
-    except LookupError:
+    except UnicodeError as error:  # some codecs say no place
+        raise not_text(name, encoding, found, getattr(error, "start", 0)) from None
+    except (LookupError, ValueError):
         raise UserError("unknown", f"encoding {encoding!r} is none that Python knows") from None
-    except UnicodeDecodeError as error:
-        raise not_text(name, encoding, found, error.start) from None
     return text.removeprefix("\ufeff")
 
 
@@ -77,6 +77,9 @@ def text_columns(
     skipped = 0  # lines before the first row
     if hint := SAID.match(text):
         separator, text, skipped = separator or hint[1], text[hint.end() :], 1
+        if not separator.isascii() or separator == "\0":
+            said = f"{name} begins with sep={separator}, which is no plain (ASCII) character: say separator="
+            raise UserError("table-options", said)
     blank = re.match(r"(?: *(?:\r\n|\r|\n))*", text)
     assert blank is not None  # it may be empty
     skipped += len(line_ends(blank[0]))
@@ -94,7 +97,7 @@ def text_columns(
         if spaced != text:
             text = spaced
             notes.append(f"spaces between {_name(separator)} and {quote} are left out")
-    cut = separator or next(mark for mark in map(chr, (*range(14, 32), 1)) if mark not in text)
+    cut = separator or unused(text, name)
     columns, lines = parsed(text, name, cut, quote, skipped)
     first = [(column[0].as_py() or "").strip() for column in columns.columns]
     names = [f"column_{place}" for place in range(1, len(first) + 1)]
@@ -113,6 +116,17 @@ def text_columns(
             f"columns are named column_1 ... column_{len(first)}"
         )
     return columns.rename_columns(names), lines, separator, notes
+
+
+def unused(text: str, name: str, codes: Iterable[int] = (*range(14, 32), *range(1, 9))) -> str:
+    """A character that the text does not have, to cut it by or to stand for another."""
+    for mark in map(chr, codes):
+        if mark not in text:
+            return mark
+    raise UserError(
+        "not-a-table",
+        f"{name} is no table: no character is left that could stand between its cells",
+    )
 
 
 def line_ends(text: str) -> list[str]:
@@ -193,7 +207,7 @@ def parsed(text: str, name: str, separator: str, quote: str, skipped: int):
     # feed (and so does pandas). pyarrow would end the row there, so it sees another character.
     stand_in = ""
     if row_end(text, quote) not in ("", "\r") and re.search(r"\r(?!\n)", text):
-        stand_in = next(mark for mark in map(chr, range(0xE000, 0xF8FF)) if mark not in text)
+        stand_in = unused(text, name, range(0xE000, 0xF8FF))
     data = (re.sub(r"\r(?!\n)", stand_in, text) if stand_in else text).encode()
     ragged: list[tuple[int, int, int, str]] = []
 

@@ -193,6 +193,8 @@ def _check_marks(marks: dict[str, str | None], missing) -> None:
             wrong.append(f"{what}= must be one character, not {mark!r}")
         elif what == "separator" and mark in ("\r", "\n"):
             wrong.append("separator= cannot be the end of a line")
+        elif mark == "\0":
+            wrong.append(f"{what}= cannot be a zero byte, which no file of text has")
         elif what in ("separator", "quote") and len((mark or "").encode()) > 1:
             wrong.append(f"{what}= must be a plain (ASCII) character, not {mark!r}")
     if decimal not in (None, ".", ","):

@@ -27,6 +27,7 @@ from dl.data.readers.csv_text import (
     parsed,
     row_end,
     text_columns,
+    unused,
     without_spaces_before_quotes,
 )
 from dl.data.readers.files import damaged, data_folder, read
@@ -197,7 +198,7 @@ def _stored_text(path: Path, name: str, separator, quote: str, header, encoding)
             ends = len(line_ends(text))
             if quote and cut and f" {quote}" in text:
                 text = without_spaces_before_quotes(text, cut, quote)
-            mark = cut or next(mark for mark in map(chr, (*range(14, 32), 1)) if mark not in text)
+            mark = cut or unused(text, name)
             top = mark.join("x" * len(names))  # says how many cells a row has, and how it ends
             columns, lines = parsed(f"{top}{end}{text}", name, mark, quote, before - 1)
             numbers.append(lines[1:])
@@ -216,18 +217,16 @@ def _text_blocks(path: Path, name: str, encoding: str | None) -> Iterator[str]:
             found, at = encoding_by_mark(data), 0
             if (encoding or found) == "utf-8" and data.count(0) > len(data) // 5:
                 decoded(data, name, encoding)  # says what is amiss
-            try:
-                decoder = codecs.getincrementaldecoder(encoding or found)()
-            except LookupError:
-                decoded(data, name, encoding)  # likewise
-                raise
+            decoded(b"a", name, encoding)  # likewise, of the encoding
+            decoder = codecs.getincrementaldecoder(encoding or found)()
             mark = "\ufeff"
             while data:
                 following, held = file.read(_BLOCK), len(decoder.getstate()[0])
                 try:
                     text = decoder.decode(data, final=not following)
-                except UnicodeDecodeError as error:
-                    raise not_text(name, encoding, found, at - held + error.start) from None
+                except UnicodeError as error:
+                    start = getattr(error, "start", 0)
+                    raise not_text(name, encoding, found, at - held + start) from None
                 yield text.removeprefix(mark)
                 mark, at, data = "", at + len(data), following
     except (OSError, EOFError) as error:

@@ -83,7 +83,7 @@ def _voc_root(data: bytes) -> ElementTree.Element:
         raise ValueError("a document type declaration has no place in an annotation")
     try:
         return ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # also of its encoding
         raise ValueError(f"not an XML file: {error}") from None
 
 

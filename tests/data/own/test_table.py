@@ -282,3 +282,39 @@ def test_a_mistake_names_the_flag_or_the_field(tmp_path, content, options, code,
         dl.data.open(tmp_path / "t.csv", "table", **options)
     with raises(code, flag):
         dl.data.open(tmp_path / "t.csv", "table", OwnTable(**options))
+
+
+CONTROLS = "".join(map(chr, [1, *range(14, 32)]))
+PLAIN = "a,b,y\n" + "".join(f"{n},{n % 3},{'np'[n % 2]}\n" for n in range(60))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("text", "fields", "code"),
+    [
+        (f"{CONTROLS}\nabc\nx\n", {}, "table-no-columns"),
+        ("sep=é\na,b\n1,2\n", {}, "table-options"),
+        (PLAIN, {"separator": "\0"}, "table-options"),
+        (PLAIN, {"encoding": "undefined"}, "encoding"),
+        (PLAIN, {"encoding": "punycode"}, "encoding"),
+        (PLAIN, {"encoding": "base64"}, "unknown"),
+        (PLAIN, {"encoding": "utf\0-8"}, "unknown"),
+        (PLAIN, {"hold_out": 0.2}, "hold-out-impossible"),
+        (PLAIN, {"hold_out": (0.1, 0.1, 0.1)}, "hold-out-impossible"),
+        (PLAIN, {"hold_out": ("a", "b")}, "hold-out-impossible"),
+        (PLAIN, {"task": "guess"}, "unknown"),
+        (f'{{"a": {10**40}, "y": "n"}}\n' * 9, {}, "number-too-large"),
+        ('{"a": "\\ud800", "y": "n"}\n' * 9, {}, "json-unreadable"),
+        ('{"\\ud800": 1, "y": "n"}\n' * 9, {}, "json-unreadable"),
+    ],
+)
+def test_odd_files_and_options_get_one_line(tmp_path, text, fields, code, stream):
+    path = tmp_path / "t.csv"
+    path.write_text(text, encoding="utf-8")
+    with raises(code):
+        dl.data.open(path, "table", stream=stream, **fields)
+
+
+def test_whole_numbers_of_python_beyond_64_bits_get_one_line():
+    with raises("not-a-table"):
+        dl.data.open({"a": [10**40] * 9, "y": list("npnpnpnpn")}, "table")
