@@ -92,7 +92,7 @@ def _found(index: Named, asked: Path, part: str | None, said_by: Path) -> Path:
 def _coco(root: Path, sheets: list[Path]) -> Annotations:
     pictures: list[Annotated] = []
     classes: dict[str, None] = {}
-    crowd = 0
+    crowd = nowhere = 0
     index = Named(root, PICTURES)  # the file may lie in annotations/, beside the pictures' folder
     words = [part_of(p.relative_to(root)) or part_by_name(p) for p in sheets]
     if len(sheets) > 1 and None in words:
@@ -115,7 +115,13 @@ def _coco(root: Path, sheets: list[Path]) -> Annotations:
                 if not all(map(math.isfinite, box)):
                     raise ValueError(f"the box {note['bbox']} of picture {note['image_id']!r}")
                 of[note["image_id"]].append((names[note["category_id"]], box))
-            files = [(of[image["id"]], Path(image["file_name"])) for image in said["images"]]
+            files = [
+                (of.pop(image["id"], []), Path(image["file_name"])) for image in said["images"]
+            ]
+            if len({file for _, file in files} | {image["id"] for image in said["images"]}) < (
+                2 * len(files)
+            ):
+                raise ValueError("it has two entries of one picture")
         except (
             KeyError,
             TypeError,
@@ -125,13 +131,16 @@ def _coco(root: Path, sheets: list[Path]) -> Annotations:
             OverflowError,
         ) as error:
             raise damaged(sheet, f"no COCO file of boxes: {type(error).__name__} {error}") from None
-        used = {name for notes in of.values() for name, _ in notes}
+        nowhere += sum(map(len, of.values()))
+        used = {name for notes, _ in files for name, _ in notes}
         classes |= {name: None for _, name in sorted(names.items()) if name in used}
         for notes, file in files:
             whole = functools.partial(_whole, notes)
             path = _found(index, file, part, sheet)
             pictures.append(Annotated(path, part if len(sheets) > 1 else None, [], whole))
     lines = [Line("left out", f"{crowd:,} boxes", "around crowds (iscrowd)")] if crowd else []
+    if nowhere:
+        lines.append(Line("left out", f"{nowhere:,} boxes", "of pictures that the JSON lacks"))
     if more := len(set(index.every) - {picture.path for picture in pictures}):
         lines.append(Line("left out", f"{more:,} pictures", "that the JSON does not name"))
     return Annotations("COCO JSON", pictures, list(classes), sheets, lines)
@@ -160,6 +169,8 @@ def _voc(root: Path, sheets: list[Path]) -> Annotations:
         part = lists.get(sheet.stem) or (None if lists else part_of(sheet.relative_to(root)))
         try:
             names = voc_names(data)
+            if "" in names:
+                raise ValueError("an object has no name")
         except ValueError as error:
             raise damaged(sheet, error) from None
         path = _found(index, Path(sheet.stem), part_of(sheet.relative_to(root)), sheet)
@@ -202,6 +213,8 @@ def _yolo(root: Path, files: list[Path], texts: list[Path], sheets: list[Path]) 
     notes = {key(path): path for path in sheets}
     beside = {key(path): path for path in texts} | notes  # one that begins otherwise is damaged
     names, named_by = _yolo_names(root, files)
+    if named_by and len(set(names)) < len(names):
+        raise damaged(named_by, "two classes have one name")
     said = named_by.name if named_by else ""
     pictures, numbers, without, polygons = [], set[int](), 0, 0
     shown = [root / path for path in files_under(root, PICTURES)]

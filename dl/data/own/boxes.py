@@ -88,6 +88,9 @@ def read(source: Any, own: OwnBoxes) -> Found:
         )
     found = annotations_in(source)
     known = list(own.classes) or found.classes
+    if len(set(own.classes)) < len(own.classes):
+        said = f"--classes {' '.join(own.classes)}: name each class once"
+        raise UserError("options-exclusive", said)
     for name in own.classes:
         if name not in found.classes:
             raise unknown(f"class of {source.name}", name, found.classes)

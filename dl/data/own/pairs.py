@@ -146,9 +146,7 @@ def _of_frames(frames: Parts, own: OwnPairs):
 def _columns(frame: Frame, own: OwnPairs, others: Sequence[str | None]) -> tuple[str, str]:
     """The headings of source and target: as given, as they are called, or the only two of texts, in order."""
     short = {heading.rpartition(".")[2]: heading for heading in reversed(frame.headings)}
-    if own.source and own.source == own.target:
-        said = f"--source and --target both name {plain(own.source)}: name the columns of two languages"
-        raise UserError("column-twice", said)
+    _check_two(own)
     given = [short.get(name or "", name) for name in (own.source, own.target)]
     source = column_called(frame, given[0], _SOURCES, "--source")
     target = column_called(frame, given[1], _TARGETS, "--target")
@@ -180,6 +178,9 @@ def _files(source: Path, own: OwnPairs) -> tuple[list[tuple], list[Line]]:
                 "pairs-files",
                 f"{source.name} is a file of lines in one language{gone}: name the file of the other by --target",
             )
+        if source.samefile(second):
+            said = f"--target {own.target} is {source.name} itself: name the file of the other language"
+            raise UserError("column-twice", said)
         first, other = _languages([source, second])
         return [("", (first, source), (other, second))], []
     paths = [path for path in files_under(source) if len(path.parts) < 4]
@@ -191,6 +192,12 @@ def _files(source: Path, own: OwnPairs) -> tuple[list[tuple], list[Line]]:
         for part, some in groups.items()
     ]
     return files, of_no_part(rest)
+
+
+def _check_two(own: OwnPairs) -> None:
+    if own.source and own.source == own.target:
+        said = f"--source and --target both name {plain(own.source)}: name two languages"
+        raise UserError("column-twice", said)
 
 
 def _languages(paths: Sequence[Path]) -> list[str]:
@@ -208,6 +215,7 @@ def _languages(paths: Sequence[Path]) -> list[str]:
 
 
 def _two(paths: Sequence[Path], own: OwnPairs, folder: Path) -> list[tuple[str, Path]]:
+    _check_two(own)
     names = _languages(paths)
     by_name = dict(zip(names, paths, strict=True))
     wanted = [own.source, own.target]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dl.core.errors import UserError
 from dl.data.own.found import PARTS, Line, part_called, part_in
 from dl.data.readers.files import check_plain, digest_files
 from dl.data.readers.picture_folders import HIDDEN
@@ -152,8 +153,20 @@ def part_lists(
             Path(line.split()[0].replace("\\", "/")).stem for line in filled_lines(root / path)
         ]
         if listed and sum(stem in known for stem in listed) > len(listed) / 2:
-            parts |= dict.fromkeys(listed, str(part_called(path.stem)))
+            told = dict.fromkeys(listed, str(part_called(path.stem)))
+            check_lists(parts, told, str(path))
+            parts |= told
     return parts
+
+
+def check_lists(known: dict[str, str], more: dict[str, str], name: str) -> None:
+    """Raise UserError where a list says another part of a file than one before."""
+    if twice := [file for file, part in more.items() if known.get(file, part) != part]:
+        raise UserError(
+            "parts-overlap",
+            f"{name} has {len(twice):,} files that another list has for {known[twice[0]]}, such as {twice[0]}: "
+            "take each out of one",
+        )
 
 
 # -- names -------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -254,6 +253,10 @@ def _columns(frame: Frame, own: OwnRatings, split: str | None) -> dict[str, str]
         if not found[name]:
             found[name] = the_one(frame, free, f"{name}s", f"--{name}", "column-unnamed")
             free = []
+    for name, other in itertools.combinations(found, 2):
+        if found[name] and found[name] == found[other]:
+            said = f"--{name} and --{other} both name {found[name]}: name two columns"
+            raise UserError("column-twice", said)
     return found
 
 

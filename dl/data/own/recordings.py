@@ -12,6 +12,7 @@ from dl.data.own.paths import (
     SOUNDS,
     TABLES,
     by_first_folder,
+    check_lists,
     ends,
     files_under,
     short_names,
@@ -70,10 +71,12 @@ def _by_class(folder: Path) -> Listed | None:
     if lists:
         part = np.full(len(paths), "train", "<U10")
         of = {path.as_posix(): row for row, path in enumerate(paths)}
+        known: dict[str, str] = {}
         for name, file in lists.items():
-            part[
-                [of[line] for line in file.read_text("utf-8", "replace").split() if line in of]
-            ] = name
+            listed = [each for each in file.read_text("utf-8", "replace").split() if each in of]
+            check_lists(known, told := dict.fromkeys(listed, name), file.name)
+            known |= told
+            part[[of[each] for each in listed]] = name
     listed = Listed(
         [folder / path for path in paths], [names[0] if names else "" for names in below], part
     )

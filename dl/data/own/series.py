@@ -6,6 +6,7 @@ columns]``, one a step, each series in one piece; its last steps are the test pa
 """
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -283,6 +284,12 @@ def _headings(frame: Frame, own: OwnSeries, taken: set) -> tuple[dict[str, list[
         for heading in getattr(own, flag):
             column_called(frame, heading, (), f"--{flag}")
     said = {*taken, *own.known, *own.static}
+    uses = Counter([*(set(taken) - {None}), *own.values, *own.known, *own.static])
+    if twice := [heading for heading, count in uses.items() if count > 1]:
+        raise UserError(
+            "column-twice",
+            f"{twice[0]} is named twice, among times, --series, --values, --known and --static: leave one out",
+        )
     rest = [heading for heading in frame.headings if heading not in said]
     values, left_out = list(own.values), []
     for heading in rest:

@@ -107,13 +107,18 @@ def read_classes(file: PictureFile, name: str | None = None) -> np.ndarray:
             "label-image-jpeg",
             f"{name} is a JPEG, which blurs numbers into their neighbours: save the label image as PNG",
         )
-    if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):
+    if picture.mode not in ("1", "L", "P", "I", "F") and not picture.mode.startswith("I;16"):
         raise UserError(
             "label-image-mode",
             f"{name} is a picture of mode {picture.mode}, not a label image: save the classes as grey "
             "values or as the numbers of a palette",
         )
     numbers = np.asarray(picture)
+    if picture.mode == "F":
+        if len(odd := numbers[~(np.mod(numbers, 1) == 0)]):
+            said = f"{name} holds {odd[0]:g}: the number of a class is a whole one"
+            raise UserError("mask-value", said)
+        return numbers.astype(np.int32)
     if numbers.dtype == bool:
         return numbers.astype(np.uint8)
     return numbers.astype(numbers.dtype.newbyteorder("="))  # big-endian TIFF files too

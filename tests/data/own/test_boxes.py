@@ -225,6 +225,56 @@ def test_mistakes_in_files_of_boxes_are_named(tmp_path):
         open_boxes(tmp_path / "p", height=0)
 
 
+def changed(root, change):
+    """COCO's training file with one thing changed."""
+    path = root / "annotations" / "instances_train2017.json"
+    said = json.loads(path.read_text())
+    change(said)
+    write(path, json.dumps(said))
+    return root
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda said: said["annotations"][0].update(bbox=[10**400, 1, 1, 1]),
+        lambda said: said["annotations"][0].update(bbox=[float("nan"), 1, 1, 1]),
+        lambda said: said["annotations"][0].update(bbox=[1e308, 1, 1e308, 1]),
+        lambda said: said["images"].append(said["images"][0] | {"id": 99}),
+        lambda said: said["images"].append(said["images"][0] | {"file_name": "x.jpg"}),
+    ],
+)
+def test_a_coco_file_that_says_odd_things_is_named(tmp_path, change):
+    with raises("file-damaged", "instances_train2017.json"):
+        open_boxes(changed(coco(tmp_path), change))
+
+
+def test_boxes_of_no_picture_are_counted(tmp_path):
+    more = {"image_id": 99, "category_id": 7, "bbox": [1, 1, 5, 5]}
+    splits = open_boxes(changed(coco(tmp_path), lambda said: said["annotations"].append(more)))
+    assert told(splits)["left out"].startswith("1 box")
+
+
+def test_classes_have_one_name_each_and_pictures_one_part(tmp_path):
+    with raises("file-damaged", "data.yaml", "one name"):
+        open_boxes(yolo(tmp_path / "y", names="names: [cat, cat]\n"))
+    with raises("options-exclusive", "--classes cat cat"):
+        open_boxes(coco(tmp_path / "c"), classes=("cat", "cat"))
+    root = voc(tmp_path / "v")
+    write(root / "ImageSets" / "Main" / "test.txt", "a\nd\n")
+    with raises("parts-overlap", "such as a"):
+        open_boxes(root)
+    sheet = voc(tmp_path / "n") / "Annotations" / "a.xml"
+    text = sheet.read_text()
+    for bad, words in (
+        (text.replace("<name>cat</name>", "<name> </name>", 1), "no name"),
+        (f'<?xml version="1.0" encoding="klingon"?>{text}', "klingon"),
+    ):
+        write(sheet, bad)
+        with raises("file-damaged", "a.xml", words):
+            open_boxes(tmp_path / "n")
+
+
 def test_boxes_stream_with_the_rows_in_memory(tmp_path):
     whole = open_boxes(coco(tmp_path), height=40, width=60)
     stream = open_boxes(tmp_path, height=40, width=60, stream=True)

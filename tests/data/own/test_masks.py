@@ -224,3 +224,38 @@ def test_values_on_a_few_pixels_are_no_classes_unless_asked_for(tmp_path):
     assert (
         len(open_masks(pairs(tmp_path / "rare", [rare], picture=noise(256, 256))).info.classes) == 3
     )
+
+
+def test_odd_masks_and_tables_beside_them_get_one_line(tmp_path):
+    root = pairs(tmp_path, [blocks(0, 255, 128, 128)] * 4)
+    with raises("target-one-class", "besides what is void"):
+        open_masks(root, void=("0", "128", "255"))
+    with raises("unknown", "--stray 'foo'"):
+        open_masks(root, stray="foo")
+    groups(root, [("0", "a"), ("1", "b"), ("2", "c"), ("3", "d"), ("3", "a")])
+    with raises("parts-overlap", "groups.csv", "3 twice"):
+        open_masks(root)
+    (root / "groups.csv").unlink()
+    (root / "notes.csv").write_bytes("naïve,r\n1,2\n".encode("latin-1"))
+    for rows in (
+        "name,r,g,b\nsky,a,b,c\n",
+        f"name,r,g,b\n{'x' * 200_000},1,2,3\n",
+        "n,R,G,B\ns,1,2,300\n",
+    ):
+        (root / "class_dict.csv").write_text(rows)
+        with raises("file-damaged", "class_dict.csv"):
+            open_masks(root, encoding="latin-1")
+
+
+def test_a_picture_may_be_very_long(tmp_path):
+    root = pairs(tmp_path, [np.repeat([[0, 1]], 6000, 0)] * 2, picture=noise(6000, 2))
+    assert open_masks(root).train["segments"].shape == (2, 512, 16)
+
+
+def test_numbers_of_classes_are_whole(tmp_path):
+    root = pairs(tmp_path, [blocks(0, 1)] * 2, mask="masks/{}.tif")
+    Image.fromarray(blocks(0, 1).astype(np.float32)).save(root / "masks" / "1.tif")
+    assert open_masks(root).info.classes == ("0", "1")
+    Image.fromarray(np.full((16, 16), 0.4, np.float32)).save(root / "masks" / "1.tif")
+    with raises("mask-value", "1.tif", "0.4"):
+        open_masks(root)

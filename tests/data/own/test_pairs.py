@@ -123,3 +123,12 @@ def test_multi30k_translates_from_english(data_dir, monkeypatch):
     assert splits.info.details["languages"] == ("en", "de")
     assert splits.info.sizes == {"train": 29000, "validation": 1014, "test": 1000}
     assert splits.train["source"][0] == "Two young, White males are outside near many bushes."
+
+
+def test_two_languages_are_two(tmp_path):
+    for name in ("a.en", "a.de"):
+        (tmp_path / name).write_text("one\ntwo\n", encoding="utf-8")
+    with raises("column-twice", "a.en itself"):
+        open_data(tmp_path / "a.en", "pairs", target="a.en")
+    with raises("column-twice", "--source and --target both name en"):
+        open_data(tmp_path, "pairs", source="en", target="en")

@@ -167,3 +167,10 @@ def test_cells_on_disk_are_read_as_those_in_memory(tmp_path, rated, form, monkey
     assert whole.info.details["users"] == disk.info.details["users"]
     for name, columns in whole.parts.items():
         assert digest_arrays(disk.parts[name]) == digest_arrays(columns)
+
+
+def test_a_column_has_one_use(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("user,item,rating\n" + "".join(f"{n},{n % 3},1\n" for n in range(9)))
+    with raises("column-twice", "--user and --item both name item"):
+        dl.data.open(path, "ratings", user="item")

@@ -269,3 +269,11 @@ def test_cells_on_disk_are_read_as_those_in_memory(tmp_path, form, monkeypatch):
     assert splits[0].info.details["names"] == splits[1].info.details["names"] == ("a", "b")
     for name, columns in splits[0].parts.items():
         assert digest_arrays(splits[1].parts[name]) == digest_arrays(columns)
+
+
+def test_a_column_of_series_has_one_use(tmp_path):
+    path = tmp_path / "s.csv"
+    path.write_text("t,x,z\n" + "".join(f"{n},{n % 7},{n % 5}\n" for n in range(200)))
+    for fields in ({"values": ("x",), "known": ("x",)}, {"known": ("z",), "static": ("z",)}):
+        with raises("column-twice", "is named twice"):
+            dl.data.open(path, "series", **fields)
