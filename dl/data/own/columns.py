@@ -248,7 +248,7 @@ def split_column(frames: Parts, own: OwnFiles, gaps: bool = False) -> str | None
         return given
     called = column_called(frame, None, _SPLITS, "--split")
     for heading in [called] if called else frame.headings:
-        first = set(words(first_rows(frame, 20), heading)) - {None}
+        first = set(words(first_rows(frame, 20, heading), heading)) - {None}
         if not first or not all(map(part_called, first)):
             continue
         cells = set(words(frame, heading)) - ({None} if gaps else set())
@@ -260,7 +260,10 @@ def split_column(frames: Parts, own: OwnFiles, gaps: bool = False) -> str | None
 
 def numbers_rows(frame: Frame, heading: str) -> bool:
     """Whether a column counts the rows of its file from 0 or 1: in a file that was sorted it tells the label."""
-    for part in (first_rows(frame, 3), frame):  # few columns get beyond their first cells
+    begins = str(frame.columns.column(heading)[0].as_py()).strip()
+    if begins not in ("0", "1", "0.0", "1.0"):  # few columns get beyond their first cell
+        return False
+    for part in (first_rows(frame, 3, heading), frame):
         cells = numbers(part, heading).values
         if frame.rows < 3 or cells[0] not in (0, 1) or not (np.diff(cells) == 1).all():
             return False

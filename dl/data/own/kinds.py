@@ -33,6 +33,7 @@ ARRAYS = (
 )
 LOOKED_AT = 5000  # files of a folder
 _HEAD = 1 << 20  # bytes of a file
+_WIDE = 100  # columns of a table
 SCRIPTS = {
     "pictures": "image_classification",
     "boxes": "object_detection",
@@ -253,7 +254,9 @@ def _beginning(path: Path, own: OwnSheet) -> Frame:
 
 def _of_table(frame: Frame) -> str:
     """The kind of data whose first rows these are."""
-    sample = Frame(frame.name, frame.columns.slice(0, 1000), decimal=frame.decimal)
+    # The first columns of a wide table show what it is.
+    some = frame.columns.select(frame.headings[:_WIDE]).slice(0, 1000)
+    sample = Frame(frame.name, some, decimal=frame.decimal)
     cells = {h: [w for w in words(sample, h) if w is not None] for h in sample.headings}
     for endings, kind in ((PICTURES, "pictures"), (SOUNDS, "recordings")):
         for own in cells.values():
@@ -261,7 +264,7 @@ def _of_table(frame: Frame) -> str:
             if own and 2 * named > len(own):
                 rest = [h for h, n in lengths(sample, in_words=True).items() if n > 2]
                 return "transcripts" if kind == "recordings" and rest else kind
-    count = len(cells)
+    count = len(frame.headings)
     kinds = {heading: len(set(own)) for heading, own in cells.items()}
     whole, numeric = _whole(sample), [h for h in cells if numbers(sample, h).numeric]
     if count < 7 and all(

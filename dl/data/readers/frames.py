@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -61,7 +62,7 @@ class Frame:
     notes: tuple[str, ...] = ()
     disk: bool = False
 
-    @property
+    @functools.cached_property
     def headings(self) -> list[str]:
         """The columns' names, in order."""
         return self.columns.column_names
@@ -207,10 +208,11 @@ def _check_marks(marks: dict[str, str | None], missing) -> None:
         raise UserError("table-options", wrong[0])
 
 
-def first_rows(frame: Frame, rows: int) -> Frame:
-    """The first rows of a frame."""
+def first_rows(frame: Frame, rows: int, heading: str | None = None) -> Frame:
+    """The first rows of a frame, or of one column, as which it takes a wide table no longer than a narrow one."""
     lines = None if frame.lines is None else frame.lines[:rows]
-    return dataclasses.replace(frame, columns=frame.columns.slice(0, rows), lines=lines)
+    columns = frame.columns if heading is None else frame.columns.select([heading])
+    return dataclasses.replace(frame, columns=columns.slice(0, rows), lines=lines)
 
 
 def words(frame: Frame, heading: str) -> np.ndarray:

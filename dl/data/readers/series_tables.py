@@ -9,7 +9,7 @@ import numpy as np
 
 from dl.core.errors import UserError, unknown
 from dl.data.readers.column_types import check_digits
-from dl.data.readers.frames import Frame, numbers, read_frame
+from dl.data.readers.frames import Frame, first_rows, numbers, read_frame
 from dl.data.readers.times import times, zones
 
 _TIME_HEADINGS = ("time", "date", "datetime", "timestamp", "ds")
@@ -100,7 +100,7 @@ def proposed_times(frame: Frame) -> str | None:
         if heading.lower() in _TIME_HEADINGS:
             return heading
     for heading in frame.headings:
-        beginning = Frame(heading, frame.columns.slice(0, 20), dates=frame.dates)
+        beginning = dataclasses.replace(first_rows(frame, 20, heading), lines=None, missing=None)
         read_as = times(beginning, heading)
         if not (read_as.bad | read_as.missing).any():
             return heading

@@ -21,6 +21,9 @@ _DATES = (
 _ZONE = re.compile(r"\d[T ]\d\d(?::?\d\d){0,2}(?:\.\d+)? ?(Z|[+-]\d\d(?::?\d\d)?)$")
 
 
+_NUMBER = re.compile(r"[+-]?\d*\.?\d*(?:[eE][+-]?\d+)?", re.ASCII)
+
+
 _CLOCKS = ("", " %H:%M", " %H:%M:%S")
 
 
@@ -72,7 +75,8 @@ def times(frame: Frame, heading: str) -> Times:
         values = values.astype(found.dtype)
         return result(found)
     fits = []
-    for read_as in (date + clock for clock in _CLOCKS for date in _DATES):
+    several = not len(present) or not _NUMBER.fullmatch(present[0])  # a number is of no format
+    for read_as in (date + clock for clock in _CLOCKS * several for date in _DATES):
         found = _strptime(present, read_as, whole=True)
         if found is not None:
             fits.append((read_as, found))

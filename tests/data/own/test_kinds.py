@@ -10,6 +10,7 @@ from PIL import Image
 from dl.data import open as open_data
 from dl.data.own.door import Kind, options_of
 from dl.data.own.kinds import guessed_kind
+from dl.data.readers import series_tables
 
 
 @pytest.mark.parametrize(
@@ -166,3 +167,16 @@ def test_a_file_of_arrays_is_of_no_kind(tmp_path, kind, name):
         (tmp_path / "a.npz").rename(tmp_path / name)
     with raises("file-of-arrays", name, "dl.train_batches"):
         open_data(tmp_path / name, kind)
+
+
+def test_a_wide_table_is_looked_at_a_column_at_a_time(tmp_path, monkeypatch):
+    seen, times = [], series_tables.times
+    monkeypatch.setattr(
+        series_tables, "times", lambda f, h: seen.append(f.columns.num_columns) or times(f, h)
+    )
+    path = tmp_path / "t.csv"
+    rows = "".join(f"{','.join(str(n * c % 97) for c in range(300))},{n % 2}\n" for n in range(30))
+    path.write_text(f"{','.join(f'c{c}' for c in range(300))},y\n{rows}")
+    assert open_data(path, "table").train["numerical"].shape[1] > 290
+    assert set(seen) == {1}
+    assert len(seen) <= 200  # of its first columns
