@@ -99,17 +99,18 @@ def type_columns(
     target: str,
     *,
     categorical: Sequence[str] = (),
-    ignore: Sequence[str] = (),
+    ignore: Sequence[str] | dict[str, str] = (),
     task: str | None = None,
 ) -> Table:
-    """The :class:`Table` of a frame; the other arguments as in :func:`read_table`."""
+    """The :class:`Table` of a frame; the other arguments as in :func:`read_table`; ``ignore`` may say why."""
+    why = ignore if isinstance(ignore, dict) else dict.fromkeys(ignore, "as asked")
     label, classes = typed_label(frame, target, task)
     columns: list[Column] = []
     values, codes = (SideBySide(frame.rows, dtype, frame.disk) for dtype in (np.float64, np.int32))
     for heading in frame.headings:
         if heading == target:
             continue
-        column, array = typed_column(frame, heading, heading in categorical, heading in ignore)
+        column, array = typed_column(frame, heading, heading in categorical, why.get(heading, ""))
         columns.append(column)
         if column.kind != "ignored":
             (values if column.kind == "numerical" else codes).add(array)

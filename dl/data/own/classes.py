@@ -1,6 +1,7 @@
 """Classes of the user's own: their numbers, and what to show of them."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -65,6 +66,10 @@ def class_lines(
             f"accuracy of always answering {plain(classes[int(counts.argmax())])}, over all parts",
         ),
     ]
+    keys = [unicodedata.normalize("NFC", name).casefold().strip() for name in classes]
+    if alike := [plain(n) for n, key in zip(classes, keys, strict=True) if keys.count(key) > 1]:
+        more = f"{', '.join(alike[:6])}: they differ in case or in how their letters are composed"
+        lines.append(Line("check", f"{len(alike)} classes look alike", more))
     if few := [plain(classes[label]) for label in np.flatnonzero(counts < 5).tolist()]:
         more = ", ".join(few[:6]) + (", ..." if len(few) > 6 else "")
         lines.append(Line("few", f"{len(few)} classes of fewer than 5 {what}", more))

@@ -31,6 +31,7 @@ from dl.data.own.paths import (
     visible,
 )
 from dl.data.own.pixels import too_large
+from dl.data.readers.column_types import no_cells
 from dl.data.readers.csv_text import plain
 from dl.data.readers.frames import (
     Frame,
@@ -80,12 +81,27 @@ def read_tables(
       UserError: a folder has no tables, or several of which none says that it is to train on.
     """
     if not isinstance(source, str | os.PathLike):
-        return [("", read(source))], {}, []
+        return [("", of_cells(read(source)))], {}, []
     path = Path(source)
     paths, lines = tables_in(path) if path.is_dir() else ([("", path)], [])
-    frames = [(part, read(path)) for part, path in paths]
+    frames = [(part, of_cells(read(path))) for part, path in paths]
     _check_cut(frames[0][1])
     return frames, digests_under(Path(source), [path for _, path in paths]), lines
+
+
+def of_cells(frame: Frame) -> Frame:
+    """The frame without columns of lists and the like, which say so in its notes; as it is where all are so. Of
+    columns with fields, as ``translation`` with ``en`` and ``de``, each is one: ``translation.en``."""
+    import pyarrow as pa
+
+    while any(pa.types.is_struct(field.type) for field in frame.columns.schema):
+        frame = dataclasses.replace(frame, columns=frame.columns.flatten())
+    odd = {h: why for h in frame.headings if (why := no_cells(frame, h))}
+    if not odd or len(odd) == len(frame.headings):
+        return frame
+    notes = (f"column {plain(heading)} is left out: {why}" for heading, why in odd.items())
+    columns = frame.columns.drop_columns([*odd])
+    return dataclasses.replace(frame, columns=columns, notes=(*frame.notes, *notes))
 
 
 def _check_cut(frame: Frame) -> None:

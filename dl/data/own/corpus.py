@@ -150,11 +150,12 @@ def _on_disk(documents: Any, info: Info, lines: list[Line], memory: Line, own: O
     if not len(blocks.text):
         raise strange[0] if strange else UserError("table-empty", f"{info.name} has no text")
     sizes = np.bincount(blocks.document, blocks.characters).astype(int)
-    if own.in_order and not any(blocks.part):
-        blocks, part = in_order(blocks, own.hold_out)
-        how = _in_order_said(own.hold_out)
+    cut, part = in_order(blocks, own.hold_out)
+    enough = len(set(part)) == 1 + sum(share > 0 for share in own.hold_out)
+    if own.in_order and not any(blocks.part) and enough:
+        blocks, how = cut, _in_order_said(own.hold_out)
     else:
-        if len(sizes) < 3 and not any(blocks.part):
+        if len(sizes) < 3 and not any(blocks.part) and not own.in_order:
             raise _too_few_documents(info.name, len(sizes))
         number, said = (np.repeat(column, blocks.rows) for column in (blocks.document, blocks.part))
         given = np.where(said == "", "train", said) if any(blocks.part) else None

@@ -160,15 +160,14 @@ def parts_called(words: Iterable[Any], where: str) -> np.ndarray:
     Raises:
       UserError: a word is none that a part is called.
     """
-    words = np.asarray([str(word) for word in words])
+    words = np.asarray(["" if word is None else str(word) for word in words])
     names, code = np.unique(words, return_inverse=True)
     parts = [part_called(name) for name in names]
     for name, part in zip(names, parts, strict=True):
         if part is None:
             known = ", ".join(PARTS)
-            raise UserError(
-                "split-word", f"{where} holds {str(name)!r}, which is no part: use {known}"
-            )
+            held = "has empty cells" if name == "" else f"holds {str(name)!r}, which is no part"
+            raise UserError("split-word", f"{where} {held}: use {known} in every row")
     return np.array(parts)[code]
 
 

@@ -180,7 +180,7 @@ def word_of(value: int, colours: bool = False) -> str:
 def _palette(root: Path) -> dict[int, str]:
     """Classes by colour, of a csv file of name, r, g and b, as CamVid's class_dict.csv is."""
     for path in sorted(root.glob("*.csv")):
-        if not re.match(rb"[^,\n]*, *r *, *g *, *b", read(path), re.I):
+        if not path.is_file() or not re.match(rb"[^,\n]*, *r *, *g *, *b", read(path), re.I):
             continue
         try:
             lines = csv.reader(text_in(read(path), path.name).split("\n"))

@@ -180,7 +180,7 @@ def read(source: Any, own: OwnMasks) -> Found:
     columns = {"file": np.array(paths, object), "mask": np.array(masks, object)}
     rows, memory = rows_from(columns, decode, height * width * (channels + 2), own.stream)
     about = f"{len(paths):,} pictures with a class for every pixel"
-    beside = [path for path in visible(source) if ends(path, (*TABLES, ".txt"))]
+    beside = [path for path in visible(source) if path.is_file() and ends(path, (*TABLES, ".txt"))]
     digests = {source.name: digest_files([*paths, *masks])} | digests_under(source, beside)
     info = own_info(source.name, "segmentation", digests, description=about, classes=names)
     info.details.update(scale=scale, values=values)
@@ -217,7 +217,7 @@ def _told(root: Path, images: list[Path], own: OwnMasks) -> _Told:
     """
     names = [{str(p), str(p.with_suffix("")), p.name, p.stem} for p in images]
     lines: list[Line] = []
-    for path in (path for path in visible(root) if ends(path, TABLES)):
+    for path in (path for path in visible(root) if ends(path, TABLES) and path.is_file()):
         frame = read_frame(path, **sheet_options(own))
         for heading in frame.headings:
             row = {

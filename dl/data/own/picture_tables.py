@@ -14,6 +14,7 @@ from dl.data.own.columns import (
     column_lines,
     column_of_paths,
     joined,
+    of_cells,
     of_few_values,
     rows_of,
     split_column,
@@ -53,10 +54,10 @@ def tables_of(source: Any, own: Any) -> tuple[Parts, dict[str, str]]:
     """A table that names pictures, or those of a folder: one, or some by part; and their digests."""
     if not isinstance(source, Path) or source.is_file():
         digests = digests_under(source, [source]) if isinstance(source, Path) else {}
-        return [("", read_frame(source, **sheet_options(own)))], digests
+        return [("", of_cells(read_frame(source, **sheet_options(own))))], digests
     parts, _ = by_part(p for p in visible(source) if ends(p, TABLES) and p.is_file())
     every = ((part, path) for part, some in called_by_part(parts).items() for path in some)
-    read = [(part, read_frame(path, **sheet_options(own)), path) for part, path in every]
+    read = [(p, of_cells(read_frame(path, **sheet_options(own))), path) for p, path in every]
     naming = [each for each in read if _image_column(each[1], own)]
     if len(naming) > 1 and "" in parts:
         names = ", ".join(frame.name for _, frame, _ in naming)

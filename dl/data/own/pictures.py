@@ -143,6 +143,10 @@ def _of_folders(root: Path) -> Listed:
         paths += [source.paths[row] for row in rows]
         names += [classes[source.labels[row]] for row in rows]
         where += [part] * len(rows)
+    if parts == {root: None} and len(set(classes)) < len(classes):
+        more = "folders of one name, of letters composed differently (NFC, NFD): one class"
+        lines.append(Line("check", f"{len(classes) - len(set(classes)) + 1}", more))
+        classes = tuple(dict.fromkeys(classes))
     # A class without a picture keeps its number only where no part can have one of it.
     classes = classes if parts == {root: None} else ordered(set(names))
     lines.insert(0, Line("folder", str(root), f"a folder a class{_below(parts)}"))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -270,7 +271,7 @@ def _coded(cells: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def _times(frame: Frame, heading: str) -> np.ndarray:
-    column, values = typed_column(frame, heading, as_category=False, ignored=False)
+    column, values = typed_column(frame, heading, as_category=False, ignored="")
     if column.kind != "numerical" or column.missing:
         lack = f"{column.missing} of its cells are empty" if column.missing else "it holds words"
         raise UserError(

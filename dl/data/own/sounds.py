@@ -28,7 +28,7 @@ from dl.data.own.columns import (
 )
 from dl.data.own.found import Line, column_called, own_info, span
 from dl.data.own.lines import lengths, prose
-from dl.data.own.paths import SOUNDS, Named, files_digest, files_under
+from dl.data.own.paths import SOUNDS, Named, ends, files_digest, files_under
 from dl.data.own.pixels import too_large
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import readable
@@ -111,6 +111,11 @@ def listed_in(
     Raises:
       UserError: no column holds them, or no file is there.
     """
+    if isinstance(source, Path) and source.is_file() and ends(source, SOUNDS):
+        raise UserError(
+            "no-recordings",
+            f"{source.name} is one recording: give the folder that holds all, or the table that names them",
+        )
     frames, digests, lines = read_cells(source, own)
     first = frames[0][1]
     path = column_of_paths(first, own.path, SOUNDS, PATHS, "--path")

@@ -108,7 +108,7 @@ def read(source: Any, own: OwnTable) -> Found:
     counting = [heading for heading in plain if numbers_rows(first, heading)]
     if len(counting) < len(plain):  # what is left to learn from
         used |= dict.fromkeys(counting, "numbers the rows")
-    ignored = (*own.ignore, *used)
+    ignored = dict.fromkeys(own.ignore, "as asked") | used
     try:
         table = type_columns(
             frame, target, categorical=own.categorical, ignore=ignored, task=own.task
@@ -147,7 +147,7 @@ def read(source: Any, own: OwnTable) -> Found:
 
 def _moments(frame: Frame, heading: str) -> np.ndarray:
     """Times or numbers to sort rows by, float64 ``[rows]``."""
-    column, values = typed_column(frame, heading, as_category=False, ignored=False)
+    column, values = typed_column(frame, heading, as_category=False, ignored="")
     if column.kind != "numerical" or column.missing:
         lacking = f"{column.missing} of its cells are empty" if column.missing else "it holds words"
         raise UserError(

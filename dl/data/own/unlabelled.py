@@ -18,6 +18,7 @@ from dl.data.own.paths import SOUNDS, Named, ends, files_under, is_table
 from dl.data.own.picture_tables import IMAGES
 from dl.data.own.pixels import headers_of
 from dl.data.own.sounds import PATHS, DecodeSound, sound_header
+from dl.data.readers.csv_text import plain
 from dl.data.readers.files import for_each
 from dl.data.readers.frames import read_frame, words
 from dl.data.readers.picture_folders import PICTURES
@@ -125,7 +126,11 @@ def _paths(files, own, endings, column, guesses, what) -> np.ndarray:
             )
             heading = column_of_paths(frame, column, endings, guesses, "its column")
             if heading is None:
-                raise UserError("column-unnamed", which_column(frame, what, "which in training"))
+                raise UserError(
+                    "column-unnamed",
+                    f"{frame.name} has no column of paths of {what}: call one "
+                    f"{plain(column or guesses[0])} in its first line, or give the files themselves",
+                )
             index = Named(path.parent, endings)
             for row, cell in enumerate(words(frame, heading)):
                 there = [] if cell is None else index.all(cell)

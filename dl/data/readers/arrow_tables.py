@@ -62,7 +62,7 @@ def file_columns(data: bytes, name: str):
         if data[:4] == b"PAR1":
             from pyarrow import parquet
 
-            return parquet.read_table(pa.BufferReader(data))
+            return parquet.ParquetFile(pa.BufferReader(data)).read()
         if data[:6] == b"ARROW1" or data[:4] == b"FEA1":
             from pyarrow import feather
 

@@ -41,14 +41,15 @@ class Column:
 
 
 def typed_column(
-    frame: Frame, heading: str, as_category: bool, ignored: bool
+    frame: Frame, heading: str, as_category: bool, ignored: str
 ) -> tuple[Column, np.ndarray]:
-    """One feature and its ``[rows]`` array, which is empty where the column is ignored."""
+    """One feature and its ``[rows]`` array, which is empty where the column is ``ignored``, for that reason or
+    another."""
     nothing = np.empty(0)
     if ignored:
         absent = frame.columns.column(heading).null_count
-        return Column(heading, "ignored", missing=absent, reason="as asked"), nothing
-    if reason := _no_cells(frame, heading):
+        return Column(heading, "ignored", missing=absent, reason=ignored), nothing
+    if reason := no_cells(frame, heading):
         return Column(heading, "ignored", reason=reason), nothing
     notes: list[str] = []
     if not as_category:
@@ -86,7 +87,7 @@ def typed_label(frame: Frame, heading: str, task: str | None) -> tuple[np.ndarra
     where = f"{frame.name}, column {heading!r}"
     if task not in (None, "classification", "regression"):
         raise unknown("task", task, ("classification", "regression"))
-    if reason := _no_cells(frame, heading):
+    if reason := no_cells(frame, heading):
         raise UserError("target-unusable", f"{where} cannot be a target: {reason}")
     found = None if task == "classification" else _numeric(frame, heading)
     numeric = found is not None and found.numeric
@@ -126,7 +127,7 @@ def typed_label(frame: Frame, heading: str, task: str | None) -> tuple[np.ndarra
 
 def lacking(frame: Frame, heading: str, task: str | None) -> np.ndarray:
     """The rows whose target is missing for certain, bool ``[rows]``: "NA" among words may be a class."""
-    if _no_cells(frame, heading):
+    if no_cells(frame, heading):
         return np.zeros(frame.rows, bool)
     found = None if task == "classification" else _numeric(frame, heading)
     if found is not None and found.numeric:
@@ -281,7 +282,7 @@ def _doubts(frame: Frame, heading: str, values: np.ndarray) -> list[str]:
     return doubts
 
 
-def _no_cells(frame: Frame, heading: str) -> str:
+def no_cells(frame: Frame, heading: str) -> str:
     """Why a column of a typed table can be no feature, "" where it can."""
     import pyarrow as pa
 

@@ -7,8 +7,10 @@
 import dataclasses
 import functools
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ from dl.data.readers.arrow_tables import file_columns, frame_columns, has_index,
 from dl.data.readers.csv_text import (
     NUMBERS_MISSING,
     decoded,
+    first_line,
     guess_marks,
     number_pattern,
     short,
@@ -145,7 +148,7 @@ def read_frame(
         are empty or not all different, text that is not in ``encoding``, no rows.
     """
     marks = {"separator": separator, "quote": quote, "decimal": decimal, "thousands": thousands}
-    _check_marks(marks, missing)
+    _check_marks(marks, missing, dates)
     if isinstance(source, str | os.PathLike):
         path = given_path(source)
         if not path.is_file():
@@ -186,7 +189,7 @@ def read_frame(
     )
 
 
-def _check_marks(marks: dict[str, str | None], missing) -> None:
+def _check_marks(marks: dict[str, str | None], missing, dates: str | None) -> None:
     """Raises where what the user says of the marks in a file cannot be."""
     decimal, thousands, wrong = marks["decimal"], marks["thousands"], []
     for what, mark in marks.items():
@@ -204,6 +207,13 @@ def _check_marks(marks: dict[str, str | None], missing) -> None:
         wrong.append("thousands= and decimal= must be different marks: say both")
     if isinstance(missing, str):
         wrong.append(f"missing= must be a list of cells, such as ({missing!r},)")
+    try:
+        known = datetime.now(UTC)
+        fits = dates is None or (datetime.strptime(known.strftime(dates), dates) and "%" in dates)
+    except (ValueError, re.error):
+        fits = False
+    if not fits:
+        wrong.append(f"dates={dates!r} is no format of times: write one such as dates='%d.%m.%Y'")
     if wrong:
         raise UserError("table-options", wrong[0])
 
@@ -229,7 +239,7 @@ def coded_words(frame: Frame, heading: str) -> tuple[np.ndarray, np.ndarray]:
     code: dict[str | None, int] = {}
     indices = []
     for chunk in frame.columns.column(heading).chunks:
-        text = pc.utf8_trim_whitespace(_as_text(chunk))
+        text = pc.utf8_trim_whitespace(_as_text(chunk, heading))
         text = pc.if_else(pc.equal(text, ""), None, text)
         coded = text.dictionary_encode(null_encoding="encode")
         mine = [code.setdefault(cell, len(code)) for cell in coded.dictionary.to_pylist()]
@@ -306,7 +316,7 @@ def to_numbers(cells: Sequence[str], decimal: str = ".", thousands: str = "") ->
     return values
 
 
-def _as_text(column):
+def _as_text(column, heading: str):
     """A pyarrow column as text; times and numbers as pyarrow spells them."""
     import pyarrow as pa
 
@@ -316,7 +326,9 @@ def _as_text(column):
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(
-            "cell-unreadable", f"cells of type {column.type} cannot be read as text ({error})"
+            "cell-unreadable",
+            f"column {heading!r} has cells of type {column.type}, which are not read as text "
+            f"({first_line(error)}): leave it out, or write it as text",
         ) from None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
+from dl.data.readers.csv_text import first_line
 from dl.data.readers.files import data_folder, digest_files, progress
 from dl.data.readers.pictures import fit, read_classes, read_pixels
 from dl.data.splits import Columns, Info, Splits, hold_out, take
@@ -244,7 +245,8 @@ def _builders(name: str, data_dir) -> list:
         )
         raise UserError("unknown", f"TensorFlow Datasets has no set {name!r}: {hint}") from None
     except (ValueError, ImportError, AssertionError) as error:
-        raise UserError("tfds-unreadable", f"cannot open tfds:{name}: {error}") from None
+        said = f"cannot open tfds:{name}: {first_line(error)}"
+        raise UserError("tfds-unreadable", said) from None
 
 
 def _prepared(name: str, data_dir):

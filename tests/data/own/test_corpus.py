@@ -305,3 +305,11 @@ def test_text_beyond_a_quarter_of_memory_stays_on_disk(text, small_blocks, monke
         monkeypatch.setattr("dl.data.own.pixels.host_memory", lambda memory=memory: memory)
         assert isinstance(open_data(text, "corpus", encoding="utf-8").train["text"], kind)
         text.touch()
+
+
+@pytest.mark.parametrize("text", ["a", "ab\ncd\n", "a\n"])
+def test_a_tiny_text_is_cut_alike_in_memory_and_on_disk(tmp_path, text):
+    (tmp_path / "t.txt").write_text(text)
+    told = [dl.data.open(tmp_path / "t.txt", "corpus", stream=s) for s in (False, True)]
+    whole, stream = ({p: "".join(c["text"]) for p, c in one.parts.items()} for one in told)
+    assert whole == stream

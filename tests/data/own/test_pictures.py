@@ -359,6 +359,23 @@ def test_pictures_that_cannot_be_opened_are_counted_with_those_that_are_cut_off(
         open_pictures(tmp_path)
 
 
+def test_classes_that_look_alike_are_told(tmp_path):
+    for place, name in enumerate(("caf\u00e9", "cafe\u0301", "tea")):
+        (tmp_path / "p" / name).mkdir(parents=True)
+        for row in range(3):
+            grey = np.full((8, 8), 30 * place + row, np.uint8)
+            Image.fromarray(grey).save(tmp_path / "p" / name / f"{row}.png")
+    splits = dl.data.open(tmp_path / "p", "pictures", hold_out=(0.0, 0.0))
+    if len(list((tmp_path / "p").iterdir())) == 3:
+        assert splits.info.classes == ("caf\u00e9", "tea")
+        assert np.bincount(splits.train["label"]).tolist() == [6, 3]
+        assert any("composed differently" in line.more for line in splits.info.details["lines"])
+    rows = "".join(f"some words {n},{('Good', 'good', 'bad')[n % 3]}\n" for n in range(30))
+    (tmp_path / "t.csv").write_text(f"text,label\n{rows}")
+    lines = dl.data.open(tmp_path / "t.csv", "texts").info.details["lines"]
+    assert any(line.taken_for == "2 classes look alike" for line in lines)
+
+
 def test_every_step_sees_another_part_of_a_picture_by_seed_and_step(tmp_path):
     splits = open_pictures(folder(tmp_path, size=(40, 30)), stream=True, size=(12, 16))
     batches = dl.train_batches(random_parts(splits.train), 4, seed=3)

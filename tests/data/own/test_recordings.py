@@ -206,3 +206,9 @@ def test_streamed_recordings_train_to_the_same_bits(tones, tmp_path):
     ]
     assert runs[0].metrics == runs[1].metrics
     assert first_difference(runs[0].folder, runs[1].folder) is None
+
+
+def test_one_recording_is_no_set(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    with raises("no-recordings", "a.wav is one recording"):
+        dl.data.open(tmp_path / "a.wav", "recordings")

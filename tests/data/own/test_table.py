@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from mistakes import raises
 
@@ -318,3 +320,37 @@ def test_odd_files_and_options_get_one_line(tmp_path, text, fields, code, stream
 def test_whole_numbers_of_python_beyond_64_bits_get_one_line():
     with raises("not-a-table"):
         dl.data.open({"a": [10**40] * 9, "y": list("npnpnpnpn")}, "table")
+
+
+def test_columns_of_lists_are_left_out_and_those_with_fields_are_several(tmp_path):
+    rows = {"l": [[1], [2]] * 9, "s": [{"x": n} for n in range(18)], "y": list("np") * 9}
+    pq.write_table(pa.table(rows), tmp_path / "t.parquet")
+    lines = shown(dl.data.open(tmp_path / "t.parquet", "table"))
+    assert "column l is left out: its cells are list" in lines["guessed"]
+    assert "numerical" in lines["s.x"]
+    texts = [{"en": f"a good day {n}", "de": f"ein guter Tag {n}"} for n in range(30)]
+    pq.write_table(pa.table({"translation": texts}), tmp_path / "p.parquet")
+    pairs = dl.data.open(tmp_path / "p.parquet", "pairs")
+    assert set(pairs.info.details["languages"]) == {"en", "de"}
+
+
+def test_refusals_say_what_is_so(tmp_path):
+    columns = pa.table([pa.array([1, 2]), pa.array([3, 4])], names=["a", "a"])
+    pq.write_table(columns, tmp_path / "twice.parquet")
+    with raises("table-heading-twice", "'a'"):
+        dl.data.open(tmp_path / "twice.parquet", "table")
+    path = tmp_path / "t.csv"
+    for dates in ("%Q", "%", "", "day"):
+        path.write_text(PLAIN)
+        with raises("table-options", f"dates={dates!r}"):
+            dl.data.open(path, "table", dates=dates)
+    path.write_text(
+        "n,part,y\n" + "".join(f"{n},{'train' if n else ''},{n % 2}\n" for n in range(30))
+    )
+    with raises("split-word", "has empty cells"):
+        dl.data.open(path, "table", split="part", target="y")
+    path.write_text(
+        "part,y\n" + "".join(f"{'train' if n else 'test'},{n % 2}\n" for n in range(30))
+    )
+    with raises("table-no-columns", "'part' is ignored: says the part"):
+        dl.data.open(path, "table", split="part", target="y")
