@@ -20,7 +20,7 @@ from dl.core.state import path_name
 from dl.data.own.lines import texts_column
 from dl.data.own.paths import short_names
 from dl.data.own.tested import Tested, tested_on
-from dl.data.readers.files import given_path
+from dl.data.readers.given import given_path
 from dl.data.splits import Splits
 from dl.platform import harmless
 from dl.runs.folder import read_json, write_json

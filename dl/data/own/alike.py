@@ -13,7 +13,8 @@ from dl.core.errors import UserError
 from dl.data.own.door import Kind
 from dl.data.own.found import Line, in_fields, show
 from dl.data.readers.csv_text import plain
-from dl.data.readers.files import digest_files, given_path
+from dl.data.readers.files import digest_files
+from dl.data.readers.given import given_path
 from dl.data.splits import Columns, Splits, take
 from dl.data.splits import known as columns_of
 

@@ -262,8 +262,8 @@ def _yolo(root: Path, files: list[Path], texts: list[Path], sheets: list[Path]) 
         )
     if polygons:
         lines.append(Line("polygons", f"{polygons:,}", "outlines, taken for the box around each"))
-    known = [*sheets, *([named_by] if named_by else ())]
-    return Annotations("YOLO text files", pictures, names, known, lines)
+    files = [*sheets, *([named_by] if named_by else ())]
+    return Annotations("YOLO text files", pictures, names, files, lines)
 
 
 def _outline(box: list[float]) -> bool:

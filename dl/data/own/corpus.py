@@ -119,9 +119,8 @@ def read(source: Any, own: OwnCorpus) -> Found:
         Line("text", f"{sum(sizes):,} characters", some),
         memory,
     ]
-    numbers = np.array(document, np.int32)
-    columns = {"text": texts_column(text), "document": numbers}
-    found = Found(columns, info, tuple(lines), group=None if own.in_order else numbers)
+    columns = {"text": texts_column(text), "document": np.array(document, np.int32)}
+    found = Found(columns, info, tuple(lines), group=None if own.in_order else columns["document"])
     if any(part):
         return dataclasses.replace(found, part=np.array([p or "train" for p in part]))
     if own.in_order:
@@ -150,10 +149,9 @@ def _on_disk(documents: Any, info: Info, lines: list[Line], memory: Line, own: O
     if not len(blocks.text):
         raise strange[0] if strange else UserError("table-empty", f"{info.name} has no text")
     sizes = np.bincount(blocks.document, blocks.characters).astype(int)
-    cut, part = in_order(blocks, own.hold_out)
-    enough = len(set(part)) == 1 + sum(share > 0 for share in own.hold_out)
-    if own.in_order and not any(blocks.part) and enough:
-        blocks, how = cut, _in_order_said(own.hold_out)
+    by_size = own.in_order and not any(blocks.part) and in_order(blocks, own.hold_out)
+    if by_size:
+        (blocks, part), how = by_size, _in_order_said(own.hold_out)
     else:
         if len(sizes) < 3 and not any(blocks.part) and not own.in_order:
             raise _too_few_documents(info.name, len(sizes))
@@ -168,8 +166,7 @@ def _on_disk(documents: Any, info: Info, lines: list[Line], memory: Line, own: O
         Line("text", f"{sizes.sum():,} characters", f"it begins {blocks.text[0][:40]!r}"),
         memory,
     ]
-    columns = {"text": blocks.text, "document": blocks.document}
-    return Found(columns, info, tuple(lines), part, how)
+    return Found({"text": blocks.text, "document": blocks.document}, info, tuple(lines), part, how)
 
 
 def _too_few_documents(name: str, count: int) -> UserError:
@@ -192,8 +189,7 @@ def _of_frames(source: Any, own: OwnCorpus):
     frames, digests, lines = read_tables(source, table)
     first = frames[0][1]
     if own.group:
-        said = "--group is not for plain text, whose documents stay whole (--no-in-order): leave it out"
-        raise UserError("option-misplaced", said)
+        raise UserError("option-misplaced", "--group is not for plain text: leave it out")
     split = split_column(frames, own)
     heading = column_called(first, own.text, TEXTS, "--text")
     sizes = {h: size for h, size in lengths(first).items() if h != split}

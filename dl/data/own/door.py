@@ -14,7 +14,8 @@ import numpy as np
 from dl.core.errors import UserError, unknown
 from dl.data.own.found import Found, OwnFiles, check_shares, divide, in_fields, show, singular
 from dl.data.own.tested import with_tested
-from dl.data.readers.files import data_folder, given_path
+from dl.data.readers.files import data_folder
+from dl.data.readers.given import given_path
 from dl.data.sets.catalogue import load
 from dl.data.splits import Splits
 
@@ -201,4 +202,6 @@ def _chosen(own: type[OwnFiles], options: Any, fields: dict[str, Any]) -> Any:
 
 
 def _words(hint: Any) -> tuple[str, ...]:
-    return get_args(hint) if get_origin(hint) is Literal else ()
+    """The words that a field may hold; of marks their reader tells."""
+    words = get_args(hint) if get_origin(hint) is Literal else ()
+    return words if all(map(str.isidentifier, words)) else ()

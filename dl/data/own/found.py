@@ -180,6 +180,8 @@ def column_called(frame: Frame, given: str | None, guesses: Sequence[str], flag:
     """
     if given:
         if given not in frame.headings:
+            if left := [n for n in frame.notes if n.startswith(f"column {given} is left out")]:
+                raise UserError("cell-unreadable", f"{frame.name}: {left[0]}: {flag} another")
             error = unknown(f"column of {frame.name}", given, map(str, frame.headings))
             raise UserError("column-unknown", f"{flag}: {error}")
         return given

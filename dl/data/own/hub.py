@@ -7,7 +7,8 @@ import numpy as np
 
 from dl.core.errors import UserError, need
 from dl.data.own.found import Found, Line, part_in
-from dl.data.readers.files import digest_files, given_path
+from dl.data.readers.files import digest_files
+from dl.data.readers.given import given_path
 
 
 def read_hub(name: str, module: Any, own: Any) -> Found:

@@ -21,8 +21,8 @@ from dl.data.own.ratings import CALLED
 from dl.data.own.series import SERIES, moments
 from dl.data.own.texts import LABELS, begin_with_labels
 from dl.data.readers.csv_text import blank_cut
-from dl.data.readers.files import given_path
 from dl.data.readers.frames import Frame, numbers, words
+from dl.data.readers.given import given_path
 from dl.data.readers.on_disk import batches
 from dl.data.readers.picture_folders import PICTURES
 from dl.data.readers.series_tables import proposed_times

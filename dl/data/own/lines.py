@@ -16,7 +16,8 @@ from dl.data.own.columns import table_too_large
 from dl.data.own.found import Line, OwnSheet, sheet_options
 from dl.data.own.paths import ends
 from dl.data.own.pixels import too_large
-from dl.data.readers.csv_text import decoded, plain, short
+from dl.data.readers.csv_text import plain, short
+from dl.data.readers.encodings import decoded
 from dl.data.readers.files import read
 from dl.data.readers.frames import Frame, first_rows, read_frame, words
 from dl.data.readers.on_disk import ROWS

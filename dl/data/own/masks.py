@@ -241,10 +241,10 @@ def _told(root: Path, images: list[Path], own: OwnMasks) -> _Told:
             else None
         )
         code = coded_words(frame, group)[0][found] if group else None
-        said = [words(frame, each) for each in (split, group) if each]
+        columns = [words(frame, each) for each in (split, group) if each]
         for n, cell in enumerate(words(frame, heading)):
             first = row.get((cell or "").replace("\\", "/"), n)
-            if any(column[n] != column[first] for column in said):
+            if any(column[n] != column[first] for column in columns):
                 raise UserError(
                     "parts-overlap",
                     f"{path.name} names {cell} twice, of different parts or groups: take one row away",

@@ -43,8 +43,8 @@ from dl.data.own.paths import (
 )
 from dl.data.own.stored import TextSink, stripped_lines
 from dl.data.readers.csv_text import plain
-from dl.data.readers.files import given_path
 from dl.data.readers.frames import Frame
+from dl.data.readers.given import given_path
 from dl.data.splits import Splits
 
 NAMED = ("multi30k",)

@@ -12,7 +12,8 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.own.found import PARTS, Line, part_called, part_in
-from dl.data.readers.files import check_plain, digest_files
+from dl.data.readers.files import digest_files
+from dl.data.readers.given import check_plain
 from dl.data.readers.picture_folders import HIDDEN
 
 TABLES = (

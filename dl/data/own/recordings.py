@@ -73,10 +73,10 @@ def _by_class(folder: Path) -> Listed | None:
         of = {path.as_posix(): row for row, path in enumerate(paths)}
         known: dict[str, str] = {}
         for name, file in lists.items():
-            listed = [each for each in file.read_text("utf-8", "replace").split() if each in of]
-            check_lists(known, told := dict.fromkeys(listed, name), file.name)
+            listing = [each for each in file.read_text("utf-8", "replace").split() if each in of]
+            check_lists(known, told := dict.fromkeys(listing, name), file.name)
             known |= told
-            part[[of[each] for each in listed]] = name
+            part[[of[each] for each in listing]] = name
     listed = Listed(
         [folder / path for path in paths], [names[0] if names else "" for names in below], part
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.own.lines import text_of, texts_column
-from dl.data.readers.csv_text import encoding_by_mark
+from dl.data.readers.encodings import encoding_by_mark
 from dl.data.readers.on_disk import Store
 
 LONGEST = 1000  # characters of a row; a longer line is several
@@ -199,8 +199,9 @@ class Blocks:
         return blocks, part[np.cumsum(blocks.rows) - blocks.rows]
 
 
-def in_order(blocks: Blocks, shares: tuple[float, float]) -> tuple[Blocks, np.ndarray]:
-    """The blocks, cut where a part begins, and the part of each: by characters, at the beginnings of rows."""
+def in_order(blocks: Blocks, shares: tuple[float, float]) -> tuple[Blocks, np.ndarray] | None:
+    """The blocks, cut where a part begins, and the part of each: by characters, at the beginnings of rows. None of
+    too few rows for that."""
     total = int(blocks.characters.sum())
     validation, test = (share * total for share in shares)
     part = np.full(len(blocks.text), "train", "<U10")
@@ -215,4 +216,5 @@ def in_order(blocks: Blocks, shares: tuple[float, float]) -> tuple[Blocks, np.nd
                 blocks, part = blocks.cut(row, place), np.insert(part, row, part[row])
                 row += 1
         part[row:] = name
-    return blocks, part
+    enough = len(set(part)) == 1 + sum(share > 0 for share in shares)
+    return (blocks, part) if enough else None

@@ -10,7 +10,6 @@ import http.client
 import io
 import lzma
 import os
-import stat
 import sys
 import tarfile
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dl.core.errors import UserError
+from dl.data.readers.given import check_plain
 from dl.platform import cache_folder, host_memory, screen
 
 _BLOCK = 1 << 20
@@ -88,36 +88,6 @@ def data_folder(data_dir: str | os.PathLike | None = None) -> Path:
     ``$DL_DATA_DIR`` or the user's cache."""
     default = os.environ.get("DL_DATA_DIR") or cache_folder() / "data"
     return Path(data_dir or named_data_folder() or default).expanduser()
-
-
-def given_path(name: str | os.PathLike) -> Path:
-    """The path that a user names, with ``~`` for a home folder.
-
-    Raises:
-      UserError: it is empty, speaks of no user's home, or is no file or folder (:func:`check_plain`).
-    """
-    if not os.fspath(name):
-        raise UserError("data-unknown", "a path is empty: name a file or a folder, . for this one")
-    try:
-        path = Path(name).expanduser()
-    except RuntimeError:
-        raise UserError("file-missing", f"{name}: there is no home of that user here") from None
-    check_plain(path)
-    return path
-
-
-def check_plain(path: Path) -> None:
-    """Raise UserError where a pipe or a device is there, which may never end and is not read twice."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return  # who reads it says what is amiss
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
-        raise UserError(
-            "not-a-file",
-            f"{path} is a {kind}, not a file: write what it gives to a file, or take it away",
-        )
 
 
 def find(folder: Path, file: File) -> Path | None:

@@ -20,14 +20,15 @@ from dl.core.errors import UserError
 from dl.data.readers.arrow_tables import file_columns, frame_columns, has_index, is_number
 from dl.data.readers.csv_text import (
     NUMBERS_MISSING,
-    decoded,
     first_line,
     guess_marks,
     number_pattern,
     short,
     text_columns,
 )
-from dl.data.readers.files import given_path, read
+from dl.data.readers.encodings import decoded
+from dl.data.readers.files import read
+from dl.data.readers.given import given_path
 from dl.data.readers.on_disk import stored_file
 from dl.data.readers.records import holds_records
 

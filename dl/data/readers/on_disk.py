@@ -18,18 +18,16 @@ from dl.data.readers.arrow_tables import file_columns, not_csv
 from dl.data.readers.csv_text import (
     BLANKS,
     SAID,
-    decoded,
-    encoding_by_mark,
     first_line,
     guess_separator,
     line_ends,
-    not_text,
     parsed,
     row_end,
     text_columns,
     unused,
     without_spaces_before_quotes,
 )
+from dl.data.readers.encodings import decoded, encoding_by_mark, not_text
 from dl.data.readers.files import damaged, data_folder, read
 from dl.data.readers.records import RECORDS, record_tables
 
@@ -210,7 +208,7 @@ def _stored_text(path: Path, name: str, separator, quote: str, header, encoding)
 
 
 def _text_blocks(path: Path, name: str, encoding: str | None) -> Iterator[str]:
-    """The text of a file as :func:`dl.data.readers.csv_text.decoded` gives it, some at a time."""
+    """The text of a file as :func:`dl.data.readers.encodings.decoded` gives it, some at a time."""
     try:
         with _opened(path) as file:
             data = file.read(_BLOCK)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.readers.files import check_plain, digest_files, given_path
+from dl.data.readers.files import digest_files
+from dl.data.readers.given import check_plain, given_path
 
 Row = dict[str, Any]
 # The endings of files that count as pictures, in whichever case.

@@ -84,6 +84,8 @@ def test_a_pipe_is_no_file_alone_or_in_a_folder(tmp_path, kind):
 def test_paths_that_are_none_get_a_line():
     with raises("data-unknown", "a path is empty"):
         dl.data.open("", "pictures")
+    with raises("file-read", "File name too long"):
+        dl.data.open("x" * 5000, "table")
     with raises("file-missing", "~nosuchuser/x.csv"):
         dl.data.open("~nosuchuser/x.csv", "table")
 

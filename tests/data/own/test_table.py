@@ -354,3 +354,7 @@ def test_refusals_say_what_is_so(tmp_path):
     )
     with raises("table-no-columns", "'part' is ignored: says the part"):
         dl.data.open(path, "table", split="part", target="y")
+    path = tmp_path / "lists.parquet"
+    pq.write_table(pa.table({"l": [[1], [2]] * 9, "x": range(18), "y": list("np") * 9}), path)
+    with raises("cell-unreadable", "column l is left out: its cells are list"):
+        dl.data.open(path, "table", target="l")
