@@ -135,7 +135,8 @@ def _paths(files, own, endings, column, guesses, what) -> np.ndarray:
             for row, cell in enumerate(words(frame, heading)):
                 there = [] if cell is None else index.all(cell)
                 if len(there) != 1:
-                    said = f"{frame.place(row)}: {cell} is not under {index.folder}, or there several times"
+                    said = f"{cell} is not under {index.folder}, or there several times"
+                    said = f"{frame.place(row)}: {said if cell else 'the cell is empty'}"
                     raise UserError("file-missing", f"{frame.name}, {said}")
                 found.append(str(there[0]))
         else:
