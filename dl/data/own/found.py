@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError, unknown
+from dl.data.readers.csv_text import plain
 from dl.data.readers.frames import Frame
-from dl.data.splits import Info, Splits, hold_out, row_count, shuffled, take
+from dl.data.splits import Info, Splits, hold_out, known, row_count, shuffled, take
 from dl.platform import harmless, screen
 
 # What people call the parts, by what they are called here.
@@ -263,7 +264,7 @@ def divide(found: Found, own: OwnFiles, seed: int = 0) -> Splits:
     if not len(rows["test"]):
         chosen = "the part that chose the step" if len(rows["validation"]) else "training alone"
         how += f"; no test part: figures are of {chosen}"
-    lines = (*found.lines, *_torn(found, rows), Line("parts", counts, how))
+    lines = (*found.lines, *_torn(found, rows), *_strange(found, rows), Line("parts", counts, how))
     details = {**found.info.details, "lines": lines}
     if found.names is not None:
         names = np.asarray(found.names, object)
@@ -324,6 +325,16 @@ def _torn(found: Found, rows: dict[str, np.ndarray]) -> list[Line]:
         elif what == "groups":
             lines.append(Line("groups", f"{len(names):,}", "each in one part, whole"))
     return lines
+
+
+def _strange(found: Found, rows: dict[str, np.ndarray]) -> list[Line]:
+    """What to show of classes of objects that no training row has: a picture has several, so none is refused."""
+    label = known(found.rows).get("label")
+    if label is None or label.ndim < 2:
+        return []
+    names = [found.info.classes[n] for n in np.setdiff1d(label, [-1, *label[rows["train"]].flat])]
+    more = f"{', '.join(map(plain, names[:6]))}: none is learned; --classes leaves them out"
+    return [Line("check", f"{len(names)} classes only outside train", more)] if names else []
 
 
 def _way(found: Found, own: OwnFiles) -> str:

@@ -249,6 +249,12 @@ def test_a_coco_file_that_says_odd_things_is_named(tmp_path, change):
         open_boxes(changed(coco(tmp_path), change))
 
 
+def test_classes_that_only_other_parts_have_are_told(tmp_path):
+    assert "check" not in told(open_boxes(coco(tmp_path / "a")))
+    splits = open_boxes(coco(tmp_path / "b", {"train": "d", "val": "c", "test": "ab"}))
+    assert "dog" in told(splits)["check"]
+
+
 def test_boxes_of_no_picture_are_counted(tmp_path):
     more = {"image_id": 99, "category_id": 7, "bbox": [1, 1, 5, 5]}
     splits = open_boxes(changed(coco(tmp_path), lambda said: said["annotations"].append(more)))
