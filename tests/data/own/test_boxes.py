@@ -255,6 +255,13 @@ def test_classes_that_only_other_parts_have_are_told(tmp_path):
     assert "dog" in told(splits)["check"]
 
 
+def test_names_are_of_the_digest(tmp_path):
+    root = yolo(tmp_path, {"train": "ab", "val": "cd"})
+    before = open_boxes(root).info.digests
+    write(root / "data.yaml", "names: [dog, cat]\n")
+    assert open_boxes(root).info.digests != before
+
+
 def test_boxes_of_no_picture_are_counted(tmp_path):
     more = {"image_id": 99, "category_id": 7, "bbox": [1, 1, 5, 5]}
     splits = open_boxes(changed(coco(tmp_path), lambda said: said["annotations"].append(more)))

@@ -259,3 +259,13 @@ def test_numbers_of_classes_are_whole(tmp_path):
     Image.fromarray(np.full((16, 16), 0.4, np.float32)).save(root / "masks" / "1.tif")
     with raises("mask-value", "1.tif", "0.4"):
         open_masks(root)
+
+
+def test_what_lies_beside_has_a_digest_and_a_folder_called_so_is_none(tmp_path):
+    root = pairs(tmp_path, [blocks(0, 1)] * 10)
+    (root / "x.csv").mkdir()
+    groups(root, [(str(n), f"g{n // 2}") for n in range(10)])
+    before = open_masks(root).info.digests
+    groups(root, [(str(n), f"g{n // 3}") for n in range(10)])
+    after = open_masks(root).info.digests
+    assert {name for name in after if after[name] != before[name]} == {"groups.csv"}
