@@ -65,9 +65,8 @@ def build(config: Config) -> dl.Experiment:
     raw, splits = dl.data.open(config.data, "table", config), scaled(config)
     truth = {name: part["label"] for name, part in raw.parts.items()}
     classes, label, weights = len(splits.info.classes), splits.train["label"], None
-    kinds = [
-        len(c.categories) + 1 for c in splits.info.details["columns"] if c.kind == "categorical"
-    ]
+    columns = splits.info.details["columns"]
+    kinds = [len(c.categories) + 1 for c in columns if c.kind == "categorical"]
     design = splits.train["numerical"], config.embedding, config.dropout
     model = tabular_network(config.model, classes or 1, kinds, *design)
     if classes:
