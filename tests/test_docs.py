@@ -258,9 +258,17 @@ def test_a_mistake_is_told_by_its_code(capsys):
     assert "of-another-day" in sentence
 
 
+@pytest.mark.slow
+def test_fine_tuning(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space = {"__name__": "example"}
+    for block in blocks("fine-tuning.md"):
+        exec(block, space)
+
+
 def test_no_python_of_a_page_is_left_untried():
     tried = {"coming-from.md", "extending.md", "design.md", "errors.md", "own-data.md"}
-    tried |= {"after-training.md", "recipes.md", "sweeps.md"}
+    tried |= {"after-training.md", "fine-tuning.md", "recipes.md", "sweeps.md"}
     assert {page.name for page in DOCS.glob("*.md") if blocks(page.name)} == tried
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from dl.core.errors import UserError, bounded, unknown
+from dl.core.groups import Groups, by_params, part_of, partitioned, rate_of
 
 ScheduleName = Literal["constant", "linear", "cosine", "exponential", "rsqrt", "wsd"]
 OptimizerName = Literal[
@@ -92,6 +93,8 @@ def _not_negative(learning_rate: Any) -> None:
         raise UserError("range", f"the learning rate must be 0 or more, not {learning_rate}")
 
 
+Axes = Callable[[optax.Params], optax.Params]  # the stacked axes of each leaf
+
 # What parameters are called that have one axis in every layer: by Flax, and by other names of norms.
 _VECTORS = ("bias", "scale", "beta", "gamma")
 
@@ -131,9 +134,9 @@ def _name(path: tuple[Any, ...]) -> str:
     return str(getattr(path[-1], "key", getattr(path[-1], "name", ""))) if path else ""
 
 
-def own_axes(params: optax.Params) -> optax.Params:
+def own_axes(params: optax.Params, stacked: Axes = stacked_axes) -> optax.Params:
     """How many axes each leaf has in its own layer: all but the stacked ones."""
-    return jax.tree.map(lambda p, stacked: p.ndim - stacked, params, stacked_axes(params))
+    return jax.tree.map(lambda p, along: p.ndim - along, params, stacked(params))
 
 
 def decay_matrices(params: optax.Params) -> optax.Params:
@@ -144,18 +147,8 @@ def decay_matrices(params: optax.Params) -> optax.Params:
     )
 
 
-def by_params(make: Callable[[Any], optax.GradientTransformation]) -> optax.GradientTransformation:
-    """The transformation that ``make`` gives for the parameters at hand, all of them: one that Optax
-    calls for a part of the tree would not see which axes are stacked."""
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return make(params).update(updates, state, params)
-
-    return optax.GradientTransformation(lambda params: make(params).init(params), update)
-
-
 def _muon(
-    rate: Any, weight_decay: Any, mask: Any, b1: float, b2: float
+    rate: Any, weight_decay: Any, mask: Any, b1: float, b2: float, stacked: Axes
 ) -> optax.GradientTransformation:
     """Muon for matrices, those of stacked layers each by itself; Adam for the rest; decay for both."""
 
@@ -163,7 +156,7 @@ def _muon(
         # A leaf is a matrix to Muon where it has two axes of its own; the others go to Adam.
         numbers = jax.tree.map(
             lambda own: optax.contrib.MuonDimensionNumbers(-2, -1) if own == 2 else None,
-            own_axes(params),
+            own_axes(params, stacked),
         )
         return optax.contrib.muon(
             1.0, adam_b1=b1, adam_b2=b2, muon_weight_dimension_numbers=numbers
@@ -178,17 +171,17 @@ def _muon(
 
 
 def _lamb(
-    rate: Any, weight_decay: Any, mask: Any, b1: float, b2: float
+    rate: Any, weight_decay: Any, mask: Any, b1: float, b2: float, stacked: Axes
 ) -> optax.GradientTransformation:
     """``optax.lamb`` with norms over each layer's own axes."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def scaled(u: jax.Array, p: jax.Array, stacked: int) -> jax.Array:
-            axes = tuple(range(stacked, p.ndim))
+        def scaled(u: jax.Array, p: jax.Array, along: int) -> jax.Array:
+            axes = tuple(range(along, p.ndim))
             old, new = (jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True)) for x in (p, u))
             return u * jnp.where((old == 0) | (new == 0), 1.0, old / jnp.where(new == 0, 1.0, new))
 
-        return jax.tree.map(scaled, updates, params, stacked_axes(params)), state
+        return jax.tree.map(scaled, updates, params, stacked(params)), state
 
     return optax.chain(
         optax.scale_by_adam(b1, b2, eps=1e-6),
@@ -230,6 +223,7 @@ def optimizer(
     b2: float = 0.999,
     decay_mask: Callable[[optax.Params], optax.Params] | None = decay_matrices,
     moment: Literal["float32", "bfloat16"] = "float32",
+    groups: Groups | None = None,
 ) -> optax.GradientTransformation:
     """An Optax optimiser by its usual name, with global-norm clipping and masked weight decay.
 
@@ -237,41 +231,66 @@ def optimizer(
     gradient (Loshchilov & Hutter 2019); for the others ``weight_decay`` is classical L2, added to
     the gradient.
 
+    >>> optimizer = dl.optimizer(
+    ...     "adamw", 1e-3, groups={"^embedding/": {"freeze": True}, "^head/": {"factor": 10.0}}
+    ... )
+
     Args:
       moment: in which ``adam``, ``adamw`` and ``lion`` keep the first moment; bfloat16 spares a third of
         Adam's memory.
+      groups: options of the parameters in whose path, such as ``encoder/layer_0/in/kernel``, a pattern is found
+        (a regular expression); the first pattern that is found counts. ``factor`` multiplies the learning
+        rate, ``learning_rate`` (a number or a schedule) and ``weight_decay`` replace it; ``freeze`` keeps the
+        parameters as they are, outside of decay, clipping and the optimiser's memory.
+
+    Raises:
+      UserError: a value is out of its bounds, or a pattern is in no path (raised by ``init``).
     """
     kept: Any = {} if moment == "float32" else {"mu_dtype": jnp.bfloat16}
     if kept and name not in ("adam", "adamw", "lion"):
         raise UserError(
             "option-misplaced", f"{name} has no moment in {moment}: adam, adamw and lion do"
         )
-    decay = {"weight_decay": weight_decay, "mask": decay_mask}
-    lr = learning_rate
-    makers: dict[str, Callable[[], optax.GradientTransformation]] = {
-        "sgd": lambda: optax.sgd(lr),
-        "momentum": lambda: optax.sgd(lr, momentum),
-        "nesterov": lambda: optax.sgd(lr, momentum, nesterov=True),
-        "rmsprop": lambda: optax.rmsprop(lr, decay=0.99),
-        "adagrad": lambda: optax.adagrad(lr),
-        "adam": lambda: optax.adam(lr, b1, b2, **kept),
-        "adamw": lambda: optax.adamw(lr, b1, b2, **kept, **decay),
-        "lion": lambda: optax.lion(lr, b1, min(b2, 0.99), **kept, **decay),
-        "lamb": lambda: _lamb(lr, weight_decay, decay_mask, b1, b2),
-        "muon": lambda: _muon(lr, weight_decay, decay_mask, b1, b2),
-    }
-    if name not in makers:
-        raise unknown("optimizer", name, makers)
-    _not_negative(learning_rate)
-    bounded("weight_decay", weight_decay, at_least=0)
+
+    def core(
+        lr: Any, weight_decay: Any, mask: Any, stacked: Axes = stacked_axes
+    ) -> list[optax.GradientTransformation]:
+        decay = {"weight_decay": weight_decay, "mask": mask}
+        makers: dict[str, Callable[[], optax.GradientTransformation]] = {
+            "sgd": lambda: optax.sgd(lr),
+            "momentum": lambda: optax.sgd(lr, momentum),
+            "nesterov": lambda: optax.sgd(lr, momentum, nesterov=True),
+            "rmsprop": lambda: optax.rmsprop(lr, decay=0.99),
+            "adagrad": lambda: optax.adagrad(lr),
+            "adam": lambda: optax.adam(lr, b1, b2, **kept),
+            "adamw": lambda: optax.adamw(lr, b1, b2, **kept, **decay),
+            "lion": lambda: optax.lion(lr, b1, min(b2, 0.99), **kept, **decay),
+            "lamb": lambda: _lamb(lr, weight_decay, mask, b1, b2, stacked),
+            "muon": lambda: _muon(lr, weight_decay, mask, b1, b2, stacked),
+        }
+        if name not in makers:
+            raise unknown("optimizer", name, makers)
+        _not_negative(lr)
+        bounded("weight_decay", weight_decay, at_least=0)
+        l2 = name in ("sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam")
+        # A traced or non-zero decay is applied; a plain zero leaves the chain as short as Optax's own.
+        if l2 and not (isinstance(weight_decay, int | float) and weight_decay == 0):
+            return [optax.add_decayed_weights(weight_decay, mask), makers[name]()]
+        return [makers[name]()]
+
     bounded("clip, the largest norm of the gradient,", clip, above=0)
     for decay_rate, value in {"momentum": momentum, "b1": b1, "b2": b2}.items():
         bounded(decay_rate, value, at_least=0, below=1)
-    parts = [makers[name]()]
-    l2 = name in ("sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam")
-    # A traced or non-zero decay is applied; a plain zero leaves the chain as short as Optax's own.
-    if l2 and not (isinstance(weight_decay, int | float) and weight_decay == 0):
-        parts.insert(0, optax.add_decayed_weights(weight_decay, decay_mask))
+    parts = core(learning_rate, weight_decay, decay_mask)
+    if groups:
+
+        def own(options: Mapping[str, Any], params: Any) -> optax.GradientTransformation:
+            mask = decay_mask and part_of(decay_mask(params))
+            decay = options.get("weight_decay", weight_decay)
+            rate, stacked = rate_of(options, learning_rate), part_of(stacked_axes(params))
+            return optax.chain(*core(rate, decay, mask, stacked))
+
+        return partitioned(groups, own, clip)
     if clip is not None:
         parts.insert(0, optax.clip_by_global_norm(clip))
     return optax.chain(*parts) if len(parts) > 1 else parts[0]

@@ -66,7 +66,8 @@ class Recipe:
             without one, ``epochs``, which are passes over ``data``.
           usual_epochs, least_steps: the length where the config's fields are None: that many epochs, and
             more of a small set, until it is trained for ``least_steps``.
-          **others: the other fields of :class:`~dl.core.experiment.Experiment`.
+          **others: the other fields of :class:`~dl.core.experiment.Experiment`; an ``optimizer`` given here takes
+            the place of the one that the fields describe.
 
         Raises:
           UserError: both lengths are given, or neither.
@@ -94,17 +95,18 @@ class Recipe:
             """The rate of the last step, and the experiment's own."""
             return {"learning_rate": rate(jnp.maximum(state.step - 1, 0)), **more(state)}
 
+        described = optimizer(
+            self.optimizer,
+            rate,
+            weight_decay=self.weight_decay,
+            b2=self.b2,
+            clip=self.clip,
+            moment=self.moment,
+        )
         return Experiment(
             task=mixed_precision(task) if self.bfloat16 else task,
             data=data,
-            optimizer=optimizer(
-                self.optimizer,
-                rate,
-                weight_decay=self.weight_decay,
-                b2=self.b2,
-                clip=self.clip,
-                moment=self.moment,
-            ),
+            optimizer=others.pop("optimizer", described),
             steps=steps,
             seed=self.seed,
             micro_batches=self.micro_batches,
