@@ -29,8 +29,6 @@ class Config(OwnTexts, dl.Recipe):
     data: str = "sst2"
     """or a table of texts and labels, or a folder of files a class; to pre-train plain text too"""
     stage: Literal["pretrain", "finetune"] = "finetune"
-    start: str | None = None
-    """folder of a pre-training run to begin from; it must be of the same architecture"""
     weights: str | None = None
     """folder of a BERT in Hugging Face's layout, in place of vocabulary, width, layers and heads"""
     vocabulary: int = 8000
@@ -60,27 +58,24 @@ class Config(OwnTexts, dl.Recipe):
 
 @dl.prepared
 def sentences(config: Config):
-    """The tokenizer, its special tokens, the texts in its tokens, and what the run of --start learned."""
+    """The tokenizer, of the run of --start where there is one, its special tokens, the texts in its tokens."""
     if config.stage == "finetune" or config.data in NAMED:
         splits = dl.data.open(config.data, "texts", config)
     else:
         splits = open_lines(config.data, text=config.text, encoding=config.encoding)
-    learned = {}
     if config.start is not None:
-        run = dl.open_run(config.start)
-        tokenizer, params = sentences(run.experiment.config)[0], run.state.eval_variables["params"]
-        learned["encoder"] = {n: p for n, p in params.items() if n != "output"}  # an imported one's
+        tokenizer = sentences(dl.open_run(config.start).experiment.config)[0]
     elif config.weights is None and not (tokenizer := splits.info.details.get("tokenizer")):
         tokenizer = train_subwords(splits.train["text"], "wordpiece", config.vocabulary)
     if config.weights is not None:
         tokenizer = load_subwords(f"{config.weights}/tokenizer.json")
     most, special = config.positions, specials(tokenizer)
     splits = tokenized(splits, tokenizer, most, most=most, start=special.start, end=special.end)
-    return tokenizer, special, splits, learned
+    return tokenizer, special, splits
 
 
 def build(config: Config) -> dl.Experiment:
-    tokenizer, special, splits, learned = sentences(config)
+    tokenizer, special, splits = sentences(config)
     pretrain, classes = config.stage == "pretrain", len(splits.info.classes)
     size, given = tokenizer.get_vocab_size(), None
     if config.weights is not None:
@@ -99,7 +94,7 @@ def build(config: Config) -> dl.Experiment:
         noise = {"label_smoothing": config.label_smoothing, "word_dropout": config.word_dropout}
         task = sequence_classification(model, unknown=rare, first=special.first, **noise)
     return config.experiment(
-        dl.ensemble(dl.initialized_from(task, given, **learned), config.members),
+        dl.ensemble(dl.initialized_from(task, given), config.members),
         bucket_batches(splits.train, "tokens_length", config.batch_size, config.seed),
         trim=trim(["tokens"], (20, 36)),
         **dl.held_out(splits, 128),

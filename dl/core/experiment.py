@@ -9,7 +9,7 @@ import optax
 
 from dl.core.errors import UserError
 from dl.core.state import TrainState
-from dl.core.task import Batch, Task
+from dl.core.task import Batch, Task, Variables
 
 
 @runtime_checkable
@@ -110,6 +110,9 @@ class Experiment:
       baselines: ``() -> {name: {'test/accuracy': value, ...}}``, what simple rivals reach on the same sets, by
         the metrics' names; called once a run, while the step compiles. Reports show it beside the figures.
       classes: what the label's values are called, for reports.
+      start: the folder of a run, or of weights in Hugging Face's layout, whose variables the run begins with: all
+        of those whose path and shape agree (:mod:`dl.training.starting`).
+      notes: ``(variables) -> [sentence]``, of their shapes, what is said when a run begins.
       names: by column that the task reads, what its features ``[rows, features]`` are called, or, of tokens
         ``[rows, time]``, their values: for reports.
       sharding: rules for where parameters lie on a mesh, before the default ones: pairs of a pattern
@@ -140,6 +143,8 @@ class Experiment:
     answer: Callable[[Any, Mapping[str, Any]], dict[str, Any]] | None = None
     baselines: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
     classes: tuple[str, ...] = ()
+    start: str | None = None
+    notes: Callable[[Variables], list[str]] | None = None
     names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     sharding: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     config: Any = None

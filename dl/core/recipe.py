@@ -3,13 +3,23 @@
 import dataclasses
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
+import optax
 
 from dl.core.errors import UserError, bounded
 from dl.core.experiment import Batches, Experiment
-from dl.core.optim import OptimizerName, ScheduleName, optimizer, schedule, usual_rate
+from dl.core.groups import layerwise, told
+from dl.core.optim import (
+    OptimizerName,
+    ScheduleName,
+    optimizer,
+    schedule,
+    stacked_axes,
+    usual_rate,
+)
 from dl.core.state import TrainState
-from dl.core.task import Task
+from dl.core.task import Task, Variables
 from dl.core.transforms import mixed_precision
 
 
@@ -47,6 +57,12 @@ class Recipe:
     """stop after this many evaluations without a better one"""
     bfloat16: bool = False
     """compute in bfloat16, for GPU and TPU"""
+    start: str | None = None
+    """folder of a run, or of weights in Hugging Face's layout, to begin with: what agrees in path and shape"""
+    freeze: tuple[str, ...] = ()
+    """patterns, such as ^encoder/, searched for in the paths of parameters, which then stay as they are"""
+    layer_decay: float | None = None
+    """share of the learning rate that each layer gets of the one above it, such as 0.75; None for all the same"""
 
     def experiment(
         self,
@@ -89,29 +105,49 @@ class Recipe:
         warmup = steps * self.warmup_percent // 100
         peak = usual_rate(self.optimizer) if self.learning_rate is None else self.learning_rate
         rate = schedule(self.schedule, peak, steps, warmup=warmup, end=self.final_rate)
-        more: Any = others.pop("scalars", None) or (lambda state: {})
+        more: Any = others.get("scalars") or (lambda state: {})
 
         def scalars(state: TrainState) -> dict[str, Any]:
             """The rate of the last step, and the experiment's own."""
             return {"learning_rate": rate(jnp.maximum(state.step - 1, 0)), **more(state)}
 
-        described = optimizer(
-            self.optimizer,
-            rate,
-            weight_decay=self.weight_decay,
-            b2=self.b2,
-            clip=self.clip,
-            moment=self.moment,
-        )
+        chosen = others.pop("optimizer", None)
+        if chosen is not None and (self.freeze or self.layer_decay is not None):
+            raise UserError(
+                "options-exclusive",
+                "--freeze and --layer-decay are of the recipe's optimizer, and the experiment is given one of its "
+                "own: leave them out, or give it groups",
+            )
+        if chosen is None:
+            chosen = optimizer(
+                self.optimizer,
+                rate,
+                weight_decay=self.weight_decay,
+                b2=self.b2,
+                clip=self.clip,
+                moment=self.moment,
+                groups={pattern: {"freeze": True} for pattern in self.freeze},
+            )
+            others["scalars"] = scalars
+        if self.layer_decay is not None:
+            chosen = optax.chain(chosen, layerwise(self.layer_decay, stacked_axes))
+
+        def notes(variables: Variables) -> list[str]:
+            params = variables["params"]
+            if task.members is not None:  # each is trained as it would be alone
+                params = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), params)
+            return told(params, stacked_axes(params), self.freeze, self.layer_decay)
+
         return Experiment(
             task=mixed_precision(task) if self.bfloat16 else task,
             data=data,
-            optimizer=others.pop("optimizer", described),
+            optimizer=chosen,
             steps=steps,
             seed=self.seed,
             micro_batches=self.micro_batches,
             ema=self.ema,
             patience=self.patience,
-            scalars=scalars,
+            start=self.start,
+            notes=notes,
             **others,
         )

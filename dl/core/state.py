@@ -46,7 +46,13 @@ def init_state(
 ) -> TrainState:
     """The state before the first step; ``batch`` gives shapes and dtypes."""
     key = jax.random.key(seed)
-    variables = task.init(purpose_key(key, "init"), batch)
+    return begun_with(task, optimizer, task.init(purpose_key(key, "init"), batch), key, ema)
+
+
+def begun_with(
+    task: Task, optimizer: optax.GradientTransformation, variables: Variables, key: Any, ema: bool
+) -> TrainState:
+    """The state before the first step of a run that begins with these variables."""
     begin = optimizer.init if task.members is None else jax.vmap(optimizer.init)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -31,6 +31,7 @@ from dl.sweeps.groups import (
 from dl.sweeps.running import run_group
 from dl.sweeps.search_space import Overrides, combine, lane_overrides, parse_field
 from dl.training.console import Console
+from dl.training.starting import check_start
 
 
 def run_sweep(
@@ -236,6 +237,8 @@ def carry_out(
         console = Console(options.progress)
         found, described, go_on = sweep_folder(config, sweep.halve, overrides, looked, script)
         place = store.working(options.runs) / found.name
+        for group in groups if not go_on else ():
+            check_start(group.experiment)
         with RunFolder(place).held():
             if not go_on:
                 if (

@@ -240,7 +240,7 @@ class Checkpoints:
     ) -> tuple[Any, dict[str, Any]] | None:
         """The newest whole checkpoint (or that of ``step``) as ``(tree, meta)``; None if there is none.
 
-        A damaged one is named in one line and the next older one taken.
+        A damaged one is named in one line and the next older one taken. Without a ``template``: leaves by path.
         """
         for _ in range(1 if self.writes else LOOKS):
             found, gone = self._newest_whole(template, step, say)
@@ -277,10 +277,9 @@ class Checkpoints:
 
     def _restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
         meta = self._meta(step)
-        shapes = {
-            name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flatten(template).items()
-        }
-        stored = meta["digests"]
+        shapes, stored = meta["shapes"], meta["digests"]
+        if template is not None:
+            shapes = {name: list(x.shape) for name, x in flatten(template).items()}
         if shapes.keys() != stored.keys():
             odd = sorted(shapes.keys() ^ stored.keys())
             raise UserError(
@@ -289,17 +288,17 @@ class Checkpoints:
                 f"only one of them has {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}",
             )
         for name, shape in meta["shapes"].items():
-            if tuple(shape) != shapes[name].shape:
+            if shape != shapes[name]:
                 raise UserError(
                     "checkpoint-of-another-model",
                     f"checkpoint {step} in {self.folder} is of another model: {name} has shape "
-                    f"{tuple(shape)} there and {shapes[name].shape} here",
+                    f"{tuple(shape)} there and {tuple(shapes[name])} here",
                 )
         flat = processes.all_or_none(lambda: self._read(step, template))
         for name, value in examined(flat)[0].items():
             if value != stored[name]:
                 raise ValueError(f"{name} does not match its digest")
-        return unflatten(flat, template), meta
+        return flat if template is None else unflatten(flat, template), meta
 
     def _meta(self, step: int) -> dict[str, Any]:
         """What the checkpoint says of itself: believed where it is digested, for another step, name, shape or
@@ -325,7 +324,8 @@ class Checkpoints:
                 return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             return np.zeros(leaf.shape, leaf.dtype)
 
-        wanted = self._ocp.args.StandardRestore({n: like(x) for n, x in flatten(template).items()})
+        places = {n: like(x) for n, x in flatten(template).items()}
+        wanted = self._ocp.args.StandardRestore(places or None)
         found = self._found(step, state=wanted).state
         return {name: x if many else np.asarray(x) for name, x in found.items()}
 

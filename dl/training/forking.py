@@ -23,6 +23,7 @@ from dl.training.keeping import restored
 from dl.training.lane import branched_at
 from dl.training.prefetch import prefetch
 from dl.training.run import Run, reopen
+from dl.training.starting import started
 from dl.training.stepping import StepRunner
 from dl.training.train import train
 
@@ -140,7 +141,8 @@ def state_at(run: Run, at: int | None, say: Callable[[str], Any]) -> tuple[int, 
     folder, experiment = run.folder, run.experiment
     checkpoints = Checkpoints(folder.checkpoints, writes=False)
     compiled = Compiled.alone(experiment)
-    begin = compiled.beginning().state()
+    new = compiled.beginning()
+    begin = new.state()
     try:
         steps = checkpoints.steps()
         last = (
@@ -155,10 +157,10 @@ def state_at(run: Run, at: int | None, say: Callable[[str], Any]) -> tuple[int, 
         nearest = max((step for step in steps if step <= at), default=first)
         if nearest in steps:
             state = restored(checkpoints, compiled, begin, nearest, say)
+        elif first:
+            state = dataclasses.replace(ancestor_of(run, say)[2], key=begin.key)
         else:
-            state = (
-                begin if not first else dataclasses.replace(ancestor_of(run, say)[2], key=begin.key)
-            )
+            state = started(compiled, [folder], new._replace(state=lambda: begin), say).state()
     finally:
         checkpoints.close()
     if nearest == at:

@@ -33,6 +33,7 @@ from dl.training.prefetch import prefetch
 from dl.training.profiling import Profile
 from dl.training.rivals import fit_baselines
 from dl.training.signals import Signals
+from dl.training.starting import started
 from dl.training.stepping import StepRunner
 from dl.training.views import draw_views
 from dl.training.watching import Watch
@@ -125,6 +126,9 @@ class Loop:
         begin, totals, meta, leaves = self.keeping.restore(
             self.compiled.beginning(), self.compiled.empty_metrics(), self.console.warn
         )
+        if not meta:  # nothing was kept: they begin anew
+            folders = [lane.folder for lane in self.lanes]
+            begin = started(self.compiled, folders, begin, self.console.say)
         self._before, self._saved = meta.get("elapsed", 0.0), begin.step or None
         for lane in self.lanes:
             lane.ended, lane.note = meta.get("ended", {}).get(lane.folder.name, (None, ""))

@@ -38,6 +38,7 @@ from dl.training.placing import layout_of
 from dl.training.prefetch import check_divisible
 from dl.training.run import Run, reopen
 from dl.training.selection import Selection
+from dl.training.starting import check_start
 from dl.training.trackers import trackers
 
 
@@ -94,6 +95,8 @@ def _start(
         check_divisible(experiment.data, layout)
     found = dataclasses.replace(chosen, runs=seen)
     name, go_on = processes.on_first_process(lambda: _choose_folder(found, experiment, path))
+    if not go_on:
+        check_start(experiment)
     folder = RunFolder(store.working(chosen.runs) / name, writes=processes.first())
     try:
         with folder.held():

@@ -1,0 +1,187 @@
+"""Runs that begin with what another has learned, or with a folder of weights: ``Experiment(start=...)``."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.core.experiment import Experiment
+from dl.core.lanes import Traced, rebuild, shape_source
+from dl.core.state import TrainState, begun_with, combine, path_name
+from dl.core.target import tracing_for
+from dl.parallel import processes
+from dl.runs import lock, store
+from dl.runs.folder import RunFolder, read_json
+from dl.runs.readers import read_result
+from dl.training.checkpoints import Checkpoints, digests
+from dl.training.compiled import Beginning, Compiled
+
+Flat = dict[str, Any]  # variables by their paths, such as "params/head/kernel"
+
+
+class Start(NamedTuple):
+    """Variables to begin with: where they are from, their digest, and of a run the step."""
+
+    source: dict[str, Any]
+    variables: Flat
+
+
+def read_start(start: str | Path) -> Start:
+    """The selected variables of a run, averaged where it averages; or those of a folder of weights.
+
+    Raises:
+      UserError: ``start`` is neither, or the run has no checkpoint.
+    """
+    folder = RunFolder(store.opened(start), writes=False)
+    if folder.lock.exists():
+        checkpoints = Checkpoints(folder.checkpoints, writes=False)
+        try:
+            step = read_result(folder.path).get("selected", {}).get("step")
+            found = checkpoints.restore(None, step, lambda _: None)
+        finally:
+            checkpoints.close()
+        if found is None:
+            raise UserError("checkpoint-missing", f"{start} holds no checkpoint: train it first")
+        flat, meta = found
+        kind = "state/ema/" if any(n.startswith("state/ema/") for n in flat) else "state/variables/"
+        variables = {n.removeprefix(kind): x for n, x in flat.items() if n.startswith(kind)}
+        named: dict[str, Any] = {"run": store.url(folder.path) or str(folder.path.absolute())}
+        named["step"] = meta["step"]
+    elif folder.config.exists():
+        import dl
+
+        variables, named = (
+            _flat(dl.interop.load(folder.path)[1]),
+            {"weights": str(folder.path.absolute())},
+        )
+    else:
+        raise UserError(
+            "start-missing",
+            f"{start} is neither a run's folder nor one of weights (config.json, model.safetensors): name one",
+        )
+    variables = {name: np.asarray(x) for name, x in variables.items()}
+    return Start({**named, "digest": combine(digests(variables))}, variables)
+
+
+def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]:
+    """Those variables of a start that a model takes, by the model's paths; and what is said of it.
+
+    Taken is every variable whose path and shape agree; where more agree so, paths within one module of the
+    model, as a pre-trained body lies under ``encoder``, or of the start.
+
+    Args:
+      fresh: the model's variables, or their shapes.
+      several: they are stacked ones of an ensemble, whose members all begin so.
+
+    Raises:
+      UserError: no variable agrees.
+    """
+
+    def modules(tree: Flat) -> list[str]:
+        return list(dict.fromkeys(n.split("/")[1] for n in tree if n.count("/") > 1))
+
+    def fits(place: str, x: Any) -> bool:
+        shape = fresh[place].shape if place in fresh else None
+        return x.shape == shape or (several and shape is not None and x.shape == shape[1:])
+
+    def placed(into: str, out_of: str) -> dict[str, tuple[str, Any]]:
+        found: dict[str, tuple[str, Any]] = {}
+        for name, x in start.variables.items():
+            kind, _, path = name.partition("/")
+            if path.startswith(out_of):
+                path = into + path.removeprefix(out_of)
+                # The base of adapters (dl.lora) lies in a collection of its own.
+                places = [f"{kind}/{path}", *([f"base/{path}"] if kind == "params" else [])]
+                found |= {place: (name, x) for place in places if fits(place, x)}
+        return found
+
+    ways = [("", ""), *((f"{m}/", "") for m in modules(fresh))]
+    ways += [("", f"{m}/") for m in modules(start.variables)]
+    tried = [placed(*way) for way in ways]
+    best = max(tried, key=lambda found: sum(x.size for _, x in found.values()))
+    where = start.source.get("run") or start.source["weights"]
+    if not best:
+        raise UserError(
+            "weights-of-another-model",
+            f"nothing that {where} holds has a path and a shape of this model: there are "
+            f"{_few(start.variables)}, here {_few(fresh)}",
+        )
+    used = {name for name, _ in best.values()}
+    count = [sum(int(np.prod(fresh[n].shape)) for n in names) for names in (best, fresh)]
+    said = f"begins with {where}: took {len(best)} of {len(fresh)} arrays, {count[0]:,} of {count[1]:,} numbers"
+    if left := [name for name in fresh if name not in best]:
+        there = {n: f"{n} ({list(start.variables[n].shape)} there)" for n in start.variables}
+        said += f"; fresh: {_few([there.get(n, n) for n in left])}"
+    if unused := [name for name in start.variables if name not in used]:
+        said += f"; not taken: {_few(unused)}"
+    return {place: x for place, (_, x) in best.items()}, said
+
+
+def check_start(experiment: Experiment) -> None:
+    """Raise UserError where the experiment cannot begin as it is to."""
+    if experiment.start is not None:
+        data = shape_source(experiment)
+        batch = data if isinstance(data, dict) else jax.eval_shape(lambda data: data[0], data)
+        fresh = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
+        several = experiment.task.members is not None
+        fitted(_flat(fresh), read_start(experiment.start), several)
+
+
+def started(
+    compiled: Compiled, folders: Sequence[RunFolder], begin: Beginning, say: Callable[[str], Any]
+) -> Beginning:
+    """The state before the first step of runs that begin anew, with their start's variables where there is one.
+    Locks name it by its digest; what was taken, and what the experiment notes of its parameters, is said.
+
+    Raises:
+      UserError: the start is another than the lock says.
+    """
+    experiment = compiled.experiment
+    one = jax.eval_shape(lambda tree: compiled.pick(tree, 0), begin.shapes).variables
+    for note in experiment.notes(one) if experiment.notes else ():
+        say(note)
+    if experiment.start is None:
+        return begin
+    start = read_start(experiment.start)
+    for folder in folders:
+        named = processes.on_first_process(lambda: read_json(folder.lock)).get("start")  # noqa: B023
+        if named is not None and named["digest"] != start.source["digest"]:
+            raise UserError(
+                "start-changed",
+                f"{experiment.start}, which {folder.path} began with, holds other variables now: bring them back, "
+                "or start anew under another --name",
+            )
+        lock.add(folder, start=start.source)
+    given, said = fitted(_flat(one), start, experiment.task.members is not None)
+    say(said)
+
+    def over(state: TrainState, traced: Traced, given: Flat) -> TrainState:
+        with tracing_for(compiled.target):
+            lane = rebuild(experiment, traced)
+
+            def take(path: Any, x: jax.Array) -> jax.Array:
+                name = path_name(path)
+                own = given.get(name)
+                return x if own is None else jnp.broadcast_to(own, x.shape).astype(x.dtype)
+
+            variables = jax.tree_util.tree_map_with_path(take, state.variables)
+            return begun_with(lane.task, lane.optimizer, variables, state.key, lane.ema is not None)
+
+    lies: Any = {}
+    if compiled.mesh is not None:
+        lies["out_shardings"] = compiled.mesh.state(begin.shapes)
+    program = compiled.jit(over, 2, 1, **lies)
+    return begin._replace(state=lambda: program(begin.state(), compiled.traced, given))
+
+
+def _flat(tree: Any) -> Flat:
+    return {path_name(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _few(names: Any) -> str:
+    names = list(names)
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

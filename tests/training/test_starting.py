@@ -1,0 +1,216 @@
+"""Runs that begin with another's variables: what they take, say and lock, and what a resume needs."""
+
+import dataclasses
+import shutil
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from mistakes import raises
+
+import dl
+from dl.core.state import path_name
+from dl.data import load
+from dl.models.layers import Dropout
+from dl.runs.folder import read_json
+from dl.tasks.classification import classification
+from dl.training.starting import Start, fitted
+
+QUICK = {"log_every": 4, "eval_every": 4, "save_every": 4, "progress": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(dl.Recipe):
+    steps: int = 12
+    batch_size: int = 20
+    learning_rate: float = 1e-2
+    weight_decay: float = 1e-2
+    classes: int = 10
+    members: int = 1
+    ema: float | None = 0.9
+
+
+class Net(nn.Module):
+    classes: int
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        x = x.reshape(x.shape[0], -1)
+        for layer in range(2):
+            x = nn.Dense(12, name=f"layer_{layer}")(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
+        return nn.Dense(self.classes, name="head")(Dropout(0.1)(x, train=train))
+
+
+def build(config):
+    splits = load("digits")
+    task = dl.ensemble(classification(Net(config.classes)), config.members)
+    data = dl.train_batches(splits.train, config.batch_size, config.seed)
+    return config.experiment(task, data, **dl.held_out(splits, 100))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def first(place):
+    return dl.train(build, Config(), runs=place, name="first", **QUICK)
+
+
+def flat(tree):
+    return {
+        path_name(p): np.asarray(
+            jax.random.key_data(x) if x.dtype == jax.random.key(0).dtype else x
+        )
+        for p, x in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def same(a, b):
+    a, b = flat(a), flat(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def broken_at(call):
+    """A build whose run breaks off at so many evaluations, unless the list of calls is empty."""
+    calls = [0]
+
+    def measure(predictor, columns, name):
+        if calls:
+            calls[0] += 1
+            if calls[0] == call:
+                raise RuntimeError
+        return {}
+
+    return lambda config: dataclasses.replace(build(config), measure=measure), calls
+
+
+def test_it_takes_what_agrees_and_says_so(first, place, capsys):
+    start = str(first.folder.path)
+    config = Config(start=start, freeze=("^layer_", "^BatchNorm"), layer_decay=None, classes=12)
+    run = dl.train(build, config, runs=place, name="wider", log_every=4, eval_every=4)
+    captured = capsys.readouterr()
+    said = " ".join((captured.out + captured.err).split())
+    began, params = first.state.eval_variables["params"], run.state.variables["params"]
+    for name in ("layer_0", "layer_1", "BatchNorm_0"):
+        same(began[name], params[name])
+    assert params["head"]["kernel"].shape == (12, 12)
+    locked = read_json(run.folder.lock)["start"]
+    assert (locked["run"], locked["step"]) == (start, 12)
+    assert locked["digest"] == dl.digest(first.state.eval_variables)
+    assert f"begins with {start}: took 12 of 14 arrays" in said
+    assert "fresh: params/head/bias ([10] there), params/head/kernel ([12, 10] there)" in said
+    assert "frozen: 8 of 10 arrays" in said
+
+
+def test_a_resume_needs_no_start_and_ends_in_the_same_bits(first, place):
+    gone = shutil.copytree(first.folder.path, place / "gone")
+    config = Config(start=str(gone), layer_decay=0.5, freeze=("bias",))
+    whole = dl.train(build, config, runs=place, name="whole", **QUICK)
+
+    breaking, calls = broken_at(3)
+    with pytest.raises(RuntimeError):
+        dl.train(breaking, config, runs=place, name="broken", **QUICK)
+    shutil.rmtree(gone)
+    calls.clear()
+    again = dl.train(breaking, config, runs=place, name="broken", resume=True, **QUICK)
+    same(again.state, whole.state)
+    with raises("start-missing", str(gone)):
+        dl.train(build, config, runs=place, name="none", **QUICK)
+    assert not (place / "none").exists()
+
+
+def test_before_the_first_checkpoint_a_changed_start_is_told(first, place):
+    copy = shutil.copytree(first.folder.path, place / "copy")
+
+    breaking, calls = broken_at(1)
+    config = Config(start=str(copy))
+    late = QUICK | {"save_every": 12}
+    for _ in range(2):
+        calls.clear()
+        calls.append(0)
+        with pytest.raises(RuntimeError):
+            dl.train(breaking, config, runs=place, name="early", resume=True, **late)
+    other = dl.train(build, Config(seed=1), runs=place, name="other", **QUICK)
+    shutil.rmtree(copy)
+    shutil.copytree(other.folder.path, copy)
+    with raises("start-changed", str(copy), "--name"):
+        dl.train(breaking, config, runs=place, name="early", resume=True, **late)
+
+
+@pytest.mark.parametrize("mode", ["map", "vmap"])
+def test_lanes_begin_so_too(first, place, mode):
+    rule = "adamw" if mode == "map" else "sgd"
+    config = Config(start=str(first.folder.path), layer_decay=0.7, optimizer=rule)
+    swept = dl.sweep(
+        build, config, {"learning_rate": [1e-3, 1e-2]}, lanes=mode, runs=place, name=mode, **QUICK
+    )
+    alone = dl.train(build, config, runs=place, name=f"alone-{mode}", **QUICK)
+    lane = sorted((place / mode / "lanes").iterdir())[1]
+    locked = read_json(lane / "run.lock.json")["start"]
+    assert locked["digest"] == dl.digest(first.state.eval_variables)
+    found = dl.open_run(lane, build, dataclasses.replace(config, learning_rate=1e-2))
+    if mode == "map":
+        same(found.state, alone.state)
+    else:
+        one, other = flat(found.state.variables), flat(alone.state.variables)
+        for name, value in one.items():
+            np.testing.assert_allclose(value, other[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    assert len(swept.settings) == 2
+
+
+def test_every_member_of_an_ensemble_begins_so(first, place):
+    config = Config(start=str(first.folder.path), members=2, freeze=("^layer_0/",))
+    run = dl.train(build, config, runs=place, name="members", **QUICK)
+    began = first.state.eval_variables["params"]["layer_0"]["kernel"]
+    for member in run.state.variables["params"]["layer_0"]["kernel"]:
+        np.testing.assert_array_equal(member, began)
+
+
+def test_a_fork_of_such_a_run_begins_where_it_did(first, place):
+    run = dl.train(build, Config(start=str(first.folder.path)), runs=place, name="base", **QUICK)
+    branch = run.fork(0, "branch", learning_rate=1e-2)
+    same(branch.state.variables, run.state.variables)
+
+
+def test_a_body_lies_within_a_module_or_was_taken_out_of_one():
+    body = {"params/layer_0/kernel": np.ones((3, 3)), "params/output/bias": np.zeros(4)}
+    whole = {f"params/encoder/layer_0/{n}": np.ones((3, 3)) for n in ("kernel",)}
+    whole |= {"params/head/bias": np.zeros(2)}
+    given, said = fitted(whole, Start({"run": "runs/a"}, body))
+    assert list(given) == ["params/encoder/layer_0/kernel"]
+    assert "not taken: params/output/bias" in said
+    given, _ = fitted(body, Start({"run": "runs/a"}, whole))
+    assert list(given) == ["params/layer_0/kernel"]
+    with raises("weights-of-another-model", "runs/a"):
+        fitted({"params/a": np.ones(2)}, Start({"run": "runs/a"}, {"params/a": np.ones(3)}))
+
+
+def test_weights_in_another_layout_are_a_start_too(place):
+    pytest.importorskip("safetensors")
+    from dl.models.transformer import Transformer
+    from dl.models.vit import ViT
+    from dl.training.starting import read_start
+
+    body = Transformer(8, 2, 2)
+    model = ViT(3, body, pool="first")
+    variables = model.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
+    dl.interop.save(place / "vit", model, variables)
+    start = read_start(place / "vit")
+    assert set(start.source) == {"weights", "digest"}
+    given, _ = fitted(flat(variables), start)
+    assert given.keys() == flat(variables).keys()
+
+
+def test_options_of_the_recipes_optimizer_go_with_no_other():
+    splits = load("digits")
+    data = dl.train_batches(splits.train, 20)
+    with raises("options-exclusive", "--freeze"):
+        Config(freeze=("a",)).experiment(
+            classification(Net(10)), data, optimizer=dl.optimizer("sgd", 0.1)
+        )
