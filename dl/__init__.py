@@ -29,6 +29,7 @@ _PUBLIC = {
     "accumulate": "dl.core.step",
     "bounded": "dl.core.errors",
     "digest": "dl.core.state",
+    "distill": "dl.core.distillation",
     "ensemble": "dl.core.transforms",
     "eval_batches": "dl.data.batches",
     "eval_step": "dl.core.step",
@@ -36,7 +37,9 @@ _PUBLIC = {
     "init_state": "dl.core.state",
     "initialized_from": "dl.core.transforms",
     "load": "dl.data",
+    "lora": "dl.core.adapters",
     "main": "dl.cli.script",
+    "merge": "dl.core.adapters",
     "mixed_precision": "dl.core.transforms",
     "need": "dl.core.errors",
     "objective": "dl.sweeps.objective",
@@ -60,6 +63,8 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from dl.cli.script import main
+    from dl.core.adapters import lora, merge
+    from dl.core.distillation import distill
     from dl.core.errors import NonFiniteError, UserError, bounded, need
     from dl.core.experiment import Batches, Experiment, Hook, Moment
     from dl.core.optim import OptimizerName, ScheduleName, optimizer, schedule

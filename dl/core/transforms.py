@@ -166,13 +166,13 @@ def initialized_from(task: Task, variables: Variables | None = None, **modules: 
                 )
             _check_alike(name, params[name], tree)
         return _over(
-            fresh, _at_run_time({**given, "params": {**given.get("params", {}), **modules}})
+            fresh, at_run_time({**given, "params": {**given.get("params", {}), **modules}})
         )
 
     return dataclasses.replace(task, init=init)
 
 
-def _at_run_time(given: Any) -> Any:
+def at_run_time(given: Any) -> Any:
     """The arrays as a compiled program asks for them when it runs, on one device: as constants of it
     they would be compiled in, and written to the compile cache, whole. On several devices constants
     they are, since each device takes its own part of a constant and a host's answer comes to one."""

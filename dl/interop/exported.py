@@ -9,6 +9,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from dl.core.adapters import merge
 from dl.core.errors import UserError, need, unknown
 from dl.core.experiment import Experiment
 from dl.core.state import TrainState
@@ -84,7 +85,7 @@ def export(
     path = Path(path)
     if path.is_dir():
         raise UserError("file-is-folder", f"{path} is a folder: name the file to write")
-    task, variables = run.experiment.task, run.state.eval_variables
+    task, variables = run.experiment.task, merge(run.state.eval_variables)
     if inputs is None:
         batch = run.experiment.data[0]
         if not task.columns or not batch.keys() >= set(task.columns):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dl.core.adapters import merge
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Batches, Experiment
 from dl.core.task import Batch, Task, Variables
@@ -216,10 +217,11 @@ class Predictor:
 
 
 def predictor_of(experiment: Experiment, variables: Variables, **fields: Any) -> Predictor:
-    """The predictor of an experiment's task, which computes as many rows at once as evaluation does."""
+    """The predictor of an experiment's task, which computes as many rows at once as evaluation does. Adapters are
+    merged, so that its variables are the model's own."""
     sets = (*experiment.evals.values(), *experiment.tests.values())
     size = max((batches.batch_size for batches in sets), default=experiment.data.batch_size)
-    return Predictor(experiment.task, variables, batch_size=size, **fields)
+    return Predictor(experiment.task, merge(variables), batch_size=size, **fields)
 
 
 class StreamedColumns(Mapping[str, np.ndarray]):
