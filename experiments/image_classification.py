@@ -12,14 +12,14 @@ import jax
 import dl
 from dl.baselines.pictures import picture_baselines
 from dl.data.own.pictures import NAMED, OwnPictures, random_parts
-from dl.data.transforms import images as augment
+from dl.data.transforms.policies import Augmented
 from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dropout
 from dl.tasks.classification import classification, unit_range
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(OwnPictures, dl.Recipe):
+class Config(OwnPictures, Augmented, dl.Recipe):
     data: str = "digits"
     """digits, mnist, cifar10, cifar10_jpeg, tfds:NAME, or a path: a folder a class, or a table of paths"""
     epochs: int | None = None
@@ -37,15 +37,11 @@ class Config(OwnPictures, dl.Recipe):
     dropout: float = 0.1
     """rate before the classifier"""
     label_smoothing: float = 0.05
-    flip: bool = False
-    """mirror training pictures left and right, as those of CIFAR-10 and TFDS always are"""
     resized_crop: bool = False
     """see a random part of each picture, half of them mirrored, in place of small shifts, as usual for ImageNet
     (Szegedy et al. 2015); for pictures that --stream"""
-    mixup: float = 0.0
-    """alpha of mixup (Zhang et al. 2018); 0 leaves it out"""
-    cutout: int = 0
-    """side of the square cut out of training images (DeVries & Taylor 2017)"""
+    balance: bool = False
+    """show training as many pictures of each class, however rare it is"""
 
 
 class CNN(nn.Module):
@@ -75,14 +71,8 @@ def build(config: Config) -> dl.Experiment:
     classes = len(splits.info.classes)
     height, width = dl.data.take(splits.train, slice(1))["image"].shape[1:3]
     train = random_parts(splits.train) if config.resized_crop else splits.train
-    transforms = [augment.random_crop(padding=max(1, height // 12))] * (not config.resized_crop)
-    if config.flip or config.data in NAMED[2:] or config.data.startswith("tfds:"):
-        transforms.append(augment.random_flip())
-    if config.cutout:
-        transforms.append(augment.cutout(config.cutout))
-    if config.mixup:
-        transforms.append(augment.mixup(config.mixup, classes))
-
+    flip = config.data in NAMED[2:] or config.data.startswith("tfds:")
+    balance = "label" if config.balance else None
     model, given = CNN(classes, config.widths, config.depth, config.dropout), None
     prepare = unit_range
     if config.weights is not None:
@@ -91,8 +81,8 @@ def build(config: Config) -> dl.Experiment:
     task = classification(model, prepare=prepare, label_smoothing=config.label_smoothing)
     return config.experiment(
         dl.initialized_from(task, given),
-        dl.train_batches(train, config.batch_size, config.seed),
-        augment=tuple(transforms),
+        dl.train_batches(train, config.batch_size, config.seed, balance),
+        augment=config.transforms(height, classes, flip, crop=not config.resized_crop),
         usual_epochs=10,
         **dl.held_out(splits, max(1, 500 * 32**2 // max(height * width, 32**2))),
         select="validation/accuracy",

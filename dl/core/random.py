@@ -57,9 +57,28 @@ def permute(index: Any, size: int, seed: Any, epoch: Any, xp: ModuleType = jnp) 
     return (_permute if xp is np else _permute_traced)(index, size, seed, epoch, xp)
 
 
+def half_bits(size: int) -> int:
+    """Half of the bits of the numbers that the permutations of ``range(size)`` go through."""
+    return max(1, ((size - 1).bit_length() + 1) // 2)
+
+
+def permute_each(index: Any, size: Any, half: Any, seed: Any, epoch: Any) -> Any:
+    """:func:`permute` where ``size``, ``half`` (:func:`half_bits` of it) and ``seed`` are arrays like ``index``,
+    uint32: each is permuted in a range of its own."""
+    return _cycled(index, half, (jnp.uint32(1) << half) - 1, size - 1, seed, epoch, jnp)
+
+
 def _permute(index: Any, size: int, seed: Any, epoch: Any, xp: ModuleType) -> Any:
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
-    mask = xp.uint32((1 << half) - 1)
+    half = half_bits(size)
+    # Compared with > so that size == 2**32 needs no 33rd bit.
+    return _cycled(
+        index, np.uint32(half), xp.uint32((1 << half) - 1), xp.uint32(size - 1), seed, epoch, xp
+    )
+
+
+def _cycled(
+    index: Any, half: Any, mask: Any, limit: Any, seed: Any, epoch: Any, xp: ModuleType
+) -> Any:
     # Mixed before the rounds are counted on: else seeds s and s + 1 would share all round keys but one,
     # and the one's shuffle would be a function of the other's.
     start = mix(seed, xp)
@@ -70,13 +89,12 @@ def _permute(index: Any, size: int, seed: Any, epoch: Any, xp: ModuleType) -> An
         ]
 
     def cipher(value: Any) -> Any:
-        left, right = value >> np.uint32(half), value & mask
+        left, right = value >> half, value & mask
         for key in rounds:
             left, right = right, left ^ (mix(right ^ key, xp) & mask)
-        return (left << np.uint32(half)) | right
+        return (left << half) | right
 
     value = cipher(xp.asarray(index, xp.uint32))
-    limit = xp.uint32(size - 1)  # compared with > so that size == 2**32 needs no 33rd bit
     if xp is np:
         while (value > limit).any():
             value = np.where(value > limit, cipher(value), value)

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from dl.core.errors import UserError, bounded
-from dl.core.random import permute
+from dl.core.errors import UserError, bounded, unknown
+from dl.core.random import half_bits, mix, permute, permute_each
 from dl.core.task import Batch
 from dl.data.splits import Splits
 
@@ -155,6 +155,56 @@ class TrainBatches(Resident):
 
 
 @struct.dataclass
+class BalancedBatches(Resident):
+    """Training batches with as many rows of each class: as many positions of the stream as there are classes hold
+    one of each, in an order of their own, and each class goes through its rows in shuffled epochs.
+
+    Attributes:
+      order: the rows, class by class, ``[examples]``.
+      table: of each class its first place in ``order``, its rows and their :func:`half_bits`, ``[3, classes]``.
+    """
+
+    order: Any
+    table: Any
+    seed: Any
+    batch_size: int = struct.field(pytree_node=False)
+
+    def indices(self, step):
+        classes = self.table.shape[1]
+        position = jnp.uint32(step) * jnp.uint32(self.batch_size)
+        position += jnp.arange(self.batch_size, dtype=jnp.uint32)
+        draw = position // jnp.uint32(classes)  # of its class
+        own = permute(position % jnp.uint32(classes), classes, mix(self.seed) ^ _CLASSES, draw)
+        start, size, half = jnp.asarray(self.table)[:, own]
+        seed = mix(self.seed) ^ mix(own + 1)  # classes of one size have orders of their own
+        place = permute_each(draw % size, size, half, seed, draw // size)
+        return jnp.asarray(self.order)[start + place]
+
+    def __getitem__(self, step) -> Batch:
+        rows = self.indices(step)
+        return {name: value[rows] for name, value in self.arrays.items()}
+
+
+_CLASSES = np.uint32(0x9E3779B9)  # so that the order of classes is no row's
+
+
+def _balanced(arrays: Arrays, batch_size: int, seed: Any, balance: str) -> BalancedBatches:
+    if balance not in arrays:
+        raise unknown("column to balance by,", balance, arrays)
+    found = np.asarray(arrays[balance])
+    if found.ndim != 1 or found.dtype.kind not in "biu":
+        raise UserError(
+            "balance-not-classes",
+            f"column {balance!r} holds {found.dtype}{list(found.shape)}: batches are balanced by one class number "
+            "a row",
+        )
+    _, sizes = np.unique(found, return_counts=True)
+    table = [np.cumsum(sizes) - sizes, sizes, [half_bits(int(size)) for size in sizes]]
+    order = np.argsort(found, kind="stable").astype(np.uint32)
+    return BalancedBatches(arrays, order, np.array(table, np.uint32), stream_seed(seed), batch_size)
+
+
+@struct.dataclass
 class EvalBatches(Resident):
     """A whole set in order, for evaluation; the last batch is padded and masked."""
 
@@ -171,13 +221,31 @@ class EvalBatches(Resident):
         return {**{name: value[rows] for name, value in self.arrays.items()}, "mask": mask}
 
 
-def train_batches(arrays: Arrays, batch_size: int, seed: Any = 0) -> TrainBatches:
+def train_batches(
+    arrays: Arrays, batch_size: int, seed: Any = 0, balance: str | None = None
+) -> TrainBatches | BalancedBatches:
     """Endless shuffled batches of in-memory ``arrays``, gathered on the device; or, of a part that streams,
-    the same batches read ahead."""
+    the same batches read ahead.
+
+    Args:
+      balance: a column of class numbers, of which batches hold as many rows of each: a row's chance is inverse to
+        the frequency of its class. An epoch is still as many rows as there are.
+
+    Raises:
+      UserError: there are too few rows, or no such column; or a part that streams is to be balanced.
+    """
     if hasattr(arrays, "train_batches"):
+        if balance is not None:
+            raise UserError(
+                "balance-streams",
+                "batches that stream from disk cannot be balanced: take fewer or smaller examples, which fit into "
+                "memory, or leave the balance out",
+            )
         return arrays.train_batches(batch_size, seed)
     size = check_arrays(arrays)
     check_batch_size(batch_size, size, "training examples")
+    if balance is not None:
+        return _balanced(arrays, batch_size, seed, balance)
     return TrainBatches(arrays, stream_seed(seed), batch_size)
 
 
