@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dl.core.adapters import flat, merge, nested
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment
 from dl.core.lanes import Traced, rebuild, shape_source
@@ -46,16 +47,18 @@ def read_start(start: str | Path) -> Start:
             checkpoints.close()
         if found is None:
             raise UserError("checkpoint-missing", f"{start} holds no checkpoint: train it first")
-        flat, meta = found
-        kind = "state/ema/" if any(n.startswith("state/ema/") for n in flat) else "state/variables/"
-        variables = {n.removeprefix(kind): x for n, x in flat.items() if n.startswith(kind)}
+        leaves, meta = found
+        kind = (
+            "state/ema/" if any(n.startswith("state/ema/") for n in leaves) else "state/variables/"
+        )
+        variables = {n.removeprefix(kind): x for n, x in leaves.items() if n.startswith(kind)}
         named: dict[str, Any] = {"run": store.url(folder.path) or str(folder.path.absolute())}
         named["step"] = meta["step"]
     elif folder.config.exists():
         import dl
 
         variables, named = (
-            _flat(dl.interop.load(folder.path)[1]),
+            flat(dl.interop.load(folder.path)[1]),
             {"weights": str(folder.path.absolute())},
         )
     else:
@@ -81,6 +84,13 @@ def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]
       UserError: no variable agrees.
     """
 
+    variables = start.variables
+    if any(n.startswith("base/") for n in variables) and not any(
+        n.startswith("base/") for n in fresh
+    ):
+        variables = flat(merge(nested(variables)))  # adapters, for a model that has none
+    variables = {n: x for n, x in variables.items() if not n.startswith("teacher/") or n in fresh}
+
     def modules(tree: Flat) -> list[str]:
         return list(dict.fromkeys(n.split("/")[1] for n in tree if n.count("/") > 1))
 
@@ -90,7 +100,7 @@ def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]
 
     def placed(into: str, out_of: str) -> dict[str, tuple[str, Any]]:
         found: dict[str, tuple[str, Any]] = {}
-        for name, x in start.variables.items():
+        for name, x in variables.items():
             kind, _, path = name.partition("/")
             if path.startswith(out_of):
                 path = into + path.removeprefix(out_of)
@@ -100,7 +110,7 @@ def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]
         return found
 
     ways = [("", ""), *((f"{m}/", "") for m in modules(fresh))]
-    ways += [("", f"{m}/") for m in modules(start.variables)]
+    ways += [("", f"{m}/") for m in modules(variables)]
     tried = [placed(*way) for way in ways]
     best = max(tried, key=lambda found: sum(x.size for _, x in found.values()))
     where = start.source.get("run") or start.source["weights"]
@@ -108,15 +118,15 @@ def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]
         raise UserError(
             "weights-of-another-model",
             f"nothing that {where} holds has a path and a shape of this model: there are "
-            f"{_few(start.variables)}, here {_few(fresh)}",
+            f"{_few(variables)}, here {_few(fresh)}",
         )
     used = {name for name, _ in best.values()}
     count = [sum(int(np.prod(fresh[n].shape)) for n in names) for names in (best, fresh)]
     said = f"begins with {where}: took {len(best)} of {len(fresh)} arrays, {count[0]:,} of {count[1]:,} numbers"
     if left := [name for name in fresh if name not in best]:
-        there = {n: f"{n} ({list(start.variables[n].shape)} there)" for n in start.variables}
+        there = {n: f"{n} ({list(variables[n].shape)} there)" for n in variables}
         said += f"; fresh: {_few([there.get(n, n) for n in left])}"
-    if unused := [name for name in start.variables if name not in used]:
+    if unused := [name for name in variables if name not in used]:
         said += f"; not taken: {_few(unused)}"
     return {place: x for place, (_, x) in best.items()}, said
 
@@ -128,7 +138,7 @@ def check_start(experiment: Experiment) -> None:
         batch = data if isinstance(data, dict) else jax.eval_shape(lambda data: data[0], data)
         fresh = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
         several = experiment.task.members is not None
-        fitted(_flat(fresh), read_start(experiment.start), several)
+        fitted(flat(fresh), read_start(experiment.start), several)
 
 
 def started(
@@ -156,7 +166,7 @@ def started(
                 "or start anew under another --name",
             )
         lock.add(folder, start=start.source)
-    given, said = fitted(_flat(one), start, experiment.task.members is not None)
+    given, said = fitted(flat(one), start, experiment.task.members is not None)
     say(said)
 
     def over(state: TrainState, traced: Traced, given: Flat) -> TrainState:
@@ -176,10 +186,6 @@ def started(
         lies["out_shardings"] = compiled.mesh.state(begin.shapes)
     program = compiled.jit(over, 2, 1, **lies)
     return begin._replace(state=lambda: program(begin.state(), compiled.traced, given))
-
-
-def _flat(tree: Any) -> Flat:
-    return {path_name(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _few(names: Any) -> str:

@@ -191,6 +191,20 @@ def test_a_body_lies_within_a_module_or_was_taken_out_of_one():
         fitted({"params/a": np.ones(2)}, Start({"run": "runs/a"}, {"params/a": np.ones(3)}))
 
 
+def test_adapters_are_merged_for_a_model_that_has_none():
+    plain = classification(Net(3))
+    batch = {"image": np.zeros((2, 4, 4, 1), np.uint8), "label": np.zeros(2, np.int32)}
+    task = dl.distill(dl.lora(plain, 2), dl.Predictor(plain, plain.init(jax.random.key(1), batch)))
+    learned = jax.tree.map(lambda x: x + 1, task.init(jax.random.key(0), batch))
+    start = Start({"run": "runs/a"}, flat(learned))
+    given, said = fitted(flat(plain.init(jax.random.key(2), batch)), start)
+    same(flat(dl.merge(learned))["params/head/kernel"], given["params/head/kernel"])
+    assert "took 14 of 14" in said
+    assert "not taken" not in said
+    given, _ = fitted(flat(dl.lora(plain, 2).init(jax.random.key(2), batch)), start)
+    assert {"params/head/kernel/a", "base/head/bias", "lora/scale"} <= set(given)
+
+
 def test_weights_in_another_layout_are_a_start_too(place):
     pytest.importorskip("safetensors")
     from dl.models.transformer import Transformer
