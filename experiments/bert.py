@@ -64,7 +64,11 @@ def sentences(config: Config):
     else:
         splits = open_lines(config.data, text=config.text, encoding=config.encoding)
     if config.start is not None:
-        tokenizer = sentences(dl.open_run(config.start).experiment.config)[0]
+        begun = dl.open_run(config.start).experiment.config
+        if not hasattr(begun, "stage"):
+            told = f"{config.start} is no run of bert: name one"
+            raise dl.UserError("weights-of-another-model", told)
+        tokenizer = sentences(begun)[0]
     elif config.weights is None and not (tokenizer := splits.info.details.get("tokenizer")):
         tokenizer = train_subwords(splits.train["text"], "wordpiece", config.vocabulary)
     if config.weights is not None:

@@ -193,7 +193,7 @@ def layers(params: Any, stacked: Any) -> tuple[Any, list[list[str]]]:
             said = [word] if len(own) == 1 else [f"{word}[{number}]" for number in numbers]
         else:
             word = next((w for w in path if _FIRST.search(w)), "")
-            own, said = [0 if word else most + 1], [word or path[0]]
+            own, said = [0 if word else most + 1], [word or "/".join(path[:-1]) or path[0]]
         shape = [-1 if axis == along - 1 else 1 for axis in range(len(leaf.shape))]
         each.append(own[0] if len(own) == 1 else np.reshape(own, shape))
         for number, name in zip(own, said, strict=True):

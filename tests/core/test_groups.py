@@ -126,7 +126,7 @@ def test_layers_are_the_numbered_blocks():
     assert found["encoder/embedding/embedding"] == found["encoder/positions"] == 0
     assert found["encoder/body/layer_1/in/kernel"] == 2
     assert found["head/kernel"] == found["encoder/body/norm/scale"] == 3
-    assert names[1:3] == [["layer_0"], ["layer_1"]]
+    assert names[1:] == [["layer_0"], ["layer_1"], ["encoder/body/norm", "head"]]
     assert (
         "share of the learning rate by layer: 0.125 "
         in told(params, stacked_axes(params), (), 0.5)[0]

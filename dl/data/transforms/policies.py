@@ -177,8 +177,8 @@ class Augmented:
     def transforms(
         self, height: int, classes: int, flip: bool = False, crop: bool = True
     ) -> tuple[Transform, ...]:
-        """Where asked to ``crop``, crops by a twelfth of the ``height``; what the fields say; and ``flip`` whatever
-        they say.
+        """Where asked to ``crop``, crops by a twelfth of the ``height``; what the fields say; and ``flip``
+        whatever they say.
 
         Raises:
           UserError: both mixup and cut-mix are asked for.
