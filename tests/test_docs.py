@@ -273,7 +273,7 @@ def test_no_python_of_a_page_is_left_untried():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_command_of_a_page_parses(page):
+def test_every_command_of_a_page_parses(page, tmp_path, monkeypatch):
     from dl.cli.arguments import parse
     from dl.cli.commands import COMMANDS
     from dl.runs.scripts import load_script
@@ -284,6 +284,9 @@ def test_every_command_of_a_page_parses(page):
     runs = re.findall(r"^dl run (\w+)([^\n\"&#]*)", shell, re.MULTILINE)
     for script, flags in [*commands, *((f"experiments/{name}.py", flags) for name, flags in runs)]:
         config, build = load_script(ROOT / script)
+        for file in re.findall(r"--config (\S+\.toml)", flags):  # written by a command before
+            (tmp_path / file).touch()
+        monkeypatch.chdir(tmp_path)
         parse(config, build, shlex.split(flags), script)
     for name in re.findall(r"(?:`|^)dl ([a-z]\w*)", text, re.MULTILINE):
         assert name in COMMANDS
