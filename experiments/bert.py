@@ -27,7 +27,7 @@ from dl.tasks.sequence_classification import sequence_classification
 @dataclasses.dataclass(frozen=True)
 class Config(OwnTexts, dl.Recipe):
     data: str = "sst2"
-    """or a table of texts and labels, or a folder of files a class; to pre-train plain text too"""
+    """a named set, a table of texts and labels, or a folder of files a class; to pre-train plain text too"""
     stage: Literal["pretrain", "finetune"] = "finetune"
     weights: str | None = None
     """folder of a BERT in Hugging Face's layout, in place of vocabulary, width, layers and heads"""

@@ -21,7 +21,7 @@ from dl.training.writing import Writing, write
 @dataclasses.dataclass(frozen=True)
 class Config(OwnCorpus, Units, dl.Recipe):
     data: str = "tinyshakespeare"
-    """or a file or folder of text, a table with a column of it, or tokens of `dl data tokens` (a:0.7,b:0.3)"""
+    """a named set, a file, folder or table of text, or tokens of `dl data tokens` (a:0.7,b:0.3)"""
     cell: Literal["rnn", "lstm", "gru"] = "lstm"
     features: int = 320
     """width of every layer"""

@@ -27,7 +27,7 @@ from dl.training.writing import Writing, write
 @dataclasses.dataclass(frozen=True)
 class Config(OwnCorpus, Units, Documents, dl.Recipe):
     data: str = "tinyshakespeare"
-    """or a file or folder of text, a table with a column of it, or tokens of `dl data tokens` (a:0.7,b:0.3)"""
+    """a named set, a file, folder or table of text, or tokens of `dl data tokens` (a:0.7,b:0.3)"""
     weights: str | None = None
     """folder of a GPT-2 or Llama in Hugging Face's layout, tokenizer.json too, in place of the next six fields"""
     style: Literal["gpt2", "llama"] = "llama"

@@ -28,7 +28,7 @@ USUAL = {"transformer": (64, 4e-3, 35), "neumf": (1000, 1e-2, 20), "factors": (1
 @dataclasses.dataclass(frozen=True)
 class Config(OwnRatings, dl.Recipe):
     data: str = "movielens_100k"
-    """or a csv, Parquet or Arrow file of your own with users and items"""
+    """a named set, or a csv, Parquet or Arrow file of your own with users and items"""
     model: Literal["transformer", "neumf", "factors"] = "transformer"
     """what comes next (transformer, neumf), or how it is rated (factors)"""
     context: int = 200

@@ -21,7 +21,7 @@ from dl.tasks.sequence_classification import sequence_classification
 @dataclasses.dataclass(frozen=True)
 class Config(OwnTexts, dl.Recipe):
     data: str = "sst2"
-    """or a table of texts and labels, or a folder of files a class"""
+    """a named set, a table of texts and labels, or a folder of files a class"""
     model: Literal["cnn", "bilstm", "transformer"] = "cnn"
     unit: Literal["word", "character"] = "word"
     """what a token is; characters suit texts without blanks, such as DNA"""

@@ -26,7 +26,7 @@ from dl.tasks.sequence_to_sequence import sequence_to_sequence
 @dataclasses.dataclass(frozen=True)
 class Config(OwnPairs, dl.Recipe):
     data: str = "multi30k"
-    """or a table of two columns of text, a folder with two files of lines, or one of these files"""
+    """a named set, a table of two columns of text, a folder with two files of lines, or one of these files"""
     vocabulary: int = 6000
     """byte-pair tokens for both languages together"""
     width: int = 128

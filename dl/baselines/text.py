@@ -36,8 +36,12 @@ def tfidf(splits: Splits, seed: int = 0) -> dict[str, float]:
     seen = weigh.fit_transform(texts.pop("train"))
     rows = {name: weigh.transform(some) for name, some in texts.items()}
     found: list[dict[str, float]] = []
+    # Fifty classes take half a minute a penalty by the usual solver, one second by this, and are as often right.
+    quick: dict[str, Any] = (
+        {"solver": "saga", "tol": 1e-3} if parts["train"]["label"].max() > 9 else {}
+    )
     for strength in (1.0, 5.0, 25.0):
-        model = LogisticRegression(C=strength, max_iter=1000, random_state=seed)
+        model = LogisticRegression(C=strength, max_iter=1000, random_state=seed, **quick)
         model.fit(seen, parts["train"]["label"])
         found.append(
             {

@@ -151,7 +151,10 @@ def _on_disk(documents: Any, info: Info, lines: list[Line], memory: Line, own: O
     sizes = np.bincount(blocks.document, blocks.characters).astype(int)
     by_size = own.in_order and not any(blocks.part) and in_order(blocks, own.hold_out)
     if by_size:
-        (blocks, part), how = by_size, _in_order_said(own.hold_out)
+        (blocks, part), how = (
+            by_size,
+            _in_order_said(own.hold_out).replace("lines", "blocks of lines"),
+        )
     else:
         if len(sizes) < 3 and not any(blocks.part) and not own.in_order:
             raise _too_few_documents(info.name, len(sizes))

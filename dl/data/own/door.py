@@ -100,7 +100,7 @@ def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
             else:
                 splits = getattr(module, "named", lambda splits: splits)(load(name))
         except UserError as gone:
-            gone.message += f"; {other}" if other else ""
+            gone.message = f"{other}. {gone.message}" if other else gone.message
             raise
         if other:
             warnings.warn(other, stacklevel=2)

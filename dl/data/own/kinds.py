@@ -131,9 +131,15 @@ def kind_lines(path: Path, kind: str, guessed: bool, own: Any) -> list[Line]:
     if guessed:
         script = f"`dl run {SCRIPTS[kind]}` trains on it" if kind in SCRIPTS else "for dl.data.open"
         return [Line("read as", kind, f"as it looks; {script}")]
-    if kind not in _BY_CONTENT or own != type(own)():
+    if own != type(own)():
         return []
-    looks = _by_content(path)
+    looks: str | None
+    if kind == "pictures" and path.is_dir():
+        looks = "masks" if guessed_kind(str(path)) == "masks" else None
+    elif kind in _BY_CONTENT:
+        looks = _by_content(path)
+    else:
+        return []
     if looks is None or looks in (kind, *_ALSO.get(kind, ())):
         return []
     script = f"`dl run {SCRIPTS[looks]} --data {path.name}`" if looks in SCRIPTS else "dl.data.open"
@@ -170,6 +176,7 @@ _NAMES = {
     "table": "a table",
     "ratings": "ratings (kind ratings)",
     "pictures": "a table of pictures",
+    "masks": "pictures and masks of their places",
     "recordings": "a table of recordings",
     "transcripts": "a table of recordings and their texts",
 }

@@ -39,7 +39,7 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
     Raises:
       UserError: there is none, or it is of no kind that is known.
     """
-    place = Path(path).expanduser()
+    place = _given(path)
     if place.is_dir():
         place = next((place / name for name in SAVED if (place / name).is_file()), place)
     if not place.is_file():
@@ -54,8 +54,13 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
 
 
 def is_token_folder(path: Any) -> bool:
-    """Whether a path is a folder of tokens."""
-    return isinstance(path, str | os.PathLike) and (Path(path).expanduser() / FILE).is_file()
+    """Whether a path is a folder of tokens; one that cannot be is none."""
+    return isinstance(path, str | os.PathLike) and os.path.isfile(_given(path) / FILE)
+
+
+def _given(path: str | os.PathLike) -> Path:
+    """``path`` with ``~`` made whole, where there is such a user."""
+    return Path(os.path.expanduser(path))
 
 
 def named_folders(data: Any) -> list[tuple[Path, str]]:
@@ -65,20 +70,20 @@ def named_folders(data: Any) -> list[tuple[Path, str]]:
     Raises:
       UserError: only some of them are folders of tokens, or one was written by another program.
     """
-    path = Path(data).expanduser() if isinstance(data, str | os.PathLike) else Path()
+    path = _given(data) if isinstance(data, str | os.PathLike) else Path()
     if is_token_folder(path):
         return [(path.absolute(), "1")]
-    if (path / "train.bin").is_file():
+    if os.path.isfile(path / "train.bin"):
         said = f"{path} has train.bin and no {FILE}"
         raise UserError(
             "tokens-foreign", f"{said}: write the folder by `dl data tokens TEXTS --out`"
         )
-    if path.exists() or not any(mark in str(data) for mark in ",:"):
+    if os.path.exists(path) or not any(mark in str(data) for mark in ",:"):
         return []
     found: list[tuple[Path, str]] = []
     for given in map(str.strip, str(data).split(",")):
         name, _, weight = (given, "", "1") if is_token_folder(given) else given.rpartition(":")
-        found.append((Path(name or given).expanduser().absolute(), weight))
+        found.append((_given(name or given).absolute(), weight))
     there = [is_token_folder(folder) for folder, _ in found]
     if any(there) and not all(there):
         other = found[there.index(False)][0].name

@@ -40,7 +40,7 @@ def test_a_name_that_is_a_folder_here_too_says_how_to_mean_it(tmp_path, monkeypa
 
     (tmp_path / "fsdd").touch()
     monkeypatch.setattr(door, "load", gone)
-    with raises("data-missing", "fsdd is not here; ", "for the file here say --data ./fsdd"):
+    with raises("data-missing", "for the file here say --data ./fsdd. fsdd is not here"):
         dl.data.open("fsdd", "recordings")
     monkeypatch.setenv("DL_DATA_DIR", ".")  # the named set's own folder
     monkeypatch.setattr(door, "load", dl.load)

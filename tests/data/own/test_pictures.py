@@ -427,3 +427,15 @@ def test_any_number_of_workers_reads_the_same_bits(tmp_path, script):
     np.testing.assert_array_equal(found[0], found[2])
     with raises("range", "--workers", "-1"):
         open_pictures(root, workers=-1, **fields)
+
+
+def test_pictures_with_masks_beside_them_are_told(tmp_path):
+    for name in ("train", "trainannot", "test", "testannot"):
+        (tmp_path / "scenes" / name).mkdir(parents=True)
+        for row in range(4):
+            Image.fromarray(np.full((8, 8, 3), 9 * row, np.uint8)).save(
+                tmp_path / "scenes" / name / f"{row}.png"
+            )
+    lines = open_pictures(tmp_path / "scenes").info.details["lines"]
+    (check,) = (line for line in lines if line.taken_for == "read as pictures")
+    assert "dl run segmentation --data scenes" in check.more
