@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 OWN = [p for part in ("dl", "experiments", "colab") for p in sorted((ROOT / part).rglob("*.py"))]
 # Where a call's encoding stands among its arguments, as a method of a path and as a function.
 PLACE = {"read_text": 0, "write_text": 1, "open": 2, "fdopen": 2}
-# What else is called `open`: of bytes alone.
-OTHERS = {"Image", "tarfile", "zipfile", "wave", "door"}  # the last is dl.data.own.door
+# What else is called `open`: of bytes alone, os.open too, which gives a number; door is dl.data.own.door.
+OTHERS = {"Image", "tarfile", "zipfile", "wave", "os", "door"}
 PLAIN_C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
@@ -28,7 +28,7 @@ def undecided(tree):
         given = {word.arg: word.value for word in call.keywords}
         if name in PLACE:
             owner = call.func.value if method else None
-            if isinstance(owner, ast.Name) and owner.id in OTHERS:
+            if name == "open" and isinstance(owner, ast.Name) and owner.id in OTHERS:
                 continue
             if isinstance(owner, ast.Attribute) and owner.attr == "data":  # dl.data.open
                 continue
@@ -42,6 +42,8 @@ def undecided(tree):
             enough = len(call.args) > PLACE[name] + (name == "open" and not method)
             if "encoding" not in given and not enough:
                 yield call.lineno
+        elif name in ("replace", "_replace"):  # of a value's fields
+            continue
         elif {"text", "universal_newlines"} & given.keys() and "encoding" not in given:
             yield call.lineno
 
@@ -54,6 +56,7 @@ def undecided(tree):
         "open(x)",
         "open(x, 'w')",
         "path.open('a')",
+        "os.fdopen(x, 'w')",
         "subprocess.run(x, text=True)",
     ],
 )
@@ -70,6 +73,8 @@ def test_the_search_finds(code):
         "path.open('wb')",
         "subprocess.run(x, text=True, encoding='utf-8')",
         "Image.open(x)",
+        "os.open(x, os.O_RDONLY)",
+        "dataclasses.replace(x, text=None)",
         "dl.data.open(x, 'texts')",
     ],
 )
