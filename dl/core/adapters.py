@@ -7,12 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import unflatten_dict
 
 from dl.core.errors import UserError, bounded
 from dl.core.groups import matching
 from dl.core.optim import stacked_axes
 from dl.core.random import purpose_key
-from dl.core.state import path_name
+from dl.core.state import by_path
 from dl.core.task import Batch, Task, Variables
 
 
@@ -54,11 +55,13 @@ def lora(
     def init(key: jax.Array, batch: Batch) -> Variables:
         variables = task.init(key, batch)
         params = variables["params"]
-        places, axes = (flat(tree) for tree in (matching(patterns, params), stacked_axes(params)))
+        places, axes = (
+            by_path(tree) for tree in (matching(patterns, params), stacked_axes(params))
+        )
         trained: dict[str, Any] = {}
         base: dict[str, Any] = {}
         adapted = 0
-        for number, (path, leaf) in enumerate(flat(params).items()):
+        for number, (path, leaf) in enumerate(by_path(params).items()):
             front, own = leaf.shape[: axes[path]], leaf.shape[axes[path] :]
             if 0 <= places[path] < len(whole):
                 trained[path] = leaf
@@ -75,7 +78,7 @@ def lora(
                 "pattern-nowhere",
                 f"{pattern!r} is in the path of no matrix: adapters are for kernels, such as kernel$",
             )
-        added = {"params": nested(trained), "base": nested(base)}
+        added = {"params": unflatten_dict(trained, sep="/"), "base": unflatten_dict(base, sep="/")}
         return {**variables, **added, "lora": {"scale": jnp.float32(scale)}}
 
     def apply(variables: Variables, batch: Batch, key: jax.Array | None) -> tuple[Any, Variables]:
@@ -101,7 +104,7 @@ def merge(variables: Variables) -> Variables:
     are. The adapted task takes them too."""
     if "base" not in variables or "lora" not in variables:
         return variables
-    trained, scale = flat(variables["params"]), variables["lora"]["scale"]
+    trained, scale = by_path(variables["params"]), variables["lora"]["scale"]
     # In the precision of the adapters, which mixed precision lowers.
     dtype = next(iter(trained.values())).dtype
 
@@ -111,23 +114,6 @@ def merge(variables: Variables) -> Variables:
             leaf = leaf + ((a @ b) * scale).astype(leaf.dtype).reshape(leaf.shape)
         return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
-    params = {path: merged(path, leaf) for path, leaf in flat(variables["base"]).items()}
+    params = {path: merged(path, leaf) for path, leaf in by_path(variables["base"]).items()}
     rest = {n: v for n, v in variables.items() if n not in ("params", "base", "lora")}
-    return {**rest, "params": nested({**params, **trained})}
-
-
-def flat(tree: Any) -> dict[str, Any]:
-    """Leaves of a tree by path, such as ``params/head/kernel``."""
-    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def nested(leaves: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of :func:`flat`, of dicts."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *modules, name = path.split("/")
-        place = tree
-        for module in modules:
-            place = place.setdefault(module, {})
-        place[name] = leaf
-    return tree
+    return {**rest, "params": unflatten_dict({**params, **trained}, sep="/")}

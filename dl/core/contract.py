@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from dl.core.errors import UserError
 from dl.core.metrics import Mean, Metrics
-from dl.core.state import path_name
+from dl.core.state import by_path
 from dl.core.task import Batch, Task, Variables
 
 
@@ -93,10 +93,7 @@ def sound(task: Task) -> Task:
 
 def changes(before: Any, after: Any) -> str:
     """The first leaf whose shape or dtype is another, in words; empty where there is none."""
-    old, new = (
-        {path_name(path): shape(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (before, after)
-    )
+    old, new = ({n: shape(x) for n, x in by_path(tree).items()} for tree in (before, after))
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             return f"{name} was {old.get(name, 'missing')} and is {new.get(name, 'missing')}"

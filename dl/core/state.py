@@ -37,6 +37,11 @@ class TrainState:
         return self.variables if self.ema is None else self.ema
 
 
+def by_path(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by path, such as ``params/head/kernel``."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
 def init_state(
     task: Task,
     optimizer: optax.GradientTransformation,

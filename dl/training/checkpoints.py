@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from dl.core.errors import UserError
-from dl.core.state import array_digest, combine, path_name, plain
+from dl.core.state import array_digest, by_path, combine, path_name, plain
 from dl.core.step import GRADIENT_NORM
 from dl.parallel import processes
 from dl.parallel.sharding import on_host
@@ -34,8 +34,7 @@ BEFORE = {"elapsed", "ended", "step", "digests", "shapes"}
 
 def flatten(tree: Any) -> dict[str, Any]:
     """Leaves of ``tree`` by path, PRNG keys as their words; without what no checkpoint holds."""
-    named = {path_name(p): x for p, x in jax.tree_util.tree_leaves_with_path(plain(tree))}
-    return {name: leaf for name, leaf in named.items() if not name.startswith(_FLEETING)}
+    return {n: x for n, x in by_path(plain(tree)).items() if not n.startswith(_FLEETING)}
 
 
 def digests(flat: dict[str, np.ndarray]) -> dict[str, str]:

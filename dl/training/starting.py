@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
-from dl.core.adapters import flat, merge, nested
+from dl.core.adapters import merge
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment
 from dl.core.lanes import Traced, rebuild, shape_source
-from dl.core.state import TrainState, begun_with, combine, path_name
+from dl.core.state import TrainState, begun_with, by_path, combine, path_name
 from dl.core.target import tracing_for
 from dl.parallel import processes
 from dl.runs import lock, store
@@ -58,7 +59,7 @@ def read_start(start: str | Path) -> Start:
         import dl
 
         variables, named = (
-            flat(dl.interop.load(folder.path)[1]),
+            by_path(dl.interop.load(folder.path)[1]),
             {"weights": str(folder.path.absolute())},
         )
     else:
@@ -88,7 +89,9 @@ def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]
     if any(n.startswith("base/") for n in variables) and not any(
         n.startswith("base/") for n in fresh
     ):
-        variables = flat(merge(nested(variables)))  # adapters, for a model that has none
+        variables = by_path(
+            merge(unflatten_dict(variables, sep="/"))
+        )  # adapters, for a model that has none
     variables = {n: x for n, x in variables.items() if not n.startswith("teacher/") or n in fresh}
 
     def modules(tree: Flat) -> list[str]:
@@ -138,7 +141,7 @@ def check_start(experiment: Experiment) -> None:
         batch = data if isinstance(data, dict) else jax.eval_shape(lambda data: data[0], data)
         fresh = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
         several = experiment.task.members is not None
-        fitted(flat(fresh), read_start(experiment.start), several)
+        fitted(by_path(fresh), read_start(experiment.start), several)
 
 
 def started(
@@ -166,7 +169,7 @@ def started(
                 "or start anew under another --name",
             )
         lock.add(folder, start=start.source)
-    given, said = fitted(flat(one), start, experiment.task.members is not None)
+    given, said = fitted(by_path(one), start, experiment.task.members is not None)
     say(said)
 
     def over(state: TrainState, traced: Traced, given: Flat) -> TrainState:
