@@ -91,4 +91,10 @@ def hits(scores: jax.Array, label: jax.Array) -> jax.Array:
     own = jnp.take_along_axis(scores, label, axis=-1)[..., 0]
     # A maximum over the classes before the label: half the time of finding the best class itself.
     before = jnp.where(jnp.arange(scores.shape[-1]) < label, scores, -jnp.inf).max(-1)
-    return (own >= top) & (before < top) & (label[..., 0] >= 0)
+    return is_best(own, top, before, label[..., 0])
+
+
+def is_best(own: jax.Array, top: jax.Array, before: jax.Array, label: jax.Array) -> jax.Array:
+    """Whether a label's ``own`` score makes it the :func:`best_class`: of the ``top`` score of all classes, and
+    that ``before`` the label."""
+    return (own >= top) & (before < top) & (label >= 0)

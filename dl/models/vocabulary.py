@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from dl.core.metrics import is_best
 from dl.core.target import ROWS, SEQUENCE, cut_along_time, hold, pieces, target, tracing_for
 
 # Numbers of a tile of rows x vocabulary, 1 GiB in float32: each tile reads and writes the table's gradient again.
@@ -166,8 +167,7 @@ def _tiled_forward(table, bias, smoothing, rows, targets):
         above = jnp.where(jnp.isfinite(top), top, 0.0)
         total = jnp.log(jnp.exp(scores - above[:, None]).sum(-1)) + above
         loss = total - (1.0 - smoothing) * picked - smoothing * summed / len(table)
-        hit = (picked >= top) & (before < top) & (wanted >= 0)  # as dl.core.metrics.hits
-        return loss, hit.astype(jnp.float32), total
+        return loss, is_best(picked, top, before, wanted).astype(jnp.float32), total
 
     found = jax.lax.map(one, tuple(_tiles(len(table), rows, targets)))
     loss, hit, total = (x.reshape(-1)[: len(rows)] for x in found)
