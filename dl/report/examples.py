@@ -108,6 +108,11 @@ def _columns(example: Example, names: Names):
             yield svg(figure, f"row {example.row}")
 
 
+def _heat(hangs: np.ndarray) -> np.ndarray:
+    """What an answer hangs on, from nothing at 0 to most at 1."""
+    return np.clip(hangs / max(hangs.max(), 1e-9), 0, 1)
+
+
 def _png(image: np.ndarray, hangs: np.ndarray | None) -> bytes:
     """The picture, and beside it what its answer hangs on."""
     from PIL import Image
@@ -117,7 +122,7 @@ def _png(image: np.ndarray, hangs: np.ndarray | None) -> bytes:
     pixels = np.repeat((pixels - low) / max(high - low, 1e-9), 3 // pixels.shape[-1], -1)
     sheets = [pixels]
     if hangs is not None:
-        heat = np.clip(hangs / max(hangs.max(), 1e-9), 0, 1)
+        heat = _heat(hangs)
         rows, across = (np.arange(size) * len(hangs) // size for size in pixels.shape[:2])
         heat = heat[rows][:, across, None]
         sheets.append(
@@ -132,7 +137,7 @@ def _png(image: np.ndarray, hangs: np.ndarray | None) -> bytes:
 
 
 def _text(tokens: np.ndarray, words: Sequence[str], hangs: np.ndarray | None) -> Html:
-    heat = np.zeros(len(tokens)) if hangs is None else np.clip(hangs / max(hangs.max(), 1e-9), 0, 1)
+    heat = np.zeros(len(tokens)) if hangs is None else _heat(hangs)
     parts = []
     for token, share in zip(tokens[:WORDS], heat, strict=False):
         if token == 0:  # padding

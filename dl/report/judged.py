@@ -12,8 +12,8 @@ from scipy.special import log_softmax
 from dl.core.experiment import Batches
 from dl.core.metrics import compute, merge
 from dl.core.task import Task, Variables
+from dl.scores.tabular import reliability
 
-BINS = 10  # of confidence
 GRID = 8  # parts of a picture's height and width that are hidden one by one
 ROWS = 4096  # that columns are shuffled among
 SHUFFLES = 3
@@ -96,7 +96,9 @@ def judge(
         return None
     predict, evaluate, classes = jax.jit(task.predict), jax.jit(task.evaluate), scores.shape[1]
     metrics: Any = None
-    counts, bins = np.zeros((classes, classes), np.int64), np.zeros((BINS, 3))
+    counts = np.zeros((classes, classes), np.int64)
+    surest: list[np.ndarray] = []
+    rights: list[np.ndarray] = []
     worst: list[tuple[float, Example]] = []
     unsure: list[tuple[float, Example]] = []
     kept: list[dict[str, np.ndarray]] = []
@@ -111,8 +113,8 @@ def judge(
         chances = np.exp(log_softmax(said, -1))
         best, sure = said.argmax(-1), chances.max(-1)
         np.add.at(counts, (truth, best), 1)
-        place = np.minimum((sure * BINS).astype(int), BINS - 1)
-        np.add.at(bins, place, np.stack([np.ones_like(sure), sure, best == truth], -1))
+        surest.append(sure)
+        rights.append(best == truth)
         columns = {name: np.asarray(batch[name])[real] for name in task.columns}
         if names and row < ROWS:
             kept.append({**columns, "label": truth})
@@ -141,6 +143,8 @@ def judge(
         else {}
     )
     shuffled = importance(predict, variables, parts, names or {}, len(np.asarray(first["mask"])))
+    mean, share, size = reliability(np.concatenate(surest), np.concatenate(rights))
+    bins = np.nan_to_num(np.stack([size, mean * size, share * size], -1))
     return Judged(counts, bins, looked(worst), looked(unsure), shuffled)
 
 
