@@ -131,7 +131,7 @@ def keep_freed_memory() -> None:
 
 # What a terminal obeys: control characters, and Unicode's formats that turn, hide or end text; not the joiners, of
 # which the words of Persian and Hindi and pictures of families are made.
-_OBEYED = re.compile(
+OBEYED = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f\ud800-\udfff]"
 )
@@ -145,7 +145,7 @@ def harmless(text: str, kept: str = "") -> str:
         mark = found[0]
         return mark if mark in kept else " " if mark in "\t\n\r\u2028\u2029" else "�"
 
-    return _OBEYED.sub(shown, text)
+    return OBEYED.sub(shown, text)
 
 
 def screen(**options: Any) -> Any:

@@ -6,7 +6,7 @@ import math
 import operator
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from dl.runs import store
 from dl.runs.files import lies_within, printable
 from dl.runs.folder import at_work
 from dl.runs.readers import entry, numbers, read_object
-from dl.runs.records import UNFINISHED, RunRecord, read_run, show
+from dl.runs.records import RunRecord, read_run, runs_within, show
 
 # What a store is asked for; the lines of a run at work are fetched when it is found to be one.
 FILES = ("config.json", "run.lock.json", "result.json", "sweep.json", "failed.json")
@@ -82,7 +82,7 @@ def list_runs(folder: str | Path, lanes: bool = False) -> tuple[list[Row], list[
         raise UserError("folder-missing", f"there is no folder {folder}: say which holds the runs")
     rows: list[Row] = []
     bad: list[UserError] = []
-    for place in _places(top, top):
+    for place in runs_within(top, ("config.json", "sweep.json")):
         try:
             if not lies_within(place, top):
                 raise UserError("record-damaged", f"{place} is a link out of {top}")
@@ -95,15 +95,6 @@ def list_runs(folder: str | Path, lanes: bool = False) -> tuple[list[Row], list[
         except OSError as error:
             bad.append(UserError("file-read", f"cannot read {error.filename}: {error.strerror}"))
     return sorted(rows, key=lambda row: (row.when or 0, row.name)), bad
-
-
-def _places(folder: Path, top: Path, depth: int = 0) -> Iterator[Path]:
-    if (folder / "config.json").exists() or (folder / "sweep.json").exists():
-        yield folder
-    elif depth < 3 and lies_within(folder, top):
-        for child in sorted(folder.iterdir()):
-            if child.is_dir() and child.suffix not in UNFINISHED:
-                yield from _places(child, top, depth + 1)
 
 
 def _row(place: Path, top: Path, working: bool) -> Row:

@@ -164,14 +164,17 @@ def _whole_run(folder: Path, named: Path) -> RunRecord:
     return run
 
 
-def runs_within(path: Path, depth: int = 0) -> Iterator[Path]:
-    """The folders of runs in ``path``, lanes included."""
-    if (path / "config.json").exists():
+def runs_within(
+    path: Path, marks: Sequence[str] = ("config.json",), depth: int = 0
+) -> Iterator[Path]:
+    """The folders in ``path`` that hold one of the files ``marks``: by default those of runs, lanes included.
+    What lies in one of them is left to whoever reads it, and links out of a folder are not gone through."""
+    if any((path / mark).exists() for mark in marks):
         yield path
     elif path.is_dir() and depth < 3:  # runs/SWEEP/lanes/LANE
         for child in sorted(path.iterdir()):
             if child.is_dir() and child.suffix not in UNFINISHED:
-                yield from runs_within(child, depth + 1 if lies_within(child, path) else 3)
+                yield from runs_within(child, marks, depth + 1 if lies_within(child, path) else 3)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dl.core.errors import UserError, unknown
+from dl.platform import OBEYED
 from dl.runs.files import printable
 from dl.runs.scripts import revive
 
@@ -33,10 +34,8 @@ def _key(name: str) -> str:
 def _text(text: str) -> str:
     """A basic string; what a terminal would obey is escaped too."""
     quoted = json.dumps(text, ensure_ascii=False)
-    return re.sub(
-        "[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]",
-        lambda c: f"\\u{ord(c[0]):04x}",
-        quoted,
+    return OBEYED.sub(
+        lambda c: f"\\U{ord(c[0]):08x}" if c[0] > "\uffff" else f"\\u{ord(c[0]):04x}", quoted
     )
 
 

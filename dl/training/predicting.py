@@ -94,7 +94,7 @@ def predict_files(
         )
     if batch_size < 0:
         raise UserError("range", f"--batch-size {batch_size}: give a number of rows, 1 or more")
-    table = out and _table_of(Path(out).expanduser())
+    table = out and _table_of(given_path(out))
     if table and table.exists():
         raise UserError("file-exists", f"{table} is there already: name another, or take it away")
     if not files:
@@ -206,7 +206,7 @@ class Sink:
         self._fields: list[str] = []
         if out is None:
             return
-        folder, out = Path(out).expanduser(), _table_of(Path(out).expanduser())
+        folder, out = given_path(out), _table_of(given_path(out))
         if out.parent == folder:
             if wanted.info is None or wanted.info.details["kind"] != "masks":
                 raise UserError(

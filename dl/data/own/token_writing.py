@@ -21,6 +21,7 @@ from dl.data.own.stored import StoredText
 from dl.data.own.token_files import FILE, SAVED, Tokenizer, load_tokenizer
 from dl.data.own.units import OWN, Units, documents_of, end_of, learned, token_pieces
 from dl.data.readers.files import progress
+from dl.data.readers.given import given_path
 from dl.data.splits import Columns, Splits
 from dl.data.tokenizers import Vocabulary
 
@@ -52,7 +53,7 @@ def write_tokens(
     Raises:
       UserError: the folder is there, a text or the tokenizer cannot be read, or the disk is full.
     """
-    folder, own = Path(folder).expanduser().absolute(), own or OwnCorpus()
+    folder, own = given_path(folder).absolute(), own or OwnCorpus()
     if folder.exists():
         raise UserError("file-exists", f"{folder} is there already: name another, or take it away")
     made = tokenizer in TOKENIZERS
