@@ -58,7 +58,7 @@ class Config(OwnTexts, dl.Recipe):
 
 @dl.prepared
 def sentences(config: Config):
-    """The tokenizer, of the run of --start where there is one, its special tokens, the texts in its tokens."""
+    """The tokenizer (that of --start's run), all its tokens, the special ones, and the texts in tokens."""
     if config.stage == "finetune" or config.data in NAMED:
         splits = dl.data.open(config.data, "texts", config)
     else:
@@ -75,13 +75,14 @@ def sentences(config: Config):
         tokenizer = load_subwords(f"{config.weights}/tokenizer.json")
     most, special = config.positions, specials(tokenizer)
     splits = tokenized(splits, tokenizer, most, most=most, start=special.start, end=special.end)
-    return tokenizer, special, splits
+    words = [tokenizer.id_to_token(place) for place in range(tokenizer.get_vocab_size())]
+    return tokenizer, words, special, splits
 
 
 def build(config: Config) -> dl.Experiment:
-    tokenizer, special, splits = sentences(config)
+    _, words, special, splits = sentences(config)
     pretrain, classes = config.stage == "pretrain", len(splits.info.classes)
-    size, given = tokenizer.get_vocab_size(), None
+    size, given = len(words), None
     if config.weights is not None:
         kind = "BertForMaskedLM" if pretrain else "BertForSequenceClassification"
         options = {"architecture": kind, "classes": classes, "vocabulary": size}
@@ -110,7 +111,7 @@ def build(config: Config) -> dl.Experiment:
             else text_baselines(dl.data.open(config.data, "texts", config))
         ),
         classes=() if pretrain else splits.info.classes,
-        names={"tokens": [tokenizer.id_to_token(place) for place in range(size)]},
+        names={"tokens": words},
     )
 
 

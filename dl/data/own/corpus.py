@@ -153,7 +153,7 @@ def _on_disk(documents: Any, info: Info, lines: list[Line], memory: Line, own: O
     if by_size:
         (blocks, part), how = (
             by_size,
-            _in_order_said(own.hold_out).replace("lines", "blocks of lines"),
+            _in_order_said(own.hold_out, "blocks of lines"),
         )
     else:
         if len(sizes) < 3 and not any(blocks.part) and not own.in_order:
@@ -179,8 +179,8 @@ def _too_few_documents(name: str, count: int) -> UserError:
     )
 
 
-def _in_order_said(shares: tuple[float, float]) -> str:
-    return f"of lines; the end of the text is held out, {held_said(shares)}"
+def _in_order_said(shares: tuple[float, float], rows: str = "lines") -> str:
+    return f"of {rows}; the end of the text is held out, {held_said(shares)}"
 
 
 def _of_frames(source: Any, own: OwnCorpus):
