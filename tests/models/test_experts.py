@@ -1,10 +1,6 @@
 """The mixture of experts against one written token by token, and on eight simulated devices."""
 
-import json
 import math
-import os
-import subprocess
-import sys
 
 import flax.linen as nn
 import jax
@@ -12,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mistakes import raises
+from simulated import told_by_eight
 
 import dl
 from dl.core.state import init_state
@@ -209,14 +206,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found():
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
-    done = subprocess.run(
-        [sys.executable, "-c", CODE],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return told_by_eight(CODE)
 
 
 @pytest.mark.slow

@@ -1,11 +1,7 @@
 """Attention that goes round a ring of devices, against the plain one, on eight simulated devices."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
+from simulated import told_by_eight
 
 CODE = """
 import json, sys
@@ -76,14 +72,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found():
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
-    done = subprocess.run(
-        [sys.executable, "-c", CODE],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return told_by_eight(CODE)
 
 
 def test_values_and_gradients_are_those_of_plain_attention(found):
