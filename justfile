@@ -6,11 +6,11 @@ ci:
 
 # All tests, on two processes
 test *args:
-    python -m pytest -n 2 --dist loadscope {{args}}
+    python -m pytest -n 2 --dist loadfile {{args}}
 
 # Lint, types, and the tests that take less than ten seconds each
 fast *args: lint types
-    python -m pytest -n 2 --dist loadscope -m 'not slow' {{args}}
+    python -m pytest -n 2 --dist loadfile -m 'not slow' {{args}}
 
 # Lint and format
 lint:
