@@ -106,7 +106,10 @@ def graft(traced: Any, arrays: Any) -> Any:
 
 def initial(experiment: Experiment, values: Traced, data: Batches | Batch) -> TrainState:
     """The state before the first step; ``data`` are batches, or one batch, to take shapes from."""
-    lane = rebuild(experiment, values)
+    return _begun(rebuild(experiment, values), data)
+
+
+def _begun(lane: Experiment, data: Batches | Batch) -> TrainState:
     batch = data if isinstance(data, dict) else data[0]
     return init_state(lane.task, lane.optimizer, batch, lane.seed, lane.ema is not None)
 
@@ -159,7 +162,7 @@ def traceable_fields(experiment: Experiment) -> Traceable:
     def steps(values: Traced, data: Any) -> Metrics:
         lane = rebuild(experiment, values)
         batches = data if isinstance(data, dict) else graft(lane.data, data)
-        state = initial(experiment, values, batches)
+        state = _begun(lane, batches)
         batch = batches if isinstance(batches, dict) else batches[state.step]
         if (lane.measure or lane.views) and batch.keys() >= set(lane.task.columns):
             lane.task.predict(state.eval_variables, batch)
@@ -173,15 +176,16 @@ def traceable_fields(experiment: Experiment) -> Traceable:
         except Exception:  # any failure means the same: Python needs the value itself
             return None
 
-    def largest(probe: Callable[..., Metrics | None], wanted: Traced) -> Traceable:
-        """All of ``wanted`` if they work together, else each that works with those before it."""
-        found = tried(probe, wanted) if wanted else None
-        if found is not None:
-            return found
-        kept = Traceable({}, None)
-        for name, value in wanted.items():
-            kept = tried(probe, {**kept.values, name: value}) or kept
+    def largest(probe: Callable[..., Metrics | None], kept: Traceable, more: Traced) -> Traceable:
+        """``kept`` and all of ``more`` if they work together, else what works of its halves."""
+        found = tried(probe, {**kept.values, **more}) if more else None
+        if found is not None or len(more) < 2:
+            return found or kept
+        names = list(more)
+        for half in (names[: len(names) // 2], names[len(names) // 2 :]):
+            kept = largest(probe, kept, {name: more[name] for name in half})
         return kept
 
     # Most that fail do so in `build`, which is quickly tried; tracing a step takes much longer.
-    return largest(steps, largest(builds, wanted).values)
+    nothing = Traceable({}, None)
+    return largest(steps, nothing, largest(builds, nothing, wanted).values)
