@@ -9,6 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Tests and the processes that they start compile thousands of small programs, many of them the same ones: all are
+# kept, not only those that take long.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
 import dl  # noqa: F401  (before JAX opens a backend, so that the compiler settings hold)
 
 REPOSITORY = Path(__file__).parents[1]
