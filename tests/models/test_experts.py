@@ -36,34 +36,30 @@ def picked(model, variables, x):
 
 
 def by_hand(model, variables, x, chosen_of, limited):
-    """Token by token: how many each expert has taken of the group so far decides whether it takes one more."""
+    """Token by token: how many each expert has taken of the group so far decides whether it takes one more. Every
+    expert computes every token, and those that did not take it count nothing."""
     params = variables["params"]
     batch, time, _ = x.shape
     group = model.group if time % model.group == 0 else time
     room = math.ceil(model.capacity * model.top * group / model.experts)
-    rows = []
+    chose, took = np.zeros((2, batch, time, model.experts), np.float32)
     for row in range(batch):
         for place in range(time):
             if place % group == 0:
                 taken = [0] * model.experts
-            token = x[row, place]
-            chances = jax.nn.softmax(token @ params["router"])
-            chosen = chosen_of[row, place]
-            whole = sum(chances[e] for e in chosen) if model.top > 1 else 1.0
-            total = jnp.zeros(WIDTH)
-            for e in map(int, chosen):
+            for e in map(int, chosen_of[row, place]):
                 taken[e] += 1
-                if limited and taken[e] > room:
-                    continue
-                inside = token @ params["in"][e]
-                if model.gated:
-                    gate, inside = jnp.split(inside, 2)
-                    inside = model.activation(gate) * inside
-                else:
-                    inside = model.activation(inside)
-                total = total + chances[e] / whole * (inside @ params["out"][e])
-            rows.append(total)
-    return jnp.stack(rows).reshape(x.shape)
+                chose[row, place, e] = 1
+                took[row, place, e] = not (limited and taken[e] > room)
+    inside = jnp.einsum("btw,ewh->bteh", x, params["in"])
+    if model.gated:
+        gate, inside = jnp.split(inside, 2, -1)
+        inside = model.activation(gate) * inside
+    else:
+        inside = model.activation(inside)
+    chances = jax.nn.softmax(x @ params["router"])
+    whole = (chances * chose).sum(-1, keepdims=True) if model.top > 1 else 1.0
+    return jnp.einsum("bte,bteh,ehw->btw", took * chances / whole, inside, params["out"])
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -149,8 +145,9 @@ def test_a_language_model_with_experts_learns_and_writes_as_it_reads(scan):
     tokens = jnp.asarray(rows[:2, :8])
     whole, _ = model.apply(state.variables, tokens)
     carry, written = model.initial_carry(2, 8), []
+    write = jax.jit(lambda token, carry: model.apply(state.variables, token, carry=carry))
     for place in range(8):
-        logits, carry = model.apply(state.variables, tokens[:, place : place + 1], carry=carry)
+        logits, carry = write(tokens[:, place : place + 1], carry)
         written.append(logits)
     np.testing.assert_allclose(jnp.concatenate(written, 1), whole, atol=1e-4)
     assert jax.tree.structure(variables) == jax.tree.structure(dict(state.variables))
