@@ -75,6 +75,7 @@ def build(config: Config, architecture: str, classes: int, dropout: Any) -> ResN
 
 
 def config_of(model: ResNet, variables: Any) -> dict[str, Any]:
+    require(isinstance(model.width, int), "channels that double from stage to stage (width=64)")
     require(not model.small_images, "the stem of large pictures (small_images=False)")
     require(model.block in (BasicBlock, Bottleneck), "blocks of BasicBlock or Bottleneck")
     expansion = model.block.expansion  # type: ignore[attr-defined]

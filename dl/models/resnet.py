@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from dl.models.convolution import Conv, max_pool
-from dl.models.layers import Dense, remat_policy
+from dl.models.layers import Dense, Dropout, remat_policy
 
 _kernel = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _Conv = partial(Conv, use_bias=False, kernel_init=_kernel)
@@ -66,21 +67,24 @@ class ResNetFeatures(nn.Module):
 
     Attributes:
       stages: blocks of each stage; block: :class:`BasicBlock` or :class:`Bottleneck`.
-      width: channels of the first stage, doubled from stage to stage.
+      width: channels of the first stage, doubled from stage to stage; or those of each stage.
       small_images: a 3x3 stem of stride 1 (CIFAR) instead of 7x7 of stride 2 and a pool.
     """
 
     stages: Sequence[int] = (2, 2, 2, 2)
     block: Callable[..., nn.Module] = BasicBlock
-    width: int = 64
+    width: int | Sequence[int] = 64
     small_images: bool = False
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
+        widths = self.width
+        if isinstance(widths, int):
+            widths = [widths * 2**stage for stage in range(len(self.stages))]
         if self.small_images:
-            x = _Conv(self.width, (3, 3), padding=_same(3), name="stem")(x)
+            x = _Conv(widths[0], (3, 3), padding=_same(3), name="stem")(x)
         else:
-            x = _Conv(self.width, (7, 7), (2, 2), padding=_same(7), name="stem")(x)
+            x = _Conv(widths[0], (7, 7), (2, 2), padding=_same(7), name="stem")(x)
         x = nn.relu(nn.BatchNorm(not train, momentum=0.9, name="stem_norm")(x))
         if not self.small_images:
             x = max_pool(x, (3, 3), strides=(2, 2), padding=_same(3))
@@ -91,10 +95,10 @@ class ResNetFeatures(nn.Module):
         if policy := remat_policy():
             run = nn.remat(run, policy=policy)
         features = []
-        for stage, count in enumerate(self.stages):
+        for stage, (count, width) in enumerate(zip(self.stages, widths, strict=True)):
             for place in range(count):
                 stride = 2 if stage > 0 and place == 0 else 1
-                x = run(self.block(self.width * 2**stage, stride), x)
+                x = run(self.block(width, stride), x)
             features.append(x)
         return features
 
@@ -102,19 +106,20 @@ class ResNetFeatures(nn.Module):
 class ResNet(nn.Module):
     """Residual network (He et al. 2016, "Deep residual learning for image recognition"): pictures
     ``[batch, height, width, channels]`` to logits ``[batch, classes]``; attributes as in
-    :class:`ResNetFeatures`."""
+    :class:`ResNetFeatures`, and the ``dropout`` before the classifier."""
 
     classes: int
     stages: Sequence[int] = (2, 2, 2, 2)
     block: Callable[..., nn.Module] = BasicBlock
-    width: int = 64
+    width: int | Sequence[int] = 64
     small_images: bool = False
+    dropout: float | jax.Array = 0.0
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         features = ResNetFeatures(self.stages, self.block, self.width, self.small_images)
         x = jnp.mean(features(x, train=train)[-1], axis=(1, 2))
-        return Dense(self.classes)(x)
+        return Dense(self.classes)(Dropout(self.dropout)(x, train=train))
 
 
 ResNet18 = partial(ResNet, stages=(2, 2, 2, 2), block=BasicBlock)
