@@ -1,4 +1,4 @@
-"""GPT: a decoder-only Transformer that writes character by character, or an imported one fine-tuned.
+"""GPT: a decoder-only Transformer (or --mixer mamba) that writes character by character, or an imported one.
 
 Data: tiny Shakespeare, the last 10 % for validation; or your own text with --data PATH, in characters or --unit
 word, wordpiece or bpe, which bits a byte compare. Reference, nats a character: nanoGPT 1.88 on CPU (4 of 128),
@@ -7,7 +7,7 @@ word, wordpiece or bpe, which bits a byte compare. Reference, nats a character: 
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 
@@ -16,10 +16,10 @@ from dl.baselines.ngrams import ngram_scores
 from dl.data.batches.tokens import crops, held_windows
 from dl.data.own.corpus import OwnCorpus
 from dl.data.own.units import Documents, Units, encoded, within_documents
-from dl.models.attention import Attention, Cache
-from dl.models.experts import Experts
 from dl.models.language import LanguageModel
-from dl.models.layers import Dense, Dropout, LayerNorm, RMSNorm
+from dl.models.layers import RMSNorm
+from dl.models.mamba import Mamba
+from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling
 from dl.training.writing import Writing, write
 
@@ -29,7 +29,9 @@ class Config(OwnCorpus, Units, Documents, dl.Recipe):
     data: str = "tinyshakespeare"
     """a named set, a file, folder or table of text, or tokens of `dl data tokens` (a:0.7,b:0.3)"""
     weights: str | None = None
-    """folder of a GPT-2 or Llama in Hugging Face's layout, tokenizer.json too, in place of the next six fields"""
+    """folder of a GPT-2 or Llama in Hugging Face's layout, tokenizer.json too, in place of the next seven"""
+    mixer: Literal["attention", "mamba"] = "attention"
+    """how a token sees those before it: all of them, or by a state that each of them changed (Gu & Dao 2023)"""
     style: Literal["gpt2", "llama"] = "llama"
     """gpt2: learned positions, LayerNorm, GELU; llama: rotary positions, RMSNorm, SwiGLU"""
     layers: int = 4
@@ -54,56 +56,35 @@ class Config(OwnCorpus, Units, Documents, dl.Recipe):
     """share of probability that sample draws from"""
 
 
-class Block(nn.Module):
-    """Attention to what came before, then a feed-forward; each reads its input normed, and adds to it."""
-
-    config: Config
-
-    @nn.compact
-    def __call__(self, x, mask, cache, layer, train):
-        c, llama = self.config, self.config.style == "llama"
-        norm, rope, gate = (RMSNorm, 10000.0, nn.silu) if llama else (LayerNorm, None, nn.gelu)
-        hidden = -(-8 * c.width // 3 // 32) * 32 if llama else 4 * c.width  # a gate costs a third
-        start = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-        small = nn.initializers.variance_scaling(0.5 / c.layers, "fan_in", "normal")
-        attend = Attention(c.heads, c.kv_heads, rope, not llama, start, small, name="attention")
-        y = norm(name="attention_norm")(x)
-        y, cache, _ = attend(y, mask=mask, causal=True, cache=cache, layer=layer)
-        x = x + Dropout(c.dropout)(y, train=train)
-        y = norm(name="feed_forward_norm")(x)
-        if c.experts:
-            y = Experts(c.experts, hidden, gate, llama, name="experts")(y, train=train)
-        else:
-            y = Dense((1 + llama) * hidden, not llama, kernel_init=start, name="in")(y)
-            y = nn.silu(y[..., :hidden]) * y[..., hidden:] if llama else nn.gelu(y)
-            y = Dense(c.width, not llama, kernel_init=small, name="out")(y)
-        return x + Dropout(c.dropout)(y, train=train), cache
-
-
-class Blocks(nn.Module):
-    """All of them: the body of a :class:`LanguageModel`, which embeds tokens and gives their logits."""
-
-    config: Config
-    width = property(lambda self: self.config.width)
-
-    def initial_cache(self, batch: int, length: int) -> Cache:
-        c = self.config
-        return Cache.empty(c.layers, batch, length, c.kv_heads or c.heads, c.width // c.heads)
-
-    @nn.compact
-    def __call__(self, x, *, mask=None, cache=None, train: bool = False):
-        dl.bounded("layers", self.config.layers, at_least=1)
-        x, stored = Dropout(self.config.dropout)(x, train=train), cache and cache[:3]
-        for layer in range(self.config.layers):
-            x, stored = Block(self.config, name=f"layer_{layer}")(x, mask, stored, layer, train)
-        norm = RMSNorm if self.config.style == "llama" else LayerNorm
-        return norm(name="norm")(x), cache and cache.after(stored, x.shape[1])
+def network(config: Config) -> Transformer:
+    """The body of the model, which embeds tokens and gives their logits."""
+    width, llama = config.width, config.style == "llama"
+    design: Any = {"hidden": 4 * width, "activation": nn.gelu}
+    if llama:
+        hidden = -(-8 * width // 3 // 32) * 32  # a gate costs a third
+        design = {"hidden": hidden, "activation": nn.silu, "gated": True, "norm": RMSNorm}
+        design |= {"rope": 10000.0, "bias": False}
+    return Transformer(
+        width,
+        config.layers,
+        config.heads,
+        config.kv_heads,
+        causal=True,
+        experts=config.experts,
+        dropout=config.dropout,
+        mixer=Mamba if config.mixer == "mamba" else None,
+        **design,
+    )
 
 
 def build(config: Config) -> dl.Experiment:
+    if config.mixer == "mamba" and (config.weights or config.kv_heads):
+        raise dl.UserError(
+            "option-misplaced", "--mixer mamba has no --weights or --kv-heads: leave them out"
+        )
     vocabulary, text = encoded(config)
     size, positions = len(vocabulary), config.context if config.style == "gpt2" else 0
-    model, given = LanguageModel(size, Blocks(config), positions), None
+    model, given = LanguageModel(size, network(config), positions), None
     if config.weights is not None:
         model, given = dl.interop.load(config.weights, vocabulary=size, dropout=config.dropout)
     return config.experiment(

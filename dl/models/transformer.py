@@ -31,6 +31,7 @@ class _Architecture(nn.Module):
     hidden: int | None = None
     activation: Activation = nn.gelu
     gated: bool = False
+    mixer: Callable[..., nn.Module] | None = None
     norm: Callable[..., nn.Module] = LayerNorm
     norm_first: bool = True
     rope: float | Rope | None = None
@@ -78,7 +79,11 @@ class _Block(_Architecture):
             nonlocal stored
             cache = (*stored, shared.used) if stored else None
             options = {"mask": shared.mask, "causal": self.causal, "cache": cache, "layer": layer}
-            y, cache, _ = attention("attention", rope=self.rope)(y, **options)
+            if self.mixer is None:
+                module = attention("attention", rope=self.rope)
+            else:
+                module = self.mixer(kernel_init=start, out_init=small, name="mixer")
+            y, cache, _ = module(y, **options)
             stored = list(cache[:2]) if cache else []
             return y
 
@@ -129,6 +134,7 @@ class Transformer(_Architecture):
       hidden: width inside the feed-forward, by default four times the width; activation there.
       gated: multiply the activation by a second projection: with ``nn.silu`` this is SwiGLU (Shazeer
         2020), with ``nn.gelu`` GEGLU; ``hidden`` of 8 / 3 of the width then costs as much as ungated.
+      mixer: what stands in self-attention's place, such as :class:`dl.models.mamba.Mamba`, or None.
       norm: ``LayerNorm`` or ``RMSNorm`` of :mod:`dl.models.layers`, or a ``partial`` of one with another
         epsilon; norm_first: before each branch (pre-norm, Xiong et al. 2020) or after each sum, as
         first published.
@@ -151,6 +157,8 @@ class Transformer(_Architecture):
 
     def initial_cache(self, batch: int, length: int) -> Cache:
         """An empty cache for ``length`` tokens."""
+        if self.mixer is not None:
+            return self.mixer().initial_cache(self.layers, batch, self.width)
         heads = self.kv_heads or self.heads
         return Cache.empty(self.layers, batch, length, heads, self.width // self.heads)
 
