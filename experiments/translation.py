@@ -1,12 +1,13 @@
-"""Translation, such as from English to German: an encoder-decoder Transformer with beam search.
+"""Translation, such as from English to German, with beam search: a Transformer or an attention RNN.
 
 Data: Multi30k, task 1, or your own pairs of any two languages with --data PATH; byte-pair encoding trained on
 the training set, one vocabulary for both sides.
-Reference: sacreBLEU 36 and more on test2016 for small Transformers trained on this set alone.
+Reference: sacreBLEU 36 and more on test2016 for small Transformers trained on this set alone. The attention RNN is
+that of Bahdanau et al. 2015, its layers those of Wu et al. 2016.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from dl.data.own.pairs import OwnPairs
 from dl.data.tokenized import both_sides, tokenized_pairs
 from dl.data.tokenizers import train_subwords
 from dl.figures.sequences import translated
+from dl.models.attention_rnn import AttentionRNN
 from dl.models.language import EncoderDecoder
 from dl.models.transformer import Transformer
 from dl.scores.bleu import corpus_bleu
@@ -27,14 +29,17 @@ from dl.tasks.sequence_to_sequence import sequence_to_sequence
 class Config(OwnPairs, dl.Recipe):
     data: str = "multi30k"
     """a named set, a table of two columns of text, a folder with two files of lines, or one of these files"""
+    model: Literal["transformer", "attention-rnn"] = "transformer"
+    """attention alone, or GRUs with attention between them"""
     vocabulary: int = 6000
     """byte-pair tokens for both languages together"""
     width: int = 128
     layers: int = 3
     """of the encoder, and of the decoder"""
     heads: int = 4
+    """of the transformer's attention"""
     hidden: int = 256
-    """width inside the feed-forward"""
+    """width inside the transformer's feed-forward"""
     dropout: float = 0.15
     label_smoothing: float = 0.1
     longest: int = 128
@@ -61,15 +66,25 @@ def sentences(config: Config):
     return tokenizer, tokenized_pairs(splits, tokenizer, config.longest)
 
 
+def network(config: Config, vocabulary: int) -> EncoderDecoder | AttentionRNN:
+    sizes, dropout = (config.width, config.layers), config.dropout
+    if config.model == "transformer":
+        inner: Any = {"hidden": config.hidden, "rope": 10000.0, "dropout": dropout}
+        encoder = Transformer(*sizes, config.heads, **inner)
+        return EncoderDecoder(vocabulary, encoder, encoder.clone(causal=True, cross=True))
+    return AttentionRNN(vocabulary, *sizes, dropout=dropout)
+
+
 def build(config: Config) -> dl.Experiment:
+    own = config.heads, config.hidden
+    if config.model != "transformer" and own != (Config.heads, Config.hidden):
+        said = "--heads and --hidden are of the transformer: leave them out"
+        raise dl.UserError("option-misplaced", said)
     dl.need("sacrebleu", extra="text", why="BLEU")
     tokenizer, texts = sentences(config)
     splits = texts.only("source", "source_length", "target", "target_length")
     written = {name: list(part["written"]) for name, part in texts.parts.items()}
-    inner: Any = {"hidden": config.hidden, "rope": 10000.0, "dropout": config.dropout}
-    encoder = Transformer(config.width, config.layers, config.heads, **inner)
-    decoder = encoder.clone(causal=True, cross=True)
-    model = EncoderDecoder(tokenizer.get_vocab_size(), encoder, decoder)
+    model = network(config, tokenizer.get_vocab_size())
     search: Any = {"beams": config.beams, "length_penalty": config.length_penalty}
     length, smoothing = splits.train["target"].shape[1], config.label_smoothing
     task = sequence_to_sequence(model, length=length, label_smoothing=smoothing, **search)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from dl.core.column_checks import within
 from dl.core.errors import bounded
 from dl.core.task import Task
+from dl.models.attention_rnn import AttentionRNN
 from dl.models.generation import beam_search
 from dl.models.language import EncoderDecoder
 from dl.tasks.supervised import training
@@ -13,7 +14,7 @@ from dl.tasks.tokens import token_metrics, token_weight
 
 
 def sequence_to_sequence(
-    model: EncoderDecoder,
+    model: EncoderDecoder | AttentionRNN,
     length: int,
     *,
     label_smoothing: float | jax.Array = 0.0,

@@ -29,9 +29,17 @@ def lowered(experiment, card):
         return compiled.lower(traced).as_text()
 
 
+# Other models than a script's usual one, of layers that the others lack.
+MORE = {
+    "convnext": ("image_classification", {"model": "convnext", "widths": (4, 8), "depth": 1}),
+    "mamba": ("gpt", {**TINY["gpt"], "mixer": "mamba"}),
+}
+CASES = {name: (name, fields) for name, fields in sorted(TINY.items())} | MORE
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(TINY))
-def test_a_step_lowers_for_gpu_and_tpu_in_both_precisions(name, request, monkeypatch):
+@pytest.mark.parametrize(("name", "tiny"), CASES.values(), ids=CASES)
+def test_a_step_lowers_for_gpu_and_tpu_in_both_precisions(name, tiny, request, monkeypatch):
     kind, build = load_script(FOLDER / f"{name}.py")
     if name in CUT:
         for place in ("dl.load", "dl.data.own.door.load", "dl.data.own.boxes.load"):
@@ -40,7 +48,7 @@ def test_a_step_lowers_for_gpu_and_tpu_in_both_precisions(name, request, monkeyp
         monkeypatch.setenv("DL_DATA_DIR", str(request.getfixturevalue("data_dir")))
     halves = [False, True] if "bfloat16" in kind.__dataclass_fields__ else [False]
     for half in halves:
-        fields = {**TINY[name], **({"bfloat16": True} if half else {})}
+        fields = {**tiny, **({"bfloat16": True} if half else {})}
         experiment = built(build, kind(**fields))
         for card in ("h100", "v5e") if half or len(halves) == 1 else ("h100",):
             text = lowered(experiment, card)

@@ -193,6 +193,22 @@ def test_options_of_a_table_of_ones_own_beside_a_named_one_are_refused():
         build(kind(target="y", data="pima"))
 
 
+MISPLACED = [  # script, fields, what the line names
+    ("image_classification", {"weights": "a", "model": "vit"}, ("--weights", "--model")),
+    ("image_classification", {"weights": "a", "widths": (8,)}, ("--weights", "--widths")),
+    ("image_classification", {"patch": 2}, ("--patch", "cnn")),
+    ("gpt", {"mixer": "mamba", "kv_heads": 1}, ("mamba", "--kv-heads")),
+    ("translation", {"model": "attention-rnn", "heads": 2}, ("--heads", "transformer")),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "words"), MISPLACED)
+def test_what_is_not_of_the_chosen_model_is_refused(name, fields, words):
+    kind, build = load_script(FOLDER / f"{name}.py")
+    with raises("option-misplaced", *words):
+        build(kind(**fields))
+
+
 def test_ratings_that_say_nothing_are_for_models_of_what_comes_next(tmp_path):
     file = tmp_path / "bought.csv"
     file.write_text("user,item\n" + "".join(f"{n % 7},{n % 5}\n" for n in range(35)))
