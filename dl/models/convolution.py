@@ -167,7 +167,7 @@ def convolve(x, kernel, window_strides, padding, **options):
     """A drop-in for ``lax.conv_general_dilated`` as ``flax.linen.Conv`` calls it (channels last).
 
     Dilated, grouped and very large windows go to XLA on every platform; but one filter for each channel is on CPU
-    a sum of shifted products, for which XLA's own takes hundreds of times as long in a loop.
+    a sum of shifted products, since XLA's own is slow there.
     """
     return hold(_convolve(hold(x, ROWS), kernel, window_strides, padding, **options), ROWS)
 
