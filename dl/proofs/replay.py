@@ -1,10 +1,12 @@
 """Run a finished experiment again from its lock, and compare it bit for bit."""
 
+import contextvars
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+from dl.core.digests import KIND
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment, built
 from dl.core.lanes import Mode
@@ -54,7 +56,9 @@ def replay_run(
             "script-not-recorded", f"{path} was not started by a script, so it cannot be replayed"
         )
     with Options(**kept_options(stored)).computing():
-        return _replay(folder, stored, locked, script, force, say)
+        alike = contextvars.copy_context()
+        alike.run(KIND.set, lock.digests_of(folder))  # so that the states' digests can be compared
+        return alike.run(_replay, folder, stored, locked, script, force, say)
 
 
 def _replay(
@@ -178,7 +182,7 @@ def _among_others(
         configs.append(from_json(kind, read_json(beside.config)["config"]))
         own = RunFolder(place / "lanes" / name)
         own.path.mkdir(parents=True)
-        write_json(own.lock, {})
+        write_json(own.lock, {"digests": KIND.get()})
         lanes.append(Lane(own, Selection(experiment.select)))
     compiled = Compiled.of_lanes(experiment, configs, computed["fields"], computed["mode"])
     cadence, shared = Cadence(experiment.steps, **options), place / "checkpoints"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dl.core.digests import kind_of
 from dl.runs.folder import RunFolder
 from dl.runs.readers import numbers
 from dl.runs.records import RunRecord, flat, show
@@ -80,6 +81,13 @@ def first_difference(a: RunFolder, b: RunFolder) -> str | None:
     shared = sorted(ours.keys() & others.keys())
     for step in shared:
         x, y = ours[step], others[step]
+        kinds = {kind_of(value) for value in (*x.values(), *y.values())}
+        if len(kinds) > 1:
+            told = (
+                f"step {step}: the states' digests are of two kinds, {' and '.join(sorted(kinds))}"
+            )
+            found.append((step, f"{told}, which cannot be compared"))
+            break
         odd = sorted(name for name in x.keys() | y.keys() if x.get(name) != y.get(name))
         if odd:
             count = f"{len(odd)} of {len(x)} leaves differ, first {odd[0].removeprefix('state/')}"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dl.core.digests import KIND, SHA
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment
 from dl.data.readers.files import named_data_folder, reopen_data_folder
@@ -73,13 +74,16 @@ def write(
     layout: Layout | None = None,
 ) -> None:
     """Write the lock of a run about to start."""
-    write_json(
-        folder.lock,
-        {
-            "script": script and script.absolute(),
-            "environment": environment(experiment, script, layout),
-        },
-    )
+    write_json(folder.lock, begun(script, environment(experiment, script, layout)))
+
+
+def begun(script: Path | None, environment: dict[str, Any]) -> dict[str, Any]:
+    """The lock of a run that begins now, in such an environment."""
+    return {
+        "script": script and script.absolute(),
+        "digests": KIND.get(),
+        "environment": environment,
+    }
 
 
 def read(folder: RunFolder) -> Document:
@@ -90,6 +94,12 @@ def read(folder: RunFolder) -> Document:
     for name in ("packages", "compiler", "devices", "data", "code"):
         entry(folder.lock, locked["environment"], name, dict)
     return locked
+
+
+def digests_of(folder: RunFolder) -> str:
+    """The kind of digests that a run records of its states (:mod:`dl.core.digests`)."""
+    locked = read_json(folder.lock) if folder.lock.exists() else {}
+    return entry(folder.lock, locked, "digests", str, None) or SHA
 
 
 class Changes(NamedTuple):

@@ -171,8 +171,7 @@ def make_folders(
             if not folder.exists():
                 folder.path.mkdir(parents=True, exist_ok=True)
                 sync(folder.path.parent)
-                locked = {"script": script and script.absolute(), "environment": environment}
-                write_json(folder.lock, locked)
+                write_json(folder.lock, lock.begun(script, environment))
                 write_json(folder.config, described)
             elif go_on and not compared:  # the others of its program are like it
                 changes = lock.changes(folder, group.experiment, described, script)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from dl.core.digests import KIND, KINDS, SHA, kind_of, lane_digests
 from dl.core.errors import UserError
 from dl.core.state import array_digest, by_path, combine, path_name, plain
 from dl.core.step import GRADIENT_NORM
@@ -24,7 +25,6 @@ from dl.parallel.sharding import on_host
 from dl.runs import store
 from dl.runs.files import gone, lies_within, sync_tree
 
-THREADS_PAY = 2**23  # bytes to digest from which starting threads is worth its time
 CENTURY = 100 * 365 * 24 * 3600  # seconds
 _FLEETING = f"totals/{GRADIENT_NORM}/"
 LOOKS = 20  # of a reader at a run at work, which deletes its older checkpoints
@@ -37,10 +37,13 @@ def flatten(tree: Any) -> dict[str, Any]:
     return {n: x for n, x in by_path(plain(tree)).items() if not n.startswith(_FLEETING)}
 
 
-def digests(flat: dict[str, np.ndarray]) -> dict[str, str]:
-    """SHA-256 (hex) of each array, as :func:`leaf_digests` has them; large ones on several threads."""
-    if sum(array.nbytes for array in flat.values()) < THREADS_PAY:
-        return {path: array_digest(array) for path, array in flat.items()}
+def digests(flat: dict[str, Any], kind: str | None = None) -> dict[str, str]:
+    """The digest of each array, of a kind of :mod:`dl.core.digests`; by default that of new runs."""
+    if (kind or KIND.get()) != SHA:
+        return lane_digests(flat)[0]
+    if not all(isinstance(leaf, np.ndarray) for leaf in flat.values()):
+        # One at a time, so that no host holds all that lies spread over processes.
+        return {name: array_digest(on_host(leaf)) for name, leaf in flat.items()}
     with ThreadPoolExecutor(8) as pool:
         return dict(zip(flat, pool.map(array_digest, flat.values()), strict=True))
 
@@ -72,14 +75,15 @@ class Checkpoints:
 
     Args:
       writes: False for a reader, who changes nothing: the run may be at work, or a stranger's.
+      kind: of the leaves' digests, which a run's lock says; by default that of new runs.
     """
 
-    def __init__(self, folder: Path, writes: bool = True):
+    def __init__(self, folder: Path, writes: bool = True, kind: str | None = None):
         import orbax.checkpoint as ocp
 
         _quiet()
         self._ocp = ocp
-        self.folder, self.writes = folder.absolute(), writes
+        self.folder, self.writes, self.kind = folder.absolute(), writes, kind
         if not (writes or lies_within(self.folder, self.folder.parent)):
             raise UserError(
                 "record-damaged", f"{self.folder} is a link out of the run: it is not followed"
@@ -152,10 +156,7 @@ class Checkpoints:
         """
         self.wait()
         flat = flatten(tree)
-        if jax.process_count() == 1:
-            flat = {name: np.array(leaf) for name, leaf in jax.device_get(flat).items()}
-        whole: dict[str, np.ndarray] = {}
-        leaves, bad = examined(flat, whole if self._apart and processes.first() else None)
+        leaves, bad = examined(flat, self.kind)
         if bad:
             raise UserError(
                 "state-not-finite",
@@ -165,13 +166,18 @@ class Checkpoints:
         meta = {**meta, "step": step, "digests": leaves}
         meta["shapes"] = {name: list(x.shape) for name, x in flat.items()}
         meta["digest"] = _meta_digest(meta)
-        if not self._manager:
-            return leaves
-        if jax.process_count() > 1 and not whole and jax.local_devices()[0].platform == "cpu":
+        if jax.process_count() == 1:
+            flat = {name: np.array(leaf) for name, leaf in jax.device_get(flat).items()}
+        elif self._apart:  # leaf by leaf, of which the first keeps all
+            parts = ((name, on_host(leaf)) for name, leaf in flat.items())
+            flat = {name: np.array(leaf) for name, leaf in parts if processes.first()}
+        elif jax.local_devices()[0].platform == "cpu":
             # Orbax copies parts from accelerators, but those of a CPU it writes from where they lie, and they
             # are about to be donated.
             flat = {name: jnp.copy(leaf) for name, leaf in flat.items()}
-        flat, args = whole or flat, self._ocp.args
+        if not self._manager:
+            return leaves
+        args = self._ocp.args
         self._saving, self._keep = step, keep
         try:
             self._manager.save(
@@ -294,9 +300,11 @@ class Checkpoints:
                     f"{tuple(shape)} there and {tuple(shapes[name])} here",
                 )
         flat = processes.all_or_none(lambda: self._read(step, template))
-        for name, value in examined(flat)[0].items():
-            if value != stored[name]:
-                raise ValueError(f"{name} does not match its digest")
+        for kind in KINDS:  # in one order, for processes compute them together
+            own = {name: leaf for name, leaf in flat.items() if kind_of(stored[name]) == kind}
+            for name, value in digests(own, kind).items():
+                if value != stored[name]:
+                    raise ValueError(f"{name} does not match its digest")
         return flat if template is None else unflatten(flat, template), meta
 
     def _meta(self, step: int) -> dict[str, Any]:
@@ -346,28 +354,11 @@ def _meta_digest(meta: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
-def examined(
-    flat: dict[str, Any], kept: dict[str, np.ndarray] | None = None
-) -> tuple[dict[str, str], list[str]]:
-    """The digest of each leaf, and the names of variables that are not finite.
-
-    Leaves that lie spread over processes are put together one at a time, so that no host holds all but the one
-    where they are ``kept``.
-    """
-
-    def finite(found: dict[str, np.ndarray]) -> list[str]:
-        return [n for n, x in found.items() if n.startswith("state/variables") and not _finite(x)]
-
-    if all(isinstance(leaf, np.ndarray) for leaf in flat.values()):
-        return digests(flat), finite(flat)
-    leaves: dict[str, str] = {}
-    bad: list[str] = []
-    for name, leaf in flat.items():
-        one = {name: on_host(leaf)}
-        if kept is not None:
-            kept[name] = np.array(one[name])
-        leaves, bad = leaves | digests(one), bad + finite(one)
-    return leaves, bad
+def examined(flat: dict[str, Any], kind: str | None = None) -> tuple[dict[str, str], list[str]]:
+    """The digest of each leaf, and the names of variables that are not finite."""
+    leaves, finite = lane_digests(flat)
+    bad = [n for n in flat if n.startswith("state/variables") and not finite[n]]
+    return digests(flat, kind) if kind == SHA else leaves, bad
 
 
 def unflatten(flat: dict[str, Any], template: Any) -> Any:
@@ -389,11 +380,3 @@ def unflatten(flat: dict[str, Any], template: Any) -> Any:
 def state_digest(leaves: dict[str, str]) -> str:
     """One digest for a checkpoint's state, from its leaves' (running metrics are left out)."""
     return combine({n: v for n, v in leaves.items() if n.startswith("state/")})
-
-
-def _finite(array: np.ndarray) -> bool:
-    if array.dtype.kind not in "fV":
-        return True
-    if array.dtype.kind == "V":  # bfloat16 and its kin
-        array = array.astype(np.float32)
-    return bool(np.isfinite(array).all())

@@ -27,8 +27,9 @@ from dl.platform import host_memory
 OWN = str(Path(__file__).parents[1])
 
 
-def check(experiment: Experiment) -> None:
-    """Raise UserError for what would fail later, or silently compute nonsense."""
+def check(experiment: Experiment, here: bool = True) -> None:
+    """Raise UserError for what would fail later, or silently compute nonsense; if it is to run ``here``, also
+    for a state that this machine cannot hold."""
     if not isinstance(experiment, Experiment):
         raise UserError(
             "build-not-experiment", f"what to train is a dl.Experiment, not {kind(experiment)}"
@@ -37,7 +38,7 @@ def check(experiment: Experiment) -> None:
     batch = _first(experiment.data)
     state = _step(experiment, batch)
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state) if _is_number(x))
-    if size > _memory():
+    if here and size > _memory():
         raise UserError(
             "model-too-large",
             f"the parameters and the optimiser's state take {size / 2**30:,.1f} GiB, and there are "

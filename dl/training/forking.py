@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dl.core.digests import kind_of
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.state import TrainState, path_name
@@ -177,8 +178,8 @@ def state_at(run: Run, at: int | None, say: Callable[[str], Any]) -> tuple[int, 
         source.close()
     known = {line["step"]: line["leaves"] for line in folder.records(folder.digests)}
     if at in known:
-        found = digests({n: np.asarray(x) for n, x in flatten({"state": state}).items()})
         wanted = {n: x for n, x in known[at].items() if n.startswith("state/")}
+        found = digests(flatten({"state": state}), kind_of(next(iter(wanted.values()))))
         if found != wanted:
             say(
                 f"the state of step {at}, computed again, is another than {folder.path} had: versions differ"

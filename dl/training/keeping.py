@@ -62,7 +62,7 @@ class OwnCheckpoints:
 
     def __init__(self, compiled: Compiled, lane: Lane):
         self.compiled, self.lane = compiled, lane
-        self._checkpoints = Checkpoints(lane.folder.checkpoints)
+        self._checkpoints = Checkpoints(lane.folder.checkpoints, kind=lane.kind)
 
     def restore(self, begin: Beginning, totals: Metrics, say: Any) -> Kept:
         if not self.steps():
@@ -157,7 +157,7 @@ class SharedCheckpoints:
         for place, lane in enumerate(self.lanes):
             own = jax.tree.map(np.asarray, self._pick(host, place))
             if lane.saved != int(own.step):  # a lane at its end stands still
-                found[place] = int(own.step), digests(flatten({"state": own}))
+                found[place] = int(own.step), digests(flatten({"state": own}), lane.kind)
         return found
 
     def _pick(self, tree: Any, place: int) -> Any:
@@ -177,7 +177,9 @@ class SharedCheckpoints:
         ]  # each lane's selected state first
         for start in range(0, len(self.lanes), AT_ONCE):
             group = list(enumerate(self.lanes))[start : start + AT_ONCE]
-            folders = {place: Checkpoints(lane.folder.checkpoints) for place, lane in group}
+            folders = {
+                place: Checkpoints(lane.folder.checkpoints, kind=lane.kind) for place, lane in group
+            }
             for states in both:
                 for place, checkpoints in folders.items():
                     state, best = self._pick(states, place), int(self._pick(both[0], place).step)

@@ -1,6 +1,7 @@
 """One run among those that a loop drives: its folder, its selection, and how it ended."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 from dl.core.errors import UserError
 from dl.parallel import processes
+from dl.runs import lock
 from dl.runs.folder import RunFolder, read_json, to_json
 from dl.training.checkpoints import state_digest
 from dl.training.selection import Selection
@@ -81,6 +83,11 @@ class Lane:
     digested: int | None = None
     evaluated: dict[str, Any] = dataclasses.field(default_factory=dict)
     seen: Any = dataclasses.field(default_factory=hashlib.sha256)
+
+    @functools.cached_property
+    def kind(self) -> str:
+        """Of the digests of its states."""
+        return processes.on_first_process(lambda: lock.digests_of(self.folder))
 
     def record(self, event: str, step: int, metrics: dict[str, Any], **extra: Any) -> None:
         """One line of metrics.jsonl. What may differ between equal runs stands under 'time'."""

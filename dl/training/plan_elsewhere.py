@@ -70,7 +70,7 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
       UserError: no such mesh there, or batches that it cannot cut.
     """
     options = options or Options()
-    check(experiment)
+    check(experiment, here=False)
     mesh, same_bits = options.mesh, options.deterministic_topology
     layout = layout_of(mesh, experiment, same_bits, machine)
     if layout is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from dl.core.adapters import merge
+from dl.core.digests import SHA
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment
 from dl.core.lanes import Traced, rebuild, shape_source
@@ -68,7 +69,7 @@ def read_start(start: str | Path) -> Start:
             f"{start} is neither a run's folder nor one of weights (config.json, model.safetensors): name one",
         )
     variables = {name: np.asarray(x) for name, x in variables.items()}
-    return Start({**named, "digest": combine(digests(variables))}, variables)
+    return Start({**named, "digest": combine(digests(variables, SHA))}, variables)
 
 
 def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]:

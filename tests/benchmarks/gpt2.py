@@ -2,10 +2,12 @@
 
     python tests/benchmarks/gpt2.py --size 124M --batch 32
     python tests/benchmarks/gpt2.py --size 1.5B --batch 16 --mesh fsdp=-1
+    python tests/benchmarks/gpt2.py --size 6.7B --batch 128 --mesh fsdp=64 --device v5p:4x4x4
 
+With --device nothing is run: the step is compiled for that machine, as by dl plan.
 Context 1,024, bfloat16 compute on float32 parameters, AdamW; random tokens, for speed does not hang on them.
-On a GPU, attention is cuDNN's. 1.5B computes each layer again in the backward pass (remat) and scans
-over the layers.
+On a GPU, attention is cuDNN's. From 1.5B on each layer is computed again in the backward pass (remat), and
+the layers are scanned; others are scanned with --scan.
 
 FLOPs are counted as in PaLM (Chowdhery et al. 2022, appendix B): a token costs 6 N + 12 L W T, with N the
 parameters without positions (the tied embedding counts once, as the output layer), L layers of width W,
@@ -23,10 +25,12 @@ import dl
 from dl.data.batches import train_batches
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
-from dl.parallel.devices import card_of
+from dl.parallel.devices import card_of, machine
+from dl.runs.options import Options
 from dl.tasks.language_modeling import language_modeling
 from dl.training.compiled import Compiled
 from dl.training.placing import layout_of
+from dl.training.plan_elsewhere import print_plan
 from dl.training.prefetch import prefetch
 
 # layers, width, heads, vocabulary (rounded up to a multiple of 128), context
@@ -35,6 +39,7 @@ SIZES = {
     "124M": (12, 768, 12, 50304, 1024),
     "350M": (24, 1024, 16, 50304, 1024),
     "1.5B": (48, 1600, 25, 50304, 1024),
+    "6.7B": (32, 4096, 32, 50304, 2048),
 }
 
 
@@ -43,10 +48,10 @@ def flops_a_token(parameters: int, layers: int, width: int, context: int) -> flo
     return 6.0 * parameters + 12.0 * layers * width * context
 
 
-def experiment(size: str, batch: int, steps: int) -> dl.Experiment:
+def experiment(size: str, batch: int, steps: int, scan: bool = False) -> dl.Experiment:
     layers, width, heads, vocabulary, context = SIZES[size]
-    large = layers >= 48
-    body = Transformer(width, layers, heads, causal=True, remat=large, scan=large)
+    large = size in ("1.5B", "6.7B")
+    body = Transformer(width, layers, heads, causal=True, remat=large, scan=large or scan)
     task = language_modeling(LanguageModel(vocabulary, body, positions=context))
     rows = np.random.default_rng(0).integers(0, vocabulary, (batch * 4, context + 1), np.int32)
     data = train_batches({"inputs": rows[:, :-1], "targets": rows[:, 1:]}, batch)
@@ -65,13 +70,20 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         "--steps", type=int, default=20, help="steps of a timing; the best of three"
     )
     parser.add_argument("--mesh", help="such as fsdp=-1; by default one device")
+    parser.add_argument("--scan", action="store_true", help="scan the layers")
+    parser.add_argument("--device", help="such as h100:8: compile for it only")
     given = parser.parse_args(argv)
+    if given.device:
+        elsewhere = machine(given.device)  # before JAX looks for devices
+        described = experiment(given.size, given.batch, given.steps, given.scan)
+        print_plan(described, elsewhere, Options(mesh=given.mesh))
+        return {}
     layers, width, _, _, context = SIZES[given.size]
     kind = jax.devices()[0].device_kind
     if jax.default_backend() == "cpu":
         print("no accelerator is here: this runs, and says nothing of a GPU's speed")
 
-    described = experiment(given.size, given.batch, given.steps)
+    described = experiment(given.size, given.batch, given.steps, given.scan)
     layout = layout_of(given.mesh, described)
     compiled = Compiled(described, layout=layout)
     state = compiled.beginning().state()

@@ -56,6 +56,13 @@ def test_leaves_are_put_together_on_the_host_piece_by_piece(found):
     assert found["gathering"]["sent"] == found["gathering"]["piece"]
 
 
+def test_digests_are_the_same_wherever_the_parts_lie_and_no_part_is_sent(found):
+    assert len(found["digested"]["found"]) == 6
+    assert len(set(found["digested"]["found"])) == 1
+    assert found["digested"]["sent"].keys() == {"all-reduce"}
+    assert found["digested"]["sent"]["all-reduce"] <= 20  # bytes, of the sums
+
+
 def test_fsdp_leaves_each_device_its_share_of_the_state(found):
     whole, share = (found["memory"][mesh]["arguments"] for mesh in ("data=8", "fsdp=8"))
     assert whole / 8 < share < whole / 7.5  # norms and biases, below the smallest size, stay whole

@@ -23,6 +23,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import dl
+from dl.core import digests
 from dl.core.experiment import built
 from dl.parallel.programs import COLLECTIVES, Program
 from dl.parallel.sharding import gathered, lane_layout, slicing
@@ -152,7 +153,28 @@ def gathering():
     return {"same": same, "sent": sent, "piece": 8 * 8 * 16 * 4}
 
 
-PARTS = (on_meshes, replayed, memory, elastic, same_bits, lanes, gathering)
+def digested():
+    """The digests of one array wherever its parts lie, and the kinds of what devices send each other for one."""
+    array = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
+    lying = [
+        jax.device_put(array, NamedSharding(layout_of(mesh, MLP).mesh, cut))
+        for mesh, cut in (
+            ("fsdp=8", P("fsdp")),
+            ("fsdp=8", P(None, "fsdp")),
+            ("data=2,tensor=4", P("tensor")),
+            ("data=2,fsdp=2,tensor=2", P("fsdp", "tensor")),
+            ("data=8", P()),
+        )
+    ]
+    near, digests._near = digests._near, lambda leaf: isinstance(leaf, np.ndarray)  # CPUs as GPUs
+    found = [digests.lane_digests({"x": leaf})[0]["x"] for leaf in (array, *lying)]
+    digests._near = near
+    program = digests._program(lying[0].sharding.mesh).lower(lying[0]).compile()
+    work = Program(program.as_text()).work
+    return {"found": found, "sent": {one.kind: one.result for one in work.collectives}}
+
+
+PARTS = (on_meshes, replayed, memory, elastic, same_bits, lanes, gathering, digested)
 
 if __name__ == "__main__":
     print(json.dumps({f.__name__: f() for f in PARTS}))

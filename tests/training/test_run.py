@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import math
+import shutil
 from pathlib import Path
 
 import flax.linen as nn
@@ -15,12 +16,14 @@ from learning import as_made
 from mistakes import raises
 
 import dl
+from dl.core.digests import KIND, LANES, SHA
 from dl.core.experiment import built
 from dl.core.state import init_state
 from dl.data.batches import eval_batches, train_batches
 from dl.data.batches.streams import ArraySource, StreamEvalBatches
 from dl.proofs.replay import replay_run
 from dl.report.runs import write_page
+from dl.runs.compare import first_difference, leaves
 from dl.runs.folder import RunFolder
 from dl.runs.readers import read_baselines
 from dl.runs.records import read_run
@@ -236,6 +239,32 @@ def test_replay_says_identical_and_refuses_other_conditions(run, capsys):
         replay_run(run.folder.path)
     assert replay_run(run.folder.path, force=True)
     run.folder.lock.write_text(honest)
+
+
+def test_a_run_of_before_keeps_its_digests_goes_on_and_is_replayed(run, tmp_path, capsys):
+    """It recorded SHA-256 of its states' bytes, and its lock said nothing of that."""
+
+    def train(**options):
+        return dl.train(*door(), runs=tmp_path, name="old", **OPTIONS, **options).folder
+
+    token = KIND.set(SHA)
+    folder = train()
+    KIND.reset(token)
+    locked = json.loads(folder.lock.read_text())
+    assert locked.pop("digests") == SHA
+    folder.lock.write_text(json.dumps(locked))
+    folder.result.unlink()
+    shutil.rmtree(folder.checkpoints / "20")
+    folder = train(resume=True)
+    whole = run.folder
+    assert first_difference(folder, folder) is None
+    assert "two kinds, lanes and sha256" in first_difference(folder, whole)
+    assert {len(d) for line in leaves(folder).values() for d in line.values()} == {64}
+    assert {d[:6] for line in leaves(whole).values() for d in line.values()} == {"lanes:"}
+    assert json.loads(whole.lock.read_text())["digests"] == LANES
+    capsys.readouterr()
+    assert replay_run(folder.path, script=SCRIPT)
+    assert "identical" in capsys.readouterr().out
 
 
 def test_replay_names_the_first_difference(run, capsys):
