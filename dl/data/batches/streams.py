@@ -136,11 +136,15 @@ class FileRows:
 
     def digest(self) -> str:
         """SHA-256 (hex) of the files' contents, wherever they lie, and of the numbers."""
-        objects = {n: list(v) for n, v in self.columns.items() if v.dtype == object}
-        paths = {n: v if n == "text" else digest_files(v) for n, v in objects.items()}
+        objects = {n: v for n, v in self.columns.items() if v.dtype == object}
+        paths = {n: list(v) if n == "text" else _files_digest(v) for n, v in objects.items()}
         numbers = digest_arrays({n: v for n, v in self.columns.items() if n not in paths})
         draw = "" if self.draw is None else repr(self.draw)
         return hashlib.sha256(f"{paths}{numbers}{self.decode!r}{draw}".encode()).hexdigest()
+
+
+def _files_digest(files: Any) -> str:
+    return files.digest() if hasattr(files, "digest") else digest_files(files)
 
 
 def _host_batch(

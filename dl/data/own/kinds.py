@@ -16,7 +16,8 @@ from dl.data.own.columns import tables_in
 from dl.data.own.door import Kind
 from dl.data.own.found import Line, OwnSheet, column_called
 from dl.data.own.lines import TEXTS, lengths, prose, tab_separated, text_in, text_table
-from dl.data.own.paths import SOUNDS, TABLES, ends, is_table, plain_name, visible, walk
+from dl.data.own.packed_pictures import TYPED, packed_columns
+from dl.data.own.paths import SOUNDS, TABLES, ends, files_under, is_table, plain_name, visible, walk
 from dl.data.own.ratings import CALLED
 from dl.data.own.series import SERIES, moments
 from dl.data.own.texts import LABELS, begin_with_labels
@@ -194,7 +195,11 @@ def _by_content(path: Path) -> str | None:
 
 
 def _found(path: Path, own: OwnSheet) -> str | None:
+    if path.is_dir() and (packed := files_under(path, TYPED)) and packed_columns(path / packed[0]):
+        return "pictures"
     one = tables_in(path)[0][0][1] if path.is_dir() else path
+    if packed_columns(one):
+        return "pictures"
     if is_table(one) or ends(one, (".data", ".dat")):
         return _of_table(_beginning(one, own))
     if path.is_dir() and any(each.is_dir() for each in visible(path)):

@@ -72,8 +72,8 @@ def _image_column(frame: Frame, own: Any) -> str | None:
     return column_of_paths(frame, own.image, PICTURES, IMAGES, "--image")
 
 
-def listed_in(tables: Parts, given: Path | None, own: Any) -> Listed:
-    """The pictures that tables name."""
+def listed_in(tables: Parts, given: Path | None, own: Any, inside: bool = False) -> Listed:
+    """The pictures that tables name; where they are ``inside``, their cells are names already."""
     folder = Path.cwd() if given is None else given if given.is_dir() else given.parent
     first = tables[0][1]
     if (image := _image_column(first, own)) is None:
@@ -81,11 +81,13 @@ def listed_in(tables: Parts, given: Path | None, own: Any) -> Listed:
     group = column_called(first, own.group, GROUPS, "--group")
     split = split_column(tables, own, gaps=True)
     label = _label_column(first, {image, group, split}, own)
+    if inside and not label:
+        raise UserError("column-unnamed", which_column(first, "classes", "--label"))
     if label:
         check_classes(first, label, (image, split, group), 0.99)
     frame, part, lines = joined(tables, None, label, (image, split, group))
     used: dict[Any, Any] = {
-        image: taken("the pictures' paths", "--image", own.image),
+        image: "the pictures" if inside else taken("the pictures' paths", "--image", own.image),
         label: taken("the classes", "--label", own.label),
     }
     used |= {split: "the parts", group: "groups"}
@@ -104,7 +106,9 @@ def listed_in(tables: Parts, given: Path | None, own: Any) -> Listed:
         lines.append(Line("skipped", f"{len(bad):,} rows", f"no path, class or part ({places})"))
     frame, part = rows_of(frame, rows), None if part is None else part[rows]
     part = parts_called(words(frame, split), f"column {split!r}") if split else part
-    paths = _found(Named(folder, PICTURES), frame, image, part)
+    paths = words(frame, image).tolist()
+    if not inside:
+        paths = _found(Named(folder, PICTURES), frame, image, part)
     if label:
         said = words(frame, label).tolist()
     else:

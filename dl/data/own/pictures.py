@@ -21,6 +21,7 @@ from dl.data.own.found import (
     own_info,
     part_called,
 )
+from dl.data.own.packed_pictures import packed_in
 from dl.data.own.paths import beside_masks, files_digest, short_names, visible
 from dl.data.own.picture_tables import Listed, listed_in, tables_of
 from dl.data.own.pixels import headers_of, no_columns, proposed_size, rows_from, shown_sizes
@@ -64,15 +65,22 @@ def read(source: Any, own: OwnPictures) -> Found:
             "unpack it" if path.suffix.lower() in ARCHIVES else "give the folder above its class's"
         )
         raise UserError("no-pictures", f"{path.name} is no folder or table of pictures: {hint}")
-    tables, digests = tables_of(source, own)
-    if tables:
-        listed = listed_in(tables, path, own)
+    title = "your table" if path is None else path.name or str(path)
+    files: Any
+    if packed := packed_in(source, own):
+        listed, files, digests = packed
     else:
-        no_columns(own, f"{path} has no table of pictures", "image", "label")
-        assert path is not None
-        listed = _of_folders(path)
-    files = np.array(listed.paths, object)
-    headers, labels = headers_of(listed.paths), listed.labels
+        tables, digests = tables_of(source, own)
+        if tables:
+            listed = listed_in(tables, path, own)
+        else:
+            no_columns(own, f"{path} has no table of pictures", "image", "label")
+            assert path is not None
+            listed = _of_folders(path)
+        files = np.array(listed.paths, object)
+        digests |= files_digest(title, digests, listed.paths)
+    names = short_names(listed.paths)
+    headers, labels = headers_of(files, names if packed else None), listed.labels
     height, width, how = proposed_size(headers, own.size, own.fit)
     grey = int(headers[:, 2].sum())
     channels = 1 if grey == len(headers) else 3
@@ -81,11 +89,9 @@ def read(source: Any, own: OwnPictures) -> Found:
         {"file": files, "label": labels}, decode, height * width * channels, own.stream, own.workers
     )
     kind = "grey" if channels == 1 else f"colour, {grey:,} of them grey" if grey else "colour"
-    title = "your table" if path is None else path.name or str(path)
     about = (
         f"{len(labels):,} pictures: image uint8 [n, {height}, {width}, {channels}], label int32 [n]"
     )
-    digests |= files_digest(title, digests, listed.paths)
     info = own_info(title, "classification", digests, description=about, classes=listed.classes)
     lines = (
         *listed.lines,
@@ -94,7 +100,6 @@ def read(source: Any, own: OwnPictures) -> Found:
         *class_lines(listed.classes, labels, "pictures", least=1.01),
         memory,
     )
-    names = short_names(listed.paths)
     return Found(rows, info, lines, listed.part, strata=labels, group=listed.group, names=names)
 
 

@@ -28,23 +28,35 @@ def no_columns(own: Any, why: str, *more: str) -> None:
             raise UserError("option-misplaced", said)
 
 
-def headers_of(paths: Sequence[Any], upright: bool = True) -> np.ndarray:
+def headers_of(
+    files: Sequence[Any], names: Sequence[str] | None = None, upright: bool = True
+) -> np.ndarray:
     """Height, width and 1 for grey of every picture: int64 ``[pictures, 3]``.
+
+    Args:
+      files: paths, or the files' bytes; names: what errors call them, by default their paths.
 
     Raises:
       UserError: a file is no picture; it names the first and says how many more are none.
     """
-    headers = np.zeros((len(paths), 3), np.int64)
+    headers = np.zeros((len(files), 3), np.int64)
 
-    def look(path: Any) -> Header:
-        return read_header(path, upright=upright)
+    def name(row: int) -> str | None:
+        return None if names is None else names[row]
+
+    def look(row: int) -> Header:
+        return read_header(files[row], name(row), upright=upright)
 
     try:
-        for row, header in for_each(look, paths, "looking at the pictures"):
+        for row, header in for_each(look, range(len(files)), "looking at the pictures"):
             headers[row] = header
     except UserError:  # count those that are cut off further in, too, where that is quick
-        if sum(os.path.getsize(path) for path in paths) < _QUICK:
-            for _ in for_each(read_pixels, paths, "looking for more"):
+        sizes = (len(f) if isinstance(f, bytes) else os.path.getsize(f) for f in files)
+        if sum(sizes) < _QUICK:
+            rows = range(len(files))
+            for _ in for_each(
+                lambda row: read_pixels(files[row], name(row)), rows, "looking for more"
+            ):
                 pass
         raise
     return headers

@@ -103,7 +103,7 @@ def _seen(
     """The pictures' paths, the mode and size to bring them to, and the sizes ``[n, 2]`` that they have."""
     height, width, channels = take(splits.train, slice(1))["image"].shape[1:]
     paths = _paths(files, own, PICTURES, getattr(own, "image", None), IMAGES, "pictures")
-    headers = headers_of(paths.tolist(), upright)
+    headers = headers_of(paths.tolist(), upright=upright)
     if channels == 1 and (coloured := np.flatnonzero(headers[:, 2] == 0)).size:
         raise UserError(
             "picture-channels",

@@ -2,18 +2,22 @@
 
 import codecs
 import contextlib
+import dataclasses
 import errno
+import functools
 import gzip
+import hashlib
 import itertools
 import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from dl.core.errors import UserError
 from dl.data.readers.arrow_tables import file_columns, not_csv
 from dl.data.readers.csv_text import (
     BLANKS,
@@ -46,6 +50,15 @@ class Store:
     def write(self, values: np.ndarray | bytes) -> None:
         self.size += self.file.write(values if isinstance(values, bytes) else values.tobytes())
 
+    def __reduce__(self) -> tuple:
+        """For a process that reads it, as long as this one lives."""
+        self.file.flush()
+        place = f"/proc/{os.getpid()}/fd/{self.file.fileno()}"
+        if not os.path.exists(place):
+            said = "what lies within tables is decoded by threads on this system"
+            raise UserError("option-misplaced", f"{said}: leave out --workers")
+        return Opened, (place, self.dtype)
+
     def back(self, size: int) -> None:
         """Forget all but the first ``size`` bytes."""
         self.file.seek(size)
@@ -56,6 +69,56 @@ class Store:
         if not self.size:
             return np.zeros(0, self.dtype)
         return np.memmap(self.file, self.dtype, "r")
+
+
+class Opened(NamedTuple):
+    """A :class:`Store` of another process, to be read."""
+
+    place: str
+    dtype: Any
+
+    def mapped(self) -> np.ndarray:
+        return np.memmap(self.place, self.dtype, "r")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredFiles:
+    """Files ``[rows]`` end to end in a :class:`Store`, each read when it is asked for, as bytes.
+
+    Attributes:
+      starts, stops: int64 ``[rows]``, where each lies.
+      origin: the digest of what they were taken from.
+    """
+
+    store: Any
+    starts: np.ndarray
+    stops: np.ndarray
+    origin: str
+    dtype = np.dtype(object)
+    shape = property(lambda self: (len(self),))
+
+    @functools.cached_property
+    def data(self) -> np.ndarray:
+        return self.store.mapped()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "data"}
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, rows: Any) -> Any:
+        if isinstance(rows, int | np.integer):
+            return self.data[self.starts[rows] : self.stops[rows]].tobytes()
+        return dataclasses.replace(self, starts=self.starts[rows], stops=self.stops[rows])
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[row] for row in range(len(self)))
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of where they are from, and which they are."""
+        places = np.stack([self.starts, self.stops]).tobytes()
+        return hashlib.sha256(self.origin.encode() + places).hexdigest()
 
 
 class SideBySide:
@@ -128,8 +191,9 @@ def stored_file(path: Path, name: str, *of_text: Any) -> tuple:
     return _stored_text(path, name, *of_text)
 
 
-def batches(path: Path) -> Iterator[Any] | None:
-    """The record batches of a Parquet, Arrow or ArrayRecord file, after an empty one; None for another."""
+def batches(path: Path, rows: int = ROWS) -> Iterator[Any] | None:
+    """The record batches of a Parquet, Arrow or ArrayRecord file, after an empty one; None for another. Those of
+    Parquet have that many rows at most."""
     import pyarrow as pa
 
     with path.open("rb") as file:
@@ -143,7 +207,7 @@ def batches(path: Path) -> Iterator[Any] | None:
         from pyarrow import parquet
 
         source = parquet.ParquetFile(path, memory_map=True)
-        return itertools.chain([source.schema_arrow.empty_table()], source.iter_batches(ROWS))
+        return itertools.chain([source.schema_arrow.empty_table()], source.iter_batches(rows))
     if head == b"ARROW1":
         source = pa.ipc.open_file(pa.memory_map(str(path)))
         some = map(source.get_batch, range(source.num_record_batches))
