@@ -171,7 +171,7 @@ def state_at(run: Run, at: int | None, say: Callable[[str], Any]) -> tuple[int, 
     try:
         log_every = read_json(folder.config)["log_every"]
         program = compiled.step(state, source.at(nearest)[0], log_every)
-        runner = StepRunner(program, source, lambda: False, lambda _: None, _settled)
+        runner = StepRunner(program, source, lambda steps: steps, lambda _: None, _settled)
         _, state, _ = runner.to(nearest, at, state, program.zeros())
         runner.drain(state)
     finally:

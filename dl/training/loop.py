@@ -162,7 +162,7 @@ class Loop:
             self.console.start(step, cadence.steps)
             self._mark = time.perf_counter()
             with Signals() as signals:
-                runner = StepRunner(program, source, signals.asked, self._sent, self._settle)
+                runner = StepRunner(program, source, signals.agreed, self._sent, self._settle)
                 self.profile.at(step)
                 while step < cadence.steps and self._active.any():
                     active = self._active

@@ -21,7 +21,7 @@ class Signals:
 
     Attributes:
       caught: its number. Of several processes all must stop at the same step, so there it is known
-        only once all have :meth:`asked`.
+        only once all have :meth:`agreed`.
     """
 
     def __init__(self) -> None:
@@ -29,11 +29,13 @@ class Signals:
         self._heard = 0
         self._before: dict[int, Any] = {}
 
-    def asked(self) -> bool:
-        """Whether to stop, of one mind with the other processes, which must ask at the same place."""
+    def agreed(self, steps: int) -> int:
+        """The fewest ``steps`` that any process would take next, 0 where one is to stop. All must ask at the same
+        place, for they tell each other."""
         if jax.process_count() > 1 and self.caught is None:
-            self.caught = -processes.smallest(-self._heard) or None
-        return self.caught is not None
+            steps, heard = processes.smallest(steps, -self._heard)
+            self.caught = -heard or None
+        return steps if self.caught is None else 0
 
     @property
     def name(self) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from dl.parallel import processes
 from dl.training.compiled import StepProgram
 from dl.training.prefetch import Resident, Streamed
 
@@ -20,7 +19,8 @@ class StepRunner:
 
     Attributes:
       program: what to run; source: where its batches come from.
-      stop: asked before every piece; sent: called with the step after every piece.
+      agreed: asked before every piece for how many of so many steps to take, 0 to stop; of several processes all
+        must get the same, since they run one program. sent: called with the step after every piece.
       settle: called with each piece's ``finite`` (of every lane) and the newest state.
     """
 
@@ -28,12 +28,12 @@ class StepRunner:
         self,
         program: StepProgram,
         source: Resident | Streamed,
-        stop: Callable[[], bool],
+        agreed: Callable[[int], int],
         sent: Callable[[int], None],
         settle: Callable[[np.ndarray, Any], None],
     ):
         self.program, self.source = program, source
-        self.stop, self.sent, self.settle = stop, sent, settle
+        self.agreed, self.sent, self.settle = agreed, sent, settle
         self.steps = 0  # taken so far
         self._count, self._pace = 1, float("inf")
         self._running: tuple[Any, int, float] | None = None
@@ -41,14 +41,15 @@ class StepRunner:
     def to(
         self, step: int, target: int, state: Any, totals: Any, active: np.ndarray | None = None
     ) -> tuple[int, Any, Any]:
-        """Go from ``step`` to ``target``, or to where ``stop`` says so: (step, state, totals).
+        """Go from ``step`` to ``target``, or to where it is ``agreed`` to stop: (step, state, totals).
 
         The last piece may still be running; :meth:`drain` waits for it.
         """
-        while step < target and not self.stop():
+        while step < target:
             batches, available = self.source.at(step)
-            size = min(self._count, available, target - step)
-            size = processes.smallest(size)  # they must run the same program on the same steps
+            size = self.agreed(min(self._count, available, target - step))
+            if not size:
+                break
             begun = time.perf_counter()
             state, totals, finite = self.program(state, totals, batches, size, active)
             step += size

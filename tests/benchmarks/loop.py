@@ -66,7 +66,7 @@ def by_loop(task, optimizer, data, steps):
             loop = Loop(compiled, [lane], keeping, cadence, Console(False))
             state, totals, step = compiled.beginning().state(), program.zeros(), 0
             jax.block_until_ready(state.step)
-            runner = StepRunner(program, source, lambda: False, loop._sent, lambda *_: None)
+            runner = StepRunner(program, source, lambda steps: steps, loop._sent, lambda *_: None)
             begun = time.perf_counter()
             while step < steps:
                 step, state, totals = runner.to(step, cadence.next(step), state, totals)

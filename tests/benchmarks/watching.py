@@ -67,7 +67,7 @@ def timed(task, optimizer, data, steps, told):
             loop.watch = watch
             state, totals, step = compiled.beginning().state(), program.zeros(), 0
             jax.block_until_ready(state.step)
-            runner = StepRunner(program, source, lambda: False, loop._sent, lambda *_: None)
+            runner = StepRunner(program, source, lambda steps: steps, loop._sent, lambda *_: None)
             begun = time.perf_counter()
             while step < steps:
                 target, before = watch.ahead(cadence, step, state)

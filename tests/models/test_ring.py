@@ -111,8 +111,8 @@ def test_a_language_model_learns_the_same_and_gathers_no_activations(found, run,
     one = found["kinds"][run]
     assert one["apart"] < 1e-5, one
     assert one["gathered"] == 0, one
-    # Keys and values go round twice, and their gradients once, in float32, in each of two layers. Before and after,
-    # halves of queries, keys, values, outputs and their gradients change places.
+    # Keys and values go round twice, and their gradients once, in float32, in each of two layers. Before and
+    # after, halves of queries, keys, values, outputs and their gradients change places.
     piece = rows * 64 // devices * 32 * 4
     assert one["moved"] >= 2 * (devices * 6 + 8) * piece, one
     assert one["moved"] < 2 * (devices * 6.5 + 8.5) * piece, one
