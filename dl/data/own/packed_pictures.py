@@ -45,19 +45,24 @@ def packed_in(source: Any, own: Any) -> tuple[Listed, StoredFiles, dict[str, str
         raise UserError(
             "column-unnamed", f"{first.name} has pictures in {many}: say which by --image"
         )
-    store, sizes, names = Store(np.uint8), [], []
+    store, sizes = Store(np.uint8), []
+    names: list[str] = []
     tables: Parts = []
     for part, some in parts.items():
         rest = []
         for path in some:
             name, rows = path.relative_to(source).as_posix() if source.is_dir() else path.name, 0
             for table in _tables(path):
+                if column not in table.column_names:
+                    said = f"{name} has no column {column!r}, which {first.name} has"
+                    raise UserError("table-columns-differ", f"{said}: give both the same headings")
                 size = _copied(table.column(column), store)
-                called = [f"{name}/{row}" for row in range(rows, rows + len(size))]
+                cells = [f"{name}/{row}" for row in range(rows, rows + len(size))]
                 rows += len(size)
                 sizes.append(size)
-                names += called
-                rest.append(_with(table, column, np.where(size > 0, called, None).tolist()))
+                names += cells
+                there = [cell if full else None for cell, full in zip(cells, size > 0, strict=True)]
+                rest.append(_with(table, column, there))
         called = some[0].name + ", ..." * (len(some) > 1)
         tables.append((part, dataclasses.replace(of_cells(read_frame(_joined(rest))), name=called)))
     stops = np.cumsum(np.concatenate(sizes))
@@ -93,14 +98,12 @@ def _tables(path: Path) -> Iterator[Any]:
 
 def packed_columns(path: Path) -> list[str]:
     """The columns of a Parquet or Arrow file whose first cell is a picture."""
-    import pyarrow as pa
-
-    found = next((t for t in _tables(path) if t.num_rows), None) if ends(path, TYPED) else None
+    found: Any = next((t for t in _tables(path) if t.num_rows), None) if ends(path, TYPED) else None
     columns = []
-    for field in found.schema if found is not None else ():
+    for field in () if found is None else found.schema:
         if not (_binary(field.type) or _with_bytes(field.type)):
             continue
-        cells = (pa.array(_bytes(found.column(field.name).chunk(0))).drop_null())[:1].to_pylist()
+        cells = _bytes(found.column(field.name).chunk(0)).drop_null()[:1].to_pylist()
         try:
             if cells and read_header(cells[0]):
                 columns.append(field.name)

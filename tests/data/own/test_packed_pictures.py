@@ -130,6 +130,11 @@ def test_what_is_amiss_is_told(tmp_path):
     parquet.write_table(pa.table({"image": pa.array(files)}), path)
     with raises("column-unnamed", "classes", "--label"):
         dl.data.open(path, "pictures")
+    (tmp_path / "parts").mkdir()
+    parquet.write_table(hub(files, labels), tmp_path / "parts" / "train.parquet")
+    parquet.write_table(pa.table({"label": labels}), tmp_path / "parts" / "test.parquet")
+    with raises("table-columns-differ", "test.parquet", "image"):
+        dl.data.open(tmp_path / "parts", "pictures")
     path.write_bytes(path.read_bytes()[:-9])
     with raises("file-damaged"):
         dl.data.open(path, "pictures")
