@@ -331,7 +331,12 @@ class Checkpoints:
                 return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             return np.zeros(leaf.shape, leaf.dtype)
 
-        places = {n: like(x) for n, x in flatten(template).items()}
+        if template is None:  # of arrays that lay on other devices Orbax must be told where to put them
+            handler = self._ocp.StandardCheckpointHandler()
+            found = handler.metadata(self.folder / str(step) / "state")
+            places = {n: np.zeros(x.shape, x.dtype) for n, x in found.tree.items()}
+        else:
+            places = {n: like(x) for n, x in flatten(template).items()}
         wanted = self._ocp.args.StandardRestore(places or None)
         found = self._found(step, state=wanted).state
         return {name: x if many else np.asarray(x) for name, x in found.items()}

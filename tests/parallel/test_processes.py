@@ -13,6 +13,7 @@ import dl
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder
 from dl.runs.scripts import load_script
+from dl.training.checkpoints import Checkpoints
 
 TINY = Path(__file__).parents[1] / "scripts" / "tiny.py"
 KILLED = TINY.with_name("killed.py")
@@ -78,7 +79,13 @@ def single(runs):
 def test_processes_together_are_one_run(runs, single, free_port, count):
     ends = start(count, runs, f"of-{count}", free_port())
     assert [code for code, _ in ends] == [0] * count, ends
-    agree(RunFolder(runs / f"of-{count}"), single.folder)
+    together = RunFolder(runs / f"of-{count}")
+    agree(together, single.folder)
+    # One process reads and verifies what they wrote and digested, also as what another run starts with.
+    checkpoints = Checkpoints(together.checkpoints, writes=False)
+    leaves, meta = checkpoints.restore(None)
+    checkpoints.close()
+    assert leaves.keys() == meta["digests"].keys()
 
 
 def test_killed_terminated_and_resumed_they_end_alike(runs, single, free_port):
