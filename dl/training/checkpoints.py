@@ -331,7 +331,8 @@ class Checkpoints:
                 return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             return np.zeros(leaf.shape, leaf.dtype)
 
-        if template is None:  # of arrays that lay on other devices Orbax must be told where to put them
+        if template is None:
+            # Of arrays that lay on other devices Orbax must be told where to put them.
             handler = self._ocp.StandardCheckpointHandler()
             found = handler.metadata(self.folder / str(step) / "state")
             places = {n: np.zeros(x.shape, x.dtype) for n, x in found.tree.items()}
