@@ -81,7 +81,8 @@ def make_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
         )
     shape = [sizes[name] for name in AXES]
     if devices[0].platform == "tpu" and wanted == len(devices):
-        grid = mesh_utils.create_device_mesh(shape, devices)  # neighbours along the torus
+        # Neighbours along the torus, whose axes are cut where the mesh asks for it.
+        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     else:
         grid = np.array(devices[:wanted]).reshape(shape)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))

@@ -1,5 +1,8 @@
 """Meshes from text, and where rules put an array."""
 
+import dataclasses
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -45,6 +48,28 @@ def test_axes_left_out_are_one_and_minus_one_is_the_rest():
 def test_a_wrong_mesh_is_answered(text, said):
     with raises(*said):
         make_mesh(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What is asked of a TPU's chip before it is put into a mesh."""
+
+    id: int
+    coords: tuple[int, int, int]
+    process_index: int = 0
+    core_on_chip: int = 0
+    platform: str = "tpu"
+    device_kind: str = "TPU v5"
+    slice_index: int = 0
+
+
+@pytest.mark.parametrize("text", ["fsdp=64", "data=8,fsdp=8", "data=4,fsdp=16", "data=2,tensor=32"])
+def test_a_mesh_on_a_torus_may_cut_its_axes(text):
+    places = itertools.product(range(4), repeat=3)
+    chips = [Chip(number, place[::-1]) for number, place in enumerate(places)]
+    mesh = make_mesh(text, chips)
+    assert mesh.shape == parse_mesh(text, 64)
+    assert {chip.id for chip in mesh.devices.flat} == set(range(64))
 
 
 def test_fsdp_cuts_the_largest_dimension_that_it_divides():
