@@ -249,18 +249,25 @@ def _groups(rest: str) -> list[list[int]]:
     """Numbers of the devices that speak to each other, group by group."""
     if found := re.search(r"source_target_pairs=\{(.*?)\}\}", rest):
         return [list(map(int, pair)) for pair in re.findall(r"(\d+),(\d+)", found[1])]
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", rest):
-        return _along(found[1], found[2])
-    if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
-        dims = [int(n) for n in found[3].split(",")]
-        ids = np.arange(math.prod(dims)).reshape(dims)
-        if found[4]:
-            ids = ids.transpose([int(n) for n in found[4].split(",")])
-        return ids.reshape(int(found[1]), int(found[2])).tolist()
+    order = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"
+    if found := re.search(
+        rf"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\({order}\))? ?\{{([^}}]*)\}}", rest
+    ):
+        groups = np.array(_along(found[1], found[4]))
+        return (groups if found[2] is None else _ids(found[2], found[3])[groups]).tolist()
+    if found := re.search(rf"replica_groups=\[(\d+),(\d+)\]<={order}", rest):
+        return _ids(found[3], found[4]).reshape(int(found[1]), int(found[2])).tolist()
     if found := re.search(r"replica_groups=\{(\{.*?\})\}", rest):
         inner = re.findall(r"\{([\d,]+)\}", found[1])
         return [[int(n) for n in group.split(",")] for group in inner]
     return []
+
+
+def _ids(dims: str, axes: str | None) -> np.ndarray:
+    """Devices in the order that ``[8,8]T(1,0)`` says: numbered along axes that then change places."""
+    shape = [int(n) for n in dims.split(",")]
+    ids = np.arange(math.prod(shape)).reshape(shape)
+    return (ids if axes is None else ids.transpose([int(n) for n in axes.split(",")])).ravel()
 
 
 def _along(mesh: str, axes: str) -> list[list[int]]:

@@ -52,6 +52,7 @@ def test_loops_of_known_length_count_every_turn():
         ("replica_groups=[2,2]<=[2,2]T(1,0)", [[0, 2], [1, 3]]),
         ("replica_groups=mesh['x'=2,'y'=2] {'y'}", [[0, 1], [2, 3]]),
         ("replica_groups=mesh['x'=2,'y'=2] {'x'}", [[0, 2], [1, 3]]),
+        ("replica_groups=mesh['x'=2,'y'=2], device_ids=([2,2]T(1,0)) {'y'}", [[0, 2], [1, 3]]),
         ("replica_groups=mesh['x'=4] {'x':(1)2}", [[0, 2], [1, 3]]),
         ("replica_groups=mesh['x'=4] {'x':(2)2}", [[0, 1], [2, 3]]),
         ("source_target_pairs={{0,1},{1,0}}", [[0, 1], [1, 0]]),
