@@ -147,11 +147,12 @@ def traceable_fields(experiment: Experiment) -> Traceable:
     config = experiment.config
     if experiment.build is None or not dataclasses.is_dataclass(config):
         return Traceable({}, None)
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     wanted = {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        if isinstance(getattr(config, field.name), float)
-        or (field.name == "seed" and 0 <= getattr(config, field.name) < 2**31)
+        name: value
+        for name, value in values.items()
+        if isinstance(value, float)
+        or (name == "seed" and isinstance(value, int) and 0 <= value < 2**31)
     }
     first = shape_source(experiment)
 

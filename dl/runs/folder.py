@@ -7,6 +7,7 @@ without it there is no run yet, and the name is free.
 """
 
 import contextlib
+import enum
 import json
 import math
 import os
@@ -31,19 +32,24 @@ except ImportError:  # Windows: no guard against two processes in one folder
 
 
 def to_json(value: Any) -> Any:
-    """``value`` in strict JSON's types; a non-finite number becomes the string 'nan' or 'inf'."""
+    """``value`` in strict JSON's types, equal for equal values in every process: a non-finite number becomes the
+    string 'nan' or 'inf', a choice of an enumeration its name, a set a sorted list."""
     if isinstance(value, dict):
         return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(v) for v in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(to_json, value), key=repr)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if hasattr(value, "tolist"):  # NumPy and JAX arrays and scalars
+    if hasattr(value, "tolist") and not isinstance(value, type):  # NumPy and JAX arrays and scalars
         return to_json(np.asarray(value).tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value is None or isinstance(value, str | int | float | bool):
         return value
+    if isinstance(value, enum.Enum):
+        return value.name
     return getattr(value, "__name__", None) or repr(value)
 
 

@@ -74,7 +74,8 @@ def write(
     layout: Layout | None = None,
 ) -> None:
     """Write the lock of a run about to start."""
-    write_json(folder.lock, begun(script, environment(experiment, script, layout)))
+    own = {"experiment": said_by_build(experiment)}
+    write_json(folder.lock, begun(script, environment(experiment, script, layout)) | own)
 
 
 def begun(script: Path | None, environment: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +85,14 @@ def begun(script: Path | None, environment: dict[str, Any]) -> dict[str, Any]:
         "digests": KIND.get(),
         "environment": environment,
     }
+
+
+def said_by_build(experiment: Experiment) -> dict[str, Any]:
+    """What ``build`` may say of a run beside its config, and neither the program nor a digest shows."""
+    names = ("seed", "select", "patience", "ema", "micro_batches")
+    own = {name: getattr(experiment, name) for name in names}
+    data = experiment.data
+    return {**own, "batch_size": data.batch_size, "data_seed": getattr(data, "seed", None)}
 
 
 def read(folder: RunFolder) -> Document:
@@ -149,7 +158,9 @@ def changes(
         :func:`dl.runs.options.recorded`).
     """
     stored, locked = read_json(folder.config), read(folder)
-    set_to = differences(_with_new_fields(stored, experiment.config), to_json(described))
+    set_to = differences(with_new_fields(stored, experiment.config), to_json(described))
+    now = to_json(said_by_build(experiment))
+    set_to = set_to or differences(locked.get("experiment") or now, now, "experiment.")
     apart = differences(locked["environment"], to_json(environment(experiment, script, layout)))
     data = [c for c in apart if c.startswith("data.")]
     devices = [c for c in apart if c.startswith("devices.")]
@@ -157,7 +168,7 @@ def changes(
     return Changes(set_to, data, devices, others)
 
 
-def _with_new_fields(stored: dict[str, Any], config: Any) -> dict[str, Any]:
+def with_new_fields(stored: dict[str, Any], config: Any) -> dict[str, Any]:
     """What a run's ``config.json`` holds, with the defaults of fields that came after it was started."""
     own = stored.get("config")
     if not isinstance(own, dict) or not dataclasses.is_dataclass(config):
@@ -209,7 +220,9 @@ def fork_command(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) ->
     """The command that goes on from a run with what differs ``now``; None where no field of the config does."""
     old, new = (x.get("config") or {} for x in (then, now))
     changed = [f"{n}={_word(new[n])}" for n in new if n in old and old[n] != new[n]]
-    return shlex.join(["dl", "fork", str(path), *changed]) if changed else None
+    nested = any(isinstance(new[n], dict) for n in new if n in old and old[n] != new[n])
+    typed = changed and not nested and " ".join(changed).isprintable()
+    return shlex.join(["dl", "fork", str(path), *changed]) if typed else None
 
 
 def _word(value: Any) -> str:
@@ -217,7 +230,7 @@ def _word(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = " ".join(str(value).split())
     if len(text) == 64:
         return text[:12] + "…"
     return text if len(text) <= 80 else text[:77] + "..."

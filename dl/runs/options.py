@@ -1,15 +1,17 @@
 """How a run is carried out: the flags that every experiment script has."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from dl.core.errors import UserError, need, unknown
 from dl.core.experiment import Experiment
 from dl.core.target import Precision, Remat, computing
 from dl.runs import store
+from dl.runs.toml import typed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,12 +129,14 @@ def chosen_options(given: Mapping[str, Any]) -> Options:
     """The options that keyword arguments name.
 
     Raises:
-      UserError: there is none of that name.
+      UserError: there is none of that name, or it takes values of another type.
     """
-    fields = {f.name for f in dataclasses.fields(Options)}
-    for name in given:
-        if name not in fields:
-            raise unknown("option", name, fields)
+    hints = get_type_hints(Options)
+    for name, value in given.items():
+        if name not in hints:
+            raise unknown("option", name, hints)
+        if not isinstance(value, os.PathLike):
+            typed(name, hints[name], value)
     return Options(**given)
 
 

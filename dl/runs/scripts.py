@@ -1,6 +1,7 @@
 """Experiment scripts as modules: a ``Config`` dataclass and a ``build(config)``."""
 
 import dataclasses
+import enum
 import hashlib
 import importlib.util
 import os
@@ -206,8 +207,25 @@ def revive(hint: Any, value: Any) -> Any:
         kinds = list(typing.get_args(hint))
         kinds = [kinds[0]] * len(value) if kinds[1:] == [...] else kinds
         return tuple(revive(h, v) for h, v in zip(kinds, value, strict=True))
-    if isinstance(hint, type) and issubclass(hint, Path):
+    if typing.get_origin(hint) in (list, set, frozenset):
+        (kind,) = typing.get_args(hint)
+        return typing.get_origin(hint)(revive(kind, v) for v in value)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return choice(hint, value)
+    if isinstance(hint, type) and issubclass(hint, Path | set | frozenset):
         return hint(value)
     if hint is float:
         return float(value)
     return value
+
+
+def choice(hint: type[enum.Enum], value: Any) -> enum.Enum:
+    """The member of an enumeration by its value, if that is text or a number, or else by its name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    for name, member in hint.__members__.items():
+        if value == name or (isinstance(member, str | int) and value == member.value):
+            return member
+    raise ValueError(f"{value!r:.40} is none of {', '.join(hint.__members__)}")

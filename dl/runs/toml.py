@@ -1,6 +1,7 @@
 """The values of a config as TOML, and back in the types of its fields."""
 
 import dataclasses
+import enum
 import json
 import re
 import tomllib
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from dl.core.errors import UserError, unknown
 from dl.platform import OBEYED
 from dl.runs.files import printable
+from dl.runs.folder import to_json
 from dl.runs.scripts import revive
 
 NONE = "none"  # which TOML has no word for
@@ -110,7 +112,23 @@ def typed(name: str, hint: Any, value: Any) -> Any:
         raise UserError("config-value", f"{name} = {_shown(value)}: the field takes {kind}")
     if dataclasses.is_dataclass(value):
         return value
-    return revive(hint, None if value == NONE and fits(hint, None) else value)
+    return revive(hint, _nones(hint, value))
+
+
+def _nones(hint: Any, value: Any) -> Any:
+    """``value``, which fits, with None for the text that stands for it."""
+    if value == NONE and fits(hint, None):
+        return None
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _nones(next(h for h in inner if fits(h, value)), value)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        fields = typing.get_type_hints(hint)
+        return {name: _nones(fields[name], own) for name, own in value.items()}
+    if origin in (tuple, list, set, frozenset):
+        kinds = inner if origin is tuple and inner[1:] != (...,) else [inner[0]] * len(value)
+        return [_nones(*pair) for pair in zip(kinds, value, strict=True)]
+    return value
 
 
 def _shown(value: Any) -> str:
@@ -126,13 +144,18 @@ def fits(hint: Any, value: Any) -> bool:
         return value is None or value == NONE
     if origin is Literal:
         return any(value == choice and type(value) is type(choice) for choice in inner)
-    if origin in (tuple, list):
-        if not isinstance(value, list | tuple):
+    if origin in (tuple, list, set, frozenset):
+        if not isinstance(value, list | tuple | set | frozenset):
             return False
-        kinds = [inner[0]] * len(value) if origin is list or inner[1:] == (...,) else inner
+        kinds = [inner[0]] * len(value) if origin is not tuple or inner[1:] == (...,) else inner
         return len(kinds) == len(value) and all(map(fits, kinds, value))
     if hint is float:
         return type(value) in (int, float) or value in ("inf", "-inf", "nan")
     if isinstance(hint, type) and issubclass(hint, Path):
         return isinstance(value, str | Path)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return isinstance(value, hint) or value in [*hint.__members__, *map(to_json, hint)]
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        fields = typing.get_type_hints(hint)
+        return all(name in fields and fits(fields[name], own) for name, own in value.items())
     return hint is Any or type(value) is (origin or hint)

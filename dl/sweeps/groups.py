@@ -141,10 +141,12 @@ def sweep_folder(
             # All lead to the same bits: the one that has come furthest, by what is there, not by a clock.
             place = max(alike, key=lambda p: (len([*p.glob("lanes/*/result.json")]), p.name))
             go_on = True
-    if go_on and read_json(place / "sweep.json")["spec"] != spec:
+    then = read_json(place / "sweep.json")["spec"] if go_on else spec
+    if changed := lock.differences(lock.with_new_fields(then, config), spec):
         raise UserError(
             "config-changed",
-            f"{place} was started with other settings: give the same, or another --name",
+            f"{place} was started with other settings ({'; '.join(changed[:3])}): give the same, or another "
+            "--name",
         )
     return place, {"spec": spec, "script": script, "started": time.time()}, go_on
 

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
+from dl.core.errors import UserError
 from dl.core.experiment import Experiment
 from dl.core.lanes import Mode, initial, shape_source
 from dl.platform import host_memory
@@ -38,6 +39,12 @@ def run_group(
         settled: dict[str, Any] = {"mode": "map", "chunk": 1}
     elif file.exists():
         settled = read_json(file)
+        if sweep.lanes not in ("auto", settled["mode"]):
+            raise UserError(
+                "config-changed",
+                f"{place} was started with --lanes {settled['mode']}, not {sweep.lanes}: give the same, or "
+                "another --name",
+            )
     else:
         settled = _settle(group, sweep, options, console)
         write_json(file, settled)

@@ -392,4 +392,6 @@ def _short(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, tuple | list):
         return "x".join(_short(v) for v in value)
+    if isinstance(value, enum.Enum):
+        return value.name
     return str(value).replace("/", "_")

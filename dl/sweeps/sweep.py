@@ -18,6 +18,7 @@ from dl.runs.frames import frame
 from dl.runs.listing import OWN, best, list_runs
 from dl.runs.options import Options, chosen_options
 from dl.runs.scripts import chosen_script
+from dl.runs.toml import typed
 from dl.sweeps.groups import (
     Group,
     Sweep,
@@ -142,10 +143,16 @@ def sweep(
     """
     check_door(build, config)
     wish, chosen = Sweep(seeds=seeds, lanes=lanes, halve=halve), chosen_options(options)
+    typed("seeds", int, seeds)
+    typed("halve", int | None, halve)
     if chosen.data_dir is not None:
         use_data_folder(chosen.data_dir)
     known, kinds = _names(config, wish), get_type_hints(type(config))
     axes = []
+    if not isinstance(over or {}, Mapping):
+        raise UserError(
+            "sweep-not-list", f"over names fields, {{'seed': [0, 1]}}, unlike {over!r:.40}"
+        )
     for name, values in (over or {}).items():
         if name not in known:
             raise unknown("field to sweep,", name, known)

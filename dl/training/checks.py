@@ -23,6 +23,7 @@ from dl.core.lanes import step_of
 from dl.core.state import init_state, path_name
 from dl.core.task import Task
 from dl.platform import host_memory
+from dl.runs.folder import to_json
 
 OWN = str(Path(__file__).parents[1])
 
@@ -34,6 +35,7 @@ def check(experiment: Experiment, here: bool = True) -> None:
         raise UserError(
             "build-not-experiment", f"what to train is a dl.Experiment, not {kind(experiment)}"
         )
+    _kept(experiment.config)
     _fields(experiment)
     batch = _first(experiment.data)
     state = _step(experiment, batch)
@@ -66,6 +68,20 @@ def _values(task: Task, variables: Any, name: str, batches: Any) -> None:
         task.check(variables, _first(batches), {k: np.asarray(v) for k, v in columns.items()})
     except UserError as error:
         raise UserError(error.code, f"in the {name} data, {error}") from None
+
+
+def _kept(config: Any) -> None:
+    """What a run's folder keeps of the config must be the same in another process."""
+    for field in dataclasses.fields(config) if dataclasses.is_dataclass(config) else ():
+        text = repr(getattr(config, field.name))
+        with contextlib.suppress(TypeError):  # of what cannot be copied
+            text = str(to_json(dataclasses.asdict(config)[field.name]))
+        if " at 0x" in text.lower():
+            raise UserError(
+                "config-not-dataclass",
+                f"the run's folder cannot keep the config's field {field.name!r}, {text:.80}: give it a name or a "
+                "number by which build finds the object, or make it a frozen dataclass",
+            )
 
 
 # -- fields ------------------------------------------------------------------------------------------

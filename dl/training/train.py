@@ -195,12 +195,16 @@ def _lock_or_compare(
     if command := lock.fork_command(folder.path, read_json(folder.config), to_json(described)):
         remedy += f", or branch off its last state by `{command}`"
     changes.refuse(folder, "resumed", remedy)
+    told = "; ".join(changes.others[:3])
     if folder.finished():
         metrics = format_metrics(numbers(read_json(folder.result)["metrics"]))
         console.say(f"{folder.path} is finished: {metrics}")
+        if told:
+            console.warn(
+                f"it is not trained again, though it was made under other conditions: {told}"
+            )
         return {"finished": True, "program": None}
-    if changes.others:
-        told = "; ".join(changes.others[:3])
+    if told:
         console.warn(f"resumed under other conditions, so bits may differ: {told}")
     if changes.devices:
         told = "; ".join(c.removeprefix("devices.") for c in changes.devices[:3])

@@ -1,6 +1,7 @@
 """A run is what its folder says it was, whichever door it is entered by."""
 
 import dataclasses
+import functools
 import json
 import re
 import shutil
@@ -180,6 +181,54 @@ def test_what_build_reads_beside_its_config_is_refused_by_the_program(plain):
 
 
 @pytest.mark.parametrize(
+    ("field", "other", "says"),
+    [
+        ("seed", 3, "experiment.seed: 0 then, 3 now"),
+        ("data", 5, "experiment.data_seed: 0 then, 5 now"),
+        ("select", "-validation/loss", "experiment.select: None then, -validation/loss now"),
+        ("micro_batches", 2, "experiment.micro_batches: 1 then, 2 now"),
+    ],
+)
+def test_what_build_says_beside_its_config_is_refused_by_name(stood, field, other, says):
+    def build(config):
+        made = experiment(config)
+        value = train_batches(columns(), config.batch, other) if field == "data" else other
+        return dataclasses.replace(made, **{field: value})
+
+    with raises("config-changed", says):
+        train(stood, build, resume=True)
+
+
+class Holder:
+    pass
+
+
+@pytest.mark.parametrize("value", [Holder(), (Holder(),), functools.partial(columns, 1)])
+def test_what_no_folder_can_keep_is_refused_before_there_is_one(tmp_path, value):
+    kind = dataclasses.make_dataclass("Odd", [("f", object, value)], bases=(Config,), frozen=True)
+    with raises("config-not-dataclass", "cannot keep", "'f'"):
+        train(tmp_path, config=kind())
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"remat": "maybe"}, ("remat", "'all'")),
+        ({"precision": "float64"}, ("precision",)),
+        ({"mesh": {"data": 1}}, ("mesh", "str")),
+        ({"eval_every": "5"}, ("eval_every", "int")),
+        ({"profile": 5}, ("profile", "str")),
+        ({"data_dir": 5}, ("data_dir", "Path")),
+        ({"resume": "no"}, ("resume", "bool")),
+    ],
+)
+def test_an_option_of_another_type_is_refused(tmp_path, options, words):
+    with raises("config-value", *words):
+        train(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
     ("build", "config", "says"),
     [
         (
@@ -345,6 +394,10 @@ def test_a_sweep_goes_on_only_with_its_own_data_and_cadence(tmp_path):
     again = {**options, "resume": True}
     with raises("config-changed", "eval_every: 1 then, 3 now"):
         dl.sweep(build, kind(steps=4), seeds=2, lanes="map", eval_every=3, **again)
+    with raises("config-changed", "(config.steps: 4 then, 5 now)"):
+        dl.sweep(build, kind(steps=5), seeds=2, lanes="map", **again)
+    with raises("config-changed", "--lanes map, not vmap"):
+        dl.sweep(build, kind(steps=4), seeds=2, lanes="vmap", **again)
     for file in swept.folder.glob("lanes/*/run.lock.json"):
         locked = json.loads(file.read_text())
         locked["environment"]["data"]["train"] = "0" * 64
