@@ -414,6 +414,25 @@ BROKEN_TASKS: dict[str, tuple[dict[str, Any], str]] = {
         "the gradient is not all zero, but it is: look for",
     ),
     "a key": (applied(lambda o: o + random.random()), "one key gives one loss, but traced twice"),
+    "a key of its own": (
+        applied(lambda o: o * jax.random.uniform(jax.random.key(0), o.shape), evaluating=False),
+        "noise in training comes of the key, but seven keys give one loss",
+    ),
+    "a beginning": (
+        {"init": lambda k, b: jax.tree.map(lambda x: x + random.random(), SOUND.init(k, b))},
+        "one key gives one beginning, but traced twice",
+    ),
+    "low sums": (
+        scored(lambda o, m, t: Mean(mean(o.sum(-1), m)[0].astype(jnp.float16), mean(o, m)[1])),
+        "summed in float32, but loss is of float16",
+    ),
+    "no number": (
+        {"score": lambda o, b, t: {**SOUND.score(o, b, t), "odd": mean(jnp.full(4, jnp.nan))}},
+        "metrics are finite, but odd is not",
+    ),
+    "no answer": ({"predict": lambda v, c: None}, "predict answers, but it gives None"),
+    "the first of several": ({"average": lambda several: several[0]}, "average is a mean, but"),
+    "several": ({"average": lambda several: several}, r"average is a mean, but it gives \[\(2, 4"),
     "evaluation": (
         applied(lambda o: o * random.random(), training=False),
         "evaluation has no randomness, but",

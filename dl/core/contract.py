@@ -81,13 +81,13 @@ def sound(task: Task) -> Task:
             )
         return metrics
 
-    members = task.members
+    members = task.members and task.members._replace(task=sound(task.members.task))
     return dataclasses.replace(
         task,
         init=init,
         apply=apply,
-        score=score,
-        members=members and members._replace(task=sound(members.task)),
+        score=members.task.score if members else score,
+        members=members,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dl.core.errors import UserError
 from dl.core.metrics import Metrics
 from dl.core.random import purpose_key
 
@@ -83,6 +84,14 @@ class Task:
     check: Callable[[Variables, Batch, dict[str, Any]], None] | None = None
     average: Callable[[Any], Any] | None = None
     members: Members | None = None
+
+    def __post_init__(self) -> None:
+        if self.members is not None and self.score is not self.members.task.score:
+            raise UserError(
+                "ensemble-last",
+                "the members of an ensemble would train by another score than the ensemble is evaluated by: "
+                "replace the task's score first, and make it an ensemble last",
+            )
 
     def loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """The scalar to descend, and the metrics and updates that come with it; of an ensemble the mean of

@@ -39,11 +39,12 @@ DRAWN = "draw from the key alone (jax.random), and where it is None not at all, 
 def check_task(task: Task, batch: Batch, given: Batch | None = None, *, eager: bool = True) -> None:
     """Prove that ``task`` keeps the contract of :class:`dl.Task`, in whichever way it is trained.
 
-    Its functions return the shapes of the contract. The loss and its gradient are finite, and the gradient is
-    not all zero. One key gives one loss; jit changes nothing; variables stacked under vmap do not notice each
-    other. Evaluation has no randomness and is the same however a batch is split; rows under mask 0 change
-    nothing; ``predict`` says of a row the same alone and among others. Every transformation (mixed precision,
-    ensemble, accumulation, augmentation, moving average, scanned steps) composes with every other.
+    Its functions return the shapes of the contract. Loss, gradient and metrics are finite, and the gradient is
+    not all zero. One key gives one beginning and one loss, and noise comes of it; jit changes nothing; variables
+    stacked under vmap do not notice each other. Evaluation has no randomness and is the same however a batch is
+    split; rows under mask 0 change nothing; ``predict`` says of a row the same alone and among others; ``average``
+    is a mean. Every transformation (mixed precision, ensemble, accumulation, augmentation, moving average, scanned
+    steps) composes with every other.
 
     Example::
 
@@ -62,6 +63,9 @@ def check_task(task: Task, batch: Batch, given: Batch | None = None, *, eager: b
     with jax.default_matmul_precision("float32"):
         _check_shapes(task, data)
         init = _jit(task.init)
+        again = [_program(task.init, jax.random.key(0), data) for _ in range(2)]
+        name, seen = "one key gives one beginning", "traced twice it is two programs"
+        rule(again[0] == again[1], name, seen, TRACED)
         one, other = (init(jax.random.key(seed), data) for seed in range(2))
         _check_training(task, one, data)
         whole = _check_evaluation(task, one, other, data, {**data, **(given or {})})
@@ -106,6 +110,11 @@ def _check_training(task: Task, variables: Variables, data: Batch) -> None:
     moves = any(np.any(leaf) for leaf in jax.tree.leaves(slope))
     rule(moves, "the gradient is not all zero", "it is", FLAT)
     rule(once == again, "one key gives one loss", "traced twice it is two programs", DRAWN)
+    if "random_bits" in once[0]:
+        drawn = [step(variables, _masked(data), jax.random.key(seed)) for seed in range(2, 8)]
+        leaves = [[np.asarray(x).tobytes() for x in jax.tree.leaves(d)] for d in (found, *drawn)]
+        heeded = any(leaves[0] != own for own in leaves)
+        rule(heeded, "noise in training comes of the key", "seven keys give one loss", DRAWN)
     if set(variables) == {"params"}:  # statistics, such as batch norm's, see the whole batch
         real, hidden = (step(variables, part, key) for part in _half_hidden(data))
         same("rows under mask 0 change nothing in training", real, hidden, MASK)
@@ -159,6 +168,12 @@ def _check_evaluation(
                 raise
             low = np.zeros(())
     rule(once == again, "evaluation has no randomness", "traced twice it is two programs", DRAWN)
+    for metric, (total, weight) in whole.items():
+        kinds = f"{metric} is of {total.dtype} and {weight.dtype}"
+        exact = total.dtype == weight.dtype == jnp.float32
+        rule(exact, "metrics are summed in float32", kinds, "make them by dl.core.metrics.mean")
+        seen, fix = f"{metric} is not", "give weight 0 to what cannot be scored"
+        rule(np.isfinite(total).all(), "metrics are finite", seen, fix)
     same("rows under mask 0 change nothing in evaluation", shown, changed, MASK)
     for split in (merge(shown, unseen), functools.reduce(merge, metrics)):
         same("any split of a batch gives the same evaluation", whole, split, ROWS)
@@ -166,6 +181,8 @@ def _check_evaluation(
     same(name, stacked(whole, second), lanes, fix)
     name, fix = "mixed precision keeps the loss finite", "score outputs.astype(jnp.float32)"
     rule(np.isfinite(low), name, f"in bfloat16 it is {low}", fix)
+    answered = not read or jax.tree.leaves(predicted)
+    rule(answered, "predict answers", f"it gives {predicted}", "give [batch, ...]")
     for path, leaf in jax.tree_util.tree_leaves_with_path(predicted) if read else ():
         name, by_row = "predict answers row by row", leaf.shape[:1] == (len(rows),)
         seen = f"{path_name(path) or 'it'} is {list(leaf.shape)} for {len(rows)} rows"
@@ -173,7 +190,30 @@ def _check_evaluation(
     if read:
         joined = jax.tree.map(lambda *x: jnp.concatenate(x), *answers)
         same("predict says of a row the same alone and among others", predicted, joined, ROWS)
+        if task.average is not None and task.members is None:
+            _check_average(task.average, predicted)
     return whole
+
+
+def _check_average(average: Callable[[Any], Any], predicted: Any) -> None:
+    """What two models say together hangs on no order, and of two that agree is what either says."""
+
+    def said_by(*models: Any) -> Any:
+        return average(jax.tree.map(lambda *x: jnp.stack(x), *models))
+
+    reverse = jax.tree.map(lambda x: x[::-1], predicted)
+    try:
+        agreed = said_by(predicted, predicted)
+    except Exception:  # whole numbers, which have no mean, or a mistake that the compositions tell
+        return
+    name, fix = (
+        "average is a mean",
+        "take dl.core.transforms.mean_of_values or ..._of_probabilities",
+    )
+    shapes = [[x.shape for x in jax.tree.leaves(tree)] for tree in (agreed, predicted)]
+    rule(shapes[0] == shapes[1], name, f"it gives {shapes[0]} for several {shapes[1]}", fix)
+    same(name, said_by(predicted, reverse), said_by(reverse, predicted), fix)
+    same(name, agreed, said_by(agreed, agreed), fix)
 
 
 def _check_compositions(task: Task, data: Batch) -> None:

@@ -284,3 +284,15 @@ def test_an_ensemble_of_ensembles_is_refused():
 def test_an_ensemble_of_nobody_is_refused():
     with raises("range", "1 member or more", "not 0"):
         ensemble(classification(MLP((3,))), 0)
+
+
+def test_members_and_ensemble_have_one_score():
+    plain = classification(MLP((3,)))
+
+    def score(outputs, batch, train):
+        return plain.score(outputs, batch, train)
+
+    many = ensemble(dataclasses.replace(plain, score=score), 2)
+    assert many.members.task.score is score
+    with raises("ensemble-last", "score"):
+        dataclasses.replace(ensemble(plain, 2), score=score)
