@@ -84,7 +84,7 @@ def build(config: Config) -> dl.Experiment:
     pretrain, classes = config.stage == "pretrain", len(splits.info.classes)
     size, given = len(words), None
     if config.weights is not None:
-        kind = "BertForMaskedLM" if pretrain else "BertForSequenceClassification"
+        kind = "MaskedLM" if pretrain else "SequenceClassification"
         options = {"architecture": kind, "classes": classes, "vocabulary": size}
         model, given = dl.interop.load(config.weights, dropout=config.dropout, **options)
     else:

@@ -103,6 +103,17 @@ def epsilon_of(body: Transformer, kind: type[nn.Module]) -> float:
     return norm.epsilon
 
 
+def plain(body: Transformer) -> None:
+    """Raise UserError where a body is not one whose layers have biases, whole heads and no gate."""
+    require(
+        body.bias is True and not body.rope and not body.gated,
+        "biases, no rotary positions or gate",
+    )
+    require(body.kv_heads in (None, body.heads), "as many key-value heads as heads")
+    require(not body.head_dim and not body.head_norm, "heads that share the width, without a norm")
+    require(not body.cross and not body.experts, "no memory and no experts")
+
+
 def require(fits: bool, wanted: str) -> None:
     """Raise UserError where a model is not one that the layout can hold."""
     if not fits:

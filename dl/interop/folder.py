@@ -16,23 +16,28 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from dl.core.adapters import merge
 from dl.core.errors import UserError, need
 from dl.core.task import Variables
-from dl.interop import bert, gpt2, llama, resnet, vit
+from dl.interop import bert, gpt2, llama, resnet, vit, whisper
 from dl.interop.families import Config, Family, labels
 from dl.interop.tables import Tensors, to_ours, to_theirs
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.resnet import ResNet
+from dl.models.speech import WhisperEncoder
 from dl.models.vit import ViT
 
 # By ``model_type`` of config.json.
 FAMILIES: dict[str, Family] = {
     "resnet": resnet.FAMILY,
     "vit": vit.FAMILY,
+    "deit": vit.DEIT_FAMILY,
     "bert": bert.FAMILY,
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), bert.ROBERTA_FAMILY),
+    "distilbert": bert.DISTILBERT_FAMILY,
     "gpt2": gpt2.FAMILY,
-    "llama": llama.FAMILY,
-    "mistral": llama.FAMILY,
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma"), llama.FAMILY),
+    "whisper": whisper.FAMILY,
 }
 INDEX = "model.safetensors.index.json"
 
@@ -50,9 +55,9 @@ def load(
     Args:
       folder: with ``config.json`` and ``model.safetensors``, or shards and their index.
       architecture: the class of ``transformers`` to read it as, where not the one that the config
-        names: ``'BertForMaskedLM'``, say, of a classifier's folder.
+        names: ``'BertForMaskedLM'``, say, of a classifier's folder; or what stands after its ``For``.
       classes: of the classifier wanted, for fine-tuning: a :class:`~dl.models.language.TextClassifier`
-        from any BERT folder.
+        from any folder of BERT's kind.
       vocabulary: how many tokens the texts to feed it have, where that shall be checked: no more than
         the model has (tables are padded to round sizes), and as many without its ``tokenizer.json``.
       dropout: rate instead of the config's; may be traced.
@@ -79,6 +84,7 @@ def load(
         family = FAMILIES[kind]
         own = (config.get("architectures") or family.architectures)[0]
         wanted = architecture or (_classifier(family) if classes is not None else own)
+        wanted = next((n for n in family.architectures if n.endswith(f"For{wanted}")), wanted)
         if wanted not in family.architectures:
             raise UserError(
                 "weights-unsupported",
@@ -132,7 +138,7 @@ def _variables(
     family = FAMILIES[config["model_type"]]
     model = family.build(config, wanted, labels(config) if classes is None else classes, 0.0)
     entries, tensors = family.entries(model), _named(read_tensors(stamps), family)
-    used = {name for entry in entries for name in entry.names}
+    used = {name for entry in entries for name in entry.real}
     odd = [name for name in tensors if name not in used and not re.search(family.ignored, name)]
     if odd:
         raise UserError(
@@ -143,11 +149,11 @@ def _variables(
     found = traverse_util.flatten_dict(to_ours(entries, tensors), sep="/")
     lacking = [e for e in entries if e.path not in found and not e.path.startswith(heads)]
     if lacking:
-        names = [name for entry in lacking for name in entry.names if name not in tensors]
+        names = [name for entry in lacking for name in entry.real if name not in tensors]
         raise UserError("tensors-missing", f"{place} lacks tensors of a {wanted}: {_few(names)}")
 
     expected = _shapes(model, family.example(config))
-    sources = {entry.path: ", ".join(entry.names) for entry in entries}
+    sources = {entry.path: ", ".join(entry.real) for entry in entries}
     odd = [path for path, leaf in found.items() if leaf.shape != expected[path]]
     for path in odd:
         if not path.startswith(heads):
@@ -167,7 +173,7 @@ def save(
     """Write ``model`` as a folder that ``transformers`` reads: ``config.json``, ``model.safetensors``.
 
     Args:
-      model: a ResNet, ViT, LanguageModel or TextClassifier of :mod:`dl.models`.
+      model: a ResNet, ViT, LanguageModel, TextClassifier or WhisperEncoder of :mod:`dl.models`.
       variables: its variables, as :func:`load` gave them or a run's ``run.state.eval_variables``.
       shard_bytes: size above which the tensors are spread over several files and an index.
 
@@ -176,6 +182,7 @@ def save(
     """
     numpy = _safetensors().numpy
     family = _family_of(model)
+    variables = merge(dict(variables))  # of adapters
     config = family.config_of(model, variables) | {"dtype": "float32", "torch_dtype": "float32"}
     tensors = to_theirs(family.entries(model), _layers_apart(variables))
     for name in [name for name in tensors if name.endswith(".running_mean")]:
@@ -302,7 +309,7 @@ def _classifier(family: Family) -> str:
         if name.endswith("Classification"):
             return name
     raise UserError(
-        "weights-no-classifier", "classes= is for classifiers; this folder holds a language model"
+        "weights-no-classifier", "classes= is for classifiers; this folder holds no such model"
     )
 
 
@@ -310,22 +317,25 @@ def _family_of(model: nn.Module) -> Family:
     if isinstance(model, ResNet):
         return resnet.FAMILY
     if isinstance(model, ViT):
-        return vit.FAMILY
+        return vit.DEIT_FAMILY if model.distilled or model.pool == "both" else vit.FAMILY
+    if isinstance(model, WhisperEncoder):
+        return whisper.FAMILY
     if isinstance(model, TextClassifier):
-        return bert.FAMILY
+        return bert.family_of(model.encoder)
     if isinstance(model, LanguageModel):
         if not model.body.causal:
-            return bert.FAMILY
+            return bert.family_of(model)
         return llama.FAMILY if model.body.rope else gpt2.FAMILY
     raise UserError(
         "hf-layout",
-        f"{type(model).__name__} has no place in Hugging Face's layout: ResNet, ViT, LanguageModel "
-        "and TextClassifier have",
+        f"{type(model).__name__} has no place in Hugging Face's layout: ResNet, ViT, LanguageModel, "
+        "TextClassifier and WhisperEncoder have",
     )
 
 
 def _shapes(model: nn.Module, example: Any) -> dict[str, tuple[int, ...]]:
-    made = jax.eval_shape(lambda key, x: dict(model.init(key, x)), jax.random.key(0), example)
+    given = example if isinstance(example, tuple) else (example,)
+    made = jax.eval_shape(lambda key, *x: dict(model.init(key, *x)), jax.random.key(0), *given)
     return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(made, sep="/").items()}
 
 

@@ -12,33 +12,34 @@ from dl.interop.families import (
     field,
     layer_norm,
     numbered,
+    plain,
     rate_of,
     require,
     token_example,
 )
-from dl.interop.tables import LINEAR, SAME, Entry, Row, expand
+from dl.interop.tables import LINEAR, SAME, Entry, Row, below, blocks, expand, norm
 from dl.models.language import LanguageModel
 from dl.models.layers import LayerNorm
 from dl.models.transformer import Transformer
 
 # Its layers are of the kind whose kernels are [in, out], as ours are.
-ROWS: tuple[Row, ...] = (
-    ("params/embedding/embedding", "transformer.wte.weight", SAME),
-    ("params/positions", "transformer.wpe.weight", SAME),
-    ("params/body/layer_*/attention_norm/scale", "transformer.h.*.ln_1.weight", SAME),
-    ("params/body/layer_*/attention_norm/bias", "transformer.h.*.ln_1.bias", SAME),
-    ("params/body/layer_*/attention/qkv/kernel", "transformer.h.*.attn.c_attn.weight", SAME),
-    ("params/body/layer_*/attention/qkv/bias", "transformer.h.*.attn.c_attn.bias", SAME),
-    ("params/body/layer_*/attention/out/kernel", "transformer.h.*.attn.c_proj.weight", SAME),
-    ("params/body/layer_*/attention/out/bias", "transformer.h.*.attn.c_proj.bias", SAME),
-    ("params/body/layer_*/feed_forward_norm/scale", "transformer.h.*.ln_2.weight", SAME),
-    ("params/body/layer_*/feed_forward_norm/bias", "transformer.h.*.ln_2.bias", SAME),
-    ("params/body/layer_*/in/kernel", "transformer.h.*.mlp.c_fc.weight", SAME),
-    ("params/body/layer_*/in/bias", "transformer.h.*.mlp.c_fc.bias", SAME),
-    ("params/body/layer_*/out/kernel", "transformer.h.*.mlp.c_proj.weight", SAME),
-    ("params/body/layer_*/out/bias", "transformer.h.*.mlp.c_proj.bias", SAME),
-    ("params/body/norm/scale", "transformer.ln_f.weight", SAME),
-    ("params/body/norm/bias", "transformer.ln_f.bias", SAME),
+ROWS: tuple[Row, ...] = below(
+    "params",
+    (
+        ("embedding/embedding", "transformer.wte.weight", SAME),
+        ("positions", "transformer.wpe.weight", SAME),
+        *blocks(
+            "transformer.h",
+            "attn.c_attn",
+            "attn.c_proj",
+            "ln_1",
+            "mlp.c_fc",
+            "mlp.c_proj",
+            "ln_2",
+            kernel=SAME,
+        ),
+        *norm("body/norm", "transformer.ln_f"),
+    ),
 )
 UNTIED: tuple[Row, ...] = (("params/head/kernel", "lm_head.weight", LINEAR),)
 
@@ -72,11 +73,8 @@ def build(config: Config, architecture: str, classes: int, dropout: Any) -> Lang
 def config_of(model: LanguageModel, variables: Any) -> dict[str, Any]:
     body = model.body
     require(body.causal and body.norm_first and not body.gated, "a causal pre-norm body, not gated")
-    require(
-        body.bias and not body.rope and not body.cross, "biases, and positions that are learned"
-    )
-    require(body.kv_heads in (None, body.heads), "as many key-value heads as heads")
-    require(not model.token_types, "no token types")
+    plain(body)
+    require(not model.token_types and not model.scaled, "no token types, nothing scaled")
     require(not model.embedding_norm and not model.transform, "a plain embedding and output")
     rate = rate_of(body.dropout)
     names = {"gelu_pytorch_tanh": "gelu_new"}

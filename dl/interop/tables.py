@@ -4,7 +4,8 @@ A row is ``(our path, their names, layout)``, such as
 
     ("params/body/layer_*/attention/qkv/kernel", "h.*.attn.{q,k,v}.weight", LINEAR)
 
-where ``*`` is a layer's number and ``{q,k,v}`` names tensors that ours holds joined on its last axis.
+where ``*`` is a layer's number and ``{q,k,v}`` names tensors that ours holds joined on its last axis. One
+named ``~``, such as a bias, they do not have: ours is zero there, or changes nothing.
 """
 
 import re
@@ -35,10 +36,34 @@ class Layout(NamedTuple):
         return x.reshape((1,) * self.leading + x.shape)
 
 
+class Offset(NamedTuple):
+    """Theirs is kept as what it differs from 1."""
+
+    def ours(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x, np.float32) + np.float32(1)
+
+    def theirs(self, x: np.ndarray) -> np.ndarray:
+        return x - np.float32(1)
+
+
+class Later(NamedTuple):
+    """A table whose first rows, of theirs, stand for nothing that is read."""
+
+    unread: int
+
+    def ours(self, x: np.ndarray) -> np.ndarray:
+        return x[self.unread :]
+
+    def theirs(self, x: np.ndarray) -> np.ndarray:
+        return np.pad(x, ((self.unread, 0), (0, 0)))
+
+
 SAME = Layout()
 LINEAR = Layout((1, 0))  # [out, in] to [in, out]
 CONV = Layout((2, 3, 1, 0))  # [out, in, height, width] to [height, width, in, out]
+SERIES = Layout((2, 1, 0))  # [out, in, time] to [time, in, out]
 BATCHED = Layout(None, 1)  # [1, ...] to [...]
+FROM_ONE = Offset()
 
 
 class Patches(NamedTuple):
@@ -53,7 +78,48 @@ class Patches(NamedTuple):
         return CONV.theirs(x.reshape(self.size, self.size, -1, x.shape[-1]))
 
 
-Row = tuple[str, str, Layout | Patches]
+AnyLayout = Layout | Patches | Offset | Later
+Row = tuple[str, str, AnyLayout]
+
+
+def dense(ours: str, theirs: str, kernel: AnyLayout = LINEAR) -> tuple[Row, ...]:
+    """The rows of a linear layer, or of a convolution."""
+    return (
+        (f"{ours}/kernel", f"{theirs}.weight", kernel),
+        (f"{ours}/bias", f"{theirs}.bias", SAME),
+    )
+
+
+def norm(ours: str, theirs: str) -> tuple[Row, ...]:
+    """The rows of a layer norm."""
+    return ((f"{ours}/scale", f"{theirs}.weight", SAME), (f"{ours}/bias", f"{theirs}.bias", SAME))
+
+
+def blocks(
+    theirs: str,
+    qkv: str,
+    out: str,
+    attention_norm: str,
+    first: str,
+    second: str,
+    feed_forward_norm: str,
+    kernel: AnyLayout = LINEAR,
+) -> tuple[Row, ...]:
+    """The rows of a Transformer's layers, below ``body``, from the names of the modules of theirs."""
+    ours, theirs = "body/layer_*/", f"{theirs}.*."
+    return (
+        *dense(f"{ours}attention/qkv", theirs + qkv, kernel),
+        *dense(f"{ours}attention/out", theirs + out, kernel),
+        *norm(f"{ours}attention_norm", theirs + attention_norm),
+        *dense(f"{ours}in", theirs + first, kernel),
+        *dense(f"{ours}out", theirs + second, kernel),
+        *norm(f"{ours}feed_forward_norm", theirs + feed_forward_norm),
+    )
+
+
+def below(top: str, rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The rows with our paths put below ``top``."""
+    return tuple((f"{top}/{ours}", theirs, layout) for ours, theirs, layout in rows)
 
 
 class Entry(NamedTuple):
@@ -61,8 +127,13 @@ class Entry(NamedTuple):
 
     path: str
     names: tuple[str, ...]
-    layout: Layout | Patches
+    layout: AnyLayout
     shares: tuple[int, ...]
+
+    @property
+    def real(self) -> list[str]:
+        """The names of tensors that they have."""
+        return [name for name in self.names if "~" not in name]
 
 
 def expand(
@@ -97,12 +168,13 @@ def to_ours(entries: Iterable[Entry], tensors: Mapping[str, np.ndarray]) -> dict
     """The variables, float32, of those entries whose tensors are all there."""
     flat = {}
     for entry in entries:
-        if all(name in tensors for name in entry.names):
+        if all(name in tensors for name in entry.real):
             try:
-                parts = [entry.layout.ours(tensors[name]) for name in entry.names]
+                known = {name: entry.layout.ours(tensors[name]) for name in entry.real}
+                parts = [known.get(name, 0 * known[entry.real[0]]) for name in entry.names]
                 whole = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
             except ValueError:
-                shapes = ", ".join(f"{name} {tensors[name].shape}" for name in entry.names)
+                shapes = ", ".join(f"{name} {tensors[name].shape}" for name in entry.real)
                 raise UserError(
                     "tensor-shapes", f"tensors of shapes that do not fit: {shapes}"
                 ) from None
@@ -124,7 +196,8 @@ def to_theirs(entries: Iterable[Entry], variables: Mapping[str, Any]) -> Tensors
         cuts = np.cumsum(entry.shares)[:-1] * whole.shape[-1] // sum(entry.shares)
         parts = np.split(whole, cuts, axis=-1)
         for name, part in zip(entry.names, parts, strict=True):
-            tensors[name] = np.ascontiguousarray(entry.layout.theirs(part))
+            if name in entry.real:
+                tensors[name] = np.ascontiguousarray(entry.layout.theirs(part))
     if flat:
         raise UserError("hf-layout", f"the layout has no place for {', '.join(sorted(flat)[:3])}")
     return tensors

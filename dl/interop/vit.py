@@ -1,5 +1,6 @@
-"""ViT (Dosovitskiy et al. 2021): :class:`dl.models.vit.ViT` with a class token."""
+"""ViT (Dosovitskiy et al. 2021) and DeiT (Touvron et al. 2021): :class:`dl.models.vit.ViT` with a class token."""
 
+import functools
 from typing import Any
 
 import jax
@@ -18,75 +19,49 @@ from dl.interop.families import (
     label_fields,
     layer_norm,
     numbered,
+    plain,
     rate_of,
     require,
 )
-from dl.interop.tables import BATCHED, LINEAR, SAME, Entry, Patches, Row, expand
+from dl.interop.tables import BATCHED, Entry, Patches, Row, below, blocks, dense, expand, norm
 from dl.models.layers import LayerNorm
 from dl.models.transformer import Transformer
 from dl.models.vit import ViT
 
-ROWS: tuple[Row, ...] = (
-    ("params/class_token", "vit.embeddings.cls_token", BATCHED),
-    ("params/positions", "vit.embeddings.position_embeddings", BATCHED),
-    ("params/patches/bias", "vit.embeddings.patch_embeddings.projection.bias", SAME),
-    (
-        "params/body/layer_*/attention_norm/scale",
-        "vit.encoder.layer.*.layernorm_before.weight",
-        SAME,
-    ),
-    ("params/body/layer_*/attention_norm/bias", "vit.encoder.layer.*.layernorm_before.bias", SAME),
-    (
-        "params/body/layer_*/attention/qkv/kernel",
-        "vit.encoder.layer.*.attention.attention.{query,key,value}.weight",
-        LINEAR,
-    ),
-    (
-        "params/body/layer_*/attention/qkv/bias",
-        "vit.encoder.layer.*.attention.attention.{query,key,value}.bias",
-        SAME,
-    ),
-    (
-        "params/body/layer_*/attention/out/kernel",
-        "vit.encoder.layer.*.attention.output.dense.weight",
-        LINEAR,
-    ),
-    (
-        "params/body/layer_*/attention/out/bias",
-        "vit.encoder.layer.*.attention.output.dense.bias",
-        SAME,
-    ),
-    (
-        "params/body/layer_*/feed_forward_norm/scale",
-        "vit.encoder.layer.*.layernorm_after.weight",
-        SAME,
-    ),
-    (
-        "params/body/layer_*/feed_forward_norm/bias",
-        "vit.encoder.layer.*.layernorm_after.bias",
-        SAME,
-    ),
-    ("params/body/layer_*/in/kernel", "vit.encoder.layer.*.intermediate.dense.weight", LINEAR),
-    ("params/body/layer_*/in/bias", "vit.encoder.layer.*.intermediate.dense.bias", SAME),
-    ("params/body/layer_*/out/kernel", "vit.encoder.layer.*.output.dense.weight", LINEAR),
-    ("params/body/layer_*/out/bias", "vit.encoder.layer.*.output.dense.bias", SAME),
-    ("params/body/norm/scale", "vit.layernorm.weight", SAME),
-    ("params/body/norm/bias", "vit.layernorm.bias", SAME),
-    ("params/head/kernel", "classifier.weight", LINEAR),
-    ("params/head/bias", "classifier.bias", SAME),
-)
+TEACHER = "DeiTForImageClassificationWithTeacher"
 
 
-def entries(model: ViT) -> list[Entry]:
-    projection = "vit.embeddings.patch_embeddings.projection.weight"
-    rows = [("params/patches/kernel", projection, Patches(model.patch)), *ROWS]
-    return expand(rows, numbered(model.body.layers))
+def entries(kind: str, model: ViT) -> list[Entry]:
+    top = f"{kind}.embeddings"
+    rows: list[Row] = [
+        ("class_token", f"{top}.cls_token", BATCHED),
+        ("positions", f"{top}.position_embeddings", BATCHED),
+        *dense("patches", f"{top}.patch_embeddings.projection", Patches(model.patch)),
+        *blocks(
+            f"{kind}.encoder.layer",
+            "attention.attention.{query,key,value}",
+            "attention.output.dense",
+            "layernorm_before",
+            "intermediate.dense",
+            "output.dense",
+            "layernorm_after",
+        ),
+        *norm("body/norm", f"{kind}.layernorm"),
+        *dense("head", "cls_classifier" if model.pool == "both" else "classifier"),
+    ]
+    if kind == "deit":
+        rows.append(("distillation_token", f"{top}.distillation_token", BATCHED))
+    if model.pool == "both":
+        rows += dense("distillation_head", "distillation_classifier")
+    return expand(below("params", rows), numbered(model.body.layers))
 
 
-def build(config: Config, architecture: str, classes: int, dropout: Any) -> ViT:
+def build(kind: str, config: Config, architecture: str, classes: int, dropout: Any) -> ViT:
     expect(config, qkv_bias=True)
-    if architecture == "ViTModel":
-        raise UserError("no-head", "ViTModel has no classifier: give classes= for a fresh one")
+    if architecture.endswith("Model"):
+        raise UserError(
+            "no-head", f"{architecture} has no classifier: give classes= for a fresh one"
+        )
     body = Transformer(
         field(config, "hidden_size"),
         field(config, "num_hidden_layers"),
@@ -96,21 +71,23 @@ def build(config: Config, architecture: str, classes: int, dropout: Any) -> ViT:
         norm=layer_norm(config.get("layer_norm_eps", 1e-12)),
         dropout=config.get("hidden_dropout_prob", 0.0) if dropout is None else dropout,
     )
-    return ViT(classes, body, field(config, "patch_size"), pool="first")
+    pool = "both" if architecture == TEACHER else "first"
+    return ViT(classes, body, field(config, "patch_size"), pool, distilled=kind == "deit")
 
 
-def config_of(model: ViT, variables: Any) -> dict[str, Any]:
+def config_of(kind: str, model: ViT, variables: Any) -> dict[str, Any]:
     body = model.body
-    require(model.pool == "first", "a class token (pool='first')")
-    require(body.norm_first and body.bias and not body.causal, "a bidirectional pre-norm body")
-    require(not body.rope and not body.gated and not body.cross, "no rotary positions and no gate")
-    require(body.kv_heads in (None, body.heads), "as many key-value heads as heads")
-    across = round((variables["params"]["positions"].shape[0] - 1) ** 0.5)
-    require(across**2 + 1 == variables["params"]["positions"].shape[0], "pictures that are square")
+    require(model.pool != "mean", "a class token (pool='first')")
+    require(body.norm_first and not body.causal, "a bidirectional pre-norm body")
+    plain(body)
+    tokens = 1 + (kind == "deit")
+    across = round((variables["params"]["positions"].shape[0] - tokens) ** 0.5)
+    square = across**2 + tokens == variables["params"]["positions"].shape[0]
+    require(square, "pictures that are square")
     pixels = np.shape(variables["params"]["patches"]["kernel"])[0]
     return {
-        "architectures": ["ViTForImageClassification"],
-        "model_type": "vit",
+        "architectures": [TEACHER if model.pool == "both" else _named(kind)],
+        "model_type": kind,
         "hidden_size": body.width,
         "num_hidden_layers": body.layers,
         "num_attention_heads": body.heads,
@@ -127,18 +104,33 @@ def config_of(model: ViT, variables: Any) -> dict[str, Any]:
     }
 
 
+def _named(kind: str) -> str:
+    return (DEIT_FAMILY if kind == "deit" else FAMILY).architectures[0]
+
+
 def example(config: Config) -> Any:
     side = field(config, "image_size")
     return jax.ShapeDtypeStruct((1, side, side, config.get("num_channels", 3)), jnp.float32)
 
 
-FAMILY = Family(
-    architectures=("ViTForImageClassification", "ViTModel"),
-    prefix="vit.",
-    ignored=r"^vit\.pooler\.",
-    heads=("params/head",),
-    build=build,
-    entries=entries,
-    config_of=config_of,
-    example=example,
+def _family(kind: str, *architectures: str, heads: tuple[str, ...] = ("params/head",)) -> Family:
+    return Family(
+        architectures=architectures,
+        prefix=f"{kind}.",
+        ignored=rf"^{kind}\.pooler\.",
+        heads=heads,
+        build=functools.partial(build, kind),
+        entries=functools.partial(entries, kind),
+        config_of=functools.partial(config_of, kind),
+        example=example,
+    )
+
+
+FAMILY = _family("vit", "ViTForImageClassification", "ViTModel")
+DEIT_FAMILY = _family(
+    "deit",
+    "DeiTForImageClassification",
+    TEACHER,
+    "DeiTModel",
+    heads=("params/head", "params/distillation_head"),
 )

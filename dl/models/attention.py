@@ -311,15 +311,20 @@ class Attention(nn.Module):
     Attributes:
       heads, kv_heads: of queries and of keys and values (None: as many).
       rope: base of the rotary positions or a :class:`Rope`, or None for none.
+      bias: of the projections; ``'qkv'`` of all but the output's.
       out_init: initialiser of the output projection.
+      head_dim: features of a head (None: those of the input, shared out evenly).
+      head_norm: of every query's and key's head, before positions turn them (Henry et al. 2020).
     """
 
     heads: int
     kv_heads: int | None = None
     rope: float | Rope | None = None
-    bias: bool = True
+    bias: bool | str = True
     kernel_init: Callable = nn.initializers.lecun_normal()
     out_init: Callable = nn.initializers.lecun_normal()
+    head_dim: int | None = None
+    head_norm: Callable[..., nn.Module] | None = None
 
     @nn.compact
     def __call__(self, x, memory=None, *, mask=None, causal=False, cache=None, layer=0, known=None):
@@ -334,8 +339,9 @@ class Attention(nn.Module):
         bounded("heads", self.heads, at_least=1, whole=True)
         bounded("kv_heads", self.kv_heads, at_least=1, whole=True)
         kv_heads = self.heads if self.kv_heads is None else self.kv_heads
-        dim = width // self.heads
-        if width % self.heads or (self.rope and dim % 2):
+        bounded("head_dim", self.head_dim, at_least=1, whole=True)
+        dim = self.head_dim or width // self.heads
+        if (not self.head_dim and width % self.heads) or (self.rope and dim % 2):
             raise UserError(
                 "heads-uneven", f"width {width} cannot be cut into {self.heads} heads of even size"
             )
@@ -344,7 +350,7 @@ class Attention(nn.Module):
             """``keys``: the first head of keys. Their bias adds the same number to all the logits of a
             query, which the softmax takes out again, unless they are turned by their positions."""
             idle = (0, 0) if self.rope else (keys * dim, (keys + kv_heads) * dim)
-            dense = _Projection(heads * dim, self.bias, self.kernel_init, idle, name=name)
+            dense = _Projection(heads * dim, bool(self.bias), self.kernel_init, idle, name=name)
             return dense(inputs).reshape(batch, -1, heads, dim)
 
         if memory is None and known is None:
@@ -355,6 +361,8 @@ class Attention(nn.Module):
             if known is None:
                 known = tuple(jnp.split(project("key_value", memory, 2 * kv_heads, 0), 2, axis=2))
             k, v = known
+        if self.head_norm is not None:
+            q, k = self.head_norm(name="query_norm")(q), self.head_norm(name="key_norm")(k)
         if self.rope:
             positions = jnp.arange(time) + (0 if cache is None else cache[2])
             q, k = rotate(q, positions, self.rope), rotate(k, positions, self.rope)
@@ -374,6 +382,6 @@ class Attention(nn.Module):
         lies = (ROWS, *_lie(q, k, mask), None)
         q, k, v = (hold(x, *lies) for x in (q, k, v))
         out = hold(attention(q, k, v, mask=mask, causal=causal), *lies)
-        out = out.reshape(batch, time, width)
-        out = Dense(width, self.bias, kernel_init=self.out_init, name="out")(out)
+        out = out.reshape(batch, time, self.heads * dim)
+        out = Dense(width, self.bias is True, kernel_init=self.out_init, name="out")(out)
         return out, cache, known

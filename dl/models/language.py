@@ -52,6 +52,7 @@ class LanguageModel(nn.Module):
       token_types: rows in the table of learned token types (which sentence a token is of); 0 for none.
       embedding_norm: a norm after the embeddings' sum.
       transform: a dense layer, activation and norm before the output, and a bias after it.
+      scaled: the body reads the embeddings times the root of their width (Vaswani et al. 2017).
     """
 
     vocabulary: int
@@ -61,6 +62,7 @@ class LanguageModel(nn.Module):
     token_types: int = 0
     embedding_norm: bool = False
     transform: bool = False
+    scaled: bool = False
 
     def initial_carry(self, batch: int, length: int) -> Cache:
         """An empty cache for texts of up to ``length`` tokens."""
@@ -93,6 +95,8 @@ class LanguageModel(nn.Module):
           types: int ``[batch, time]``, each token's type; None where all are of type 0.
         """
         x = hold(self.embedding(tokens), ROWS, SEQUENCE, None)
+        if self.scaled:
+            x = x * jnp.asarray(self.body.width**0.5, x.dtype)
         if self.token_types:
             x = x + (self.kinds[0] if types is None else rows_of(self.kinds, types))
         if self.positions:
@@ -212,7 +216,7 @@ class TextClassifier(nn.Module):
 
     Attributes:
       pool: ``'first'`` reads the first token ([CLS] in BERT), ``'mean'`` averages the real ones.
-      pooler: a dense layer and tanh on what was read, as in BERT.
+      pooler: a dense layer and tanh on what was read, as in BERT, or that and the activation given.
     """
 
     encoder: LanguageModel
@@ -220,7 +224,7 @@ class TextClassifier(nn.Module):
     pool: Literal["first", "mean"] = "mean"
     dropout: float | jax.Array = 0.1
     pad: int = 0
-    pooler: bool = False
+    pooler: bool | Activation = False
 
     @nn.compact
     def __call__(self, tokens, *, types=None, train: bool = False):
@@ -232,5 +236,6 @@ class TextClassifier(nn.Module):
             total = jnp.sum(x * mask[..., None].astype(x.dtype), axis=1)
             x = total / jnp.maximum(mask.sum(1), 1.0)[:, None].astype(x.dtype)
         if self.pooler:
-            x = jnp.tanh(Dense(x.shape[-1], name="pooler")(x))
+            x = Dense(x.shape[-1], name="pooler")(x)
+            x = jnp.tanh(x) if self.pooler is True else self.pooler(x)
         return Dense(self.classes, name="head")(Dropout(self.dropout)(x, train=train))

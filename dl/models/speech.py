@@ -10,11 +10,13 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dl.core.errors import UserError
 from dl.models.attention import Attention
 from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dense, Dropout, LayerNorm
 from dl.models.rnn import RNN, lstm
 from dl.models.spectrograms import frame_mask, spec_augment
+from dl.models.transformer import Transformer
 
 
 def _halved(frames):
@@ -138,6 +140,43 @@ class ConformerEncoder(nn.Module):
             block = ConformerBlock(self.heads, window=self.window, dropout=self.dropout)
             x = block(x, mask, train=train)
         return x, frames
+
+
+class WhisperEncoder(nn.Module):
+    """Whisper's encoder (Radford et al. 2022, "Robust speech recognition via large-scale weak supervision"): two
+    convolutions, of which the second halves the time, positions, and a Transformer.
+
+    Attributes:
+      body: of exact GELU; positions: the most frames after halving.
+    """
+
+    body: Transformer
+    positions: int = 1500
+
+    @nn.compact
+    def __call__(self, x, frames, *, train: bool = False):
+        x = x * frame_mask(frames, x.shape[1], x.dtype)[..., None]
+        for place, stride in enumerate((1, 2)):
+            layer = Conv(self.body.width, (3,), (stride,), padding=((1, 1),), name=f"conv_{place}")
+            x = nn.gelu(layer(x), approximate=False)
+            frames = _halved(frames) if place else frames
+            real = frame_mask(frames, x.shape[1], x.dtype)
+            x = x * real[..., None]
+        if x.shape[1] > self.positions:
+            raise UserError(
+                "recording-too-long",
+                f"{x.shape[1]} frames after halving are more than the {self.positions} positions",
+            )
+
+        def waves(key, shape):
+            """Sines, then cosines, of wave lengths from 2 pi to 10,000 times that."""
+            rate = 10_000.0 ** (-jnp.linspace(0.0, 1.0, shape[1] // 2))
+            angle = jnp.arange(shape[0])[:, None] * rate
+            return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1)
+
+        places = self.param("positions", waves, (self.positions, self.body.width))
+        x = x + places[: x.shape[1]].astype(x.dtype)
+        return self.body(x, mask=real, train=train)[0], frames
 
 
 class StackedEncoders(nn.Module):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -35,11 +35,13 @@ class _Architecture(nn.Module):
     norm: Callable[..., nn.Module] = LayerNorm
     norm_first: bool = True
     rope: float | Rope | None = None
-    bias: bool = True
+    bias: bool | Literal["attention", "qkv"] = True
     causal: bool = False
     cross: bool = False
     experts: int = 0
     dropout: float | jax.Array = 0.0
+    head_dim: int | None = None
+    head_norm: bool = False
 
 
 class _Shared(NamedTuple):
@@ -72,8 +74,10 @@ class _Block(_Architecture):
             return norm(x + dropout(branch(x), train=self.train))
 
         def attention(name, **options):
-            projections = (self.heads, self.kv_heads, options.pop("rope", None), self.bias)
-            return Attention(*projections, kernel_init=start, out_init=small, name=name, **options)
+            bias = True if self.bias == "attention" else self.bias
+            projections = (self.heads, self.kv_heads, options.pop("rope", None), bias, start, small)
+            options["head_norm"] = self.norm if self.head_norm else None
+            return Attention(*projections, self.head_dim, name=name, **options)
 
         def attend(y):
             nonlocal stored
@@ -95,7 +99,7 @@ class _Block(_Architecture):
             return y
 
         def feed_forward(y):
-            hidden = self.hidden or 4 * self.width
+            hidden, bias = self.hidden or 4 * self.width, self.bias is True
             if self.experts:
                 scale = 0.5 / self.layers
                 mixed = Experts(
@@ -107,7 +111,7 @@ class _Block(_Architecture):
                     name="experts",
                 )
                 return mixed(y, train=self.train)
-            y_in = Dense(hidden * (1 + self.gated), self.bias, kernel_init=start, name="in")(y)
+            y_in = Dense(hidden * (1 + self.gated), bias, kernel_init=start, name="in")(y)
 
             def activate(y):
                 if not self.gated:
@@ -116,7 +120,7 @@ class _Block(_Architecture):
                 return self.activation(gate) * y
 
             y_in = recomputed(activate)(y_in)
-            return Dense(self.width, self.bias, kernel_init=small, name="out")(y_in)
+            return Dense(self.width, bias, kernel_init=small, name="out")(y_in)
 
         x = residual(x, "attention", attend)
         if self.cross:
@@ -140,12 +144,15 @@ class Transformer(_Architecture):
         first published.
       rope: base of rotary positions (10,000 as published) or a :class:`~dl.models.attention.Rope`, or
         None where positions come otherwise.
-      bias: of the linear layers.
+      bias: of the linear layers; ``'attention'`` of those in attention alone, ``'qkv'`` of those of queries,
+        keys and values alone (Qwen2).
       causal: every place sees only itself and what is before.
       cross: every layer also attends to a memory.
       experts: feed-forward networks of a layer, of which each token takes two, without ``bias``
         (:class:`dl.models.experts.Experts`); 0 for one that all take.
       dropout: rate on every branch and on the input; may be traced.
+      head_dim: features of a head (None: ``width / heads``).
+      head_norm: a ``norm`` of every query's and key's head (Henry et al. 2020, "Query-key normalization").
       remat: compute each layer again in the backward pass instead of keeping its inner values: True,
         or a policy of ``jax.checkpoint_policies`` that says what to keep.
       scan: one compiled layer in a loop, with parameters ``[layers, ...]``: compile time does not grow
@@ -160,7 +167,8 @@ class Transformer(_Architecture):
         if self.mixer is not None:
             return self.mixer().initial_cache(self.layers, batch, self.width)
         heads = self.kv_heads or self.heads
-        return Cache.empty(self.layers, batch, length, heads, self.width // self.heads)
+        dim = self.head_dim or self.width // self.heads
+        return Cache.empty(self.layers, batch, length, heads, dim)
 
     @nn.compact
     def __call__(

@@ -31,23 +31,35 @@ class ViT(nn.Module):
     Attributes:
       patch: side of a patch in pixels.
       pool: ``'mean'`` classifies the patches' mean (as good: Beyer et al. 2022, "Better plain ViT
-        baselines"), ``'first'`` a learned class token put before them, as first published.
+        baselines"), ``'first'`` a learned class token put before them, as first published, ``'both'`` that
+        and the distillation token, a classifier on each, whose logits are averaged.
+      distilled: a second learned token, after the class token, which learned from a teacher (Touvron et al.
+        2021, "DeiT"); ``'both'`` always has it.
     """
 
     classes: int
     body: Transformer
     patch: int = 4
-    pool: Literal["mean", "first"] = "mean"
+    pool: Literal["mean", "first", "both"] = "mean"
+    distilled: bool = False
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         x = Dense(self.body.width, name="patches")(patches(x, self.patch))
         start = nn.initializers.normal(0.02)
-        if self.pool == "first":
-            token = self.param("class_token", nn.initializers.zeros, (1, self.body.width))
+        tokens = ["distillation_token"] if self.distilled or self.pool == "both" else []
+        tokens += ["class_token"] if self.pool != "mean" else []
+        for name in tokens:
+            token = self.param(name, nn.initializers.zeros, (1, self.body.width))
             token = jnp.broadcast_to(token, (x.shape[0], *token.shape)).astype(x.dtype)
             x = jnp.concatenate([token, x], axis=1)
         x = x + self.param("positions", start, x.shape[1:]).astype(x.dtype)
         x, _ = self.body(x, train=train)
-        x = x[:, 0] if self.pool == "first" else jnp.mean(x, axis=1)
-        return Dense(self.classes, name="head")(x)
+        if self.pool == "mean":
+            read = jnp.mean(x[:, len(tokens) :] if tokens else x, axis=1)
+        else:
+            read = x[:, 0]
+        logits = Dense(self.classes, name="head")(read)
+        if self.pool == "both":
+            logits = (logits + Dense(self.classes, name="distillation_head")(x[:, 1])) / 2
+        return logits

@@ -30,12 +30,21 @@ def pictures(side: int) -> np.ndarray:
     )
 
 
-def texts(padded: bool) -> dict[str, np.ndarray]:
-    """Tokens ``[2, 6]``, their types, and the mask that hides the second row's end where padded."""
+def sounds() -> np.ndarray:
+    """``[2, 12, 5]``: frames of mels."""
+    return np.cos(np.arange(2 * 12 * 5) * 0.37).reshape(2, 12, 5).astype(np.float32)
+
+
+PADS = {"bert": 0, "distilbert": 0, "roberta": 1}
+
+
+def texts(pad: int | None) -> dict[str, np.ndarray]:
+    """Tokens ``[2, 6]``, their types, and the mask that hides the second row's end, where ``pad`` stands."""
     tokens = 1 + np.arange(12).reshape(2, 6) * 5 % 10
-    if padded:
-        tokens[1, 4:] = 0
-    return {"tokens": tokens, "types": np.arange(12).reshape(2, 6) % 2, "mask": tokens > 0}
+    if pad is not None:
+        tokens[tokens == pad] = 9
+        tokens[1, 4:] = pad
+    return {"tokens": tokens, "types": np.arange(12).reshape(2, 6) % 2, "mask": tokens != pad}
 
 
 def models():
@@ -50,6 +59,18 @@ def models():
         "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
     }  # fmt: skip
     net = {"embedding_size": 4, "depths": [1, 2], "num_labels": 3}
+    one_type = {**small, "num_attention_heads": 2, "type_vocab_size": 1, "num_labels": 3}
+    roberta = hf.RobertaConfig(**one_type, max_position_embeddings=8)
+    dim = {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 12, "max_position_embeddings": 6}
+    distilbert = hf.DistilBertConfig(vocab_size=11, **dim, num_labels=3)
+    deit = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_labels": 3}
+    deit = hf.DeiTConfig(**deit, intermediate_size=12, image_size=8, patch_size=4)
+    whisper = {"d_model": 8, "num_mel_bins": 5, "max_source_positions": 6, "vocab_size": 60000}
+    sides = {
+        f"{side}_{name}": size
+        for side in ("encoder", "decoder")
+        for name, size in {"layers": 2, "attention_heads": 2, "ffn_dim": 12}.items()
+    }
     return {
         "resnet-basic": hf.ResNetForImageClassification(
             hf.ResNetConfig(**net, hidden_sizes=[4, 8], layer_type="basic")
@@ -84,6 +105,21 @@ def models():
             )
         ),
         "mistral": hf.MistralForCausalLM(hf.MistralConfig(**llama, sliding_window=None)),
+        "llama-heads": hf.LlamaForCausalLM(
+            hf.LlamaConfig(**llama, head_dim=6, attention_bias=True, mlp_bias=False)
+        ),
+        "qwen2": hf.Qwen2ForCausalLM(hf.Qwen2Config(**llama)),
+        "qwen3": hf.Qwen3ForCausalLM(hf.Qwen3Config(**llama, head_dim=4)),
+        "gemma": hf.GemmaForCausalLM(hf.GemmaConfig(**llama, head_dim=4, pad_token_id=None)),
+        "roberta": hf.RobertaForMaskedLM(roberta),
+        "roberta-classifier": hf.RobertaForSequenceClassification(roberta),
+        "distilbert": hf.DistilBertForMaskedLM(distilbert),
+        "distilbert-classifier": hf.DistilBertForSequenceClassification(distilbert),
+        "deit": hf.DeiTForImageClassification(deit),
+        "deit-teacher": hf.DeiTForImageClassificationWithTeacher(deit),
+        "whisper": hf.WhisperModel(
+            hf.WhisperConfig(**whisper, **sides, max_target_positions=2, decoder_start_token_id=1)
+        ),
     }
 
 
@@ -94,14 +130,43 @@ def logits(model) -> np.ndarray:
     kind = model.config.model_type
     model.eval()
     with torch.no_grad():
-        if kind in ("resnet", "vit"):
-            x = pictures(model.config.image_size if kind == "vit" else 32)
-            return model(torch.tensor(x.transpose(0, 3, 1, 2))).logits.numpy()
-        text = {k: torch.tensor(v) for k, v in texts(kind == "bert").items()}
-        if kind != "bert":
+        if kind in ("resnet", "vit", "deit"):
+            x = pictures(32 if kind == "resnet" else model.config.image_size)
+            x = torch.tensor(x.transpose(0, 3, 1, 2)).to(model.dtype)
+            return model(x).logits.numpy()
+        if kind == "whisper":
+            x = torch.tensor(sounds().transpose(0, 2, 1)).to(model.dtype)
+            return model.encoder(x).last_hidden_state.numpy()
+        padded = PADS.get(kind)
+        text = {k: torch.tensor(v) for k, v in texts(padded).items()}
+        if padded is None:
             return model(text["tokens"]).logits.numpy()
-        options = {"attention_mask": text["mask"].long(), "token_type_ids": text["types"]}
-        return model(text["tokens"], **options).logits.numpy()
+        options = {"token_type_ids": text["types"]} if kind == "bert" else {}
+        return model(text["tokens"], attention_mask=text["mask"].long(), **options).logits.numpy()
+
+
+def real(name: str, said: np.ndarray) -> np.ndarray:
+    """What was said at places that are not padding."""
+    mask = texts(PADS.get(name.split("-")[0]))["mask"]
+    return said[mask] if np.shape(said)[:2] == mask.shape else said
+
+
+def say(model, variables, name: str):
+    """What one of our models says to the same inputs."""
+    import jax
+
+    apply, kind = jax.jit(model.apply), name.split("-")[0]
+    if kind in ("resnet", "vit", "deit"):
+        return apply(variables, pictures(32 if kind == "resnet" else 8))
+    if kind == "whisper":
+        return apply(variables, sounds(), np.array([12, 12]))[0]
+    pad = PADS.get(kind)
+    text = texts(pad)
+    options = {"types": text["types"]} if kind == "bert" else {}
+    if name.endswith("classifier"):
+        return apply(variables, text["tokens"], **options)
+    options |= {} if pad is None else {"mask": text["mask"]}
+    return apply(variables, text["tokens"], **options)[0]
 
 
 def write_weights(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
