@@ -14,38 +14,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
 
-from dl.core.digests import KIND, KINDS, SHA, kind_of, lane_digests
+from dl.core.digests import KINDS, kind_of
 from dl.core.errors import UserError
-from dl.core.state import array_digest, by_path, combine, path_name, plain
-from dl.core.step import GRADIENT_NORM
 from dl.parallel import processes
 from dl.parallel.sharding import on_host
 from dl.runs import store
 from dl.runs.files import gone, lies_within, sync_tree
+from dl.training.leaves import digests, examined, flatten, unflatten
 
 CENTURY = 100 * 365 * 24 * 3600  # seconds
-_FLEETING = f"totals/{GRADIENT_NORM}/"
+FROZEN = ("state/variables/base/", "state/ema/base/")  # see dl.core.adapters
+Flat = dict[str, Any]
 LOOKS = 20  # of a reader at a run at work, which deletes its older checkpoints
 # What a checkpoint said of itself before it had a digest of that too.
 BEFORE = {"elapsed", "ended", "step", "digests", "shapes"}
-
-
-def flatten(tree: Any) -> dict[str, Any]:
-    """Leaves of ``tree`` by path, PRNG keys as their words; without what no checkpoint holds."""
-    return {n: x for n, x in by_path(plain(tree)).items() if not n.startswith(_FLEETING)}
-
-
-def digests(flat: dict[str, Any], kind: str | None = None) -> dict[str, str]:
-    """The digest of each array, of a kind of :mod:`dl.core.digests`; by default that of new runs."""
-    if (kind or KIND.get()) != SHA:
-        return lane_digests(flat)[0]
-    if not all(isinstance(leaf, np.ndarray) for leaf in flat.values()):
-        # One at a time, so that no host holds all that lies spread over processes.
-        return {name: array_digest(on_host(leaf)) for name, leaf in flat.items()}
-    with ThreadPoolExecutor(8) as pool:
-        return dict(zip(flat, pool.map(array_digest, flat.values()), strict=True))
 
 
 def _quiet() -> None:
@@ -76,14 +59,23 @@ class Checkpoints:
     Args:
       writes: False for a reader, who changes nothing: the run may be at work, or a stranger's.
       kind: of the leaves' digests, which a run's lock says; by default that of new runs.
+      base: what the run began with, as ``{digest: array}``, read where it lies. Arrays of the collection
+        ``base``, which adapters leave as they are, are not written again where they are among them.
     """
 
-    def __init__(self, folder: Path, writes: bool = True, kind: str | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        writes: bool = True,
+        kind: str | None = None,
+        base: Callable[[], Flat] = dict,
+    ):
         import orbax.checkpoint as ocp
 
         _quiet()
         self._ocp = ocp
-        self.folder, self.writes, self.kind = folder.absolute(), writes, kind
+        self.folder, self.writes, self.kind, self.base = folder.absolute(), writes, kind, base
+        self._lent: set[str] | None = None  # digests of the base
         if not (writes or lies_within(self.folder, self.folder.parent)):
             raise UserError(
                 "record-damaged", f"{self.folder} is a link out of the run: it is not followed"
@@ -165,6 +157,8 @@ class Checkpoints:
             )
         meta = {**meta, "step": step, "digests": leaves}
         meta["shapes"] = {name: list(x.shape) for name, x in flat.items()}
+        if lent := self._elsewhere(leaves):
+            meta["lent"], flat = lent, {n: x for n, x in flat.items() if n not in lent}
         meta["digest"] = _meta_digest(meta)
         if jax.process_count() == 1:
             flat = {name: np.array(leaf) for name, leaf in jax.device_get(flat).items()}
@@ -190,6 +184,18 @@ class Checkpoints:
         if self._sender:
             self._sent = self._sender.submit(self._settle, step)
         return leaves
+
+    def _elsewhere(self, leaves: dict[str, str]) -> list[str]:
+        """The leaves that lie in what the run began with, and need not be written."""
+        frozen = [name for name in leaves if name.startswith(FROZEN)]
+        if not frozen or jax.process_count() > 1:
+            return []
+        if self._lent is None:
+            try:
+                self._lent = set(self.base())
+            except UserError:
+                self._lent = set()  # gone since: what cannot be read again is written
+        return [name for name in frozen if leaves[name] in self._lent]
 
     def _sync(self) -> None:
         """Have what was written outlast a loss of power before it gets its name, from Orbax's own thread."""
@@ -299,7 +305,8 @@ class Checkpoints:
                     f"checkpoint {step} in {self.folder} is of another model: {name} has shape "
                     f"{tuple(shape)} there and {tuple(shapes[name])} here",
                 )
-        flat = processes.all_or_none(lambda: self._read(step, template))
+        lent = {n: stored[n] for n in meta.get("lent", [])}
+        flat = processes.all_or_none(lambda: self._read(step, template, lent))
         for kind in KINDS:  # in one order, for processes compute them together
             own = {name: leaf for name, leaf in flat.items() if kind_of(stored[name]) == kind}
             for name, value in digests(own, kind).items():
@@ -322,8 +329,9 @@ class Checkpoints:
             raise ValueError(f"it says it is of step {meta['step']}")
         return meta
 
-    def _read(self, step: int, template: Any) -> dict[str, Any]:
-        """The leaves on disk: whole on the host, or, with several processes, this one's parts."""
+    def _read(self, step: int, template: Any, lent: dict[str, str]) -> dict[str, Any]:
+        """The leaves on disk, and those ``lent``: whole on the host, or, with several processes, this one's
+        parts."""
         many = jax.process_count() > 1 and not self._apart
 
         def like(leaf: jax.Array) -> Any:
@@ -331,16 +339,19 @@ class Checkpoints:
                 return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             return np.zeros(leaf.shape, leaf.dtype)
 
+        base = self.base() if lent else {}
         if template is None:
             # Of arrays that lay on other devices Orbax must be told where to put them.
             handler = self._ocp.StandardCheckpointHandler()
             found = handler.metadata(self.folder / str(step) / "state")
             places = {n: np.zeros(x.shape, x.dtype) for n, x in found.tree.items()}
         else:
-            places = {n: like(x) for n, x in flatten(template).items()}
+            there = {n: x for n, x in flatten(template).items() if n not in lent}
+            places = {n: like(x) for n, x in there.items()}
         wanted = self._ocp.args.StandardRestore(places or None)
         found = self._found(step, state=wanted).state
-        return {name: x if many else np.asarray(x) for name, x in found.items()}
+        flat = {name: x if many else np.asarray(x) for name, x in found.items()}
+        return flat | {name: base[digest] for name, digest in lent.items()}
 
     def _found(self, step: int, **wanted: Any) -> Any:
         args = self._ocp.args.Composite(**wanted)
@@ -358,31 +369,3 @@ class Checkpoints:
 def _meta_digest(meta: dict[str, Any]) -> str:
     own = {name: value for name, value in meta.items() if name != "digest"}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
-
-
-def examined(flat: dict[str, Any], kind: str | None = None) -> tuple[dict[str, str], list[str]]:
-    """The digest of each leaf, and the names of variables that are not finite."""
-    leaves, finite = lane_digests(flat)
-    bad = [n for n in flat if n.startswith("state/variables") and not finite[n]]
-    return digests(flat, kind) if kind == SHA else leaves, bad
-
-
-def unflatten(flat: dict[str, Any], template: Any) -> Any:
-    """``flat`` in the shape of ``template``, and where its leaves lie."""
-    from dl.core.state import like
-
-    def take(path: tuple[Any, ...], leaf: Any) -> jax.Array:
-        if (found := flat.get(path_name(path))) is None:
-            return jax.numpy.array(leaf)
-        sharding = getattr(leaf, "sharding", None)
-        if isinstance(found, jax.Array) or not isinstance(sharding, NamedSharding):
-            return jnp.array(found)  # a copy: restored arrays get donated
-        # Each device is handed its part alone; again copies.
-        return jax.make_array_from_callback(found.shape, sharding, lambda at: np.array(found[at]))
-
-    return like(jax.tree_util.tree_map_with_path(take, plain(template)), template)
-
-
-def state_digest(leaves: dict[str, str]) -> str:
-    """One digest for a checkpoint's state, from its leaves' (running metrics are left out)."""
-    return combine({n: v for n, v in leaves.items() if n.startswith("state/")})

@@ -17,14 +17,15 @@ from dl.runs.folder import RunFolder, check_name, read_json, write_json
 from dl.runs.options import Options, kept_options, recorded
 from dl.runs.readers import entry, read_result
 from dl.runs.scripts import from_json
-from dl.training.checkpoints import Checkpoints, digests, flatten, state_digest
+from dl.training.checkpoints import Checkpoints
 from dl.training.checks import check
 from dl.training.compiled import Compiled
 from dl.training.keeping import restored
 from dl.training.lane import branched_at
+from dl.training.leaves import digests, flatten, state_digest
 from dl.training.prefetch import prefetch
 from dl.training.run import Run, reopen
-from dl.training.starting import started
+from dl.training.starting import base_of, started
 from dl.training.stepping import StepRunner
 from dl.training.train import train
 
@@ -140,7 +141,7 @@ def plant(
 def state_at(run: Run, at: int | None, say: Callable[[str], Any]) -> tuple[int, TrainState]:
     """A step of a run and its state there: kept, or computed again from the nearest that is."""
     folder, experiment = run.folder, run.experiment
-    checkpoints = Checkpoints(folder.checkpoints, writes=False)
+    checkpoints = Checkpoints(folder.checkpoints, False, base=base_of(folder))
     compiled = Compiled.alone(experiment)
     new = compiled.beginning()
     begin = new.state()

@@ -9,9 +9,11 @@ import numpy as np
 from dl.core.errors import UserError
 from dl.core.metrics import Metrics
 from dl.core.state import TrainState, plain
-from dl.training.checkpoints import Checkpoints, digests, flatten
+from dl.training.checkpoints import Checkpoints
 from dl.training.compiled import Beginning, Compiled
 from dl.training.lane import Lane
+from dl.training.leaves import digests, flatten
+from dl.training.starting import base_of
 
 Meta = dict[str, Any]  # what a checkpoint says of itself
 Digests = dict[
@@ -57,12 +59,16 @@ def _begun(state: TrainState, meta: dict[str, Any]) -> Beginning:
     return Beginning(int(meta["step"]), state, lambda: state)
 
 
+def _of(lane: Lane) -> Checkpoints:
+    return Checkpoints(lane.folder.checkpoints, kind=lane.kind, base=base_of(lane.folder))
+
+
 class OwnCheckpoints:
     """A run alone: its folder's checkpoints are the best and the last two."""
 
     def __init__(self, compiled: Compiled, lane: Lane):
         self.compiled, self.lane = compiled, lane
-        self._checkpoints = Checkpoints(lane.folder.checkpoints, kind=lane.kind)
+        self._checkpoints = _of(lane)
 
     def restore(self, begin: Beginning, totals: Metrics, say: Any) -> Kept:
         if not self.steps():
@@ -177,9 +183,7 @@ class SharedCheckpoints:
         ]  # each lane's selected state first
         for start in range(0, len(self.lanes), AT_ONCE):
             group = list(enumerate(self.lanes))[start : start + AT_ONCE]
-            folders = {
-                place: Checkpoints(lane.folder.checkpoints, kind=lane.kind) for place, lane in group
-            }
+            folders = {place: _of(lane) for place, lane in group}
             for states in both:
                 for place, checkpoints in folders.items():
                     state, best = self._pick(states, place), int(self._pick(both[0], place).step)

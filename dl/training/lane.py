@@ -11,7 +11,7 @@ from dl.core.errors import UserError
 from dl.parallel import processes
 from dl.runs import lock
 from dl.runs.folder import RunFolder, read_json, to_json
-from dl.training.checkpoints import state_digest
+from dl.training.leaves import state_digest
 from dl.training.selection import Selection
 from dl.training.trackers import Tracker
 

@@ -22,6 +22,7 @@ from dl.training.console import format_metrics
 from dl.training.evaluation import local
 from dl.training.keeping import restored
 from dl.training.prediction import Predictor, predictor_of
+from dl.training.starting import base_of
 
 
 class Run:
@@ -76,11 +77,19 @@ class Run:
         """What a layer gives for every row, leaves ``[rows, ...]``: see :meth:`dl.Predictor.at`."""
         return self.predictor.at(layer)(columns)
 
-    def evaluate(self, data: Any, **fields: Any) -> dict[str, Any]:
+    def evaluate(self, data: Any = None, **fields: Any) -> dict[str, Any]:
         """Every metric of the task on other data: see :func:`dl.training.judging.evaluate`."""
         from dl.training.judging import evaluate
 
         return evaluate(self, data, **fields)
+
+    def slices(self, columns: Any, data: Any = None, **fields: Any) -> dict[str, Any]:
+        """The metrics by the values of one or more columns of the data's table, or of the own test rows': see
+        :func:`dl.training.judging.judged`."""
+        from dl.training.judging import judged
+
+        columns = (columns,) if isinstance(columns, str) else [name.strip() for name in columns]
+        return judged(self, data, columns, **fields)[1]
 
     def fork(self, at: int | None = None, name: str | None = None, **values: Any) -> "Run":
         """A new run from a state of this one, with other values: see :func:`dl.training.forking.fork`."""
@@ -125,7 +134,7 @@ def reopen(
     """The run in ``folder`` with its selected state, or its last one where it is unfinished."""
     # Traced as in training: an optimiser may have a part that a plain zero (a decay) would leave out.
     compiled = Compiled.alone(experiment, layout)
-    checkpoints = Checkpoints(folder.checkpoints, writes=False)
+    checkpoints = Checkpoints(folder.checkpoints, False, base=base_of(folder))
     step, ended = None, "unfinished"
     if folder.finished():
         result = read_result(folder.path)

@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from dl.core.adapters import merge
-from dl.core.digests import SHA
+from dl.core.digests import KINDS, SHA
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment
 from dl.core.lanes import Traced, rebuild, shape_source
@@ -20,8 +20,9 @@ from dl.parallel import processes
 from dl.runs import lock, store
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.readers import read_result
-from dl.training.checkpoints import Checkpoints, digests
+from dl.training.checkpoints import Checkpoints
 from dl.training.compiled import Beginning, Compiled
+from dl.training.leaves import digests
 
 Flat = dict[str, Any]  # variables by their paths, such as "params/head/kernel"
 
@@ -33,17 +34,21 @@ class Start(NamedTuple):
     variables: Flat
 
 
-def read_start(start: str | Path) -> Start:
+def read_start(start: str | Path, step: int | None = None) -> Start:
     """The selected variables of a run, averaged where it averages; or those of a folder of weights.
+
+    Args:
+      step: of a run: another checkpoint than the selected one.
 
     Raises:
       UserError: ``start`` is neither, or the run has no checkpoint.
     """
     folder = RunFolder(store.opened(start), writes=False)
     if folder.lock.exists():
-        checkpoints = Checkpoints(folder.checkpoints, writes=False)
+        checkpoints = Checkpoints(folder.checkpoints, False, base=base_of(folder))
         try:
-            step = read_result(folder.path).get("selected", {}).get("step")
+            if step is None:
+                step = read_result(folder.path).get("selected", {}).get("step")
             found = checkpoints.restore(None, step, lambda _: None)
         finally:
             checkpoints.close()
@@ -70,6 +75,32 @@ def read_start(start: str | Path) -> Start:
         )
     variables = {name: np.asarray(x) for name, x in variables.items()}
     return Start({**named, "digest": combine(digests(variables, SHA))}, variables)
+
+
+def base_of(folder: RunFolder) -> Callable[[], Flat]:
+    """Reads what a run began with, as its lock names it: ``{digest: array}``; empty where it began with nothing.
+
+    Its checkpoints leave out of it what its adapters leave as it is.
+    """
+
+    def read() -> Flat:
+        named = read_json(folder.lock).get("start") if folder.lock.exists() else None
+        if named is None:
+            return {}
+        where, remedy = named.get("run") or named.get("weights"), "bring it back to go on"
+        kept = f"{folder.path} keeps adapters alone; their base"
+        try:
+            start = read_start(where, named.get("step"))
+        except UserError as error:
+            raise UserError(
+                "base-missing", f"{kept}, {where}, cannot be read: {remedy} ({error})"
+            ) from None
+        if start.source["digest"] != named["digest"]:
+            raise UserError("base-missing", f"{kept}, {where}, holds other variables now: {remedy}")
+        by_kind = (digests(start.variables, kind) for kind in KINDS)
+        return {own[name]: x for own in by_kind for name, x in start.variables.items()}
+
+    return read
 
 
 def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]:

@@ -133,9 +133,11 @@ def test_it_begins_with_another_run_and_goes_out_merged(tmp_path):
     images = load("digits").test["image"][:5]
     said = run.experiment.task.predict(run.state.eval_variables, {"image": jnp.asarray(images)})
     np.testing.assert_allclose(run.predict(images), said, rtol=1e-4, atol=1e-5)
-    shutil.rmtree(start)
     again = dl.open_run(run.folder.path, build, config)
     np.testing.assert_array_equal(again.predict(images), run.predict(images))
+    shutil.rmtree(start)
+    with raises("base-missing", run.folder.path.name, start, "bring it back"):
+        dl.open_run(run.folder.path, build, config)
     assert {"learning_rate", "alpha"} <= set(traceable_fields(built(build, config)).values)
 
 

@@ -20,9 +20,9 @@ from dl.proofs.replay import replay_run
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.scripts import load_script
-from dl.training.checkpoints import digests, flatten
 from dl.training.compiled import Compiled
 from dl.training.forking import fork, state_at
+from dl.training.leaves import digests, flatten
 from dl.training.prefetch import prefetch
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "tiny.py"

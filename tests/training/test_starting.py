@@ -1,6 +1,7 @@
 """Runs that begin with another's variables: what they take, say and lock, and what a resume needs."""
 
 import dataclasses
+import json
 import shutil
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ from dl.data import load
 from dl.models.layers import Dropout
 from dl.runs.folder import read_json
 from dl.tasks.classification import classification
-from dl.training.starting import Start, fitted
+from dl.training.starting import Start, fitted, read_start
 
 QUICK = {"log_every": 4, "eval_every": 4, "save_every": 4, "progress": False}
 
@@ -125,6 +126,55 @@ def test_a_resume_needs_no_start_and_ends_in_the_same_bits(first, place):
     assert not (place / "none").exists()
 
 
+def test_adapters_are_kept_alone_and_a_resume_ends_in_the_same_bits(first, place):
+    base = shutil.copytree(first.folder.path, place / "base")
+
+    def thin(config):
+        plain = build(config)
+        return dataclasses.replace(plain, task=dl.lora(plain.task, 2, whole=("^head/",)))
+
+    config = Config(start=str(base))
+    whole = dl.train(thin, config, runs=place, name="thin", **QUICK)
+    saved = whole.folder.checkpoints / "12"
+    lent = json.loads((saved / "meta" / "metadata").read_text())["lent"]
+    wanted = {f"state/{kind}/base/layer_0/kernel" for kind in ("variables", "ema")}
+    assert wanted <= set(lent)
+    assert "layer_0/kernel/a" in (saved / "state" / "_METADATA").read_text().replace(".", "/")
+    for name in lent:
+        assert name not in (saved / "state" / "_METADATA").read_text()
+    assert read_json(whole.folder.lock)["start"]["digest"] == dl.digest(first.state.eval_variables)
+    same(dl.open_run(whole.folder.path, thin, config).state, whole.state)
+    given = read_start(whole.folder.path).variables  # of adapters on adapters
+    np.testing.assert_array_equal(
+        given["base/layer_0/kernel"], whole.state.ema["base"]["layer_0"]["kernel"]
+    )
+
+    calls = [0]
+
+    def measure(predictor, columns, name):
+        calls[0] += 1
+        if calls[0] == 3:
+            raise RuntimeError
+        return {}
+
+    def breaking(config):
+        return dataclasses.replace(thin(config), measure=measure)
+
+    with pytest.raises(RuntimeError):
+        dl.train(breaking, config, runs=place, name="thin-broken", **QUICK)
+    again = dl.train(breaking, config, runs=place, name="thin-broken", resume=True, **QUICK)
+    same(again.state, whole.state)
+
+    other = dl.train(build, Config(seed=3, steps=4), runs=place, name="another", **QUICK)
+    shutil.rmtree(base)
+    with raises("base-missing", "thin", str(base), "cannot be read"):
+        dl.open_run(whole.folder.path, thin, config)
+    shutil.copytree(other.folder.path, base)
+    shutil.move(base / "checkpoints" / "4", base / "checkpoints" / "12")
+    with raises("base-missing"):
+        dl.open_run(whole.folder.path, thin, config)
+
+
 def test_before_the_first_checkpoint_a_changed_start_is_told(first, place):
     copy = shutil.copytree(first.folder.path, place / "copy")
 
@@ -209,7 +259,6 @@ def test_weights_in_another_layout_are_a_start_too(place):
     pytest.importorskip("safetensors")
     from dl.models.transformer import Transformer
     from dl.models.vit import ViT
-    from dl.training.starting import read_start
 
     body = Transformer(8, 2, 2)
     model = ViT(3, body, pool="first")
