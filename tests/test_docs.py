@@ -266,9 +266,15 @@ def test_fine_tuning(tmp_path, monkeypatch):
         exec(block, space)
 
 
+def test_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in blocks("weights.md"):
+        exec(block, {"__name__": "example"})
+
+
 def test_no_python_of_a_page_is_left_untried():
     tried = {"coming-from.md", "extending.md", "design.md", "errors.md", "own-data.md"}
-    tried |= {"after-training.md", "fine-tuning.md", "recipes.md", "sweeps.md"}
+    tried |= {"after-training.md", "fine-tuning.md", "recipes.md", "sweeps.md", "weights.md"}
     assert {page.name for page in DOCS.glob("*.md") if blocks(page.name)} == tried
 
 

@@ -252,6 +252,7 @@ def report(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
     output: Path | None = None,
     inspect: int = 3,
+    slice: str = "",
     script: Path | None = None,
     trust: bool = False,
 ) -> None:
@@ -262,6 +263,7 @@ def report(
       output: the file; by default report.html in the folder given, or in the one above several.
       inspect: settings, best first, whose first run is rebuilt by its script for the confusion matrix
         and the layers; 0 for none.
+      slice: columns of their data's table, COLUMN[,COLUMN]: the metrics of the test rows by what each holds.
       script: the experiment's script, where it is another file than the runs were started with.
       trust: run the scripts that the folders name, whatever they are now.
     """
@@ -288,10 +290,13 @@ def report(
         path = setting.runs[0].path
         try:
             opened = open_run(path, script=script, trust=trust)
-            inside[path] = inspection.inspect(opened.experiment, opened.state)
+            inside[path] = looked = inspection.inspect(opened.experiment, opened.state)
+            if slice:
+                inside[path] = looked._replace(slices=opened.slices(slice.split(",")))
         except Exception as error:  # of a stranger's config in one's own script, any
-            inside[path] = f"Not rebuilt: {error}"
-            told = f"{path.name} is shown without its layers: {error}"
+            inside.setdefault(path, f"Not rebuilt: {error}")
+            without = "slices" if isinstance(inside[path], inspection.Inspection) else "its layers"
+            told = f"{path.name} is shown without {without}: {error}"
             print(printable(told), file=sys.stderr)
     print(printable(f"written: {write_page(found, inside, file)}"))
 

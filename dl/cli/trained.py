@@ -13,7 +13,8 @@ from dl.runs.files import printable
 
 def evaluate(
     run: Annotated[Path, tyro.conf.Positional],
-    data: str,
+    data: str | None = None,
+    slice: str = "",
     out: Path | None = None,
     script: Path | None = None,
     trust: bool = False,
@@ -22,9 +23,11 @@ def evaluate(
     """Judge a run by other data: every metric of its test set, with the middle 95 % of resamples of the rows.
 
     The data are read as the run's own, by the names of their columns and classes, and prepared by its script.
+
     Args:
       run: the run's folder.
-      data: a file or folder of the kind that the run was trained on.
+      data: a file or folder of the kind that the run was trained on; by default the run's own test rows.
+      slice: columns of the data's table, COLUMN[,COLUMN], read by the model or not: also the metrics by each.
       out: also write the scores there, as JSON.
       script: the experiment's script, where it is another file than the run was started with.
       trust: run the script that the folder names, whatever it is now.
@@ -32,15 +35,29 @@ def evaluate(
     """
     from dl.runs.folder import write_json
     from dl.training.console import by_number
+    from dl.training.judging import judged
     from dl.training.reopening import open_run
 
-    scores = open_run(run, script=script, trust=trust, force=force).evaluate(data)
-    for name in sorted(scores, key=by_number):
-        value, low, high = scores[name]
-        between = "" if low != low else f"   {low:.4f} ... {high:.4f}"
-        print(f"{name:<20} {value:.4f}{between}")
+    columns = [name.strip() for name in slice.split(",") if name.strip()]
+    opened = open_run(run, script=script, trust=trust, force=force)
+    scores, slices = judged(opened, data, columns)
+
+    def show(scores: dict[str, Any], indent: str = "") -> dict[str, Any]:
+        for name in sorted(scores, key=by_number):
+            value, low, high = scores[name]
+            between = "" if low != low else f"   {low:.4f} ... {high:.4f}"
+            print(f"{indent}{name:<20} {value:.4f}{between}")
+        return {name: score._asdict() for name, score in scores.items()}
+
+    written: dict[str, Any] = show(scores)
+    for column, values in slices.items():
+        for value, found in values.items():
+            rows = found.pop("rows")
+            print(printable(f"\n{column} = {value}: {rows:,} rows"))
+            told = {"rows": rows, **show(found, "  ")}
+            written.setdefault("slices", {}).setdefault(column, {})[value] = told
     if out is not None:
-        write_json(out, {name: score._asdict() for name, score in scores.items()})
+        write_json(out, written)
         print(printable(f"written: {out}"))
 
 

@@ -1,7 +1,8 @@
 """A classifier's rows on the page: by class, by confidence, by feature, and some of them shown."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,25 @@ WORDS = 60  # of a text
 
 
 def judged(found: Inspection) -> str:
-    """The sets' rows, as HTML."""
+    """The sets' rows, as HTML, and the metrics by what a column holds."""
     return "".join(
         f"<h3>{escape(name)}</h3>{_set(one, found.classes, found.names)}"
         for name, one in found.judged.items()
-    )
+    ) + "".join(_slices(column, values) for column, values in found.slices.items())
+
+
+def _slices(column: str, values: Mapping[str, Mapping[str, Any]]) -> str:
+    metrics = [name for name in next(iter(values.values()), {}) if name != "rows"]
+    cells = [
+        [
+            value,
+            f"{found['rows']:,}",
+            *("{:.4g} ({:.4g} ... {:.4g})".format(*found[name]) for name in metrics),
+        ]
+        for value, found in values.items()
+    ]
+    told = "In brackets the middle 95 % of resamples of the rows."
+    return table([column, "rows", *metrics], cells, sortable=True) + note(told)
 
 
 def _set(one: Judged, classes: Sequence[str], names: Names) -> str:

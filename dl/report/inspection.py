@@ -1,6 +1,7 @@
 """A trained run looked into: its layers, its memory, and what it mistakes for what."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ class Inspection(NamedTuple):
       judged: what the task says of each set's rows; empty where it is no classification.
       classes: names of the classes; empty where the experiment gives none; names: of features and tokens.
       memory: bytes by what holds them.
+      slices: by column and value the number of ``rows`` and each metric's value, and the interval that it lies in.
     """
 
     layers: Summary
@@ -28,6 +30,7 @@ class Inspection(NamedTuple):
     classes: tuple[str, ...]
     names: Mapping[str, Sequence[str]]
     memory: dict[str, int]
+    slices: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
 
 
 def inspect(experiment: Experiment, state: TrainState) -> Inspection:

@@ -1,5 +1,6 @@
 """A trained run judged by other data: every metric of its task, and how far chance could move it."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,12 +10,16 @@ from dl.core.errors import UserError
 from dl.core.experiment import Batches, built
 from dl.core.metrics import Metrics
 from dl.core.task import Batch, Variables
+from dl.data.own.slices import slices_of
 from dl.data.own.tested import tested_on
 from dl.training.compiled import Compiled
 from dl.training.evaluation import Evaluation
 from dl.training.run import Run
 
 DRAWS = 1000  # resamples of the rows
+Slices = dict[
+    str, dict[str, Any]
+]  # by a column's value: how many rows, and scores by the metric's name
 
 
 class Score(NamedTuple):
@@ -26,7 +31,7 @@ class Score(NamedTuple):
     high: float
 
 
-def evaluate(run: Run, data: Any, **fields: Any) -> dict[str, Score]:
+def evaluate(run: Run, data: Any = None, **fields: Any) -> dict[str, Score]:
     """Every metric that the run's test set has, of other data in its place.
 
     The data are read as the run's own were, by the names of their columns and classes, and prepared by the run's
@@ -35,7 +40,7 @@ def evaluate(run: Run, data: Any, **fields: Any) -> dict[str, Score]:
     >>> evaluate(dl.open_run("runs/first"), "new_pets")["accuracy"].value  # doctest: +SKIP
 
     Args:
-      data: a file, a folder or a frame, of the kind that the run was trained on.
+      data: a file, a folder or a frame, of the kind that the run was trained on; None for its own test rows.
       **fields: of the kind, where these data are written otherwise, such as ``label="animal"``.
 
     Returns:
@@ -44,20 +49,42 @@ def evaluate(run: Run, data: Any, **fields: Any) -> dict[str, Score]:
     Raises:
       UserError: the run's script does not open its data by ``dl.data.open``, or these are not alike.
     """
+    return judged(run, data, (), **fields)[0]
+
+
+def judged(
+    run: Run, data: Any, columns: Sequence[str], **fields: Any
+) -> tuple[dict[str, Score], dict[str, Slices]]:
+    """What :func:`evaluate` gives, and the same of the rows that share a value of a column.
+
+    Args:
+      columns: headings of the data's table, whether the model reads them or not.
+
+    Returns:
+      The scores; and by column and value how many ``rows`` there are, and every metric that is a mean over rows.
+
+    Raises:
+      UserError: as :func:`evaluate`; there is no such column; or rows of the table are not rows of the test set.
+    """
     own = run.experiment
     if own.build is None:
         raise UserError(
             "build-not-known", "this run was not made by build(config): evaluate needs both"
         )
-    with tested_on(data, alike=True, **fields) as wanted:
+    with tested_on(data, alike=True, ordered=bool(columns), **fields) as wanted:
         experiment = built(own.build, own.config)
         test = experiment.tests.get("test")
-        if wanted.rows is None or test is None:
+        if (wanted.rows is None and (columns or data is not None)) or test is None:
+            more = (
+                "it has no test rows of its own"
+                if test is None
+                else "no others can take their place"
+            )
             raise UserError(
                 "script-without-data",
-                f"{run.folder.path}: its script opens no data of yours by dl.data.open, so no others can take "
-                "their place",
+                f"{run.folder.path}: its script opens no data of yours by dl.data.open, so {more}",
             )
+        chosen = slices_of(wanted, columns) if columns else {}
         compiled = Compiled.alone(experiment)
         (found,) = Evaluation(compiled)(run.state, {"test": test})
     rows = row_metrics(experiment.task, run.state.eval_variables, test)
@@ -68,11 +95,32 @@ def evaluate(run: Run, data: Any, **fields: Any) -> dict[str, Score]:
         metric = name.removeprefix("test/")
         if np.ndim(value) == 0:
             scores[metric] = Score(float(value), *intervals.get(metric, unknown))
+    size = 0 if wanted.place is None else len(wanted.place)
+    if columns and any(len(weights) != size for _, weights in rows.values()):
+        raise UserError(
+            "slice-other-rows",
+            f"the table has {size:,} rows, and the script makes another number of test rows of them: they cannot "
+            "be told apart by its columns",
+        )
+    return scores, {
+        column: {value: _slice(rows, which) for value, which in values.items() if len(which)}
+        for column, values in chosen.items()
+    }
+
+
+def _slice(rows: Mapping[str, Any], which: np.ndarray) -> dict[str, Any]:
+    scores: dict[str, Any] = {"rows": len(which)}
+    for name, (totals, weights) in rows.items():
+        some = totals[which], weights[which]
+        whole = float(some[1].sum())
+        value = float(some[0].sum()) / whole if whole > 0 else float("nan")
+        scores[name] = Score(value, *bootstrap(*some))
     return scores
 
 
 def row_metrics(task: Any, variables: Variables, batches: Batches) -> dict[str, Any]:
-    """``{metric: (totals [rows], weights [rows])}`` of every row of evaluation batches, for single numbers."""
+    """``{metric: (totals [rows], weights [rows])}`` of every row of evaluation batches that is no padding, for
+    single numbers."""
 
     @jax.jit
     def each(variables: Variables, batch: Batch) -> Metrics:
@@ -89,7 +137,8 @@ def row_metrics(task: Any, variables: Variables, batches: Batches) -> dict[str, 
     for batch in given:
         for name, mean in jax.device_get(each(variables, batch)).items():
             if np.ndim(mean.total) == 1:
-                found.setdefault(name, []).append((mean.total, mean.weight))
+                real = np.asarray(batch["mask"]) > 0
+                found.setdefault(name, []).append((mean.total[real], mean.weight[real]))
     return {
         n: tuple(np.concatenate(part) for part in zip(*parts, strict=True))
         for n, parts in found.items()

@@ -99,7 +99,7 @@ def predict_files(
         raise UserError("file-exists", f"{table} is there already: name another, or take it away")
     if not files:
         raise UserError("part-empty", "give the files to predict for: dl predict RUN FILE ...")
-    with tested_on([given_path(file) for file in files], alike=False) as wanted:
+    with tested_on([given_path(file) for file in files], alike=False, ordered=True) as wanted:
         experiment = built(own.build, own.config)
     test: Any = experiment.tests.get("test")
     if wanted.rows is None or test is None:

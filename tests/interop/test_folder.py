@@ -80,6 +80,17 @@ def test_shards_and_half_precision_and_bare_models(tmp_path):
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {np.dtype("float32")}
 
 
+def test_adapters_are_written_merged(tmp_path):
+    model, variables = load(folder_of("gpt2", tmp_path))
+    kernel = variables["params"]["body"]["layer_0"]["in"]["kernel"]
+    thin = {"a": np.ones((8, 1), np.float32), "b": np.ones((1, 32), np.float32) / 2}
+    trained = {"body": {"layer_0": {"in": {"kernel": thin}}}}
+    adapted = {"base": variables["params"], "params": trained, "lora": {"scale": np.float32(2)}}
+    save(tmp_path / "merged", model, adapted)
+    again = load(tmp_path / "merged")[1]["params"]["body"]["layer_0"]["in"]["kernel"]
+    np.testing.assert_allclose(again, kernel + 1, rtol=1e-6)
+
+
 def test_bfloat16_is_read(tmp_path):
     from safetensors.flax import save_file as save_jax
 
@@ -132,6 +143,8 @@ def test_a_classifier_from_a_language_model_has_a_fresh_head(tmp_path):
     model, given = load(folder_of("bert-classifier", tmp_path), architecture="BertForMaskedLM")
     assert isinstance(model, LanguageModel)
     assert "output" not in given["params"]
+    model, given = load(folder_of("roberta", tmp_path), architecture="SequenceClassification")
+    assert (model.pad, model.encoder.positions, set(given["params"])) == (1, 6, {"encoder"})
 
 
 def edit(folder, **fields):

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from dl.data.batches import eval_batches
-from dl.report.examples import judged
+from dl.report.examples import _slices, judged
 from dl.report.inspection import Inspection
 from dl.report.judged import judge
 from dl.tasks.classification import classification
@@ -120,6 +120,14 @@ def test_texts_are_shown_in_words_and_hang_on_the_ones_that_count():
     page = judged(inside)
     assert "&lt;good&gt;" in page
     assert "row 2: no, said yes" in page
+
+
+def test_slices_are_tables_of_metrics_with_their_intervals():
+    one = {"rows": 1200, "loss": (0.51234, 0.5, 0.52), "accuracy": (0.75, 0.7, 0.8)}
+    shown = _slices("sex <f>", {"f": one, "(missing)": one})
+    assert "sex &lt;f&gt;" in shown
+    assert "1,200" in shown
+    assert "0.5123 (0.5 ... 0.52)" in shown
 
 
 def test_what_is_no_classification_is_not_judged(pictures):

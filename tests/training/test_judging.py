@@ -1,6 +1,7 @@
 """A trained run judged by other data."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -9,10 +10,12 @@ from mistakes import raises
 from PIL import Image
 
 import dl
+from dl.data.own import tested
 from dl.data.own.pictures import OwnPictures
+from dl.data.own.slices import slices_of
 from dl.models.mlp import MLP
 from dl.tasks.classification import classification
-from dl.training.judging import bootstrap
+from dl.training.judging import bootstrap, judged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +76,74 @@ def test_classes_go_by_name_and_unseen_ones_are_refused(trained):
     # Nothing of that is left behind.
     again = dl.data.open(run.experiment.config.data, "pictures")
     np.testing.assert_array_equal(again.test["label"], splits.test["label"])
+
+
+def test_slices_go_by_any_column_of_a_table_of_pictures(trained):
+    run, splits, place = trained
+    rows = splits.validation["image"][:24]
+    write(place / "sliced", rows, np.zeros(24, int))
+    lines = ["path,label,camera,light"]
+    for row, number in enumerate(splits.validation["label"][:24]):
+        camera = ("old", "new", "")[row % 3]
+        lines.append(f"0/{row:04}.png,{'' if row == 5 else number},{camera},{row * 10}")
+    table = place / "sliced" / "pictures.csv"
+    table.write_text("\r\n".join(lines))
+    scores, found = judged(run, table, ["camera", "light"])
+    assert {name: one["rows"] for name, one in found["camera"].items()} == {
+        "old": 8,
+        "new": 8,
+        "(missing)": 7,  # one of them has no label
+    }
+    assert list(found["light"]) == ["0 ... 65", "65 ... 120", "120 ... 175", "175 ... 230"]
+    kept = [row for row in range(24) if row != 5]
+    said = run.predict(rows[kept]).argmax(-1) == splits.validation["label"][:24][kept]
+    old = [place for place, row in enumerate(kept) if row % 3 == 0]
+    one = found["camera"]["old"]["accuracy"]
+    assert one.value == pytest.approx(said[old].mean())
+    assert one.low <= one.value <= one.high
+    for values in found.values():
+        parts = [(each["rows"], each["loss"].value) for each in values.values()]
+        mean = sum(rows * loss for rows, loss in parts) / 23
+        assert mean == pytest.approx(scores["loss"].value, rel=1e-5)
+    with raises("column-unknown", "'hour'", "camera"):
+        run.slices("hour", table)
+    with raises("slice-no-table"):
+        run.slices("camera")  # its own rows lie in a folder a class
+
+
+def test_slices_of_tables_and_texts_go_by_columns_that_no_model_reads(tmp_path):
+    csv = tmp_path / "people.csv"
+    ages = [17 + row for row in range(30)]
+    csv.write_text(
+        "age,sex,town,rich\n"
+        + "".join(f"{a},{'fm'[a % 2]},T{a % 25},{'yn'[a % 3 == 0]}\n" for a in ages)
+    )
+    with tested.tested_on(None, alike=True, ordered=True) as wanted:
+        fields = {"target": "rich", "ignore": ("sex", "town"), "hold_out": (0.1, 0.4)}
+        splits = dl.data.open(csv, "table", **fields)
+    found = slices_of(wanted, ["sex", "age"])
+    held = splits.test["numerical"][:, 0]
+    assert sum(map(len, found["sex"].values())) == len(held) == 12
+    for sex, rows in found["sex"].items():
+        assert {"fm"[int(age) % 2] for age in held[rows]} == {sex}
+    with tested.tested_on(csv, alike=True, ordered=True) as wanted:
+        dl.data.open(csv, "table", **fields)
+    found = slices_of(wanted, ["town", "age"])
+    assert len(found["town"]) == 21
+    assert len(found["town"]["(5 others)"]) >= 5
+    assert [len(rows) for rows in found["age"].values()] == [8, 7, 7, 8]
+
+    texts = tmp_path / "texts.jsonl"
+    lines = (
+        {"text": "" if a == 20 else f"a film of {a} minutes", "label": "ab"[a % 2], "site": a % 4}
+        for a in ages
+    )
+    texts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with tested.tested_on(texts, alike=True, ordered=True) as wanted:
+        dl.data.open(texts, "texts", text="text", label="label")
+    found = slices_of(wanted, ["site", "text"])
+    assert [len(found["site"][name]) for name in "0123"] == [6, 8, 8, 7]  # one of 0 has no text
+    assert len(found["text"]) == 21
 
 
 def test_the_interval_is_that_of_a_mean():

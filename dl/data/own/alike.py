@@ -41,6 +41,11 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
     Raises:
       UserError: a column is missing, or a class was never trained on.
     """
+    return read_like(data, splits, **fields)[0]
+
+
+def read_like(data: Any, splits: Splits, **fields: Any) -> tuple[Columns, np.ndarray | None]:
+    """As :func:`open_alike`, and the place of every row as :class:`dl.data.own.found.Found` has it."""
     details = splits.info.details
     kind = details.get("kind")
     if kind in get_args(Kind) and kind not in _KINDS:
@@ -70,7 +75,7 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
             file = isinstance(source, Path) and source.is_file()
             lines = (*_same([digest_files([source])] * file, splits), *lines)
             show(dataclasses.replace(splits.info, title=title, details={"lines": lines}))
-            return rows
+            return rows, np.arange(len(rows["numerical"]))
         found = importlib.import_module(f"dl.data.own.{kind}").read(source, own)
     except UserError as error:
         error.message = in_fields(error.message, flags=False)
@@ -81,7 +86,8 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
         two = ("languages" in details and found.info.details.get("languages")) or ()
         turned = len(two) == 2 and tuple(two) == tuple(details["languages"])[::-1]
         other = {"source": "target", "target": "source"} if turned else {}
-        return {name: found.rows[other.get(name, name)] for name in columns_of(splits.train)}
+        names = columns_of(splits.train)
+        return {name: found.rows[other.get(name, name)] for name in names}, None
     known = splits.info.classes
     if new := [name for name in found.info.classes if name not in known]:
         raise UserError(
@@ -92,7 +98,7 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
     number = np.array([known.index(name) for name in found.info.classes], np.int32)
     rows = dict(found.rows if isinstance(found.rows, dict) else found.rows.read())
     rows["label"] = number[rows["label"]]
-    return _like(rows, take(splits.train, slice(1)), found.info.title)
+    return _like(rows, take(splits.train, slice(1)), found.info.title), found.place
 
 
 def _same(digests: Iterable[str], splits: Splits) -> list[Line]:

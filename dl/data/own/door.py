@@ -69,7 +69,7 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
         kind = cast(Kind, guessed_kind(os.fspath(data)) if named else "table")
     try:
         own = _chosen(options_of(kind), options, fields)
-        return with_tested(_opened(data, kind, own, guessed), kind, own)
+        return with_tested(_opened(data, kind, own, guessed), kind, own, data)
     except UserError as error:  # a script has flags, and Python has fields
         error.message = singular(in_fields(error.message, flags=options is not None))
         raise

@@ -125,6 +125,7 @@ class Found:
       strata: ``[rows]`` whole numbers whose shares every part keeps, such as labels.
       group: ``[rows]`` values; equal ones stay in one part.
       names: ``[rows]`` what a row is called, such as its file.
+      place: ``[rows]`` which row of its table it is, or of its tables one after the other; None without one.
     """
 
     rows: Any
@@ -135,6 +136,7 @@ class Found:
     strata: np.ndarray | None = None
     group: np.ndarray | None = None
     names: Sequence[str] | None = None
+    place: np.ndarray | None = None
 
 
 def own_info(name: str, task: str, digests: dict[str, str], **more: Any) -> Info:
@@ -269,6 +271,8 @@ def divide(found: Found, own: OwnFiles, seed: int = 0) -> Splits:
     if found.names is not None:
         names = np.asarray(found.names, object)
         details["row_names"] = {name: names[chosen] for name, chosen in rows.items()}
+    if found.place is not None:
+        details["place"] = {name: found.place[chosen] for name, chosen in rows.items()}
     info = dataclasses.replace(
         found.info,
         details=details,

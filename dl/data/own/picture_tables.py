@@ -40,7 +40,8 @@ GROUPS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """Pictures before they are opened: ``[pictures]`` paths, class numbers and, where told, parts and groups."""
+    """Pictures before they are opened: ``[pictures]`` paths, class numbers and, where told, parts, groups and rows
+    of the table."""
 
     paths: list[str]
     labels: np.ndarray
@@ -48,6 +49,7 @@ class Listed:
     lines: tuple[Line, ...]
     part: np.ndarray | None = None
     group: np.ndarray | None = None
+    place: np.ndarray | None = None
 
 
 def tables_of(source: Any, own: Any) -> tuple[Parts, dict[str, str]]:
@@ -121,7 +123,7 @@ def listed_in(tables: Parts, given: Path | None, own: Any, inside: bool = False)
         lines.append(Line("duplicates", f"{again:,} rows name a picture again", more))
     classes, labels = coded(said)
     groups = coded_words(frame, group)[0] if group else None
-    return Listed(paths, labels, classes, tuple(lines), part, groups)
+    return Listed(paths, labels, classes, tuple(lines), part, groups, rows)
 
 
 def _label_column(frame: Frame, taken: set, own: Any) -> str | None:

@@ -100,7 +100,8 @@ def read(source: Any, own: OwnPictures) -> Found:
         *class_lines(listed.classes, labels, "pictures", least=1.01),
         memory,
     )
-    return Found(rows, info, lines, listed.part, strata=labels, group=listed.group, names=names)
+    found = Found(rows, info, lines, listed.part, strata=labels, group=listed.group, names=names)
+    return dataclasses.replace(found, place=listed.place)
 
 
 def random_parts(rows: Any) -> Any:

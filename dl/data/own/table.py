@@ -141,7 +141,9 @@ def read(source: Any, own: OwnTable) -> Found:
     info = dataclasses.replace(info, details=details)
     of_lines = frame.lines is not None and not disk  # a name for each row is long
     names = list(map(frame.place, range(frame.rows))) if of_lines else None
-    found = dataclasses.replace(found, info=info, lines=lines, part=part, how=how, names=names)
+    found = dataclasses.replace(
+        found, info=info, lines=lines, part=part, how=how, names=names, place=rows
+    )
     return dataclasses.replace(found, rows=StoredColumns(table.arrays) if disk else table.arrays)
 
 

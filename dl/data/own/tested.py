@@ -17,22 +17,28 @@ class Tested:
     """Data that stand in for the test part of what is opened.
 
     Attributes:
-      data, fields: as for :func:`dl.data.open_alike`; where not ``alike``, the files to predict for.
+      data, fields: as for :func:`dl.data.open_alike`, or None for the test part as it is; where not ``alike``, the
+        files to predict for.
+      ordered: rows stay in their order.
       rows: what was read of them, once; info: of the data trained on.
       names: ``{column: [rows]}``, what a row is called by: its file, its place in a table.
       back: ``(row, array)`` to the array in the user's terms: pixels of the picture before it was scaled, units
         of the series.
       before: rows that join the validation part: of series what a forecast sees.
+      source: the data that the rows are of; place: their rows in its tables, where these are known.
     """
 
     data: Any
     fields: dict[str, Any]
     alike: bool
+    ordered: bool = False
     rows: Any = None
     info: Info | None = None
     names: Columns = dataclasses.field(default_factory=dict)
     back: Callable[[int, Any], Any] | None = None
     before: Columns | None = None
+    source: Any = None
+    place: np.ndarray | None = None
 
 
 _tested: contextvars.ContextVar[Tested | None] = contextvars.ContextVar("tested", default=None)
@@ -44,19 +50,20 @@ def tested() -> Tested | None:
 
 
 def in_order() -> bool:
-    """Whether the rows of the test part must stay in their order, all of them: they are predicted for."""
+    """Whether the rows of the test part must stay in their order, all of them: they are predicted for, or told
+    apart."""
     now = _tested.get()
-    return now is not None and not now.alike
+    return now is not None and now.ordered
 
 
 @contextlib.contextmanager
-def tested_on(data: Any, *, alike: bool, **fields: Any) -> Iterator[Tested]:
+def tested_on(data: Any, *, alike: bool, ordered: bool, **fields: Any) -> Iterator[Tested]:
     """Within, :func:`dl.data.open` gives training and validation parts as ever, and ``data`` for the test part.
 
     So a script's ``build`` prepares them as it prepared its own test rows, by what it learned of the training
     rows: sizes, vocabularies, means. Files that are not labelled ``alike`` get labels that say nothing.
     """
-    own = Tested(data, fields, alike)
+    own = Tested(data, fields, alike, ordered)
     token = _tested.set(own)
     try:
         yield own
@@ -64,7 +71,7 @@ def tested_on(data: Any, *, alike: bool, **fields: Any) -> Iterator[Tested]:
         _tested.reset(token)
 
 
-def with_tested(splits: Splits, kind: str, own: Any) -> Splits:
+def with_tested(splits: Splits, kind: str, own: Any, source: Any = None) -> Splits:
     """``splits``, their test part replaced where one is tested on others.
 
     Raises:
@@ -77,17 +84,22 @@ def with_tested(splits: Splits, kind: str, own: Any) -> Splits:
         details = {"kind": kind, "own": own, **splits.info.details}
         wanted.info = dataclasses.replace(splits.info, details=details)
         alike = dataclasses.replace(splits, info=wanted.info)
-        if wanted.alike:
-            from dl.data.own.alike import open_alike
+        wanted.source = source if wanted.data is None else wanted.data
+        if wanted.data is None:
+            wanted.rows = splits.test
+            wanted.place = details.get("place", {}).get("test")
+        elif wanted.alike:
+            from dl.data.own.alike import read_like
 
-            wanted.rows = open_alike(wanted.data, alike, **wanted.fields)
+            wanted.rows, wanted.place = read_like(wanted.data, alike, **wanted.fields)
         else:
             from dl.data.own.unlabelled import read_unlabelled
 
             wanted.rows, wanted.names, wanted.back, wanted.before = read_unlabelled(
                 wanted.data, alike
             )
-        if wanted.alike and "label" in splits.train and "label" not in wanted.rows:
+        judged = wanted.alike and wanted.data is not None
+        if judged and "label" in splits.train and "label" not in wanted.rows:
             raise UserError(
                 "target-missing",
                 f"{wanted.data} has no column of what is to be predicted, so nothing can be judged by it",

@@ -101,9 +101,8 @@ def read(source: Any, own: OwnTexts) -> Found:
     else:
         table = functools.partial(text_table, own=own, disk=disk)
         labelled = functools.partial(_labelled, own=own)
-        frames, digests, lines = read_tables(
-            source, labelled if begin_with_labels(source, own) else table
-        )
+        begun = begin_with_labels(source, own)
+        frames, digests, lines = read_tables(source, labelled if begun else table)
         texts, labels, parts, group, more = _of_frames(frames, own)
     lines += more
     sink, kept, without, total = TextSink(disk), [], 0, 0
@@ -131,7 +130,8 @@ def read(source: Any, own: OwnTexts) -> Found:
     info = own_info(name, "classification", digests, classes=classes)
     rows = {"text": sink.column(), "label": label}
     group = None if group is None else group[kept]
-    return Found(rows, info, tuple(lines), part, strata=label, group=group)
+    place = None if files or begun else np.array(kept)
+    return Found(rows, info, tuple(lines), part, strata=label, group=group, place=place)
 
 
 def begin_with_labels(source: Any, own: OwnSheet) -> bool:
