@@ -46,7 +46,7 @@ class _Kind(NamedTuple):
 
     name: str
     classes: str
-    layers: tuple[str, ...]
+    layers: tuple[str, str, str, str, str, str, str]
     masked: tuple[Row, ...]
     classifier: tuple[Row, ...]
     fields: dict[str, str]

@@ -111,7 +111,7 @@ def plain(body: Transformer) -> None:
     )
     require(body.kv_heads in (None, body.heads), "as many key-value heads as heads")
     require(not body.head_dim and not body.head_norm, "heads that share the width, without a norm")
-    require(not body.cross and not body.experts, "no memory and no experts")
+    require(not (body.cross or body.experts or body.mixer), "no memory, experts or mixer")
 
 
 def require(fits: bool, wanted: str) -> None:

@@ -19,9 +19,10 @@ from flax import traverse_util
 from dl.core.adapters import merge
 from dl.core.errors import UserError, need
 from dl.core.task import Variables
-from dl.interop import bert, gpt2, llama, resnet, vit, whisper
+from dl.interop import bert, convnext, gpt2, llama, resnet, vit, whisper
 from dl.interop.families import Config, Family, labels
 from dl.interop.tables import Tensors, to_ours, to_theirs
+from dl.models.convnext import ConvNeXt
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.resnet import ResNet
 from dl.models.speech import WhisperEncoder
@@ -30,6 +31,7 @@ from dl.models.vit import ViT
 # By ``model_type`` of config.json.
 FAMILIES: dict[str, Family] = {
     "resnet": resnet.FAMILY,
+    "convnext": convnext.FAMILY,
     "vit": vit.FAMILY,
     "deit": vit.DEIT_FAMILY,
     "bert": bert.FAMILY,
@@ -173,7 +175,7 @@ def save(
     """Write ``model`` as a folder that ``transformers`` reads: ``config.json``, ``model.safetensors``.
 
     Args:
-      model: a ResNet, ViT, LanguageModel, TextClassifier or WhisperEncoder of :mod:`dl.models`.
+      model: a ResNet, ConvNeXt, ViT, LanguageModel, TextClassifier or WhisperEncoder of :mod:`dl.models`.
       variables: its variables, as :func:`load` gave them or a run's ``run.state.eval_variables``.
       shard_bytes: size above which the tensors are spread over several files and an index.
 
@@ -306,7 +308,7 @@ def _new_name(match: re.Match) -> str:
 
 def _classifier(family: Family) -> str:
     for name in family.architectures:
-        if name.endswith("Classification"):
+        if name.endswith("Classification") and family.heads:
             return name
     raise UserError(
         "weights-no-classifier", "classes= is for classifiers; this folder holds no such model"
@@ -316,6 +318,8 @@ def _classifier(family: Family) -> str:
 def _family_of(model: nn.Module) -> Family:
     if isinstance(model, ResNet):
         return resnet.FAMILY
+    if isinstance(model, ConvNeXt):
+        return convnext.FAMILY
     if isinstance(model, ViT):
         return vit.DEIT_FAMILY if model.distilled or model.pool == "both" else vit.FAMILY
     if isinstance(model, WhisperEncoder):
@@ -328,8 +332,8 @@ def _family_of(model: nn.Module) -> Family:
         return llama.FAMILY if model.body.rope else gpt2.FAMILY
     raise UserError(
         "hf-layout",
-        f"{type(model).__name__} has no place in Hugging Face's layout: ResNet, ViT, LanguageModel, "
-        "TextClassifier and WhisperEncoder have",
+        f"{type(model).__name__} has no place in Hugging Face's layout: ResNet, ConvNeXt, ViT, "
+        "LanguageModel, TextClassifier and WhisperEncoder have",
     )
 
 

@@ -71,7 +71,7 @@ def feature_maps(folder: str | Path) -> Callable[[jax.Array], list[jax.Array]]:
             "weights-no-feature-maps",
             f"{folder} holds a {type(model).__name__}: feature maps are of a ResNet",
         )
-    features = ResNetFeatures(model.stages, model.block, model.width)
+    features = ResNetFeatures(model.stages, model.block, model.width, stem=model.stem)
     inner = {name: tree["ResNetFeatures_0"] for name, tree in variables.items()}
     normalise = normalisation(folder)
 

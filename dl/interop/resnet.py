@@ -38,14 +38,22 @@ HEAD: tuple[Row, ...] = (
 LAYER = "resnet.encoder.stages.*"  # ours numbers all blocks through, theirs those of a stage
 
 
+def _channels(model: ResNet) -> tuple[int, list[int]]:
+    """Of the stem, and of what each stage gives."""
+    width, expansion = model.width, model.block.expansion  # type: ignore[attr-defined]
+    widths = [width * 2**n for n in range(len(model.stages))] if isinstance(width, int) else width
+    return model.stem or widths[0], [width * expansion for width in widths]
+
+
 def entries(model: ResNet) -> list[Entry]:
+    stem, hidden = _channels(model)
     blocks: list[tuple[str, str]] = []
     shortcuts = []
     for stage, count in enumerate(model.stages):
         for place in range(count):
             block = (str(len(blocks)), f"{stage}.layers.{place}")
             blocks.append(block)
-            if place == 0 and (stage > 0 or model.block is Bottleneck):
+            if place == 0 and (stage > 0 or hidden[0] != stem):
                 shortcuts.append(block)
     name = f"{model.block.__name__}_*"  # type: ignore[attr-defined]
     rows: list[Row] = []
@@ -68,24 +76,25 @@ def build(config: Config, architecture: str, classes: int, dropout: Any) -> ResN
             "weights-unsupported",
             f"config.json says layer_type = {kind!r}: known are {', '.join(kinds)}",
         )
-    block, width = kinds[kind], field(config, "embedding_size")
-    stages = tuple(field(config, "depths"))
-    expect(config, hidden_sizes=[width * block.expansion * 2**n for n in range(len(stages))])
-    return ResNet(classes, stages, block, width)
+    block, stem = kinds[kind], field(config, "embedding_size")
+    hidden, stages = field(config, "hidden_sizes"), tuple(field(config, "depths"))
+    widths = tuple(size // block.expansion for size in hidden)
+    expect(config, hidden_sizes=[width * block.expansion for width in widths])
+    rate = 0.0 if dropout is None else dropout
+    return ResNet(classes, stages, block, widths, dropout=rate, stem=stem)
 
 
 def config_of(model: ResNet, variables: Any) -> dict[str, Any]:
-    require(isinstance(model.width, int), "channels that double from stage to stage (width=64)")
     require(not model.small_images, "the stem of large pictures (small_images=False)")
     require(model.block in (BasicBlock, Bottleneck), "blocks of BasicBlock or Bottleneck")
-    expansion = model.block.expansion  # type: ignore[attr-defined]
-    stem = variables["params"]["ResNetFeatures_0"]["stem"]["kernel"]
+    stem, hidden = _channels(model)
+    kernel = variables["params"]["ResNetFeatures_0"]["stem"]["kernel"]
     return {
         "architectures": ["ResNetForImageClassification"],
         "model_type": "resnet",
-        "num_channels": int(np.shape(stem)[2]),
-        "embedding_size": model.width,
-        "hidden_sizes": [model.width * expansion * 2**n for n in range(len(model.stages))],
+        "num_channels": int(np.shape(kernel)[2]),
+        "embedding_size": stem,
+        "hidden_sizes": hidden,
         "depths": list(model.stages),
         "layer_type": "bottleneck" if model.block is Bottleneck else "basic",
         "hidden_act": "relu",

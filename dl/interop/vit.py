@@ -71,7 +71,7 @@ def build(kind: str, config: Config, architecture: str, classes: int, dropout: A
         norm=layer_norm(config.get("layer_norm_eps", 1e-12)),
         dropout=config.get("hidden_dropout_prob", 0.0) if dropout is None else dropout,
     )
-    pool = "both" if architecture == TEACHER else "first"
+    pool: Any = "both" if architecture == TEACHER else "first"
     return ViT(classes, body, field(config, "patch_size"), pool, distilled=kind == "deit")
 
 

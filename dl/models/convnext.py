@@ -40,7 +40,7 @@ class ConvNeXt(nn.Module):
     Attributes:
       widths: channels of each stage; depths: its blocks.
       patch: side of the first patches in pixels, 4 as published for pictures of 224.
-      dropout: rate before the classifier.
+      dropout: rate before the classifier; epsilon: of the norm before it.
     """
 
     classes: int
@@ -48,6 +48,7 @@ class ConvNeXt(nn.Module):
     depths: Sequence[int] = (3, 3, 9, 3)
     patch: int = 4
     dropout: float | jax.Array = 0.0
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
@@ -69,5 +70,5 @@ class ConvNeXt(nn.Module):
                 x = _Norm(name="norm_0")(x)
             for place in range(depth):
                 x = run(ConvNeXtBlock(name=f"block_{stage}_{place}"), x)
-        x = _Norm(name="norm")(jnp.mean(x, axis=(1, 2)))
+        x = LayerNorm(epsilon=self.epsilon, name="norm")(jnp.mean(x, axis=(1, 2)))
         return Dense(self.classes, name="head")(Dropout(self.dropout)(x, train=train))

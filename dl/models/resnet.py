@@ -34,7 +34,7 @@ class BasicBlock(nn.Module):
         h = nn.relu(norm()(_Conv(self.width, (3, 3), stride, padding=_same(3))(x)))
         h = _Conv(self.width, (3, 3), padding=_same(3))(h)
         h = norm(scale_init=nn.initializers.zeros)(h)
-        if x.shape != h.shape:
+        if x.shape != h.shape or self.stride > 1:
             x = norm(name="shortcut_norm")(_Conv(self.width, (1, 1), stride, name="shortcut")(x))
         return nn.relu(x + h)
 
@@ -54,7 +54,7 @@ class Bottleneck(nn.Module):
         h = nn.relu(norm()(_Conv(self.width, (1, 1))(x)))
         h = nn.relu(norm()(_Conv(self.width, (3, 3), stride, padding=_same(3))(h)))
         h = norm(scale_init=nn.initializers.zeros)(_Conv(wide, (1, 1))(h))
-        if x.shape != h.shape:
+        if x.shape != h.shape or self.stride > 1:
             x = norm(name="shortcut_norm")(_Conv(wide, (1, 1), stride, name="shortcut")(x))
         return nn.relu(x + h)
 
@@ -69,22 +69,25 @@ class ResNetFeatures(nn.Module):
       stages: blocks of each stage; block: :class:`BasicBlock` or :class:`Bottleneck`.
       width: channels of the first stage, doubled from stage to stage; or those of each stage.
       small_images: a 3x3 stem of stride 1 (CIFAR) instead of 7x7 of stride 2 and a pool.
+      stem: its channels; by default those of the first stage.
     """
 
     stages: Sequence[int] = (2, 2, 2, 2)
     block: Callable[..., nn.Module] = BasicBlock
     width: int | Sequence[int] = 64
     small_images: bool = False
+    stem: int | None = None
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         widths = self.width
         if isinstance(widths, int):
             widths = [widths * 2**stage for stage in range(len(self.stages))]
+        stem = self.stem or widths[0]
         if self.small_images:
-            x = _Conv(widths[0], (3, 3), padding=_same(3), name="stem")(x)
+            x = _Conv(stem, (3, 3), padding=_same(3), name="stem")(x)
         else:
-            x = _Conv(widths[0], (7, 7), (2, 2), padding=_same(7), name="stem")(x)
+            x = _Conv(stem, (7, 7), (2, 2), padding=_same(7), name="stem")(x)
         x = nn.relu(nn.BatchNorm(not train, momentum=0.9, name="stem_norm")(x))
         if not self.small_images:
             x = max_pool(x, (3, 3), strides=(2, 2), padding=_same(3))
@@ -114,11 +117,12 @@ class ResNet(nn.Module):
     width: int | Sequence[int] = 64
     small_images: bool = False
     dropout: float | jax.Array = 0.0
+    stem: int | None = None
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
-        features = ResNetFeatures(self.stages, self.block, self.width, self.small_images)
-        x = jnp.mean(features(x, train=train)[-1], axis=(1, 2))
+        given = self.stages, self.block, self.width, self.small_images, self.stem
+        x = jnp.mean(ResNetFeatures(*given)(x, train=train)[-1], axis=(1, 2))
         return Dense(self.classes)(Dropout(self.dropout)(x, train=train))
 
 

@@ -35,6 +35,7 @@ def sounds() -> np.ndarray:
     return np.cos(np.arange(2 * 12 * 5) * 0.37).reshape(2, 12, 5).astype(np.float32)
 
 
+SIDES = {"resnet": 32, "convnext": 8, "vit": 8, "deit": 8}  # of the pictures that each takes
 PADS = {"bert": 0, "distilbert": 0, "roberta": 1}
 
 
@@ -77,6 +78,20 @@ def models():
         ),
         "resnet-bottleneck": hf.ResNetForImageClassification(
             hf.ResNetConfig(**net, hidden_sizes=[16, 32], layer_type="bottleneck")
+        ),
+        "resnet-widths": hf.ResNetForImageClassification(
+            hf.ResNetConfig(
+                embedding_size=6,
+                depths=[1, 1, 2],
+                num_labels=3,
+                hidden_sizes=[8, 20, 20],
+                layer_type="bottleneck",
+            )
+        ),
+        "convnext": hf.ConvNextForImageClassification(
+            hf.ConvNextConfig(
+                num_stages=2, hidden_sizes=[4, 6], depths=[1, 2], patch_size=2, num_labels=3
+            )
         ),
         "vit": hf.ViTForImageClassification(
             hf.ViTConfig(
@@ -130,8 +145,8 @@ def logits(model) -> np.ndarray:
     kind = model.config.model_type
     model.eval()
     with torch.no_grad():
-        if kind in ("resnet", "vit", "deit"):
-            x = pictures(32 if kind == "resnet" else model.config.image_size)
+        if kind in SIDES:
+            x = pictures(SIDES[kind])
             x = torch.tensor(x.transpose(0, 3, 1, 2)).to(model.dtype)
             return model(x).logits.numpy()
         if kind == "whisper":
@@ -156,8 +171,8 @@ def say(model, variables, name: str):
     import jax
 
     apply, kind = jax.jit(model.apply), name.split("-")[0]
-    if kind in ("resnet", "vit", "deit"):
-        return apply(variables, pictures(32 if kind == "resnet" else 8))
+    if kind in SIDES:
+        return apply(variables, pictures(SIDES[kind]))
     if kind == "whisper":
         return apply(variables, sounds(), np.array([12, 12]))[0]
     pad = PADS.get(kind)

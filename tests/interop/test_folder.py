@@ -197,6 +197,8 @@ def test_a_folder_that_does_not_fit_is_a_clear_error(message, tmp_path):
 def test_a_language_model_has_no_classes_and_a_bare_one_no_head(tmp_path):
     with raises("weights-no-classifier", "classes="):
         load(folder_of("gpt2", tmp_path), classes=2)
+    with raises("weights-no-classifier", "classes="):
+        load(folder_of("whisper", tmp_path), classes=2)
     folder = folder_of("vit", tmp_path)
     edit(folder, architectures=["ViTModel"])
     with raises("no-head", "classes="):

@@ -1,11 +1,13 @@
 """Rows told apart by what a column of their table holds: words, or numbers in bins of as many rows each."""
 
+import dataclasses
 import functools
 import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,28 +40,29 @@ def slices_of(tested: Tested, columns: Sequence[str]) -> dict[str, Slices]:
     Raises:
       UserError: the rows are of no table, or it has no such column.
     """
-    if tested.place is None or tested.info is None:
+    source = tested.source
+    if isinstance(source, str | os.PathLike):
+        source = given_path(source).absolute()
+    gone = isinstance(source, Path) and not source.exists()  # a set of a hub
+    if tested.place is None or tested.info is None or gone:
         raise UserError(
             "slice-no-table",
             "--slice is for rows of a table (of cells, of texts with a class, or that names pictures): these data "
             "have none",
         )
-    details, source = tested.info.details, tested.source
-    own = details["own"]
-    read = functools.partial(read_frame, **sheet_options(own))
+    details = tested.info.details
+    own = dataclasses.replace(details["own"], **tested.fields)
+    read: Any = functools.partial(read_frame, **sheet_options(own))
     if details["kind"] == "texts":
         read = functools.partial(text_table, own=own, disk=False)
-    if isinstance(source, str | os.PathLike):
-        source = given_path(source).absolute()
     if details["kind"] == "pictures":
         frames = tables_of(source, own)[0]
     elif isinstance(source, Path) and source.is_dir():
         frames = read_tables(source, read)[0]
     else:
         frames = [("", of_cells(read(source)))]
-    target = details.get(
-        "target"
-    )  # tables without it, as competitions have for the test part, are left out
+    # Tables without the target, as competitions have for the test part, were left out.
+    target = details.get("target")
     frames = [(p, f) for p, f in frames if target is None or target in f.headings] or frames[:1]
     first = frames[0][1]
     for name in columns:
