@@ -151,7 +151,7 @@ def fork(
     """
     from dl.cli.arguments import swept_values
     from dl.runs.folder import RunFolder, read_json
-    from dl.runs.scripts import load_script, trusted_script
+    from dl.runs.scripts import trusted_script
     from dl.training.console import format_metrics
     from dl.training.forking import fork as branch
     from dl.training.reopening import open_run
@@ -165,7 +165,8 @@ def fork(
             raise UserError("fork-value", f"{word}: give field=value, such as learning_rate=1e-3")
         given[field] = text
     if given and path is not None:
-        kind, build = load_script(path)
+        # Of the script as it was opened: loaded anew, its enumerations and nested configs would be others.
+        kind, build = type(opened.experiment.config), opened.experiment.build
         known = {field.name for field in dataclasses.fields(kind)}
         for field in given:
             if field not in known:
