@@ -24,7 +24,7 @@ from dl.data.readers.on_disk import ROWS
 
 TEXTS = (
     *("text", "sentence", "review", "content", "question", "comment", "message", "tweet", "body"),
-    *("document", "utterance", "phrase", "description", "title"),
+    *("document", "utterance", "phrase", "description", "title", "sequence"),
 )
 TEXT_FILES = (".csv", ".tsv", ".txt", ".data", ".dat")
 

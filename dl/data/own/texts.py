@@ -41,14 +41,26 @@ from dl.data.own.lines import (
     texts_too_large,
     words_by_row,
 )
-from dl.data.own.paths import by_part, files_under, is_table, of_no_part, plain_name, stem, visible
+from dl.data.own.paths import (
+    by_part,
+    ends,
+    files_under,
+    is_table,
+    of_no_part,
+    plain_name,
+    stem,
+    visible,
+)
 from dl.data.own.stored import TextSink
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import digest_files, readable
 from dl.data.readers.frames import Frame, words
+from dl.data.sets.sequences import equal_strands
 from dl.data.splits import Splits
 
-NAMED = ("sst2",)
+NAMED = ("sst2", "splice", "promoters_tata", "promoters_non_tata", "promoters_ecoli")
+FOR_NAMED = ("together",)  # their equal ones are together
+FASTA = (".fa", ".fasta", ".fna", ".fas")
 LABELS = (
     *("label", "labels", "class", "category", "sentiment", "target", "intent", "emotion", "topic"),
     *("genre", "section", "stars", "rating", "score", "polarity", "tag", "y"),
@@ -66,6 +78,8 @@ class OwnTexts(OwnSheet):
     """your column of texts; by default the one called text, sentence, review, ..., else the longest"""
     label: str | None = None
     """your column of classes; by default the one called label, class, ..., else the only one of few values"""
+    together: bool = False
+    """keep equal texts in one part, and bases with those of their other strand"""
     stream: bool = False
     """keep your texts and their tokens on disk, even if all fit into memory"""
 
@@ -79,7 +93,8 @@ def named(splits: Splits) -> Splits:
             "set-of-another-kind",
             f"{splits.info.title} has the columns {', '.join(columns)}, and no text with a label",
         )
-    return splits.map(lambda part: {"text": part[text], "label": part["label"]})
+    kept = {"text": text, "label": "label"} | ({"group": "group"} if "group" in columns else {})
+    return splits.map(lambda part: {name: part[column] for name, column in kept.items()})
 
 
 def read(source: Any, own: OwnTexts) -> Found:
@@ -130,6 +145,8 @@ def read(source: Any, own: OwnTexts) -> Found:
     info = own_info(name, "classification", digests, classes=classes)
     rows = {"text": sink.column(), "label": label}
     group = None if group is None else group[kept]
+    if own.together and group is None and not disk and part is None:
+        group = equal_strands(rows["text"])
     place = None if files or begun else np.array(kept)
     return Found(rows, info, tuple(lines), part, strata=label, group=group, place=place)
 
@@ -204,6 +221,12 @@ def _of_frames(frames: Parts, own: OwnTexts):
     return texts, labels, part, group_of(frame, own), more
 
 
+def fasta(text: str) -> list[str]:
+    """The sequences of a FASTA file, each in one line, without their names."""
+    parts = re.split(r"(?m)^[>;].*$", text)
+    return [bases for part in parts if (bases := re.sub(r"\s+", "", part))]
+
+
 def _by_class(folder: Path) -> tuple[list[tuple[str, str, Path, bool]], list[Line]]:
     """``(part, label, file, whether it is one text)`` of a folder of files a class, or of a file of lines each."""
     found = []
@@ -248,6 +271,8 @@ def _of_files(files: Sequence[tuple[str, str, Path, bool]], own: OwnTexts, disk:
 
     def texts_in(each: tuple[str, str, Path, bool]) -> list[str]:
         *_, path, whole = each
+        if ends(path, FASTA):
+            return fasta(text_of(path, own.encoding))
         return [text_of(path, own.encoding).strip()] if whole else lines_of(path, own.encoding)
 
     sink, told, strange = TextSink(disk), [], []
