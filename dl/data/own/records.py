@@ -1,0 +1,159 @@
+"""Records of stays: a table of events at times of their own, and one of outcomes and what is fixed."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.irregular import hourly
+from dl.data.own.classes import class_lines, coded
+from dl.data.own.columns import OwnCells
+from dl.data.own.found import Found, Line, column_called, own_info, sheet_options, span
+from dl.data.own.paths import is_table, plain_name, visible
+from dl.data.readers.column_types import typed_column
+from dl.data.readers.files import digest_files
+from dl.data.readers.frames import Frame, read_frame, words
+from dl.data.splits import Splits
+
+NAMED = ("physionet2012",)
+_STAY = (
+    "stay",
+    "stay_id",
+    "icustay_id",
+    "hadm_id",
+    "recordid",
+    "record",
+    "patient",
+    "patient_id",
+    "id",
+)
+_HOUR = ("hour", "hours", "time", "t")
+_MINUTE = ("minute", "minutes", "offset")
+_LABEL = (
+    "label",
+    "outcome",
+    "target",
+    "died_in_hospital",
+    "in-hospital_death",
+    "mortality",
+    "class",
+    "y",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnRecords(OwnCells):
+    """Fields for the config of a script that takes records of stays, a folder of events.csv and stays.csv."""
+
+    stay: str | None = None
+    """your column of the stay, in both tables; by default the one called stay, patient, id, ..."""
+    label: str | None = None
+    """your column of the outcome, in stays.csv; by default the one called label, outcome, ..."""
+    hours: int = 48
+    """of a stay that are looked at; what comes later is never read"""
+
+
+def named(splits: Splits) -> Splits:
+    """A named set as it is."""
+    return splits
+
+
+def read(source: Any, own: OwnRecords) -> Found:
+    """``values [rows, hours, variables]``, ``static [rows, features]`` float32 with NaN, ``label [rows]`` int32.
+
+    ``events`` has a row for each value: the stay, the time in hours (or a column called minute) since its
+    beginning, the variable's name and the value; ``stays`` one for each stay: the outcome, and fixed numbers.
+
+    Raises:
+      UserError: one of the two is missing or lacks a column, or stays are named twice.
+    """
+    if not isinstance(source, Path) or not source.is_dir():
+        raise UserError("folder-missing", f"{source}: give a folder with events.csv and stays.csv")
+    files = {
+        plain_name(path).partition(".")[0].lower(): path
+        for path in visible(source)
+        if is_table(path)
+    }
+    for name in ("events", "stays"):
+        if name not in files:
+            raise UserError(
+                "file-missing",
+                f"{source} has no {name}.csv: it is to hold events.csv and stays.csv",
+            )
+    events, stays = (read_frame(files[name], **sheet_options(own)) for name in ("events", "stays"))
+    stay = _column(stays, own.stay, _STAY, "--stay")
+    label = _column(stays, own.label, _LABEL, "--label")
+    known = {str(word): row for row, word in enumerate(words(stays, stay))}
+    if len(known) < stays.rows:
+        raise UserError(
+            "stays-twice",
+            f"stays.csv names {stays.rows - len(known):,} stays twice: keep a row each",
+        )
+    of = [
+        known.get(str(word), -1)
+        for word in words(events, _column(events, own.stay, _STAY, "--stay"))
+    ]
+    row, kept = np.array(of), np.array(of) >= 0
+    minute = column_called(events, None, _MINUTE, "")
+    clock = _numbers(events, minute or _column(events, None, _HOUR, "hour")) / (60 if minute else 1)
+    value = _numbers(events, _column(events, None, ("value", "valuenum", "result"), "value"))
+    called = words(
+        events,
+        _column(events, None, ("variable", "parameter", "name", "item", "itemid"), "variable"),
+    )
+    names, code = np.unique([str(word) for word in called], return_inverse=True)
+    late = int((clock > own.hours).sum())
+    grid = hourly(
+        row[kept], clock[kept], code[kept], value[kept], (stays.rows, own.hours, len(names))
+    )
+    fixed, static = [], []
+    for heading in stays.headings:
+        if heading not in (stay, label, own.split, own.group):
+            column, values = typed_column(stays, heading, as_category=False, ignored="")
+            if column.kind == "numerical":
+                fixed.append(heading)
+                static.append(values)
+    classes, number = coded([str(word) for word in words(stays, label)])
+    lines = [
+        Line("stays", f"{stays.rows:,}", f"{own.hours} hours of each"),
+        Line("variables", f"{len(names):,}", ", ".join(names[:6]) + ", ..." * (len(names) > 6)),
+        Line("events a stay", span(np.bincount(row[kept], minlength=stays.rows))),
+        Line("fixed", f"{len(fixed)} columns", ", ".join(fixed[:6])),
+        *class_lines(classes, number, source.name),
+    ]
+    if late or not kept.all():
+        said = f"{late:,} after {own.hours} hours, {(~kept).sum():,} of stays that stays.csv lacks"
+        lines.append(Line("skipped", f"{late + int((~kept).sum()):,} events", said))
+    digests = {path.name: digest_files([path]) for path in files.values()}
+    details = {"variables": tuple(names.tolist()), "static": tuple(fixed)}
+    info = own_info(source.name, "classification", digests, classes=classes, details=details)
+    columns = {
+        "values": grid,
+        "static": np.stack(static, 1).astype(np.float32)
+        if static
+        else np.zeros((stays.rows, 0), np.float32),
+        "label": number,
+    }
+    return Found(columns, info, tuple(lines), strata=number)
+
+
+def _column(frame: Frame, given: str | None, guesses: tuple[str, ...], flag: str) -> str:
+    found = column_called(frame, given, guesses, flag)
+    if found is None:
+        raise UserError(
+            "column-unknown",
+            f"{frame.name} has no column called {', '.join(guesses[:4])}, but {', '.join(frame.headings[:8])}: "
+            f"rename one{f', or name it by {flag}' if flag.startswith('--') else ''}",
+        )
+    return found
+
+
+def _numbers(frame: Frame, heading: str) -> np.ndarray:
+    column, values = typed_column(frame, heading, as_category=False, ignored="")
+    if column.kind != "numerical":
+        raise UserError(
+            "cell-unreadable", f"{frame.name}: column {heading} holds words, not numbers"
+        )
+    return values
