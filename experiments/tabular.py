@@ -1,31 +1,31 @@
-"""Tables: income, credit risk, rare findings, diabetes, or a file of your own, beside boosted trees.
+"""Tables: income, credit risk, fraud, crops, customers, or a file of your own, beside boosted trees.
 
-Data: adult (official split); german, mammography and pima (five stratified folds, --fold); --data FILE
---target COLUMN. Reference: Adult accuracy .859 FT-Transformer, .872 CatBoost (Gorishniy et al. 2021).
+Data: adult, statlog_landsat (official split); vehicle_claims, ulb_card, bank_marketing (split by time);
+german, mammography, pima (--folds 5); --data FILE --target COLUMN (--time, --group, --weight).
+Reference: Adult accuracy .859 FT-Transformer, .872 CatBoost (Gorishniy et al. 2021).
 """
 
 import dataclasses
 from typing import Literal
 
-import numpy as np
 from scipy.special import softmax
 
 import dl
-from dl.baselines.majority import majority
-from dl.baselines.trees import boosted_trees, tree_predictions, tree_scores
+from dl.baselines.trees import boosted_trees, tree_predictions, tree_rivals
 from dl.data import tables
+from dl.data.drift import drift
 from dl.data.own.table import OwnTable
 from dl.figures import pictures
 from dl.models.tabular import tabular_network
-from dl.scores.tabular import reliability, scores, tempered_ece
-from dl.tasks.tabular import tabular_classification, tabular_regression, unweighted
+from dl.scores.tabular import judged
+from dl.tasks.tabular import of_table
 from dl.training.predicting import labelled
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(OwnTable, dl.Recipe):
     data: str = "adult"
-    """adult, german, mammography, pima, or a csv, Parquet or Arrow file of your own"""
+    """a named table, or a csv, Parquet or Arrow file of your own"""
     model: Literal["mlp", "resnet", "transformer"] = "mlp"
     embedding: Literal["none", "periodic", "piecewise"] = "periodic"
     """of numbers, before the model"""
@@ -37,6 +37,10 @@ class Config(OwnTable, dl.Recipe):
     dropout: float = 0.2
     balanced: bool = False
     """weigh classes in the loss so that all count alike; probabilities are mended afterwards"""
+    budget: float | None = None
+    """share of the rows that can be looked at: precision and recall of the likeliest ones"""
+    costs: tuple[float, float] | None = None
+    """of a false alarm and of a miss: the mean cost at the threshold that is cheapest on validation"""
     select: str | None = None
     """metric that chooses the best step; by default accuracy, or -mse for numbers"""
     trees: bool = True
@@ -44,8 +48,9 @@ class Config(OwnTable, dl.Recipe):
 
 
 @dl.prepared
-def scaled(config: Config):
-    return tables.numerical_features(dl.data.open(config.data, "table", config), config.scaling)
+def fitted(config: Config):
+    splits = dl.data.open(config.data, "table", config)
+    return tables.fitted(splits, config.scaling, config.balanced)
 
 
 @dl.prepared
@@ -56,48 +61,29 @@ def trees_of(config: Config):
     return {name: tree_predictions(trees, part) for name, part in splits.parts.items()}
 
 
-def rivals(config: Config, raw):
-    found = {"majority": majority(raw)} if raw.info.classes else {}
-    return found | ({"trees": tree_scores(raw, trees_of(config))} if config.trees else {})
-
-
 def build(config: Config) -> dl.Experiment:
-    raw, splits = dl.data.open(config.data, "table", config), scaled(config)
-    truth = {name: part["label"] for name, part in raw.parts.items()}
-    classes, label, weights = len(splits.info.classes), splits.train["label"], None
+    raw, (splits, fit) = dl.data.open(config.data, "table", config), fitted(config)
+    classes, label = len(splits.info.classes), splits.train["label"]
     columns = splits.info.details["columns"]
     kinds = [len(c.categories) + 1 for c in columns if c.kind == "categorical"]
     design = splits.train["numerical"], config.embedding, config.dropout
     model = tabular_network(config.model, classes or 1, kinds, *design)
-    if classes:
-        weights = tables.class_weights(label, classes) if config.balanced else None
-        task = tabular_classification(model, class_weights=weights)
-    else:
-        splits, mean, spread = tables.centred_label(splits)
-        task = tabular_regression(model, spread=spread, origin=mean)
-        centred = tabular_regression(model, spread=spread)  # less the mean, to be added in float64
-
-    def said(predictor, columns):
-        """Log-odds of the classes, or numbers."""
-        if classes:
-            return np.asarray(unweighted(predictor(columns), weights))
-        return dl.Predictor(centred, predictor.variables)(columns).astype(np.float64) + mean
+    task, say = of_table(model, classes, fit)
+    asked = {"budget": config.budget, "costs": config.costs}
 
     def measure(predictor, columns, name):
-        outputs = said(predictor, columns)
-        found = scores(truth[name], softmax(outputs, -1) if classes else outputs)
-        if classes == 2:  # calibrated by one number, fitted to the validation rows
-            held = outputs if name == "validation" else said(predictor, splits.validation)
-            found["ece_tempered"] = tempered_ece(outputs, truth[name], held, truth["validation"])
-        return found
+        said = say(predictor, columns)
+        held = said if name == "validation" else say(predictor, splits.validation)
+        return judged(raw.parts[name], said, raw.validation, held, **asked)
 
     def views(predictor):
-        if classes != 2:
-            return {}
-        held = {"network": softmax(said(predictor, splits.validation), -1)}
-        held |= {"trees": trees_of(config)["validation"]} if config.trees else {}
-        curves = {name: reliability(p[:, 1], truth["validation"]) for name, p in held.items()}
-        return {"reliability": pictures.reliability(curves, splits.info.title)}
+        drawn = {"drift": drift(raw)}
+        if classes == 2:
+            told = {"network": softmax(say(predictor, splits.validation), -1)[:, 1]}
+            told |= {"trees": trees_of(config)["validation"][:, 1]} if config.trees else {}
+            truth, title = raw.validation["label"], splits.info.title
+            drawn["reliability"] = pictures.calibration(told, truth, title)
+        return drawn
 
     return config.experiment(
         task,
@@ -108,9 +94,9 @@ def build(config: Config) -> dl.Experiment:
         classes=splits.info.classes,
         names=tables.feature_names(splits.info),
         measure=measure,
-        answer=lambda own, rows: labelled(said(own, rows), splits.info.classes),
+        answer=lambda own, rows: labelled(say(own, rows), splits.info.classes),
         views=views,
-        baselines=lambda: rivals(config, raw),
+        baselines=lambda: tree_rivals(raw, trees_of(config) if config.trees else None, **asked),
     )
 
 

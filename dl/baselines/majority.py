@@ -9,8 +9,11 @@ def majority(splits: Splits) -> dict[str, float]:
     """Its accuracy on the parts that are held out, such as ``{"test/accuracy": 0.94}``.
 
     Args:
-      splits: a column ``label`` of class numbers.
+      splits: a column ``label`` of class numbers, and perhaps ``weight``, how many rows each stands for.
     """
-    largest = np.bincount(splits.train["label"]).argmax()
-    held = {name: part["label"] for name, part in splits.parts.items() if name != "train"}
-    return {f"{name}/accuracy": float(np.mean(label == largest)) for name, label in held.items()}
+    largest = np.bincount(splits.train["label"], splits.train.get("weight")).argmax()
+    held = {name: part for name, part in splits.parts.items() if name != "train"}
+    return {
+        f"{name}/accuracy": float(np.average(part["label"] == largest, weights=part.get("weight")))
+        for name, part in held.items()
+    }

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dl.baselines.majority import majority
 from dl.data.batches.stored import StoredColumns
 from dl.data.splits import Columns, Splits, pieces, row_count, shuffled, take
-from dl.scores.tabular import scores
+from dl.scores.tabular import judged
 
 SAMPLE = 200_000  # training rows, where they do not fit into memory
 
@@ -62,11 +63,13 @@ def boosted_trees(train: Columns, validation: Columns, classes: int) -> Trees:
             n_iter_no_change=30,
             categorical_features=categorical or None,
             random_state=0,
-        ).fit(matrix(train), train["label"])
+        ).fit(matrix(train), train["label"], train.get("weight"))
         said = tree_predictions(Trees(model, classes), validation)
         truth = validation["label"]
         if classes:
-            loss = log_loss(truth, said, labels=range(classes))
+            loss = log_loss(
+                truth, said, labels=range(classes), sample_weight=validation.get("weight")
+            )
         else:
             loss = mean_squared_error(truth, said)
         if best is None or loss < best[0]:
@@ -94,11 +97,25 @@ def tree_predictions(trees: Trees, columns: Columns) -> np.ndarray:
     return np.concatenate([say(matrix(piece)) for piece in pieces(columns, some)])
 
 
-def tree_scores(splits: Splits, said: dict[str, np.ndarray]) -> dict[str, float]:
-    """What :func:`tree_predictions` ``said`` by set are worth on those held out, such as ``test/accuracy``."""
+def tree_scores(splits: Splits, said: dict[str, np.ndarray], **asked: Any) -> dict[str, float]:
+    """What :func:`tree_predictions` ``said`` by set are worth on those held out, such as ``test/accuracy``.
+
+    ``asked``: as of :func:`dl.scores.tabular.judged`.
+    """
+    if splits.info.classes:
+        said = {name: np.log(np.maximum(chances, 1e-12)) for name, chances in said.items()}
+    held = splits.validation, said["validation"]
     return {
         f"{name}/{metric}": value
         for name, part in splits.parts.items()
         if name != "train"
-        for metric, value in scores(part["label"], said[name]).items()
+        for metric, value in judged(part, said[name], *held, **asked).items()
     }
+
+
+def tree_rivals(
+    splits: Splits, said: dict[str, np.ndarray] | None, **asked: Any
+) -> dict[str, dict[str, float]]:
+    """:func:`tree_scores` as ``trees``, where these ``said`` something, and of classes the ``majority``."""
+    found = {"majority": majority(splits)} if splits.info.classes else {}
+    return found if said is None else {**found, "trees": tree_scores(splits, said, **asked)}

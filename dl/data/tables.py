@@ -30,6 +30,7 @@ class Table:
       label: int32 ``[rows]`` for classification, float64 for regression.
       target: the label's heading; classes: its values by label, empty for regression.
       notes: what was guessed of the whole file, one sentence each.
+      weight: how many rows each stands for, float32 ``[rows]``; None for one each.
     """
 
     columns: tuple[Column, ...]
@@ -39,12 +40,14 @@ class Table:
     target: str
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    weight: np.ndarray | None = None
 
     @property
     def arrays(self) -> Columns:
         """The columns that splits have."""
         named = {"numerical": self.numerical, "categorical": self.categorical}
-        return {**named, "label": self.label}
+        weight = {} if self.weight is None else {"weight": self.weight}
+        return {**named, "label": self.label, **weight}
 
     def of_kind(self, kind: str) -> tuple[Column, ...]:
         """The columns of one kind, in the order of their array."""
@@ -174,23 +177,24 @@ def own_table(source: Any, target: str, **options: Any) -> tuple[Table, Info]:
     return table, Info(path.stem, path.name, "the user's", "", "table", "", table.classes)
 
 
-def seen(table: Table, train: np.ndarray) -> tuple[Table, dict[str, Any]]:
+def seen(table: Table, train: np.ndarray, keep: bool = False) -> tuple[Table, dict[str, Any]]:
     """``table`` as the training rows know it, and what ``Info.details`` tells of it.
 
     A category the training rows never show becomes 0, as a missing cell is, and none of its column's: other rows
     change nothing of what is learned. ``unseen`` has such by column, and ``notes`` names the columns that say
-    nothing in the training rows.
+    nothing in the training rows. ``keep`` leaves such a category its code, so that all folds have as many.
     """
     unseen, disk = {}, isinstance(table.categorical, np.memmap)
     kept = SideBySide(len(table.label), np.int32, disk)
     known: dict[str, Column] = {}
     for codes, column in zip(table.categorical.T, table.of_kind("categorical"), strict=True):
         shown = np.isin(np.arange(1, len(column.categories) + 1), codes[train])
-        trained = tuple(itertools.compress(column.categories, shown))
+        code = np.arange(1, len(shown) + 1) if keep else np.cumsum(shown)
+        trained = tuple(itertools.compress(column.categories, shown | keep))
         known[column.name] = dataclasses.replace(column, categories=trained)
         if not shown.all():
             unseen[column.name] = tuple(itertools.compress(column.categories, ~shown))
-        kept.add(np.append(0, np.where(shown, np.cumsum(shown), 0)).astype(np.int32)[codes])
+        kept.add(np.append(0, np.where(shown, code, 0)).astype(np.int32)[codes])
     columns = tuple(known.get(column.name, column) for column in table.columns)
     notes = [
         f"column {column.name!r} has no value in the training rows: it counts as missing everywhere"
@@ -202,11 +206,11 @@ def seen(table: Table, train: np.ndarray) -> tuple[Table, dict[str, Any]]:
     return dataclasses.replace(table, columns=columns, categorical=kept.whole()), details
 
 
-def split(table: Table, info: Info, train, validation, test) -> Splits:
+def split(table: Table, info: Info, train, validation, test, keep: bool = False) -> Splits:
     """``table`` cut at those row indices (validation and test may be empty), as :func:`seen` in training."""
     if len(train) == 0:
         raise UserError("part-empty", "a split needs training rows")
-    table, details = seen(table, train)
+    table, details = seen(table, train, keep)
     info = dataclasses.replace(info, classes=info.classes or table.classes, details=details)
 
     def part(rows) -> Columns:
@@ -371,7 +375,20 @@ def centred_label(splits: Splits) -> tuple[Splits, float, float]:
     return splits.map(part), centre, spread if np.ptp(label) > 0 else 1.0
 
 
-def class_weights(label: np.ndarray, classes: int) -> np.ndarray:
-    """Weights ``[classes]`` float32 that give every class the same total, 1 on average."""
-    counts = np.bincount(label, minlength=classes)
-    return (len(label) / (classes * np.maximum(counts, 1))).astype(np.float32)
+def class_weights(label: np.ndarray, classes: int, weight: np.ndarray | None = None) -> np.ndarray:
+    """Weights ``[classes]`` float32 that give every class the same total, 1 on average, beside those of rows."""
+    counts = np.bincount(label, weight, minlength=classes)
+    least = 1 if weight is None else counts[counts > 0].min()
+    return (counts.sum() / (classes * np.maximum(counts, least))).astype(np.float32)
+
+
+def fitted(splits: Splits, method: Literal["standard", "quantile"], balanced: bool = False) -> Any:
+    """:func:`numerical_features`, and what else is fitted to the training rows: of numbers ``(mean, spread)``, by
+    which the label is centred; of classes their weights, or None where these are not ``balanced``."""
+    splits = numerical_features(splits, method)
+    train = splits.train
+    if not splits.info.classes:
+        splits, mean, spread = centred_label(splits)
+        return splits, (mean, spread)
+    given = train["label"], len(splits.info.classes), train.get("weight")
+    return splits, class_weights(*given) if balanced else None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dl.figures.canvas import new_figure
+from dl.scores.tabular import reliability as curve
 
 # Distinct for most colour-blind readers (Okabe & Ito 2008).
 COLOURS = np.array(
@@ -144,6 +145,11 @@ def overlay(images: np.ndarray, guess: np.ndarray, truth: np.ndarray, shown: int
     for where, colour in ((said & true, 2), (said & ~true, 4), (~said & true, 0)):
         pixels[where] = 0.45 * pixels[where] + 0.55 * COLOURS[colour] / 255
     return pixels
+
+
+def calibration(said: dict[str, np.ndarray], outcome: np.ndarray, title: str = "") -> Any:
+    """:func:`reliability` of probabilities ``[rows]`` by name, for an outcome that is 1 or 0."""
+    return reliability({name: curve(p, outcome) for name, p in said.items()}, title)
 
 
 def reliability(

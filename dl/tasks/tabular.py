@@ -1,8 +1,13 @@
 """Labels for the rows of a table, rare ones included, and what the probabilities are worth."""
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
@@ -26,6 +31,7 @@ def tabular_classification(
     *,
     class_weights: ArrayLike | None = None,
     label_smoothing: ArrayLike = 0.0,
+    columns: tuple[str, ...] = COLUMNS,
 ) -> Task:
     """Softmax cross-entropy on ``batch['label']`` int ``[batch]`` from the columns of :mod:`dl.models.tabular`.
 
@@ -37,6 +43,9 @@ def tabular_classification(
         :func:`dl.data.tables.class_weights`. Probabilities are shifted by them: mend with
         :func:`unweighted`.
       label_smoothing: share of the target spread evenly over all classes.
+      columns: what the model is called with, in order.
+
+    A column ``weight`` ``[batch]`` says how many rows each stands for, in training and in every metric.
 
     Metrics: ``loss`` in nats (weighted and smoothed in training alone), ``accuracy`` and ``brier``, the
     squared error of the probabilities summed over classes.
@@ -46,7 +55,8 @@ def tabular_classification(
     def score(logits, batch, train):
         logits = logits.astype(jnp.float32)
         truth = jax.nn.one_hot(batch["label"], logits.shape[-1])
-        rows = jnp.ones(len(logits)) if "mask" not in batch else batch["mask"]
+        rows = batch.get("mask", jnp.ones(len(logits)))
+        rows = rows * batch["weight"] if "weight" in batch else rows
         target, weights = truth, rows
         if train:
             target = truth * (1.0 - label_smoothing) + label_smoothing / logits.shape[-1]
@@ -60,12 +70,14 @@ def tabular_classification(
             "brier": mean(wrong, rows),
         }
 
-    def check(logits, batch, columns):
-        within("label", columns["label"], logits.shape[-1])
+    def check(logits, batch, given):
+        within("label", given["label"], logits.shape[-1])
 
-    return supervised(
-        model, COLUMNS, score, arguments=_arguments, check=check, average=mean_of_probabilities
-    )
+    def arguments(rows):
+        return tuple(rows[name] for name in columns)
+
+    average = mean_of_probabilities
+    return supervised(model, columns, score, arguments=arguments, check=check, average=average)
 
 
 class _OneColumn(nn.Module):
@@ -90,3 +102,26 @@ def unweighted(logits: jax.Array, class_weights: ArrayLike | None) -> jax.Array:
     Weights multiply the odds that a fitted model gives, so dividing by them mends the probabilities.
     """
     return logits if class_weights is None else logits - jnp.log(jnp.asarray(class_weights))
+
+
+def of_table(
+    model: nn.Module, classes: int, fit: Any
+) -> tuple[Task, Callable[[Any, Any], np.ndarray]]:
+    """The task of a table and ``say(predictor, columns)``, what it says of rows: log-odds ``[rows, classes]``,
+    weights of the classes taken out again, or numbers ``[rows]`` in float64.
+
+    Args:
+      classes: how many; 0 for numbers.
+      fit: what :func:`dl.data.tables.fitted` gives beside the splits.
+    """
+    if classes:
+        task = tabular_classification(model, class_weights=fit)
+        return task, lambda predictor, columns: np.asarray(unweighted(predictor(columns), fit))
+    mean, spread = fit
+    centred = tabular_regression(model, spread=spread)  # less the mean, to be added in float64
+
+    def say(predictor: Any, columns: Any) -> np.ndarray:
+        own = dataclasses.replace(predictor, task=centred, program=None)
+        return own(columns).astype(np.float64) + mean
+
+    return tabular_regression(model, spread=spread, origin=mean), say

@@ -8,6 +8,7 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.batches.stored import StoredColumns
+from dl.data.folded import part_of_fold, recut
 from dl.data.own.columns import (
     OwnCells,
     group_of,
@@ -33,12 +34,21 @@ from dl.data.readers.csv_text import plain
 from dl.data.readers.frames import Frame, read_frame
 from dl.data.sets.catalogue import load, load_table
 from dl.data.sets.tables import FOLDED
-from dl.data.splits import Columns, Info, Splits
-from dl.data.tables import Table, cross_validation, described, fold_rows, seen, type_columns
+from dl.data.splits import Columns, Info, Splits, folds
+from dl.data.tables import (
+    Table,
+    cross_validation,
+    described,
+    fold_rows,
+    seen,
+    split,
+    type_columns,
+)
 
-NAMED = ("adult", *FOLDED)
-FOR_NAMED = ("fold",)
+NAMED = ("adult", "statlog_landsat", *FOLDED)
+FOR_NAMED = ("folds", "fold")
 _TARGETS = ("target", "label", "class", "y")
+_USES = ("says the part", "groups rows", "orders the rows", "weighs the rows")
 _SHOWN = 40  # columns; a wider table would scroll its target away
 
 
@@ -56,8 +66,8 @@ class OwnTable(OwnCells):
     """your columns to leave out"""
     time: str | None = None
     """your column of times: the last rows by it are for test, those before for validation"""
-    fold: int | None = None
-    """which of five folds (0 to 4) is test, classes in proportion; by default parts are as the table has them"""
+    weight: str | None = None
+    """your column that says how many rows each one stands for, in training and in scores"""
     stream: bool = False
     """keep your rows on disk, even if all fit into memory"""
 
@@ -67,8 +77,19 @@ def load_named(name: str, own: OwnTable) -> Splits:
     if own.fold is None:
         return load(name)
     if name not in FOLDED:
+        if own.folds is not None:
+            return recut(load(name), own.folds, own.fold)
         raise UserError("split-fixed", f"{name} has an official split: leave --fold out")
-    return cross_validation(*load_table(name), own.fold)
+    if own.folds is None:
+        return cross_validation(*load_table(name), own.fold)
+    table, info = load_table(name)
+    strata = table.label if table.classes else np.zeros(len(table.label), np.int64)
+    part = part_of_fold(folds(strata, own.folds), own.folds, own.fold)
+    rows = {name: np.flatnonzero(part == name) for name in ("train", "validation", "test")}
+    train, held, test = rows.values()
+    splits = split(table, info, train, held, test, keep=True)
+    splits.info.details["fold_rows"] = rows
+    return splits
 
 
 def read(source: Any, own: OwnTable) -> Found:
@@ -82,12 +103,13 @@ def read(source: Any, own: OwnTable) -> Found:
     left_out += memory
     first = frames[0][1]
     target = column_called(first, own.target, _TARGETS, "--target") or first.headings[-1]
-    fixed = frames[0][0] or own.time or own.fold is not None
+    fixed = frames[0][0] or own.time or not own.fold is own.folds is None
     split = column_called(first, own.split, (), "--split") if fixed else split_column(frames, own)
     split = None if split in (target, *own.ignore) and not own.split else split
     frame, part, more = joined(frames, split if split != target else None, target)
     left_out += more
     of_rows = {"--split": split, "--group": own.group, "--time": own.time}
+    of_rows["--weight"] = own.weight
     named = {**of_rows, "--categorical": own.categorical, "--ignore": own.ignore}
     for flag, given in named.items():
         for heading in (given,) if isinstance(given, str) else given or ():
@@ -102,7 +124,7 @@ def read(source: Any, own: OwnTable) -> Found:
         rows = rows[np.argsort(_moments(frame, own.time)[rows], kind="stable")]
         own = dataclasses.replace(own, in_order=True)
     frame, part = rows_of(frame, rows), None if part is None else part[rows]
-    why = zip(of_rows.values(), ("says the part", "groups rows", "orders the rows"), strict=True)
+    why = zip(of_rows.values(), _USES, strict=True)
     used = {heading: said for heading, said in why if heading}
     plain = [heading for heading in first.headings if heading not in (target, *own.ignore, *used)]
     counting = [heading for heading in plain if numbers_rows(first, heading)]
@@ -117,11 +139,13 @@ def read(source: Any, own: OwnTable) -> Found:
         if error.code == "table-no-columns" and (texts := prose(first)):
             error.message += f"; `dl run sentiment --text {texts[0]}` learns from texts"
         raise
+    if own.weight:
+        table = dataclasses.replace(table, weight=_weights(frame, own.weight, table))
     info = own_info("table", "table", digests, title=frame.name, classes=table.classes)
     strata = table.label if table.classes else None
     group = group_of(frame, own)
     found = Found({"label": table.label}, info, part=part, strata=strata, group=group)
-    if own.fold is not None:
+    if own.fold is not None and own.folds is None:
         shares = own.hold_out != OwnTable.hold_out
         if part is not None or group is not None or own.in_order or shares:
             raise UserError(
@@ -136,7 +160,7 @@ def read(source: Any, own: OwnTable) -> Found:
     part, how = assign(found, own)
     trained = part == "train"
     check_trained(found, part)
-    table, details = seen(table, np.flatnonzero(trained))
+    table, details = seen(table, np.flatnonzero(trained), keep=own.folds is not None)
     lines = (*left_out, *_lines(frame, table, own, used), *_remarks(table, details))
     info = dataclasses.replace(info, details=details)
     of_lines = frame.lines is not None and not disk  # a name for each row is long
@@ -145,6 +169,18 @@ def read(source: Any, own: OwnTable) -> Found:
         found, info=info, lines=lines, part=part, how=how, names=names, place=rows
     )
     return dataclasses.replace(found, rows=StoredColumns(table.arrays) if disk else table.arrays)
+
+
+def _weights(frame: Frame, heading: str, table: Table) -> np.ndarray:
+    """How many rows each stands for, float32 ``[rows]``."""
+    column, values = typed_column(frame, heading, as_category=False, ignored="")
+    if column.kind != "numerical" or column.missing or not (values > 0).all() or not table.classes:
+        raise UserError(
+            "weights-wrong",
+            f"--weight {heading}: give a column with a number above 0 in every row, of a table whose target has "
+            "classes",
+        )
+    return values.astype(np.float32)
 
 
 def _moments(frame: Frame, heading: str) -> np.ndarray:

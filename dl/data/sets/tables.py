@@ -80,6 +80,81 @@ def _table(paths, headings, zero_is_missing) -> Table:
     return dataclasses.replace(table, columns=tuple(columns), numerical=values)
 
 
+def _timed(target: str, ignore: dict[str, str], cut, weigh=None):
+    """A table whose rows are in order of time: ``(read whole, read in parts)``, these by ``cut(frame)``."""
+
+    def whole(paths) -> tuple[Table, Frame]:
+        (path,) = paths.values()
+        try:
+            frame = read_frame(path, encoding="utf-8", decimal=".", thousands="")
+        except UserError as error:
+            raise damaged(path, error) from None
+        table = type_columns(frame, target, ignore=ignore)
+        return (weigh(table) if weigh else table), frame
+
+    def parts(paths, info, validation, seed):
+        table, frame = whole(paths)
+        return split(table, info, *(np.flatnonzero(part) for part in cut(frame)))
+
+    return whole, parts
+
+
+def _cells(frame: Frame, heading: str) -> np.ndarray:
+    return np.array(frame.columns[heading].to_pylist(), str)
+
+
+def _by_year(frame):
+    test = _cells(frame, "Year").astype(int) == 1996
+    held = ~test & (_cells(frame, "Year") == "1995") & np.isin(_cells(frame, "Month"), _LATE)
+    return ~test & ~held, held, test
+
+
+def _by_day(frame):
+    time = _cells(frame, "Time").astype(float)
+    return time < 64_800, (time >= 64_800) & (time < 86_400), time >= 86_400
+
+
+def _in_order(frame):
+    place = np.arange(frame.rows) / frame.rows
+    return place < 0.7, (place >= 0.7) & (place < 0.8), place >= 0.8
+
+
+def _of_the_full_file(table):
+    """Each normal payment stands for as many as the sample was drawn from."""
+    return dataclasses.replace(
+        table, weight=np.where(table.label == 0, 284_315 / 1230, 1).astype(np.float32)
+    )
+
+
+_LATE = ("Sep", "Oct", "Nov", "Dec")
+_VEHICLE = _timed(
+    "FraudFound_P", {"PolicyNumber": "numbers the rows", "Year": "says the part"}, _by_year
+)
+_CARD = _timed("Class", {"Time": "orders the rows"}, _by_day, _of_the_full_file)
+_BANK = _timed("y", {"duration": "known only after the call"}, _in_order)
+
+
+def _read_landsat(paths, info, validation, seed):
+    import pyarrow as pa
+
+    headings = [f"{'abcdefghi'[pixel]}{band}" for pixel in range(9) for band in range(1, 5)]
+    frames = [
+        read_frame(paths[f"sat.{end}"], header=[*headings, "class"], separator=" ", decimal=".")
+        for end in ("trn", "tst")
+    ]
+    both = pa.concat_tables([frame.columns for frame in frames])
+    lines = np.concatenate([frame.lines for frame in frames])
+    table = type_columns(
+        dataclasses.replace(frames[0], name=info.name, columns=both, lines=lines),
+        "class",
+        task="classification",
+    )
+    rows = frames[0].rows
+    count = 0.2 if validation is None else validation
+    kept, held = hold_out(rows, count, seed, table.label[:rows])
+    return split(table, info, kept, held, np.arange(rows, len(table.label)))
+
+
 _PLACE = "https://raw.githubusercontent.com/jbrownlee/Datasets/master/"
 _FIVE_FOLDS = (
     "No official split: five stratified folds by seed; load gives the first as test and a fifth of "
@@ -147,7 +222,94 @@ _FOLDED = {
     ),
 }
 
+_TIMED = {
+    "vehicle_claims": (
+        _VEHICLE,
+        File(
+            "fraud_oracle.csv",
+            (),
+            ("2d73aceed29f29d47ea3c1a375872666b1b5b8d8275112acc1164126dbecff91",),
+        ),
+        Info(
+            "vehicle_claims",
+            "Vehicle insurance claims",
+            "Angoss, Oracle; carclaims in Phua et al. 2004",
+            "none stated",
+            "classification",
+            "15,420 claims of 1994 to 1996, 6.0 % fraudulent, 30 columns; test 1996, validation the last "
+            "four months of 1995; --folds cuts all at random",
+            ("genuine", "fraudulent"),
+        ),
+    ),
+    "bank_marketing": (
+        _BANK,
+        File(
+            "bank-additional-full.csv",
+            (),
+            ("233e260d5d1d506a2c10381da5b8c2f75f2c08d1b373ca7b825e39ebe1bd30df",),
+        ),
+        Info(
+            "bank_marketing",
+            "Bank marketing",
+            "Moro, Cortez & Rita 2014, UCI",
+            "CC BY 4.0",
+            "classification",
+            "41,188 calls in order of time, 11.3 % with a deposit, 19 columns: duration, known only after the "
+            "call, is left out; the last fifth is test, the tenth before validation; --folds cuts all at random",
+            ("no", "yes"),
+        ),
+    ),
+    "ulb_card": (
+        _CARD,
+        File(
+            "creditcard_sample.csv",
+            (),
+            ("d7bc31f6e213f78b87649ae43437ceb856bce200ec0a7d9b2ed5155f8065416b",),
+        ),
+        Info(
+            "ulb_card",
+            "Credit card fraud (sample)",
+            "Dal Pozzolo et al. 2015, ULB",
+            "DbCL 1.0",
+            "classification",
+            "492 frauds and 1,230 of 284,315 normal payments, each of which weighs 231.15; 29 columns; test the "
+            "second day, validation the last six hours of the first",
+            ("normal", "fraud"),
+        ),
+    ),
+}
+_LANDSAT = DataSet(
+    Info(
+        "statlog_landsat",
+        "Statlog Landsat satellite",
+        "Feng et al. 1993, UCI",
+        "CC BY 4.0",
+        "classification",
+        "Soil and crops: 3 x 3 pixels of four spectral bands, the class is that of the middle one. The official "
+        "2,000 test rows; a fifth of the 4,435 training rows held out by seed, classes in proportion",
+        (
+            *("red soil", "cotton crop", "grey soil", "damp grey soil", "vegetation stubble"),
+            "very damp grey soil",
+        ),
+    ),
+    (
+        File(
+            "sat.trn",
+            (),
+            ("69f7e7e02f901617bcc34b1413ce3222f12b3e016bf0f7219669da0681f68b30",),
+        ),
+        File(
+            "sat.tst",
+            (),
+            ("4b9167b8a92baafafed7c8809aef86d0683a5e685c19d98d119fa6974f0f2479",),
+        ),
+    ),
+    _read_landsat,
+)
+
 SETS = (
+    *(DataSet(info, (file,), reading[1]) for reading, file, info in _TIMED.values()),
+    _LANDSAT,
     DataSet(
         Info(
             "adult",
@@ -183,8 +345,11 @@ SETS = (
 
 def read_named(name: str, paths: dict[str, Path]) -> tuple[Table, Info]:
     """The whole of a table without an official split, and what it is."""
+    if name in _TIMED:
+        (whole, _), _, info = _TIMED[name]
+        return whole(paths)[0], info
     headings, zeros, _, info = _FOLDED[name]
     return _table(paths, headings, zeros), info
 
 
-FOLDED = tuple(_FOLDED)
+FOLDED = (*_FOLDED, *_TIMED)
