@@ -191,9 +191,9 @@ def verify(
     from dl.runs.scripts import find_script
 
     experiment = find_script(experiment)
-    _, _, options, wish = load(experiment)
+    config, _, options, wish = load(experiment)
     options.refuse_processes("dl verify")
-    if wish.wanted:
+    if wish.wanted(config):
         raise UserError(
             "option-misplaced", "dl verify proves one run: leave --seeds, --sweep and --trials out"
         )

@@ -48,13 +48,13 @@ def plan(
     config, build, options, wish = load(experiment)
     options.refuse_processes("a plan")
     flag = "--timing" if timing else "--largest-batch" if largest_batch else None
-    if wish.wanted and flag:
+    if wish.wanted(config) and flag:
         told = f"{flag} is of one run: leave --seeds, --sweep and --trials out"
         raise UserError("option-misplaced", told)
-    if not wish.wanted:
+    if not wish.wanted(config):
         wish.check_unwanted()
     with options.computing():
-        if wish.wanted:
+        if wish.wanted(config):
             convert = swept_values(type(config), build, experiment)
             plan_sweep(build, config, wish, options, convert, elsewhere)
             return

@@ -55,7 +55,7 @@ def main(
         processes.join(options.coordinator, options.processes, options.process)
         use_data_folder(options.data_dir)
         with _memory_advice(chosen, sweep):
-            if sweep.wanted:
+            if sweep.wanted(chosen):
                 sys.exit(_sweep(config, build, chosen, sweep, options, script, given))
             sweep.check_unwanted()
             run = train(build, chosen, script=script, **_given(options))
@@ -151,7 +151,7 @@ def _memory_advice(config: Any, sweep: Any) -> Iterator[None]:
             ways.append(f"raise --micro-batches ({config.micro_batches})")
         if getattr(config, "bfloat16", None) is False:
             ways.append("compute in --bfloat16")
-        if sweep.wanted:
+        if sweep.wanted(config):
             ways.append("take --lanes map")
         elif _devices() > 1:
             ways.append(f"spread it over devices with --mesh fsdp={_devices()}")

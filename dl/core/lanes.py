@@ -104,6 +104,12 @@ def graft(traced: Any, arrays: Any) -> Any:
     return jax.tree.map(lambda t, a: t if isinstance(t, jax.core.Tracer) else a, traced, arrays)
 
 
+def of_fold(batches: Any, traced: Traced) -> Any:
+    """Evaluation batches of the lane's own fold, where they have the rows of all."""
+    own = hasattr(batches, "fold") and "fold" in traced
+    return batches.replace(fold=traced["fold"]) if own else batches
+
+
 def initial(experiment: Experiment, values: Traced, data: Batches | Batch) -> TrainState:
     """The state before the first step; ``data`` are batches, or one batch, to take shapes from."""
     return _begun(rebuild(experiment, values), data)
@@ -140,20 +146,22 @@ def _stepped(experiment: Experiment, state: TrainState, batch: Batch) -> Metrics
 def traceable_fields(experiment: Experiment) -> Traceable:
     """The fields of the experiment's config that may be traced.
 
-    Tried are floats, and the integer called ``seed``; kept are those under which the experiment still
+    Tried are floats, and the integers ``seed`` and, of several, ``fold``; kept are those under which it still
     builds, initialises, steps and, where something is measured or drawn, predicts. None for an
     experiment that does not know its ``build``.
     """
     config = experiment.config
     if experiment.build is None or not dataclasses.is_dataclass(config):
         return Traceable({}, None)
+    whole = ("seed", "fold") if getattr(config, "folds", None) is not None else ("seed",)
+
+    def wished(name: str, value: Any) -> bool:
+        return isinstance(value, float) or (
+            name in whole and isinstance(value, int) and 0 <= value < 2**31
+        )
+
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    wanted = {
-        name: value
-        for name, value in values.items()
-        if isinstance(value, float)
-        or (name == "seed" and isinstance(value, int) and 0 <= value < 2**31)
-    }
+    wanted = {name: value for name, value in values.items() if wished(name, value)}
     first = shape_source(experiment)
 
     def builds(values: Traced, data: Any) -> None:

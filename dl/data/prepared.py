@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from dl.core.errors import UserError
+from dl.data.folded import merged, one_fold, over_folds
 from dl.data.own.tested import tested
 from dl.data.readers.files import data_folder, same_data_folder
 
@@ -42,6 +43,40 @@ def prepared(function: Callable[[Config], Result]) -> Callable[[Config], Result]
       UserError: in a call, a field that the function reads is traced. A sweep compiles a program for
         each value of such a field.
     """
+
+    def every(config: Any) -> Callable[[Any], Result]:
+        def of(fold: int) -> Result:
+            return function(_noting(config, lambda n: fold if n == "fold" else getattr(config, n)))
+
+        with one_fold():
+            return merged([of(fold) for fold in range(config.folds)])
+
+    alone, of_folds = _keeping(function), _keeping(functools.wraps(function)(every))
+
+    @functools.wraps(function)
+    def wrapper(config: Config) -> Result:
+        return chosen(of_folds, config) if over_folds(config) else alone(config)
+
+    return wrapper
+
+
+def chosen(every: Callable[[Any], Callable[[Any], Any]], config: Any) -> Any:
+    """The result of the config's fold, which may be traced, of what is prepared for all of them."""
+    if config.fold is None:
+        raise UserError(
+            "folds-not-swept",
+            f"{config.folds} folds are a run each: sweep them, as a script and dl.sweep do, or name one by --fold",
+        )
+    if isinstance(config.fold, int) and not 0 <= config.fold < config.folds:
+        raise UserError(
+            "range",
+            f"there is no fold {config.fold} of {config.folds}: choose 0 to {config.folds - 1}",
+        )
+    return every(config)(config.fold)
+
+
+def _keeping(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``function`` with its last results kept."""
     kept: list[_Kept] = []
 
     def plain(config: Any, name: str) -> Any:
@@ -55,7 +90,7 @@ def prepared(function: Callable[[Config], Result]) -> Callable[[Config], Result]
         return value
 
     @functools.wraps(function)
-    def wrapper(config: Config) -> Result:
+    def wrapper(config: Any) -> Any:
         folder = data_folder(), tested()
         for place, one in enumerate(kept):
             # As in the call that is kept, a field is asked for only where those before it agree.

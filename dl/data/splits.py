@@ -172,11 +172,32 @@ def rows_of(count: int | float, size: int) -> int:
     return rows
 
 
-def folds(labels: np.ndarray, count: int = 5, seed: int = 0) -> np.ndarray:
-    """The fold ``0 ... count - 1`` of every row, each with the classes in proportion: ``[rows]``."""
+def folds(
+    labels: np.ndarray, count: int = 5, seed: int = 0, group: np.ndarray | None = None
+) -> np.ndarray:
+    """The fold ``0 ... count - 1`` of every row, each with the classes in proportion: ``[rows]``.
+
+    Args:
+      group: ``[rows]``; rows of equal value stay in one fold. The largest groups are dealt first, each to the fold
+        with the fewest rows of the group's first class, then of all.
+    """
     bounded("the number of folds", count, at_least=2, at_most=len(labels), whole=True)
     fold = np.empty(len(labels), np.int32)
     order = shuffled(len(labels), seed, purpose=1)
+    if group is not None:
+        _, first, of_row, size = np.unique(group[order], True, True, True)
+        if len(size) < count:
+            raise UserError(
+                "folds-too-many",
+                f"{len(size)} groups are too few for {count} folds: take fewer folds",
+            )
+        filled, dealt = np.zeros((labels.max() + 1, count), int), np.empty(len(size), np.int32)
+        for one in np.lexsort((first, -size)):
+            own = filled[labels[order[first[one]]]]
+            dealt[one] = np.lexsort((filled.sum(0), own))[0]
+            own[dealt[one]] += size[one]
+        fold[order] = dealt[of_row]
+        return fold
     offset = 0  # goes on from class to class, so that the folds' sizes differ by one at most
     for label in np.unique(labels):
         rows = order[labels[order] == label]

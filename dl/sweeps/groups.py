@@ -45,9 +45,9 @@ class Sweep:
     halve: int | None = None
     """successive halving: at 1/H, 1/H^2, ... of the run keep the best 1/H of the lanes"""
 
-    @property
-    def wanted(self) -> bool:
-        return self.seeds > 1 or bool(self.sweep) or self.trials > 0
+    def wanted(self, config: Any = None) -> bool:
+        """Whether these, or the ``config``'s folds, are several runs."""
+        return self.seeds > 1 or bool(self.sweep) or self.trials > 0 or bool(folds_of(config))
 
     def check(self) -> None:
         """Raise UserError for what can be no sweep, or says how to do one where none is asked for."""
@@ -69,6 +69,12 @@ class Sweep:
                     "option-misplaced",
                     f"--{name} is for sweeps, and this is one run: leave it out, or give --seeds or --sweep",
                 )
+
+
+def folds_of(config: Any) -> range:
+    """The folds that a config asks to run, each by itself; none where it names one of them."""
+    count = getattr(config, "folds", None)
+    return range(count) if count is not None and config.fold is None else range(0)
 
 
 @dataclasses.dataclass(frozen=True)

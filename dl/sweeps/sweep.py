@@ -24,6 +24,7 @@ from dl.sweeps.groups import (
     Sweep,
     check_halving,
     check_options,
+    folds_of,
     grouped,
     make_folders,
     structural,
@@ -32,6 +33,7 @@ from dl.sweeps.groups import (
 from dl.sweeps.running import run_group
 from dl.sweeps.search_space import Overrides, combine, lane_overrides, parse_field
 from dl.training.console import Console
+from dl.training.out_of_fold import gather_predictions, read_predictions
 from dl.training.starting import check_start
 
 
@@ -62,9 +64,18 @@ def planned(
     """Every lane's overrides (see :func:`dl.sweeps.search_space.lane_overrides`)."""
     known, kinds = _names(config, sweep), get_type_hints(type(config))
     fields = [parse_field(text, known, kinds, say) for text in sweep.sweep]
-    return lane_overrides(
+    own = lane_overrides(
         fields, getattr(config, "seed", 0), sweep.seeds, sweep.trials, convert, say
     )
+    return over_folds(config, own)
+
+
+def over_folds(config: Any, overrides: list[Overrides]) -> list[Overrides]:
+    """Every lane for every fold that the config asks for; of those that sweep folds themselves as they are."""
+    if any("fold" in own for own in overrides):
+        return overrides
+    found = [{**own, "fold": fold} for own in overrides for fold in folds_of(config)]
+    return found or overrides
 
 
 class SweepRun:
@@ -100,6 +111,16 @@ class SweepRun:
         names = [*fields, "state", "steps", "value", *metrics]
         lane = [row.name.removeprefix("lanes/") for row in rows]
         return frame({"lane": lane, **{n: [row.get(n) for row in rows] for n in names}})
+
+    @property
+    def out_of_fold(self) -> dict[str, np.ndarray]:
+        """What was predicted for each row by the runs that did not train on it, by column: ``lane``, ``fold``,
+        ``row``, and what the run says of it; from ``out_of_fold.npz``.
+
+        Raises:
+          UserError: the sweep has no folds.
+        """
+        return read_predictions(self.folder)
 
     def plot(self):
         """The selected value against each field, seeds as points and bands, as a matplotlib figure,
@@ -158,7 +179,7 @@ def sweep(
             raise unknown("field to sweep,", name, known)
         axes.append((name, [_plain(name, kinds[name], value) for value in _several(name, values)]))
     say = Console().warn
-    overrides = combine(axes, [{}], getattr(config, "seed", 0), seeds, say)
+    overrides = over_folds(config, combine(axes, [{}], getattr(config, "seed", 0), seeds, say))
     return SweepRun(
         carry_out(build, config, wish, overrides, chosen, chosen_script(script, config))
     )
@@ -265,5 +286,6 @@ def carry_out(
                 if not run_group(group, number, sweep, options, place, console):
                     console.say(f"stopped; all is saved in {place}")
                     return place
+            gather_predictions(place, [name for group in groups for name in group.names])
             write_json(place / "result.json", {"lanes": lanes, "finished": True})
         return place

@@ -19,6 +19,7 @@ from dl.core.lanes import (
     graft,
     initial,
     metrics_of,
+    of_fold,
     over_lanes,
     rebuild,
     shape_source,
@@ -79,8 +80,7 @@ class Compiled:
         elsewhere: Machine | None = None,
     ):
         """``traced`` are the values of a run alone, or those of each lane; ``metrics`` the shapes of a training
-        step's, where they are known (:func:`~dl.core.lanes.traceable_fields`); ``elsewhere`` is
-        the machine that they are for, where it is not this one: all arguments are shapes then."""
+        step's, where known (:func:`~dl.core.lanes.traceable_fields`); ``elsewhere``, all arguments are shapes."""
         self._metrics = metrics
         self.experiment, self.mode = experiment, mode
         self._each: list[Traced] = [traced or {}] if mode is None else list(traced)  # type: ignore
@@ -352,13 +352,13 @@ class EvalProgram:
         ) -> tuple[Callable[[TrainState, Batch], Metrics], Any]:
             evaluate = evaluation_of(compiled.experiment, traced)
             if mesh is None:
-                return evaluate, batches
+                return evaluate, of_fold(batches, traced)
             if mesh.shards:
                 evaluate = deterministic_evaluation(evaluate, mesh)
             return evaluate, CutBatches(batches, mesh, pad=True)
 
         def batch_metrics(state: TrainState, traced: Traced, batches: Any) -> Metrics:
-            return evaluation_of(compiled.experiment, traced)(state, batches[zero])
+            return evaluation_of(compiled.experiment, traced)(state, of_fold(batches, traced)[zero])
 
         def steps(
             state: TrainState, totals: Metrics, traced: Traced, batches: Any, start: Any, count: Any
@@ -372,8 +372,8 @@ class EvalProgram:
             evaluate, own = bound(traced, batches)
             return merge(totals, evaluate(state, own[index]))
 
-        lanes = over_lanes(batch_metrics, compiled.mode, shared=1)
-        self._empty = zero_metrics(lanes, state, compiled.traced, batches)
+        many = over_lanes(batch_metrics, compiled.mode, shared=1)
+        self._empty = zero_metrics(many, state, compiled.traced, batches)
         lies: Any = {"donate_argnums": 1}
         if mesh is not None:
             self._empty = mesh.everywhere(self._empty)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.core.experiment import Batches
+from dl.core.experiment import Batches, Experiment
 from dl.core.lanes import Traced, rebuild
 from dl.core.metrics import Metrics, compute
 from dl.core.state import TrainState
@@ -33,6 +33,7 @@ class Evaluation:
         self.compiled, self.seconds = compiled, 0.0
         self._programs: dict[str, EvalProgram] = {}
         self._resident: dict[str, Any] = {}
+        self._of_fold: dict[int, Experiment] = {}
 
     def __call__(
         self,
@@ -41,19 +42,34 @@ class Evaluation:
     ) -> list[dict[str, Any]]:
         """``{'validation/loss': ...}`` for each lane (one for a run alone)."""
         found: list[dict[str, Any]] = [{} for _ in range(self.compiled.lanes)]
-        measure = self.compiled.experiment.measure
         for name, batches in sets.items():
             totals = self._totals(state, name, batches)
-            columns = functools.cache(functools.partial(columns_of, batches))
+            known: dict[int, Any] = {}  # the columns, once for lanes of one experiment
             for place, lane in enumerate(found):
                 metrics: dict[str, Any] = dict(compute(self.compiled.pick(totals, place)))
+                own = self.own(place)
+                measure = own.measure
+                if own is not self.compiled.experiment:
+                    batches = {**own.evals, **own.tests}[name]
                 if measure is not None:
                     predictor = self.predictor(state, place)
+                    if id(own) not in known:
+                        known[id(own)] = functools.cache(functools.partial(columns_of, batches))
+                    columns = known[id(own)]
                     metrics |= processes.on_first_process(
                         lambda: measured(measure(predictor, columns(), name))  # noqa: B023
                     )
                 lane |= {f"{name}/{key}": value for key, value in metrics.items()}
         return found
+
+    def own(self, lane: int = 0) -> Experiment:
+        """The experiment as the host needs it of a lane: of its own fold, where the lanes have several."""
+        if "fold" not in self.compiled.traced or self.compiled.mode is None:
+            return self.compiled.experiment
+        fold = int(self.compiled.traced["fold"][lane])
+        if fold not in self._of_fold:
+            self._of_fold[fold] = self.compiled.lane(lane)
+        return self._of_fold[fold]
 
     def predictor(self, state: TrainState, lane: int = 0) -> Predictor:
         """The predictor of the evaluated variables; all states and lanes of a run share its program."""

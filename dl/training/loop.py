@@ -28,6 +28,7 @@ from dl.training.halving import kept_at
 from dl.training.hooks import Hooks
 from dl.training.keeping import Digests, Keeping, OwnCheckpoints, SharedCheckpoints
 from dl.training.lane import Cadence, Lane
+from dl.training.out_of_fold import keep_predictions
 from dl.training.postmortem import non_finite
 from dl.training.prefetch import prefetch
 from dl.training.profiling import Profile
@@ -155,7 +156,7 @@ class Loop:
             for said in idle_flags(self.compiled.target, program.traced.jaxpr.jaxpr):
                 self.console.warn(f"without effect: {said}")
             # While two programs compile side by side.
-            fit_baselines(self.experiment, self.lanes, self.console)
+            fit_baselines(self.evaluation.own, self.lanes, self.console)
             made = time.perf_counter()
             state = begin.state()
             self._compile_seconds += time.perf_counter() - made + program.wait()
@@ -347,6 +348,8 @@ class Loop:
             if self.experiment.tests and lane.ended in ("done", "early"):
                 lane.record("test", last, tested[place], time=self._clock())
                 metrics |= tested[place]
+                if "fold" in self.compiled.traced:
+                    keep_predictions(self.evaluation, chosen, place, lane.folder.path)
             lane.folder.sync()  # a run that has its result is not looked at again
             result = self._result(lane, place, last, best, metrics)
             processes.on_first_process(functools.partial(write_json, lane.folder.result, result))

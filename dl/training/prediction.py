@@ -14,6 +14,7 @@ from dl.core.adapters import merge
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Batches, Experiment
 from dl.core.task import Batch, Task, Variables
+from dl.data.batches.folded import FoldedEval
 from dl.data.batches.resident import EvalBatches
 from dl.report.layers import path_of
 from dl.training.checks import explained
@@ -247,8 +248,9 @@ def columns_of(batches: Any) -> Mapping[str, np.ndarray]:
     ``{name: [rows, ...]}``, of a resident set the data themselves, not to be written to."""
     if hasattr(batches, "iterate"):
         return StreamedColumns(batches)
-    if isinstance(batches, EvalBatches):
-        columns = {name: np.asarray(x).view() for name, x in batches.arrays.items()}
+    if isinstance(batches, EvalBatches | FoldedEval):
+        own = batches.alone()[0] if isinstance(batches, FoldedEval) else batches.arrays
+        columns = {name: np.asarray(x).view() for name, x in own.items()}
         for x in columns.values():
             x.flags.writeable = False
         return columns

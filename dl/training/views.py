@@ -17,7 +17,7 @@ def draw_views(
 ) -> None:
     """Draw the views of a state (of the lane of that number in it) into ``views/<name>-<step>``, and give its
     trackers the pictures."""
-    views = evaluation.compiled.experiment.views
+    views = evaluation.own(number).views
     if views is None:
         return
     from dl.figures.curves import save_view

@@ -1,19 +1,32 @@
 """One door to data: a set that goes by a name, or files of the user's own."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib
 import itertools
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from dl.core.errors import UserError, unknown
-from dl.data.own.found import Found, OwnFiles, check_shares, divide, in_fields, show, singular
-from dl.data.own.tested import with_tested
+from dl.data.folded import merged, one_fold, over_folds, recut
+from dl.data.own.found import (
+    Found,
+    OwnFiles,
+    check_shares,
+    divide,
+    in_fields,
+    show,
+    shown_before,
+    singular,
+)
+from dl.data.own.tested import tested, with_tested
+from dl.data.prepared import chosen
 from dl.data.readers.files import data_folder
 from dl.data.readers.given import given_path
 from dl.data.sets.catalogue import load
@@ -31,6 +44,7 @@ Kind = Literal[
     "series",
     "table",
     "ratings",
+    "records",
 ]
 
 
@@ -69,6 +83,16 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
         kind = cast(Kind, guessed_kind(os.fspath(data)) if named else "table")
     try:
         own = _chosen(options_of(kind), options, fields)
+        if over_folds(own):
+            alike = dataclasses.replace(own, fold=None)
+            hashed = isinstance(data, str | os.PathLike)
+            every = _every_fold if hashed else _every_fold.__wrapped__
+            which = os.fspath(data) if hashed else data
+            at = given_path(which) if hashed else None
+            seen = _signature(at, kind) if at and at.exists() else None
+            return chosen(
+                lambda own: every(which, seen, kind, alike, guessed, tested(), data_folder()), own
+            )
         return with_tested(_opened(data, kind, own, guessed), kind, own, data)
     except UserError as error:  # a script has flags, and Python has fields
         error.message = singular(in_fields(error.message, flags=options is not None))
@@ -77,15 +101,21 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
 
 def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
     module = importlib.import_module(f"dl.data.own.{kind}")
+    if kind in ("series", "corpus") and (own.folds is not None or own.fold is not None):
+        raise UserError(
+            "option-misplaced",
+            f"--folds cuts rows at random, and a {kind} is in order: leave it out",
+        )
     name = os.fspath(data) if isinstance(data, str | os.PathLike) else None
     if name is None:
         return _divided(module.read(data, own), kind, own)
     if name in module.NAMED or name.startswith("tfds:"):
         free = getattr(module, "FOR_NAMED", ())
+        of_folds = ("folds", "fold") if own.folds is not None else ()
         given = [
             f.name
             for f in dataclasses.fields(own)
-            if getattr(own, f.name) != f.default and f.name not in free
+            if getattr(own, f.name) != f.default and f.name not in (*free, *of_folds)
         ]
         if given:
             flags = ", ".join(f"--{field.replace('_', '-')}" for field in given)
@@ -95,10 +125,12 @@ def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
             )
         other = _of_that_name(name)
         try:
-            if free:
+            if hasattr(module, "load_named"):
                 splits = _load_named(name, kind, own, data_folder())
             else:
                 splits = getattr(module, "named", lambda splits: splits)(load(name))
+            if own.folds is not None and "fold" not in free:
+                splits = recut(splits, own.folds, own.fold)
         except UserError as gone:
             gone.message = f"{other}. {gone.message}" if other else gone.message
             raise
@@ -138,6 +170,17 @@ def options_of(kind: str) -> type[OwnFiles]:
 @functools.lru_cache(maxsize=4)
 def _load_named(name: str, kind: str, own: Any, folder: Path) -> Splits:
     return importlib.import_module(f"dl.data.own.{kind}").load_named(name, own)
+
+
+@functools.lru_cache(maxsize=2)
+def _every_fold(data, seen, kind, own, guessed, tested, folder) -> Callable[[Any], Splits]:
+    """The splits of every fold, by the fold."""
+    found = []
+    for fold in range(own.folds):
+        alone = dataclasses.replace(own, fold=fold)
+        with one_fold(), shown_before() if fold else contextlib.nullcontext():
+            found.append(with_tested(_opened(data, kind, alone, guessed), kind, alone, data))
+    return merged(found)
 
 
 @functools.lru_cache(maxsize=4)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError, unknown
+from dl.data.folded import parts_by_fold
 from dl.data.readers.csv_text import plain
 from dl.data.readers.frames import Frame
 from dl.data.splits import Info, Splits, hold_out, known, row_count, shuffled, take
@@ -35,6 +36,10 @@ class OwnFiles:
     """cut the parts in the order of the rows, the last ones for test, instead of at random"""
     hold_out: tuple[float, float] = (0.1, 0.1)
     """shares of the rows held out for validation and for test, where your files have no such parts"""
+    folds: int | None = None
+    """cross-validate: a run for each of so many folds, which is its test part; the next one chooses its step"""
+    fold: int | None = None
+    """which fold alone (0, 1, ...) is test; of five, where --folds gives no other number"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +220,9 @@ def assign(found: Found, own: OwnFiles, seed: int = 0) -> tuple[np.ndarray, str]
     check_shares(own.hold_out)
     shares = dict(zip(("validation", "test"), own.hold_out, strict=True))
     how = found.how
-    if found.part is not None:
+    if own.folds is not None or (own.fold is not None and found.part is None):
+        part, how = parts_by_fold(found, own, seed)
+    elif found.part is not None:
         part = found.part
         if "validation" not in part and shares["validation"]:
             part = part.astype("<U10")
@@ -268,6 +275,8 @@ def divide(found: Found, own: OwnFiles, seed: int = 0) -> Splits:
         how += f"; no test part: figures are of {chosen}"
     lines = (*found.lines, *_torn(found, rows), *_strange(found, rows), Line("parts", counts, how))
     details = {**found.info.details, "lines": lines}
+    if own.folds is not None:
+        details["fold_rows"] = rows
     if found.names is not None:
         names = np.asarray(found.names, object)
         details["row_names"] = {name: names[chosen] for name, chosen in rows.items()}

@@ -47,6 +47,7 @@ SCRIPTS = {
     "series": "forecasting",
     "table": "tabular",
     "ratings": "recommendation",
+    "records": "health_records",
 }
 # Kinds whose files all look alike, told apart by what they hold; and those that one may well be read as.
 _BY_CONTENT = ("texts", "pairs", "corpus", "series", "table", "ratings")
@@ -81,6 +82,10 @@ def guessed_kind(data: str) -> str:
     if any_of(*SOUNDS):
         spoken = any(file.name.endswith(".trans.txt") for file in files) or any_of(*TABLES)
         return "transcripts" if spoken else "recordings"
+    if path.is_dir() and {"events", "stays"} <= {
+        plain_name(file).partition(".")[0] for file in files
+    }:
+        return "records"
     if found := _by_content(path):
         return found
     if any_of(".jsonl", ".ndjson"):
@@ -176,6 +181,7 @@ _NAMES = {
     "series": "series",
     "table": "a table",
     "ratings": "ratings (kind ratings)",
+    "records": "records of stays",
     "pictures": "a table of pictures",
     "masks": "pictures and masks of their places",
     "recordings": "a table of recordings",

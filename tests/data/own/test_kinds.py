@@ -26,6 +26,7 @@ from dl.data.readers import series_tables
         ("texts", ["pos/1.txt", "neg/1.txt"]),
         ("texts", ["reviews.jsonl"]),
         ("corpus", ["book.txt", "other.md"]),
+        ("records", ["events.csv", "stays.parquet"]),
         ("table", ["rows.csv"]),
         ("table", ["rows.parquet", ".hidden.png"]),
     ],
