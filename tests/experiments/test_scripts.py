@@ -56,6 +56,10 @@ TINY: dict[str, dict] = {
     "recommendation": {
         **{"context": 20, "width": 8, "layers": 1, "epochs": 0.02, "batch_size": 20},
     },
+    "genomics": {"filters": 8, "layers": 1, "epochs": 1, "batch_size": 700, "members": 2},
+    "health_records": {
+        **{"width": 4, "epochs": 1, "batch_size": 900, "summaries": False, "trees": False},
+    },
     "remaining_life": {"window": 8, "model": "mixed", "epochs": 1, "batch_size": 3000},
     "spoken_digits": {"samples": 1600, "width": 2, "epochs": 1, "batch_size": 800},
     "speech_ctc": {
@@ -90,6 +94,8 @@ TINY: dict[str, dict] = {
 }
 # Other tiny configurations worth the same test, as (script, fields).
 MORE: list[tuple[str, dict]] = [
+    ("health_records", {**TINY["health_records"], "model": "transformer"}),
+    ("genomics", {**TINY["genomics"], "attention": 1, "both": True, "folds": 3, "fold": 1}),
     ("tabular", {**TINY["tabular"], "target": "age", "ignore": ("repaid",), "trees": False}),
     ("recommendation", {"model": "neumf", "width": 4, "epochs": 0.02, "batch_size": 300}),
     (
@@ -107,7 +113,7 @@ MORE: list[tuple[str, dict]] = [
 NEEDS_DATA: set[str] = {
     *("character_rnn", "gpt", "sentiment", "bert", "translation"),
     *("forecasting", "recommendation", "remaining_life", "spoken_digits", "speech_ctc"),
-    *("segmentation", "object_detection"),
+    *("segmentation", "object_detection", "genomics", "health_records"),
 }
 
 # Sets of which a beginning will do, and saves minutes.
