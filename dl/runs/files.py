@@ -97,9 +97,9 @@ def replace(path: Path, content: bytes) -> None:
 
 def sync(path: Path) -> None:
     """Force a file, or the names in a folder, to disk, where the system lets one ask for it."""
-    unable = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
+    unable = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.ENXIO)
     try:
-        handle = os.open(path, os.O_RDONLY, 0)
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0), 0)  # of a pipe too
         try:
             os.fsync(handle)
         finally:

@@ -89,11 +89,14 @@ class Checkpoints:
         self._manager: Any = self._managed() if manages else None
         handler, alone = ocp.CompositeCheckpointHandler(), self._alone() if self._apart else {}
         self._reader = None if manages else ocp.Checkpointer(handler, **alone)
-        # One of them lasts as the run does.
-        records = self.folder.parent / "config.json", self.folder.parents[1] / "sweep.json"
+        records = (
+            self.folder.parent / "config.json",
+            self.folder.parents[1] / "sweep.json",
+        )  # one lasts
         self._record = next((path for path in records if path.exists()), None)
         self._saving: int | None = None
         self._keep: set[int] = set()
+        self._spoilt: list[int] = []
 
     def _managed(self) -> Any:
         ocp = self._ocp
@@ -101,10 +104,8 @@ class Checkpoints:
         # Orbax measures by the wall clock how long a write takes and how long its threads wait for a
         # folder, and gives up after 20 minutes: a clock set forward would do. Alone, there is no other
         # process to wait for in vain; and the folder can be made at once.
-        waits: dict[str, Any] = {
-            "timeout_secs": CENTURY,
-            "create_directories_asynchronously": False,
-        }
+        waits: dict[str, Any] = {"timeout_secs": CENTURY}
+        waits["create_directories_asynchronously"] = False
         if self._apart:
             self.folder.mkdir(parents=True, exist_ok=True)
             options = {"create": False} | self._alone()
@@ -136,9 +137,8 @@ class Checkpoints:
             return sorted(self._manager.all_steps())
         # Looked up anew, since the run may be at work.
         store.refresh(self.folder.parent)
-        return sorted(
-            int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdecimal()
-        )
+        names = (path.name for path in self.folder.glob("[0-9]*"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def save(self, step: int, tree: Any, meta: dict[str, Any], keep: set[int]) -> dict[str, str]:
         """Begin to write ``tree``; returns its leaf digests. ``keep`` are older steps not to delete,
@@ -171,13 +171,13 @@ class Checkpoints:
             flat = {name: jnp.copy(leaf) for name, leaf in flat.items()}
         if not self._manager:
             return leaves
+        while self._spoilt:  # else Orbax saves no step up to theirs, and says nothing
+            self._delete(self._spoilt.pop())
         args = self._ocp.args
         self._saving, self._keep = step, keep
         try:
-            self._manager.save(
-                step,
-                args=args.Composite(state=args.StandardSave(flat), meta=args.JsonSave(meta)),
-            )
+            parts = args.Composite(state=args.StandardSave(flat), meta=args.JsonSave(meta))
+            self._manager.save(step, args=parts)
         except OSError as error:
             self._saving = None
             raise self._refused(step, error) from None
@@ -235,8 +235,11 @@ class Checkpoints:
         # Only now: until the new one is whole, the newest may turn out damaged.
         for old in self.steps()[:-2]:
             if old not in self._keep:
-                self._manager.delete(old)
-                store.remove(self.folder / str(old))
+                self._delete(old)
+
+    def _delete(self, step: int) -> None:
+        self._manager.delete(step)
+        store.remove(self.folder / str(step))
 
     def _settle(self, step: int) -> None:
         """Have the checkpoint of ``step`` outlast a loss of power, or whole in its store."""
@@ -277,6 +280,7 @@ class Checkpoints:
                     return None, True
                 text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
                 problems.append(f"checkpoint {candidate} is damaged ({text})")
+                self._spoilt.append(candidate)
                 say(f"{problems[-1]}; trying the one before it")
         if problems:
             raise UserError(

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 
 import pytest
 from folders import run
@@ -11,7 +12,7 @@ from mistakes import raises
 from dl.cli.commands import report
 from dl.report.sweeps import read_lanes
 from dl.report.watch import watch_run
-from dl.runs.files import lies_within, parse, printable, read_plain, replace
+from dl.runs.files import lies_within, parse, printable, read_plain, replace, sync_tree
 from dl.runs.folder import RunFolder, check_name, furthest_unfinished, read_json, write_json
 from dl.runs.readers import numbers, read_records, read_result
 from dl.runs.records import find_runs, read_run
@@ -73,6 +74,13 @@ def test_a_pipe_among_the_views_holds_nothing_up(place):
     os.mkfifo(place / "views" / "f-1.txt")
     (place / "views" / "b-1.txt").write_bytes(b"\xff\xfe and more")
     assert "and more" in page(place)
+
+
+def test_a_pipe_or_a_socket_among_files_to_sync_holds_nothing_up(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as odd:
+        odd.bind(os.path.relpath(tmp_path / "socket"))
+        sync_tree(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.html.part"])

@@ -8,29 +8,38 @@ and keeps their folders. ``--kills`` ends it after so many, ``--only`` names the
 runs lie in an object store, which it serves itself (moto and s3fs), and each goes on as on a new machine, that has
 nothing but the store; nothing is damaged then, and no disk filled.
 
-Runs are forked from this process, which has imported everything and started nothing, so that a kill costs no
-imports.
+Runs are forked from this process, which has imported everything and started nothing, and keep their programs in a
+cache, so that a kill costs neither imports nor compilations. Each is told when to strike itself
+(`tests/striking.py`), and the kernel ends it.
 """
 
 import argparse
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-import jax  # noqa: F401  (imported here once, for every process forked)
-import orbax.checkpoint  # noqa: F401
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import damages
+import jax
+import orbax.checkpoint  # noqa: F401  (imported here once, for every process forked)
+import striking
 
 import dl
 import dl.cli.main
@@ -45,18 +54,26 @@ from dl.runs.scripts import load_script
 
 HERE = Path(__file__).parent
 EXPERIMENTS = HERE.parents[1] / "experiments"
-OFTEN = ["--log-every", "20", "--eval-every", "200", "--save-every", "100"]
-SWEPT = ["--seeds", "2", "--sweep", "learning_rate=1e-3,1e-2", "--lanes", "map"]
+OFTEN = ["--log-every", "20", "--eval-every", "100", "--save-every", "50"]
+SWEPT = ["--seeds", "2", "--sweep", "learning_rate=1e-3,1e-2"]
+EVEN = ["--batch-size", "48", "--optimizer", "momentum"]
 KINDS = {
-    "digits": (HERE / "tiny.py", ["--steps", "2500", *OFTEN]),
-    "sweep": (HERE / "tiny.py", ["--steps", "1000", *SWEPT, *OFTEN]),
-    "gpt": (HERE / "small_gpt.py", ["--steps", "600", *OFTEN]),
-    "stream": (HERE / "tiny.py", ["--stream", "--steps", "800", *OFTEN]),
+    "digits": (HERE / "tiny.py", ["--steps", "1000", *OFTEN]),
+    "sweep": (HERE / "tiny.py", ["--steps", "400", *SWEPT, "--lanes", "map", *OFTEN]),
+    "vmap": (HERE / "tiny.py", ["--steps", "400", *SWEPT, "--lanes", "vmap", *OFTEN]),
+    "gpt": (HERE / "small_gpt.py", ["--steps", "300", *OFTEN]),
+    "stream": (HERE / "tiny.py", ["--stream", "--steps", "400", *OFTEN]),
     "tabular": (EXPERIMENTS / "tabular.py", ["--epochs", "1", "--no-trees", *OFTEN]),
+    "eight": (HERE / "tiny.py", ["--steps", "300", "--mesh", "data=2,fsdp=4", *EVEN, *OFTEN]),
+    "dealt": (HERE / "tiny.py", ["--steps", "200", *SWEPT, "--lanes", "map", *OFTEN]),
+    "two": (HERE / "tiny.py", ["--steps", "300", "--stream", *EVEN, *OFTEN]),
 }
+DEVICES = {"eight": 8, "dealt": 8}  # simulated ones
+PROCESSES = {"two": 2}  # of one run
 DATA = Path(os.environ.get("DL_TEST_DATA", HERE.parents[2] / "shared" / "data"))
 NEEDS = {"tabular": "adult"}
-HANGS = 240  # seconds after which a process that no one kills hangs
+HANGS = 240  # seconds after which a process hangs that neither waits for a core nor is killed
+LOOKS = 12  # damaged copies of a finished run that one process looks at
 
 
 @dataclasses.dataclass
@@ -69,9 +86,10 @@ class Soak:
     most: int
     struck: Counter = dataclasses.field(default_factory=Counter)
     wrong: list[str] = dataclasses.field(default_factory=list)
-    child: int = 0
+    children: set[int] = dataclasses.field(default_factory=set)
     bucket: str | None = None
     lives: int = 0
+    mounts: bool = False
     shown: float = dataclasses.field(default_factory=time.monotonic)
 
     def over(self) -> bool:
@@ -82,7 +100,8 @@ class Soak:
         losses = sum(not line.startswith("false alarm") for line in self.wrong)
         return (
             f"{s['kills']} kills, {s['damages']} damages ({s['refused']} refused in a line), "
-            f"{s['disks']} full disks, {s['clocks']} clocks moved; {s['runs']} runs compared, "
+            f"{s['disks']} full disks, {s['frozen']} drives made read-only, {s['lockless']} without locks, "
+            f"{s['clocks']} clocks moved; {s['runs']} runs compared, "
             f"{s['bits']:,} bits of states, {s['scalars']:,} scalars; "
             f"losses: {losses}, false alarms: {len(self.wrong) - losses}"
         )
@@ -100,64 +119,57 @@ class Soak:
     def fail(self, kind: str, what: str, folder: Path) -> None:
         """Note what went wrong, and keep the folder."""
         kept = self.place / f"wrong-{len(self.wrong)}"
-        shutil.copytree(folder, kept, symlinks=True, copy_function=_copy, dirs_exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            options = {"symlinks": True, "copy_function": damages.copy, "dirs_exist_ok": True}
+            shutil.copytree(folder, kept, **options)
         self.wrong.append(f"{what} ({kind}; see {kept})")
-        print(f"\n{self.wrong[-1]}", file=sys.stderr)
+        print(f"\n{self.wrong[-1]}", file=sys.stderr, flush=True)
 
 
 # -- processes ---------------------------------------------------------------------------------------
 
 
-def start(soak: Soak, said: Path, call, clock: float = 0.0) -> int:
-    """``call()`` in a process of its own, ``clock`` seconds in the future; its id."""
-    child = soak.child = os.fork()
+def start(soak: Soak, said: Path, *calls: Callable[[], object]) -> int:
+    """``calls``, one after the other, in a process of its own, whose id is given."""
+    child = os.fork()
     if child:
+        soak.children.add(child)
         return child
     code = 70
     try:
         os.setsid()  # a Ctrl-C is for the soak, which kills it
         for stream, place in (1, os.devnull), (2, said):
             os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-        if clock:
-            now = time.time
-            time.time = lambda: now() + clock
-        call()
+        for call in calls:
+            call()
         code = 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)
     except BaseException:
         traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 
-def ended(soak: Soak, child: int, now, hangs: float = HANGS) -> tuple[int | None, bool]:
-    """The exit status of a process, None where ``now()`` became true first; and whether it hung."""
-    limit = time.monotonic() + hangs
-    while not now():
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            soak.child = 0
-            return os.waitstatus_to_exitcode(status), False
-        if time.monotonic() > limit:
-            return None, True
-        time.sleep(0.002)
-    return None, False
+def ended(soak: Soak, child: int) -> int | None:
+    """What a process ends with; None where it hangs, and is killed."""
+    begun, waited, looked = time.monotonic(), 0.0, 0.0
+    while not (found := os.waitpid(child, os.WNOHANG))[0]:
+        now = time.monotonic()
+        if now - looked > 5:
+            looked, (ran, waited) = now, striking.times(child)
+            if now - begun - waited > HANGS or ran > 4 * HANGS:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                soak.children.discard(child)
+                return None
+        time.sleep(0.02)
+    soak.children.discard(child)
+    return os.waitstatus_to_exitcode(found[1])
 
 
-def strike(soak: Soak, child: int, number: signal.Signals = signal.SIGKILL) -> int:
-    """Kill it; what it ended with."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, number)
-    code, hung = ended(soak, child, lambda: False)
-    if hung:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    soak.child = 0
-    return signal.SIGKILL.value if code is None else code
-
-
-def command(kind: str, runs: Path, name: str):
+def command(kind: str, runs: Path, name: str, more: tuple[str, ...] = ()) -> Callable[[], None]:
     """What carries out, or goes on with, the run ``name`` of a kind."""
     script, flags = KINDS[kind]
     options = ["--runs", str(runs), "--name", name, "--resume", "--no-progress"]
@@ -166,96 +178,52 @@ def command(kind: str, runs: Path, name: str):
     def call() -> None:
         sys.argv = [str(script)]
         os.environ.setdefault("DL_DATA_DIR", str(DATA))
-        dl.main(config, build, [*flags, *options])
+        if kind in DEVICES:
+            os.environ["XLA_FLAGS"] += (
+                f" --xla_force_host_platform_device_count={DEVICES[kind]}"
+                " --xla_backend_optimization_level=1"
+            )
+            dl.platform.stop_caching_programs()
+        dl.main(config, build, [*flags, *options, *more])
 
     return call
 
 
-# -- moments to kill at ------------------------------------------------------------------------------
+def commands(kind: str, runs: Path, name: str) -> list[Callable[[], None]]:
+    """:func:`command` of each process of a run."""
+    count = PROCESSES.get(kind, 1)
+    if count == 1:
+        return [command(kind, runs, name)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = ("--coordinator", f"127.0.0.1:{port}", "--processes", str(count), "--process")
+    return [command(kind, runs, name, (*flags, str(n))) for n in range(count)]
 
 
-def moment(soak: Soak, folder: Path):
-    """A function that is true from a moment drawn at random: at any time, as the run trains, as it writes a
-    checkpoint, or as it ends."""
-    begun, since = time.time_ns(), time.monotonic()
-    kind = soak.chance.choices(["any", "trains", "saves", "ends"], [2, 4, 3, 1])[0]
-    delay = soak.chance.uniform(0, 4) if kind == "any" else soak.chance.uniform(0, 0.3)
-    old = set(folder.rglob("checkpoints/*tmp*"))
+# -- moments to strike at ----------------------------------------------------------------------------
 
-    def seen() -> bool:
-        if kind == "any":
-            return True
-        if kind == "saves":
-            return bool(set(folder.rglob("checkpoints/*tmp*")) - old)
-        if kind == "ends":
-            return any(folder.rglob("result.json*"))
-        return any(path.stat().st_mtime_ns > begun for path in folder.rglob("metrics.jsonl"))
 
-    def now() -> bool:
-        nonlocal since
-        with contextlib.suppress(OSError):  # it came and went
-            if delay and not seen():
-                since = time.monotonic()
-        if kind == "saves" and time.monotonic() > since:
-            return True
-        return time.monotonic() - since > delay
-
-    return now
+def strike(soak: Soak, folder: Path) -> tuple[str, Callable[[], None]]:
+    """What strikes a run, and a function that has its process wait for a moment drawn at random: at any time, or
+    as it writes a file, a checkpoint or its end."""
+    chance = soak.chance
+    when = chance.choices(["any", "file", "checkpoints", "result.json"], [3, 5, 4, 0.5])[0]
+    if when == "any":
+        return "kill", functools.partial(striking.after_computing, chance.uniform(0, 4))
+    most = {"file": 150, "checkpoints": 100}.get(when, 3)
+    number = round(math.exp(chance.uniform(0, math.log(most))))
+    delay = chance.choice([0.0, chance.uniform(0, 0.05), chance.uniform(0, 0.5)])
+    what, act = "kill", functools.partial(striking.kill, delay)
+    if (drawn := chance.random()) < 0.1:
+        what, act = "SIGTERM", functools.partial(os.kill, 0, signal.SIGTERM)
+    elif drawn < 0.2 and soak.mounts:
+        what, act = "frozen", functools.partial(striking.freeze, folder)
+    mark = "" if when == "file" else when
+    return what, functools.partial(striking.at_file, number, folder, mark, act)
 
 
 # -- damages -----------------------------------------------------------------------------------------
-
-
-def _copy(source: str, target: str) -> None:
-    if Path(source).is_fifo():
-        os.mkfifo(target)
-    else:
-        shutil.copy2(source, target)
-
-
-def flip(path: Path, chance: random.Random) -> None:
-    data = bytearray(path.read_bytes())
-    if data:
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-    path.write_bytes(data)
-
-
-def cut(path: Path, chance: random.Random) -> None:
-    os.truncate(path, chance.randrange(path.stat().st_size + 1))
-
-
-def zero(path: Path, chance: random.Random) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def delete(path: Path, chance: random.Random) -> None:
-    path.unlink()
-
-
-def link(path: Path, chance: random.Random) -> None:
-    """The same bytes, elsewhere."""
-    outside = path.parents[len(path.parents) - 4] / f"outside-{chance.random()}"
-    shutil.copy2(path, outside)
-    path.unlink()
-    path.symlink_to(outside)
-
-
-def fifo(path: Path, chance: random.Random) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def folder_instead(path: Path, chance: random.Random) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def added(path: Path, chance: random.Random) -> None:
-    with path.open("ab") as file:
-        file.write(chance.choice([b"\n", b"\0" * 40, b"{}\n", b"[" * 5000, chance.randbytes(30)]))
-
-
-DAMAGES = (flip, flip, cut, zero, delete, link, fifo, folder_instead, added)
 
 
 def damage(soak: Soak, folder: Path) -> tuple[str, bool] | None:
@@ -271,7 +239,7 @@ def damage(soak: Soak, folder: Path) -> tuple[str, bool] | None:
         files = [p for p in files if not p.is_relative_to(folder / "checkpoints")]
     if not files:
         return None
-    how, path = chance.choice(DAMAGES), chance.choice(sorted(files))
+    how, path = chance.choice(damages.DAMAGES), chance.choice(sorted(files))
     how(path, chance)
     soak.note("damages")
     return f"{how.__name__} {path.relative_to(folder)}", heals
@@ -306,44 +274,64 @@ def compare(soak: Soak, kind: str, whole: Path, killed: Path, befell: list[str])
             return
         meta = json.loads(next(whole.rglob("checkpoints/*/meta/metadata")).read_bytes())
         shapes = [s for name, s in meta["shapes"].items() if name.startswith("state/")]
-        words = sum(_size(shape) for shape in shapes) // len(folders(whole))
+        words = sum(map(math.prod, shapes)) // len(folders(whole))
         soak.note("bits", 32 * words * len(leaves(mine).keys() & leaves(theirs).keys()))
         soak.note("scalars", sum(map(len, logged(mine).values())))
     soak.note("runs")
 
 
-def _size(shape: list[int]) -> int:
-    size = 1
-    for each in shape:
-        size *= each
-    return size
-
-
-def attempt(soak: Soak, kind: str, runs: Path, kill: bool) -> tuple[int | None, str]:
-    """Carry a run on, to be killed or to its end: its exit status, None where it was killed; what it said."""
-    folder, said = worked(soak, runs) / "killed", soak.place / "said"
-    clock = soak.chance.uniform(-3e7, 3e7) if soak.chance.random() < 0.2 else 0.0
-    if clock:
+def attempt(soak: Soak, kind: str, runs: Path, kill: bool) -> tuple[int | str, str]:
+    """Carry a run on, to be struck or to its end: its exit status, or what struck it; and what it said. Where
+    something went wrong, the status is 'wrong'."""
+    folder, chance = worked(soak, runs) / "killed", soak.chance
+    everywhere: list[Callable[[], object]] = []
+    if chance.random() < 0.2:
+        everywhere.append(functools.partial(striking.move_clock, chance.uniform(-3e7, 3e7)))
         soak.note("clocks")
-    now = moment(soak, folder) if kill else lambda: False
-    child = start(soak, said, command(kind, runs, "killed"), clock)
-    code, hung = ended(soak, child, now)
-    text = said.read_text(errors="replace")
-    if code is None and hung:
-        strike(soak, child)
-        soak.fail(kind, f"HANGS for {HANGS} s", folder)
-        return None, ""
-    if code is None:
-        gentle = soak.chance.random() < 0.1
-        code = strike(soak, child, signal.SIGTERM if gentle else signal.SIGKILL)
-        text = said.read_text(errors="replace")
-        if code < 0 or gentle:
+    if chance.random() < 0.1 and not soak.bucket:
+        everywhere.append(striking.without_locks)
+        soak.note("lockless")
+    calls, what, wait = commands(kind, runs, "killed"), "", None
+    struck: set[int] = set()
+    if kill:
+        what, wait = strike(soak, folder)
+        alone = what != "kill" or chance.random() < 0.7
+        struck = {chance.randrange(len(calls))} if alone else set(range(len(calls)))
+    said = [soak.place / f"said-{n}" for n in range(len(calls))]
+    children = [
+        start(soak, said[n], *everywhere, *([wait] if n in struck and wait else []), call)
+        for n, call in enumerate(calls)
+    ]
+    codes = [ended(soak, child) for child in children]
+    texts = [each.read_text(errors="replace") for each in said]
+    frozen = what == "frozen" and striking.thaw(folder)
+    for n, (code, text) in enumerate(zip(codes, texts, strict=True)):
+        killed = n in struck and what == "kill" and code in striking.KILLED
+        asked = what == "SIGTERM" and code in (-signal.SIGTERM, 128 + signal.SIGTERM)
+        if code is None:
+            soak.fail(kind, f"HANGS for {HANGS} s ({what} in {sorted(struck)})", folder)
+        elif "Traceback" in text or not (killed or asked or code in (0, 1, 2)):
+            told = f"TRACEBACK, exit {code} ({what} in {sorted(struck)}): {text.strip()[-600:]}"
+            soak.fail(kind, told, folder)
+        elif (
+            code
+            and not (killed or asked)
+            and text.count("\nerror: ") + text.startswith("error: ") != 1
+        ):
+            soak.fail(kind, f"NO LINE, exit {code} ({what}): {text.strip()[-600:]}", folder)
+        else:
+            continue
+        return "wrong", ""
+    if frozen:
+        soak.note("frozen")
+    if frozen and any(codes):
+        return "frozen", texts[0]
+    if what in ("kill", "SIGTERM") and any(codes):
+        fell = any(code in striking.KILLED or (code or 0) > 2 or (code or 0) < 0 for code in codes)
+        if fell:
             soak.note("kills")
-            code = None
-    if "Traceback" in text or code not in (None, 0, 1, 2):
-        soak.fail(kind, f"TRACEBACK, exit {code}: {text.strip()[-300:]}", folder)
-        return None, ""
-    return code, text
+            return what, ""
+    return next((code for code in codes if code), 0), "".join(texts)
 
 
 def worked(soak: Soak, runs: Path) -> Path:
@@ -370,78 +358,107 @@ def serve(place: Path) -> subprocess.Popen:
     return server
 
 
+def saved(folder: Path) -> int:
+    """The newest step that the run, or a sweep, has saved."""
+    return max(
+        (_step(p) for p in folder.rglob("checkpoints/[0-9]*") if p.name.isdigit()), default=-1
+    )
+
+
 def life(soak: Soak, kind: str, whole: Path) -> None:
     """Kill and damage a run until it ends, and compare it."""
     runs = soak.place / "runs"
-    folder, spare = runs / "killed", soak.place / "spare"
+    folder = runs / "killed"
     shutil.rmtree(runs, ignore_errors=True)
     soak.lives += 1
     if soak.bucket:
         runs = Path(soak.bucket, str(soak.lives))
-    kills, befell, pending = soak.chance.randint(2, 8), [], []
-    for _ in range(60):
-        if not pending and soak.chance.random() < 0.5 and any(folder.rglob("checkpoints/[0-9]*")):
+    kills, befell = soak.chance.randint(4, 16), []
+    pending: list[tuple[str, bool, int]] = []  # damages not refused so far, and the step they found
+    for _ in range(200):
+        if len(pending) < 4 and soak.chance.random() < 0.7 and (now := saved(folder)) >= 0:
+            spare = soak.place / f"spare-{len(pending)}"
             shutil.rmtree(spare, ignore_errors=True)
-            shutil.copytree(folder, spare, symlinks=True)
+            options = {"symlinks": True, "copy_function": damages.copy}
+            shutil.copytree(folder, spare, **options)
             if found := damage(soak, folder):
-                pending.append(found)
+                past = all(step < now for *_, step in pending)  # the run has gone on since
+                pending.append((found[0], found[1] and past, now))
                 befell.append(found[0])
-        wrong = len(soak.wrong)
         if soak.bucket:
             shutil.rmtree(soak.place / "cache" / "stores", ignore_errors=True)
         code, said = attempt(soak, kind, runs, kill=kills > 0 and not soak.over())
-        if len(soak.wrong) > wrong:
-            print(f"it had suffered {', '.join(befell)}", file=sys.stderr)
+        if code == "wrong":
+            print(f"it had suffered {', '.join(befell)}", file=sys.stderr, flush=True)
             return
-        if code is None:
+        if isinstance(code, str):
             kills -= 1
-            befell.append("kill")
+            befell.append(code)
         elif code == 0:
-            if not pending and "damaged" in said and not any(" " in what for what in befell):
+            if not any(" " in what for what in befell) and "damaged" in said:
                 soak.fail(kind, f"false alarm: {said.strip()[-300:]}", folder)
             if soak.bucket:
-                copied = start(soak, soak.place / "said", lambda: copy(runs / "killed", folder))
-                ended(soak, copied, lambda: False)
+                ended(soak, start(soak, soak.place / "said", lambda: copy(runs / "killed", folder)))
             compare(soak, kind, whole, folder, befell)
             return
         elif not pending:
             soak.fail(kind, f"false alarm after {', '.join(befell)}: {said.strip()[-300:]}", folder)
             return
         else:
-            what, heals = pending.pop()
+            what, heals, _ = pending.pop()
             if heals and befell[-1] == what:
                 soak.fail(kind, f"NOT HEALED: {what}: {said.strip()[-300:]}", folder)
                 return
             soak.note("refused")
             shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(spare, folder, symlinks=True)
+            (soak.place / f"spare-{len(pending)}").rename(folder)
     soak.fail(kind, f"HANGS: it never ended after {', '.join(befell)}", folder)
 
 
 def looked_at(soak: Soak, kind: str, whole: Path) -> None:
-    """Damage a finished run and have ``dl report`` read it: a page or a line, and nothing else changes."""
-    runs, said = soak.place / "runs", soak.place / "said"
-    shutil.rmtree(runs, ignore_errors=True)
-    shutil.copytree(whole, runs / "killed", symlinks=True)
-    found = damage(soak, runs / "killed")
-    before = contents(runs / "killed")
-    words = ["sweep", "report"] if (whole / "lanes").is_dir() else ["report"]
+    """Damage copies of a finished run and have commands read them: a page or a line of each, and nothing else
+    changes."""
+    place = soak.place / "looks"
+    shutil.rmtree(place, ignore_errors=True)
+    found, before, words = [], [], []
+    report = ["sweep", "report"] if (whole / "lanes").is_dir() else ["report"]
+    for n in range(LOOKS):
+        run = place / str(n) / "killed"
+        shutil.copytree(whole, run, symlinks=True)
+        found.append([damage(soak, run) for _ in range(soak.chance.choice((1, 1, 2)))])
+        before.append(contents(run))
+        # A page is dear: most are looked at by what costs less and reads the same records.
+        cheap = soak.chance.choice((["runs", str(run.parent)], ["config", str(run)]))
+        words.append([*report, str(run)] if n < 2 else cheap)
 
-    def report() -> None:
-        sys.argv = ["dl", *words, str(runs / "killed")]
-        dl.cli.main.main()
+    def look() -> None:
+        for n in range(LOOKS):
+            os.dup2(os.open(place / f"said-{n}", os.O_WRONLY | os.O_CREAT), 2)
+            sys.argv, code = ["dl", *words[n]], 0
+            try:
+                dl.cli.main.main()
+            except SystemExit as left:
+                code = left.code if isinstance(left.code, int) else int(left.code is not None)
+            except BaseException:
+                traceback.print_exc()
+                code = 70
+            sys.stderr.flush()
+            (place / f"code-{n}").write_text(str(code))
 
-    code, hung = ended(soak, start(soak, said, report), lambda: False)
-    if hung:
-        strike(soak, soak.child)
-    text = said.read_text(errors="replace")
-    if hung or "Traceback" in text or code not in (0, 1, 2):
-        soak.fail(kind, f"READER, exit {code} after {found}: {text.strip()[-300:]}", runs)
-    after = contents(runs / "killed")
-    lost = [name for name in before if after.get(name) != before[name]]
-    if not all(name.endswith((".html", ".png", ".md", ".csv", ".svg")) for name in lost):
-        soak.fail(kind, f"READER changed {lost} after {found}", runs)
-    soak.note("refused", int(code != 0))
+    ended(soak, start(soak, soak.place / "said", look))
+    for n in range(LOOKS):
+        run, done = place / str(n) / "killed", place / f"code-{n}"
+        text = (place / f"said-{n}").read_text(errors="replace") if done.exists() else ""
+        code = int(done.read_text()) if done.exists() else None
+        told = f"dl {' '.join(words[n][:-1])}, exit {code} after {found[n]}"
+        if "Traceback" in text or code not in (0, 1, 2):
+            soak.fail(kind, f"READER: {told}: {text.strip()[-600:]}", run)
+            return
+        after = contents(run)
+        lost = [name for name in before[n] if after.get(name) != before[n][name]]
+        if not all(name.endswith((".html", ".png", ".md", ".csv", ".svg")) for name in lost):
+            soak.fail(kind, f"READER changed {lost}: {told}", run)
+        soak.note("refused", int(code != 0))
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -452,32 +469,33 @@ def contents(folder: Path) -> dict[str, str]:
     return found
 
 
-def full_disk(soak: Soak, kind: str, whole: Path) -> bool:
-    """Let a run fill a small disk, then make the disk larger and go on; False where mounting is not permitted."""
+def full_disk(soak: Soak, kind: str, whole: Path) -> None:
+    """Let a run fill a small disk, make it read-only for a while, then make it larger and go on."""
     runs = soak.place / "disk"
     runs.mkdir(exist_ok=True)
     size = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) // 1024
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={soak.chance.randint(8, size + 8)}k", "soak"]
-    try:
-        subprocess.run([*mount, str(runs)], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        return False
+    small = ["mount", "-t", "tmpfs", "-o", f"size={soak.chance.randint(8, size + 8)}k", "soak"]
+    subprocess.run([*small, str(runs)], check=True, capture_output=True)
     try:
         code, said = attempt(soak, kind, runs, kill=False)
-        if code == 0:
-            return True
+        if code in (0, "wrong"):
+            return
         soak.note("disks")
-        larger = ["mount", "-o", f"remount,size={size * 8 + 4096}k", str(runs)]
-        subprocess.run(larger, check=True, capture_output=True)
         first = said.strip()[-200:]
+        striking.remount(runs, "ro")
+        code, said = attempt(soak, kind, runs, kill=False)
+        if code not in (1, 2):
+            soak.fail(kind, f"exit {code} on a read-only drive: {said.strip()[-300:]}", runs)
+            return
+        soak.note("frozen")
+        striking.remount(runs, f"rw,size={size * 8 + 4096}k")
         code, said = attempt(soak, kind, runs, kill=False)
         if code == 0:
             compare(soak, kind, whole, runs / "killed", [f"a full disk ({first})"])
-        elif code is not None:
+        elif code != "wrong":
             soak.fail(kind, f"NOT RESUMED after {first}: {said.strip()[-300:]}", runs)
     finally:
         subprocess.run(["umount", "-l", str(runs)], check=False, capture_output=True)
-    return True
 
 
 def main() -> int:
@@ -491,11 +509,16 @@ def main() -> int:
     given = words.parse_args()
     minutes = 60 * given.hours or given.minutes
     place = Path(tempfile.mkdtemp(prefix="dl-soak-"))
+    jax.config.update("jax_compilation_cache_dir", str(place / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     until = time.monotonic() + 60 * minutes
-    soak, wholes, disks = Soak(place, random.Random(given.seed), until, given.kills), {}, True
+    soak, wholes = Soak(place, random.Random(given.seed), until, given.kills), {}
     print(f"seed {given.seed}, in {place}", flush=True)
     status, server = 0, serve(place) if given.store else None
     soak.bucket = "s3:/soak" if given.store else None
+    soak.mounts = not soak.bucket and striking.may_mount(place)
+    if not soak.bucket and not soak.mounts:
+        print("no disk is filled, none made read-only: mounting is not permitted here", flush=True)
     try:
         kinds = [k for k in given.only if k not in NEEDS or (DATA / NEEDS[k]).is_dir()]
         for kind in sorted(set(given.only) - set(kinds)):
@@ -503,22 +526,25 @@ def main() -> int:
         while not soak.over():
             for kind in kinds:
                 if kind not in wholes:
-                    child = start(soak, place / "said", command(kind, place / "whole", kind))
-                    if ended(soak, child, lambda: False)[0] != 0:
-                        raise SystemExit(f"{kind} fails: {(place / 'said').read_text()[-500:]}")
+                    said = place / "said"
+                    calls = commands(kind, place / "whole", kind)
+                    children = [start(soak, said, call) for call in calls]
+                    if any([ended(soak, child) != 0 for child in children]):  # noqa: C419
+                        raise SystemExit(f"{kind} fails: {said.read_text()[-500:]}")
                     wholes[kind] = place / "whole" / kind
                 if soak.over():
                     break
                 life(soak, kind, wholes[kind])
-                for _ in range(0 if soak.bucket else 3):
+                if not soak.bucket:
                     looked_at(soak, kind, wholes[kind])
-                if disks and not soak.bucket and not (disks := full_disk(soak, kind, wholes[kind])):
-                    print("no disk is filled: mounting one is not permitted here", flush=True)
+                if soak.mounts and soak.chance.random() < 0.3:
+                    full_disk(soak, kind, wholes[kind])
     except KeyboardInterrupt:
         status = 130
-        if soak.child:
-            strike(soak, soak.child)
     finally:
+        for child in soak.children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         if server:
             server.terminate()
     print(f"\n{soak.told()}", flush=True)

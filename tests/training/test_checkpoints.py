@@ -116,6 +116,25 @@ def test_what_is_no_plain_file_is_damage_and_holds_nothing_up(written, odd, tmp_
     assert "is no plain file" in line
 
 
+def test_a_damaged_one_makes_room_for_those_of_earlier_steps(written):
+    """Orbax writes nothing of a step up to the newest that it finds, and says nothing of it."""
+    place, file = written
+    for step in (1, 2):
+        shutil.copytree(place / "2", place / str(8 * step))
+    file = place / "16" / "meta" / "metadata"
+    file.unlink()
+    os.mkfifo(file)
+    checkpoints, said = Checkpoints(place), []
+    _, meta = checkpoints.restore(tree(0), say=said.append)
+    assert (meta["step"], len(said)) == (2, 2)  # 8 and 16 say that they are of step 2
+    for step in (5, 6):
+        checkpoints.save(step, tree(step), {"elapsed": 1.5, "ended": {}}, keep={1})
+    checkpoints.close()
+    assert sorted(int(path.name) for path in place.iterdir()) == [1, 5, 6]
+    found, meta, said = restored(place)
+    assert (digest(found), meta["step"], said) == (digest(tree(6)), 6, [])
+
+
 def test_a_folder_of_checkpoints_elsewhere_is_not_followed(written, tmp_path):
     place, _ = written
     (tmp_path / "run").mkdir()

@@ -11,7 +11,7 @@ import numpy as np
 
 from dl.core.errors import UserError, unknown
 from dl.data.batches.resident import check_arrays, digest_arrays
-from dl.data.readers.files import digest_files
+from dl.data.readers.files import digest_files, unbroken
 
 Row = dict[str, Any]
 
@@ -39,9 +39,11 @@ class ArraySource:
         return len(next(iter(self.arrays.values())))
 
     def __getitem__(self, row: int) -> Row:
+        unbroken(*self.arrays.values())
         return {name: value[row] for name, value in self.arrays.items()}
 
     def take(self, rows: np.ndarray) -> Row:
+        unbroken(*self.arrays.values())
         return {name: np.asarray(value[rows]) for name, value in self.arrays.items()}
 
     def digest(self) -> str:

@@ -17,7 +17,7 @@ from dl.data.batches.mixtures import Chain
 from dl.data.batches.resident import digest_arrays, stream_seed
 from dl.data.batches.streams import FileRows, StreamBatches, piece
 from dl.data.batches.windows import Slice, TrainWindows, train_windows
-from dl.data.readers.files import digest_files
+from dl.data.readers.files import digest_files, unbroken
 from dl.data.splits import Columns, Splits
 
 
@@ -36,6 +36,7 @@ class StoredCrops:
         return {name: value[0] for name, value in self.take(np.array([row])).items()}
 
     def take(self, rows: np.ndarray) -> Columns:
+        unbroken(self.tokens)
         windows = sliding_window_view(self.tokens, self.length + 1)[rows.astype(np.int64)]
         windows = windows.astype(np.int32, copy=False)  # files have 16 bits a token
         return {"inputs": windows[:, :-1], "targets": windows[:, 1:]}
@@ -178,6 +179,7 @@ class Strided:
         return 1 + max(0, -(-(len(self.tokens) - 1 - self.length) // self.stride))
 
     def take(self, rows: np.ndarray) -> Columns:
+        unbroken(self.tokens, *self.known.values())
         targets, length = len(self.tokens) - 1, self.length
         places = rows[:, None] * self.stride + np.arange(length)
         fresh = (np.arange(length) >= length - self.stride) | (rows[:, None] == 0)
@@ -350,6 +352,7 @@ class Chunks:
         return {name: value[0] for name, value in self.take(np.array([row])).items()}
 
     def take(self, rows: np.ndarray) -> Columns:
+        unbroken(self.tokens)
         body = self.length - 2
         places = rows.astype(np.int64)[:, None] * body + np.arange(body)
         sizes = np.minimum(len(self.tokens) - places[:, 0], body)

@@ -3,14 +3,15 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dl.core.errors import UserError
 from dl.data.readers.csv_text import first_line
-from dl.data.readers.files import damaged
+from dl.data.readers.files import check_unpacked, damaged
 
+DEEPEST = 64  # brackets within brackets of a JSON file
 WIDEST = 100_000  # columns of csv text: each costs much more than its cells
 
 
@@ -54,21 +55,48 @@ def _with_times(frame: Any) -> Any:
     return frame
 
 
+def parquet_file(source: Any, path: Path, packed: int) -> Any:
+    """A Parquet file of ``packed`` bytes, opened.
+
+    Raises:
+      UserError: it has far more cells than a file of its size.
+    """
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(source)
+    about = file.metadata
+    unpacked = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
+    check_unpacked(path, max(unpacked, 8 * about.num_rows * about.num_columns), packed)
+    return file
+
+
+def checked(batches: Iterable[Any], path: Path, packed: int) -> Iterator[Any]:
+    """Record batches; raises UserError where they are far more than a file of ``packed`` bytes holds."""
+    size = 0
+    for batch in batches:
+        check_unpacked(path, size := size + batch.nbytes, packed)
+        yield batch
+
+
 def file_columns(data: bytes, name: str):
     """The ``pyarrow.Table`` of a Parquet, Arrow, Feather or JSON file, None where it is something else."""
     import pyarrow as pa
 
+    given = Path(name), len(data)
     try:
         if data[:4] == b"PAR1":
-            from pyarrow import parquet
-
-            return parquet.ParquetFile(pa.BufferReader(data)).read()
-        if data[:6] == b"ARROW1" or data[:4] == b"FEA1":
+            return parquet_file(pa.BufferReader(data), *given).read()
+        if data[:6] == b"ARROW1":
+            file = pa.ipc.open_file(data)
+            some = map(file.get_batch, range(file.num_record_batches))
+            return pa.Table.from_batches(checked(some, *given), file.schema)
+        if data[:4] == b"FEA1":
             from pyarrow import feather
 
             return feather.read_table(pa.BufferReader(data))
         if data[:4] == b"\xff\xff\xff\xff":
-            return pa.ipc.open_stream(data).read_all()
+            stream = pa.ipc.open_stream(data)
+            return pa.Table.from_batches(checked(stream, *given), stream.schema)
     except (pa.ArrowException, OSError) as error:
         raise damaged(Path(name), first_line(error)) from None
     if data[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
@@ -105,11 +133,11 @@ def objects(data: bytes, name: str):
     try:
         text = data.decode("utf-8-sig")
         if text.lstrip()[0] == "[":
-            rows = json.loads(text)
+            rows = _not_deep(json.loads(text))
         else:
             rows = []
             for each in text.split("\n"):
-                rows += [json.loads(each)] if each.strip() else []
+                rows += [_not_deep(json.loads(each))] if each.strip() else []
                 line += 1
         columns = {
             heading: [row.get(heading) for row in rows]
@@ -150,6 +178,17 @@ def objects(data: bytes, name: str):
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     return table
+
+
+def _not_deep(value: Any, most: int = DEEPEST) -> Any:
+    """``value``; raises ValueError where its lists and objects lie deeper in each other than pyarrow can bear."""
+    if isinstance(value, dict | list):
+        if not most:
+            raise ValueError(f"brackets within brackets, more than {DEEPEST} deep")
+        for inner in value.values() if isinstance(value, dict) else value:
+            if isinstance(inner, dict | list):
+                _not_deep(inner, most - 1)
+    return value
 
 
 def is_number(kind) -> bool:

@@ -241,25 +241,26 @@ def read(path: Path) -> bytes:
         if data[:2] != b"\x1f\x8b":
             return data
         with gzip.open(io.BytesIO(data), "rb") as file:
-            unpacked = file.read(most_unpacked(path) + 1)
+            unpacked = file.read(most_unpacked(len(data)) + 1)
         check_unpacked(path, len(unpacked))
         return unpacked
     except (OSError, EOFError, zlib.error) as error:
         raise damaged(path, error) from None
 
 
-def most_unpacked(path: Path) -> int:
-    """Bytes that a packed file may unfold to: 200 times its own, as no table, text or picture does that is not
-    all the same, and half of the memory; small ones a little more."""
-    return max(_LITTLE, min(200 * path.stat().st_size, host_memory() // 2))
+def most_unpacked(packed: int) -> int:
+    """Bytes that a file of ``packed`` bytes may unfold to: 200 times as many, as no table, text or picture does
+    that is not all the same, and half of the memory; small ones a little more."""
+    return max(_LITTLE, min(200 * packed, host_memory() // 2))
 
 
-def check_unpacked(path: Path, size: int) -> None:
-    """Raise UserError where so many bytes are more than the packed file may unfold to."""
-    if size > (most := most_unpacked(path)):
+def check_unpacked(path: Path, size: int, packed: int | None = None) -> None:
+    """Raise UserError where so many bytes are more than the packed file may unfold to; ``packed`` is its size."""
+    packed = path.stat().st_size if packed is None else packed
+    if size > (most := most_unpacked(packed)):
         raise UserError(
             "unpacked-too-large",
-            f"{path} has {path.stat().st_size:,} bytes and unpacks to more than {most:,}, as files do that are "
+            f"{path} has {packed:,} bytes and unpacks to more than {most:,}, as files do that are "
             "made to fill the memory: if you trust it, unpack it yourself and name what came of it",
         )
 
@@ -298,6 +299,19 @@ def damaged(path: Path, error: object) -> UserError:
     return UserError(
         "file-damaged", f"{path} is damaged or not what it should be ({said}): delete or replace it"
     )
+
+
+def unbroken(*arrays: Any) -> None:
+    """Raise UserError where one is mapped from a file that has been cut short since: to read beyond its end would
+    end the process by SIGBUS."""
+    for array in arrays:
+        mapped = getattr(array, "_mmap", None)
+        if mapped is not None and (there := mapped.size()) < len(mapped):
+            raise UserError(
+                "file-damaged",
+                f"{array.filename} was cut short while it was read, to {there:,} of {len(mapped):,} bytes: put it "
+                "back as it was, then go on with --resume",
+            )
 
 
 def write_whole(path: Path, write) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.data.readers.arrow_tables import file_columns, not_csv
+from dl.data.readers.arrow_tables import checked, file_columns, not_csv, parquet_file
 from dl.data.readers.csv_text import (
     BLANKS,
     SAID,
@@ -198,23 +198,22 @@ def batches(path: Path, rows: int = ROWS) -> Iterator[Any] | None:
 
     with path.open("rb") as file:
         head = file.read(8)
+    given = path, path.stat().st_size
     if head == RECORDS:
         tables = record_tables(path)
         first = next(tables)
         return itertools.chain([first.slice(0, 0), first], tables)
     head = head[:6]
     if head[:4] == b"PAR1":
-        from pyarrow import parquet
-
-        source = parquet.ParquetFile(path, memory_map=True)
+        source = parquet_file(path, *given)
         return itertools.chain([source.schema_arrow.empty_table()], source.iter_batches(rows))
     if head == b"ARROW1":
-        source = pa.ipc.open_file(pa.memory_map(str(path)))
+        source = pa.ipc.open_file(pa.OSFile(str(path)))
         some = map(source.get_batch, range(source.num_record_batches))
-        return itertools.chain([source.schema.empty_table()], some)
+        return itertools.chain([source.schema.empty_table()], checked(some, *given))
     if head[:4] == b"\xff\xff\xff\xff":
-        source = pa.ipc.open_stream(pa.memory_map(str(path)))
-        return itertools.chain([source.schema.empty_table()], source)
+        source = pa.ipc.open_stream(pa.OSFile(str(path)))
+        return itertools.chain([source.schema.empty_table()], checked(source, *given))
     return None
 
 

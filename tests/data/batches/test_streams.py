@@ -22,6 +22,7 @@ from dl.data.batches.streams import (
     open_arrays,
     source_digest,
 )
+from dl.data.batches.tokens import Chunks, Strided, crops, tracks
 from dl.data.readers import files as sources
 from dl.data.readers.files import sha256
 
@@ -315,6 +316,30 @@ def test_a_file_that_is_no_array_is_named(tmp_path):
     (tmp_path / "x.npy").write_bytes(b"something else")
     with raises("file-read", "x.npy"):
         open_arrays({"x": tmp_path / "x.npy"})
+
+
+def test_a_mapped_file_cut_short_while_it_is_read_is_told_and_no_sigbus(tmp_path):
+    numbers = np.arange(9000) % 50
+    np.save(tmp_path / "x.npy", numbers)
+    numbers.astype("<u2").tofile(tmp_path / "x.bin")
+    array = open_arrays({"x": tmp_path / "x.npy"})
+    tokens = np.memmap(tmp_path / "x.bin", "<u2", "r")
+    rows = np.arange(3)
+    reads = (
+        lambda: array[8999],
+        lambda: array.take(rows),
+        lambda: crops(tokens, 8, 4).source.take(rows),
+        lambda: tracks(tokens, 8, 4)[0],
+        lambda: Chunks(tokens, 8, 1, 2).take(rows),
+        lambda: Strided(np.arange(9000), 8, 8, {"bytes": tokens}).take(rows),
+    )
+    for read in reads:
+        read()
+    for path in tmp_path.iterdir():
+        os.truncate(path, 100)
+    for read in reads:
+        with raises("file-damaged", str(tmp_path / "x."), "cut short", "to 100 of", "--resume"):
+            read()
 
 
 SCRIPT = """

@@ -308,6 +308,7 @@ PLAIN = "a,b,y\n" + "".join(f"{n},{n % 3},{'np'[n % 2]}\n" for n in range(60))
         (f'{{"a": {10**40}, "y": "n"}}\n' * 9, {}, "number-too-large"),
         ('{"a": "\\ud800", "y": "n"}\n' * 9, {}, "json-unreadable"),
         ('{"\\ud800": 1, "y": "n"}\n' * 9, {}, "json-unreadable"),
+        ('{"a":' * 99 + "1" + "}" * 99, {}, "json-unreadable"),
     ],
 )
 def test_odd_files_and_options_get_one_line(tmp_path, text, fields, code, stream):

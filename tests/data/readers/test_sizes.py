@@ -8,14 +8,17 @@ import tarfile
 import zipfile
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 from mistakes import raises
+from pyarrow import parquet
 
 import dl.data
 from dl.data.readers import arrow_tables, files
 from dl.data.readers.files import members, read
 from dl.data.readers.frames import read_frame
+from dl.data.readers.on_disk import batches, stored_table
 from dl.data.sets import recordings
 from dl.data.sets.images import _jpeg_columns, parse_idx
 from dl.data.sets.recordings import read_wav
@@ -69,6 +72,22 @@ def test_an_archive_that_unfolds(tmp_path, kind):
 def test_an_npz_that_unfolds(tmp_path):
     with raises(*TOO_LARGE):
         _jpeg_columns(packed(tmp_path / "a.npz", "npz"))
+
+
+@pytest.mark.usefixtures("little")
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "stream"])
+def test_a_table_with_types_that_unfolds(tmp_path, kind):
+    table, path = pa.table({"x": np.zeros(2**20), "y": np.ones(2**20)}), tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        parquet.write_table(table, path)
+    else:
+        writer = pa.ipc.new_file if kind == "arrow" else pa.ipc.new_stream
+        with writer(path, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as out:
+            out.write_table(table, 2**16)
+    with raises(TOO_LARGE[0], path.name, *TOO_LARGE[1:]):
+        read_frame(path)
+    with raises(TOO_LARGE[0], path.name):
+        stored_table(batches(path))
 
 
 def test_an_npz_that_promises_more_than_it_has(tmp_path):
