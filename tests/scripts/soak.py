@@ -16,6 +16,7 @@ cache, so that a kill costs neither imports nor compilations. Each is told when 
 import argparse
 import contextlib
 import dataclasses
+import faulthandler
 import functools
 import hashlib
 import json
@@ -47,10 +48,13 @@ import dl.figures.curves
 import dl.report
 import dl.sweeps.sweep
 import dl.training.run
-from dl.runs import store
+from dl.cli.errors import plain_errors
+from dl.runs import lock, store
 from dl.runs.compare import first_difference, leaves, logged
 from dl.runs.folder import RunFolder
+from dl.runs.records import find_runs
 from dl.runs.scripts import load_script
+from dl.training.checkpoints import Checkpoints, digests
 
 HERE = Path(__file__).parent
 EXPERIMENTS = HERE.parents[1] / "experiments"
@@ -140,6 +144,7 @@ def start(soak: Soak, said: Path, *calls: Callable[[], object]) -> int:
         os.setsid()  # a Ctrl-C is for the soak, which kills it
         for stream, place in (1, os.devnull), (2, said):
             os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        faulthandler.enable(2)  # one that hangs is aborted, and shows where
         for call in calls:
             call()
         code = 0
@@ -160,7 +165,9 @@ def ended(soak: Soak, child: int) -> int | None:
         if now - looked > 5:
             looked, (ran, waited) = now, striking.times(child)
             if now - begun - waited > HANGS or ran > 4 * HANGS:
-                os.kill(child, signal.SIGKILL)
+                for number in (signal.SIGABRT, signal.SIGKILL):
+                    os.kill(child, number)
+                    time.sleep(2)
                 os.waitpid(child, 0)
                 soak.children.discard(child)
                 return None
@@ -309,7 +316,8 @@ def attempt(soak: Soak, kind: str, runs: Path, kill: bool) -> tuple[int | str, s
         killed = n in struck and what == "kill" and code in striking.KILLED
         asked = what == "SIGTERM" and code in (-signal.SIGTERM, 128 + signal.SIGTERM)
         if code is None:
-            soak.fail(kind, f"HANGS for {HANGS} s ({what} in {sorted(struck)})", folder)
+            told = f"HANGS for {HANGS} s ({what} in {sorted(struck)}): {text[-4000:]}"
+            soak.fail(kind, told, folder)
         elif "Traceback" in text or not (killed or asked or code in (0, 1, 2)):
             told = f"TRACEBACK, exit {code} ({what} in {sorted(struck)}): {text.strip()[-600:]}"
             soak.fail(kind, told, folder)
@@ -415,28 +423,45 @@ def life(soak: Soak, kind: str, whole: Path) -> None:
     soak.fail(kind, f"HANGS: it never ended after {', '.join(befell)}", folder)
 
 
+def read_all(run: Path, whole: Path) -> None:
+    """Read every record of a run or a sweep, and its newest whole checkpoint, which must be one of ``whole``'s."""
+    find_runs([run])
+    for mine, theirs in zip(folders(whole), folders(run), strict=False):
+        if os.path.lexists(theirs.lock):  # which the lanes of a sweep have together
+            lock.read(theirs)
+        for path in (theirs.metrics, theirs.digests):
+            list(theirs.records(path))
+        checkpoints = Checkpoints(theirs.checkpoints, writes=False)
+        found = checkpoints.restore(None, say=lambda line: None)
+        checkpoints.close()
+        if found is not None:
+            flat, meta = found
+            known = {r["step"]: r["leaves"] for r in mine.records(mine.digests)}[meta["step"]]
+            assert {n: v for n, v in digests(flat).items() if n in known} == known, "OTHER BITS"
+
+
 def looked_at(soak: Soak, kind: str, whole: Path) -> None:
-    """Damage copies of a finished run and have commands read them: a page or a line of each, and nothing else
+    """Damage copies of a finished run and have them read: a page, bits or a line of each, and nothing else
     changes."""
     place = soak.place / "looks"
     shutil.rmtree(place, ignore_errors=True)
-    found, before, words = [], [], []
+    found, before = [], []
     report = ["sweep", "report"] if (whole / "lanes").is_dir() else ["report"]
     for n in range(LOOKS):
         run = place / str(n) / "killed"
         shutil.copytree(whole, run, symlinks=True)
         found.append([damage(soak, run) for _ in range(soak.chance.choice((1, 1, 2)))])
         before.append(contents(run))
-        # A page is dear: most are looked at by what costs less and reads the same records.
-        cheap = soak.chance.choice((["runs", str(run.parent)], ["config", str(run)]))
-        words.append([*report, str(run)] if n < 2 else cheap)
 
     def look() -> None:
         for n in range(LOOKS):
             os.dup2(os.open(place / f"said-{n}", os.O_WRONLY | os.O_CREAT), 2)
-            sys.argv, code = ["dl", *words[n]], 0
+            run, code = place / str(n) / "killed", 0
+            sys.argv = ["dl", *report, str(run)]
             try:
-                dl.cli.main.main()
+                with plain_errors():
+                    # A page is dear.
+                    read_all(run, whole) if n else dl.cli.main.main()
             except SystemExit as left:
                 code = left.code if isinstance(left.code, int) else int(left.code is not None)
             except BaseException:
@@ -445,19 +470,21 @@ def looked_at(soak: Soak, kind: str, whole: Path) -> None:
             sys.stderr.flush()
             (place / f"code-{n}").write_text(str(code))
 
-    ended(soak, start(soak, soak.place / "said", look))
+    if (ending := ended(soak, start(soak, soak.place / "said", look))) != 0:
+        texts = [(place / f"said-{n}") for n in range(LOOKS)]
+        *_, last = [each for each in (soak.place / "said", *texts) if each.exists()]
+        soak.fail(kind, f"LOOKS end with {ending}: {last.read_text()[-4000:]}", place)
+        return
     for n in range(LOOKS):
-        run, done = place / str(n) / "killed", place / f"code-{n}"
-        text = (place / f"said-{n}").read_text(errors="replace") if done.exists() else ""
-        code = int(done.read_text()) if done.exists() else None
-        told = f"dl {' '.join(words[n][:-1])}, exit {code} after {found[n]}"
-        if "Traceback" in text or code not in (0, 1, 2):
-            soak.fail(kind, f"READER: {told}: {text.strip()[-600:]}", run)
+        run, code = place / str(n) / "killed", int((place / f"code-{n}").read_text())
+        text = (place / f"said-{n}").read_text(errors="replace")
+        if "Traceback" in text or code not in (0, 2) or (code == 2 and text.count("error: ") != 1):
+            soak.fail(kind, f"READER, exit {code} after {found[n]}: {text.strip()[-600:]}", run)
             return
         after = contents(run)
         lost = [name for name in before[n] if after.get(name) != before[n][name]]
         if not all(name.endswith((".html", ".png", ".md", ".csv", ".svg")) for name in lost):
-            soak.fail(kind, f"READER changed {lost}: {told}", run)
+            soak.fail(kind, f"READER changed {lost} after {found[n]}", run)
         soak.note("refused", int(code != 0))
 
 
