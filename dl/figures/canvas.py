@@ -18,3 +18,8 @@ def new_figure(width: float, height: float) -> Any:
 
     figure._repr_png_ = png
     return figure
+
+
+def no_formula(text: object) -> str:
+    """``text`` as matplotlib shall show it: two $ in a name of somebody's would be read as a formula."""
+    return str(text).replace("$", r"\$")

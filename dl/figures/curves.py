@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dl.figures.canvas import new_figure
+from dl.figures.canvas import new_figure, no_formula
 from dl.platform import screen
 from dl.runs.files import printable, replace
 from dl.runs.readers import Scalars, read_baselines, read_scalars
@@ -105,7 +105,9 @@ def curve_panel(
     validation); with several it is a title, and training is the dotted line, left out of a crowd.
     A rival is a dashed line across."""
     for place, (rival, value) in enumerate((rivals or {}).items()):
-        axes.axhline(value, color=str(0.35 + 0.15 * (place % 3)), ls="--", lw=1.1, label=rival)
+        axes.axhline(
+            value, color=str(0.35 + 0.15 * (place % 3)), ls="--", lw=1.1, label=no_formula(rival)
+        )
     several = len(found) > 1
     for place, (title, runs) in enumerate(found):
         sets = list(dict.fromkeys(name for run in runs for name in run.get(metric, {})))
@@ -123,14 +125,15 @@ def curve_panel(
             }
             mean, sd = _over_runs(values)
             label = (title if not quiet and part == sets[-1] else None) if several else part
-            axes.plot(step, mean, label=label, marker="." if len(step) < 30 else "", **style)
+            named = None if label is None else no_formula(label)
+            axes.plot(step, mean, label=named, marker="." if len(step) < 30 else "", **style)
             if len(values) > 1:
                 band = 0.1 if quiet else 0.2
                 axes.fill_between(
                     step, mean - sd, mean + sd, alpha=band, color=style["color"], lw=0
                 )
     axes.set_xlabel("step")
-    axes.set_title(metric, loc="left", fontsize="medium", fontweight="bold")
+    axes.set_title(no_formula(metric), loc="left", fontsize="medium", fontweight="bold")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dl.figures.canvas import new_figure
+from dl.figures.canvas import new_figure, no_formula
 from dl.scores.tabular import reliability as curve
 
 # Distinct for most colour-blind readers (Okabe & Ito 2008).
@@ -53,7 +53,7 @@ def forecasts(
         axes.plot(now, middle, lw=1.3, label="forecast")
         if baseline is not None:
             axes.plot(now, baseline[row], ":", lw=1, label="seasonal naive")
-        axes.set_title(titles[row] if titles else f"series {row}", fontsize="small")
+        axes.set_title(no_formula(titles[row]) if titles else f"series {row}", fontsize="small")
     panels[0].legend(fontsize="x-small")
     return figure
 
@@ -63,8 +63,8 @@ def lines(panels: dict[str, dict[str, np.ndarray]], columns: int = 3) -> Any:
     figure, places = _panels(len(panels), columns, (3.7, 2.5))
     for axes, (title, curves) in zip(places, panels.items(), strict=True):
         for number, (name, values) in enumerate(curves.items()):
-            axes.plot(values, lw=1, color=None if number else "black", label=name)
-        axes.set_title(title, fontsize="small")
+            axes.plot(values, lw=1, color=None if number else "black", label=no_formula(name))
+        axes.set_title(no_formula(title), fontsize="small")
     places[-1].legend(fontsize="x-small")
     return figure
 
@@ -82,11 +82,12 @@ def attention_maps(
     tokens of either side beside their rows and columns."""
     size = 1.2 + 0.17 * len(keys), 1.0 + 0.17 * len(queries)
     figure, panels = _panels(len(weights), 2, size)
+    keys, queries = list(map(no_formula, keys)), list(map(no_formula, queries))
     for head, axes in enumerate(panels):
         axes.imshow(weights[head], cmap="Greys", vmin=0.0, vmax=1.0)
         axes.set_xticks(range(len(keys)), keys, rotation=90, fontsize=6)
         axes.set_yticks(range(len(queries)), queries, fontsize=6)
-        axes.set_title(titles[head] if titles else f"head {head}", fontsize="small")
+        axes.set_title(no_formula(titles[head]) if titles else f"head {head}", fontsize="small")
     return figure
 
 
@@ -128,7 +129,7 @@ def detected(
                     )
                 )
                 text = classes[int(kind)] + ("" if scores is None else f" {scores[place]:.2f}")
-                axes.text(left, top - 1, text, color=colour, fontsize=6, va="bottom")
+                axes.text(left, top - 1, no_formula(text), color=colour, fontsize=6, va="bottom")
     return figure
 
 
@@ -161,9 +162,9 @@ def reliability(
     axes.plot([0, 1], [0, 1], color="0.7", lw=1)
     for name, (said, came, count) in curves.items():
         used = count > 0
-        axes.plot(said[used], came[used], marker="o", ms=4, label=name)
+        axes.plot(said[used], came[used], marker="o", ms=4, label=no_formula(name))
     axes.set_xlabel("probability said")
     axes.set_ylabel("share that came true")
-    axes.set_title(title)
+    axes.set_title(no_formula(title))
     axes.legend(fontsize="small")
     return figure

@@ -22,7 +22,7 @@ from dl.data.survey import (
     near_keys,
     repeats,
 )
-from dl.figures.canvas import new_figure
+from dl.figures.canvas import new_figure, no_formula
 from dl.figures.curves import grid
 from dl.report.page import (
     Html,
@@ -281,7 +281,7 @@ def _histogram(name: str, values: np.ndarray) -> str:
     axes = figure.add_subplot()
     flat = values.ravel()
     axes.hist(flat[:: max(1, flat.size // 200_000)], bins=40)
-    axes.set_title(name, loc="left", fontsize="small")
+    axes.set_title(no_formula(name), loc="left", fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
     return svg(figure, f"histogram of {name}")
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from dl.core.errors import UserError
-from dl.figures.canvas import new_figure
+from dl.figures.canvas import new_figure, no_formula
 from dl.figures.curves import PALETTE, curve_figure, lines, save_figure
 from dl.platform import screen
 from dl.report.page import Section, gallery, note, page, plain_table, svg, table
@@ -212,7 +212,11 @@ def _parallel_panel(axes: Any, fields: list[str], good: list[dict[str, Any]]) ->
         for rank, name in enumerate(level):
             height = rank / max(len(level) - 1, 1)
             axes.annotate(
-                name, (place, height), (4, 4), textcoords="offset points", fontsize="small"
+                no_formula(name),
+                (place, height),
+                (4, 4),
+                textcoords="offset points",
+                fontsize="small",
             )
     for height, value in ((0, values.min()), (1, values.max())) if len(values) else ():
         axes.annotate(
@@ -244,7 +248,7 @@ def _field_panel(axes: Any, name: str, points: list[tuple[Any, float]]) -> None:
     if numeric and len(levels) > 2 and min(levels) > 0 and max(levels) / min(levels) > 50:
         axes.set_xscale("log")
     if not numeric:
-        axes.set_xticks(range(len(levels)), [str(x) for x in levels], rotation=20)
+        axes.set_xticks(range(len(levels)), [no_formula(x) for x in levels], rotation=20)
     axes.set_title(name, loc="left", fontsize="medium", fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)

@@ -214,7 +214,7 @@ class Sink:
                     f"--out {folder}: a folder is for masks, so name a .csv or .jsonl file",
                 )
             self._folder = folder
-            names = short_names(list(self._names["file"]))
+            names = short_names([os.path.abspath(x) for x in self._names["file"]])  # without ..
             bare = [os.path.splitext(name)[0] for name in names]
             self._short = [f"{x}.png" for x in (bare if len(set(bare)) == len(bare) else names)]
         self._of["jsonl"] = out.suffix.lower() == ".jsonl"

@@ -5,6 +5,8 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -498,3 +500,16 @@ def test_a_new_history_is_gone_on_with_and_a_model_of_numbers_refuses_it(tmp_pat
     new.write_text("a,b\n1,2\n")
     with raises("column-unnamed", "users or items", "--user"):
         said(run, new)
+
+
+def test_no_mask_is_written_beside_the_folder_asked_for(tmp_path):
+    """A table of paths may be a stranger's."""
+    files = [str(tmp_path / "data" / "a" / name) for name in ("0.png", "../../../x/1.png")]
+    wanted: Any = SimpleNamespace(
+        names={"file": np.array(files, object)}, info=SimpleNamespace(details={"kind": "masks"})
+    )
+    with predicting.Sink(tmp_path / "in" / "out", wanted, "run", 1) as sink:
+        lines = [sink.picture(row, np.zeros((2, 2), int), None) for row in range(2)]
+    names = [str(line["mask"]) for line in lines]
+    assert all((tmp_path / "in" / "out" / name).is_file() for name in names)
+    assert not any(".." in name for name in names)

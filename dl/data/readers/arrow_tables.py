@@ -107,13 +107,17 @@ def file_columns(data: bytes, name: str):
     if _JSON.match(data):
         return objects(data, name)
     first = data[: data.find(b"\n") + 1 or None]
-    if (wide := max(map(first.count, (b"\t", b";", b"|", b",")))) >= WIDEST:
+    _check_width(name, 1 + max(map(first.count, (b"\t", b";", b"|", b","))))
+    return None
+
+
+def _check_width(name: str, columns: int) -> None:
+    if columns > WIDEST:
         raise UserError(
             "table-wide",
-            f"{name} has {wide + 1:,} columns, and {WIDEST:,} are the most: keep those that matter, or save "
+            f"{name} has {columns:,} columns, and {WIDEST:,} are the most: keep those that matter, or save "
             "rows as columns",
         )
-    return None
 
 
 _JSON = re.compile(rb"(\xef\xbb\xbf)?\s*(\{|\[\s*\{)")
@@ -139,10 +143,10 @@ def objects(data: bytes, name: str):
             for each in text.split("\n"):
                 rows += [_not_deep(json.loads(each))] if each.strip() else []
                 line += 1
-        columns = {
-            heading: [row.get(heading) for row in rows]
-            for heading in dict.fromkeys(heading for row in rows for heading in row)
-        }
+        headings = dict.fromkeys(heading for row in rows for heading in row)
+        _check_width(name, len(headings))
+        check_unpacked(Path(name), 8 * len(rows) * len(headings), len(data))
+        columns = {heading: [row.get(heading) for row in rows] for heading in headings}
     except (
         ValueError,
         AttributeError,

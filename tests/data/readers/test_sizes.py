@@ -90,6 +90,14 @@ def test_a_table_with_types_that_unfolds(tmp_path, kind):
         stored_table(batches(path))
 
 
+@pytest.mark.usefixtures("little")
+def test_rows_of_json_that_have_no_name_in_common(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"{row}": 1}}\n' for row in range(2000)))
+    with raises(TOO_LARGE[0], "a.jsonl", *TOO_LARGE[1:]):
+        read_frame(path)
+
+
 def test_an_npz_that_promises_more_than_it_has(tmp_path):
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000000,), }"
     head = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + header.ljust(117) + b"\n"
