@@ -3,6 +3,7 @@
 import gc
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,3 +61,26 @@ def free_port() -> Callable[[], int]:
             return one.getsockname()[1]
 
     return find
+
+
+_reached: list[str] = []  # addresses elsewhere that this process asked for
+
+
+def _note_address(event: str, given: tuple) -> None:
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        address = given[0] if event == "socket.getaddrinfo" else given[1]
+        host = address[0] if isinstance(address, tuple) else address
+        here = isinstance(address, str) and event != "socket.getaddrinfo"  # the path of a local one
+        if not here and host not in ("localhost", "127.0.0.1", "::1", "0.0.0.0", None):
+            _reached.append(f"{event} {address}")
+
+
+sys.addaudithook(_note_address)  # which stays: a process takes none back
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[None]:
+    """For files of tests in which this process neither looks up another machine nor connects to one."""
+    _reached.clear()
+    yield
+    assert not _reached

@@ -14,6 +14,7 @@ from dl.data.splits import Info, Splits
 from dl.report.data import write_data_page
 
 RNG = np.random.default_rng(0)
+pytestmark = pytest.mark.usefixtures("alone")
 WORDS = ["good film", "Bad film!", "a film", "no film", "film noir"]
 
 

@@ -24,6 +24,7 @@ from dl.runs.scripts import load_script
 from dl.sweeps.sweep import SweepRun
 
 TINY = Path(__file__).parents[1] / "scripts" / "tiny.py"
+pytestmark = pytest.mark.usefixtures("alone")
 SECTIONS = (
     *("Summary", "Configuration", "Learning curves", "Evaluation", "Pictures", "Confusion"),
     *("Layers", "Time and memory", "Lock and digests"),

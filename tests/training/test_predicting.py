@@ -25,6 +25,7 @@ from dl.training import predicting
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
 QUICK = {"progress": False, "log_every": 2, "eval_every": 4}
+pytestmark = pytest.mark.usefixtures("alone")
 DRAW = np.random.default_rng(0)
 
 

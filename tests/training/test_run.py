@@ -36,6 +36,7 @@ from dl.training.selection import Selection
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "tiny.py"
 OPTIONS = {"log_every": 5, "eval_every": 10, "progress": False}
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def door(**changes):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import importlib
 import itertools
@@ -192,6 +193,10 @@ def _read(path: Path, signature: Any, kind: str, own: Any, guessed: bool) -> Spl
         found = importlib.import_module(f"dl.data.own.{kind}").read(path, own)
     except UserError as error:
         error.message = looks_otherwise(path, kind, error)
+        raise
+    except OSError as error:
+        if error.errno == errno.EIO:  # a read gives no name, and nothing was being written
+            error.filename = error.filename or str(path)
         raise
     lines = (*kind_lines(path, kind, guessed, own), *found.lines)
     return _divided(dataclasses.replace(found, lines=lines), kind, own)

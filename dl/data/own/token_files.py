@@ -169,6 +169,9 @@ def _read(folder: Path) -> tuple[Tokenizer, dict[str, Columns]]:
         saved, size = folder / said["tokenizer_file"], said["vocabulary"]
         if said["format"] != 1 or "train" not in said["parts"]:
             raise ValueError("another format")
+        named = [os.path.normpath(path) for path in (saved, *(path for _, path, *_ in files))]
+        if {os.path.dirname(path) for path in named} != {os.path.normpath(folder)}:
+            raise ValueError("it names files elsewhere")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         told = " ".join(str(error).split())
         raise UserError(

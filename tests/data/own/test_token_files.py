@@ -148,6 +148,17 @@ def test_half_a_folder_is_never_believed(texts, tmp_path):
     (folder / "train.bin").unlink()
     with raises("file-damaged", "train.bin", "0 bytes"):
         read(folder)
+    said = json.loads((folder / "tokens.json").read_text())
+    digest = said["parts"]["train"]["digests"]["train.bin"]
+    for odd in ("../train.bin", "/tmp/train.bin", "a/train.bin"):
+        said["parts"]["train"]["digests"] = {odd: digest}
+        (folder / "tokens.json").write_text(json.dumps(said))
+        with raises("tokens-foreign", "tokens.json", "elsewhere"):
+            read(folder)
+    said["parts"]["train"]["digests"] = {"train.bin": digest}
+    (folder / "tokens.json").write_text(json.dumps(said | {"tokenizer_file": ".."}))
+    with raises("tokens-foreign", "tokens.json", "elsewhere"):
+        read(folder)
     (folder / "tokens.json").write_text('{"format": 1}')
     with raises("tokens-foreign", "tokens.json"):
         read(folder)
