@@ -92,13 +92,15 @@ def move_clock(seconds: float) -> None:
     time.time = lambda: now() + seconds
 
 
-def times(child: int) -> tuple[float, float]:
-    """For how many seconds the threads of a process have computed, and waited for a core to do so."""
-    ran = waited = 0.0
-    for thread in Path(f"/proc/{child}/task").glob("*/schedstat"):
+def at_work(child: int) -> tuple[float, bool]:
+    """For how many seconds the threads of a process have computed, and whether one of them computes, waits for a
+    core to do so, or for a disk."""
+    ran, busy = 0.0, False
+    for thread in Path(f"/proc/{child}/task").glob("*/stat"):
         try:
-            words = thread.read_text().split()
+            words = thread.read_text().rpartition(")")[2].split()
         except OSError:  # it ended just now
             continue
-        ran, waited = ran + int(words[0]) / 1e9, waited + int(words[1]) / 1e9
-    return ran, waited
+        ran += (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        busy |= words[0] in "RD"
+    return ran, busy

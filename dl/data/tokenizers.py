@@ -17,6 +17,7 @@ import numpy as np
 
 from dl.core.errors import UserError, bounded, need, unknown
 from dl.data.readers.files import write_whole
+from dl.data.readers.given import check_plain
 from dl.data.splits import Columns
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ BYTES = Vocabulary((*map(chr, range(256)), "[EOS]"), "byte")
 
 def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
     """What :meth:`Vocabulary.save` wrote."""
+    check_plain(Path(path))
     try:
         data = json.loads(Path(path).read_text("utf-8"))
         symbols, level = data["symbols"], data["level"]
@@ -262,6 +264,7 @@ def _train_wordpiece(tokenizers, texts, size, lowercase, min_frequency) -> "Toke
 
 def load_subwords(path: str | os.PathLike) -> "Tokenizer":
     """A tokenizer from the JSON file that ``tokenizer.save`` wrote."""
+    check_plain(Path(path))
     try:
         return _tokenizers().Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception

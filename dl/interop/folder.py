@@ -259,7 +259,7 @@ def stamps(folder: Path) -> tuple[tuple[Path, int], ...]:
     index = folder / INDEX
     if (folder / "model.safetensors").exists():
         files = [folder / "model.safetensors"]
-    elif index.exists():
+    elif index.is_file():
         files = _shards_in(index)
     else:
         hint = ""

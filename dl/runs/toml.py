@@ -17,6 +17,7 @@ from dl.runs.files import printable
 from dl.runs.folder import to_json
 from dl.runs.scripts import revive
 
+MOST = 2**24  # bytes of a file of values
 NONE = "none"  # which TOML has no word for
 
 
@@ -58,11 +59,15 @@ def read(file: str | Path) -> dict[str, Any]:
       UserError: it is none, or cannot be read.
     """
     try:
-        return tomllib.loads(Path(file).read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
+        with open(file, "rb") as opened:
+            content = opened.read(MOST + 1)
+        if len(content) > MOST:
+            raise ValueError(f"it has more than {MOST:,} bytes")
+        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except OSError as error:
         told = f"--config {file} cannot be read ({error.strerror}): name a TOML file"
         raise UserError("file-read", told) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, too
         told = (
             f"--config {file} is no TOML ({printable(error)}): `dl config RUN` writes such a file"
         )

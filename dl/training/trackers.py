@@ -124,7 +124,8 @@ class MLflow:
             self._client: Any = mlflow.MlflowClient()
             known = self._client.get_experiment_by_name(project)
             place = known.experiment_id if known else self._client.create_experiment(project)
-            found = self._client.search_runs([place], f"tags.mlflow.runName = '{name}'")
+            quote = '"' if "'" in name else "'"  # one with both is refused, in MLflow's words
+            found = self._client.search_runs([place], f"tags.mlflow.runName = {quote}{name}{quote}")
             run = found[0] if found else self._client.create_run(place, run_name=name)
             self._id = run.info.run_id
             for field, value in {} if found else config["config"].items():

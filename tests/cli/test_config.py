@@ -156,6 +156,9 @@ def test_a_bom_and_windows_line_ends_are_read(tmp_path):
         ('marks = "x"', "config-value", ("marks",)),
         ("[inner]\nslope = true", "config-value", ("inner.slope",)),
         ("steps = ", "file-damaged", ("a.toml", "no TOML")),
+        (f"steps = {'9' * 5000}", "file-damaged", ("a.toml", "no TOML")),
+        (f"steps = {'[' * 9000}", "file-damaged", ("a.toml", "no TOML")),
+        ("#" * (2**24 + 1), "file-damaged", ("a.toml", "16,777,216 bytes")),
         ("steps = 3\nsteps = 4", "file-damaged", ("a.toml", "no TOML")),
     ],
 )

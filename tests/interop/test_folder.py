@@ -1,6 +1,7 @@
 """Folders in Hugging Face's layout: the logits that transformers gives, and the way back."""
 
 import json
+import os
 import shutil
 
 import jax
@@ -176,6 +177,10 @@ MISTAKES = {
         b"1234567890"
     ),
     ("weights-missing", "config.json"): shutil.rmtree,
+    ("weights-missing", "holds no model.safetensors"): lambda f: (
+        (f / "model.safetensors").unlink(),
+        os.mkfifo(f / "model.safetensors.index.json"),
+    ),
     ("weights-missing", "pickles, which are never opened"): lambda f: (
         f / "model.safetensors"
     ).rename(f / "pytorch.bin"),

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -437,6 +438,14 @@ def test_a_script_of_another_digest_runs_nowhere(marked, capfd):
     report_command((run.folder.path,), trust=True)
     assert ran.exists()
     assert "Not rebuilt: " not in (run.folder.path / "report.html").read_text()
+
+
+def test_a_file_named_as_the_script_that_would_fill_the_memory_is_not_read(marked):
+    run, trap, _ = marked
+    _named_by(run, trap)
+    os.truncate(trap, 2**40)  # as /proc/kcore says of itself
+    with raises("script-untrusted", "trap.py", "is not as it was"):
+        dl.open_run(run.folder.path)
 
 
 @pytest.mark.parametrize("place", ["run", "sweep", "link in", "link out"])

@@ -149,7 +149,7 @@ def test_mlflow_goes_on_with_the_run_of_that_name(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri((tmp_path / "kept").as_uri())
     for step in (5, 10):
-        sink = MLflow(tmp_path / "first", "digits", {"config": {"width": 3}})
+        sink = MLflow(tmp_path / "Anna's first", "digits", {"config": {"width": 3}})
         sink.write(step, {"train/loss": 3.0 / step})
         sink.close()
     client = mlflow.MlflowClient()

@@ -147,7 +147,8 @@ def _coco(root: Path, sheets: list[Path]) -> Annotations:
 
 
 def _whole(notes: list, size: tuple[int, int], classes: list[str]) -> Objects:
-    return objects([box for _, box in notes], [classes.index(name) for name, _ in notes], *size)
+    number = {name: place for place, name in enumerate(classes)}
+    return objects([box for _, box in notes], [number[name] for name, _ in notes], *size)
 
 
 # -- Pascal VOC --------------------------------------------------------------------------------------

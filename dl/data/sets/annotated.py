@@ -66,14 +66,15 @@ def read_voc(data: bytes, classes: tuple[str, ...], size: tuple[int, int] | None
         )
     width, height = (side if side > 0 else math.inf for side in size or said)
     whole, labels, difficult = [], [], []
+    number = {name: place for place, name in enumerate(classes)}
     for item in root.iter("object"):
         name = (item.findtext("name") or "").strip()
-        if name not in classes:
+        if name not in number:
             raise ValueError(f"unknown class {name!r}")
         left, top, right, bottom = (_edge(item, edge) for edge in _EDGES)
         backwards = left > right or top > bottom
         whole.append((0, 0, 0, 0) if backwards else (left - 1, top - 1, right, bottom))
-        labels.append(classes.index(name))
+        labels.append(number[name])
         difficult.append((item.findtext("difficult") or "").strip() == "1")
     return objects(whole, labels, width, height, difficult)
 
