@@ -255,7 +255,8 @@ def revision(folder: Path) -> str | None:
 
     def git(*args: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(folder), *args],
+            # A repository may be a stranger's, and this is the setting that names a program.
+            ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *args],
             capture_output=True,
             encoding="utf-8",
             errors="replace",

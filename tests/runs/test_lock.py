@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from dl.data.transforms import images as augment
 from dl.models.cnn import CNN
 from dl.proofs.replay import replay_run
 from dl.runs.folder import RunFolder
-from dl.runs.lock import script_digest
+from dl.runs.lock import revision, script_digest
 from dl.runs.scripts import load_script
 from dl.tasks.classification import classification
 
@@ -511,3 +512,22 @@ def test_opening_a_run_changes_nothing_in_its_folder(from_file):
     with raises("checkpoint-missing"):
         dl.open_run(run.folder.path)
     assert not run.folder.checkpoints.exists()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_repository_of_a_stranger_s_starts_no_program(tmp_path):
+    (tmp_path / "x.py").write_text("")
+    monitor = f"core.fsmonitor=touch {tmp_path / 'ran'} #"
+    name, value = monitor.split("=")
+    own = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (
+        ["init", "-q"],
+        ["add", "x.py"],
+        [*own, "commit", "-qm", "x"],
+        ["config", name, value],
+    ):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    assert len(str(revision(tmp_path))) == 40
+    assert not (tmp_path / "ran").exists()
+    subprocess.run(["git", "-C", tmp_path, "status"], check=True, capture_output=True)
+    assert (tmp_path / "ran").exists()  # the trap works

@@ -316,7 +316,7 @@ def attempt(soak: Soak, kind: str, runs: Path, kill: bool) -> tuple[int | str, s
         killed = n in struck and what == "kill" and code in striking.KILLED
         asked = what == "SIGTERM" and code in (-signal.SIGTERM, 128 + signal.SIGTERM)
         # Without process 0 JAX aborts the others, in many lines of its own.
-        asked |= code == -signal.SIGABRT and struck == {0} and "distributed service" in text
+        asked |= code == -signal.SIGABRT and 0 in struck and "distributed service" in text
         if code is None:
             told = f"HANGS for {HANGS} s ({what} in {sorted(struck)}): {text[-4000:]}"
             soak.fail(kind, told, folder)
