@@ -5,6 +5,7 @@ within bounds of memory.
 """
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -209,6 +210,24 @@ def _parquet(folder: Path) -> None:
     parquet.write_table(table, folder / "a.parquet")
 
 
+def _arrow(folder: Path) -> None:
+    import pyarrow as pa
+
+    table = pa.table({"x": [0.5 * n for n in range(60)], "label": ["a", "b"] * 30})
+    with pa.ipc.new_file(folder / "a.arrow", table.schema) as file:
+        file.write_table(table)
+
+
+def _masks(folder: Path) -> None:
+    from PIL import Image
+
+    mask = np.arange(24 * 32).reshape(24, 32) % 2
+    for n in range(6):
+        _picture(folder / "pictures" / "images" / f"{n}.png")
+        (folder / "pictures" / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask.astype(np.uint8)).save(folder / "pictures" / "masks" / f"{n}.png")
+
+
 def _arrays(folder: Path) -> None:
     np.save(folder / "x.npy", np.arange(60.0).reshape(20, 3))
 
@@ -266,7 +285,47 @@ def _read_vocabulary(folder: Path) -> object:
     return load_vocabulary(folder / "v.json").encode("ab a")
 
 
+def _tokens(folder: Path) -> None:
+    from dl.data.readers.files import sha256
+    from dl.data.tokenizers import Vocabulary
+
+    Vocabulary(("a", "b", " ")).save(folder / "vocabulary.json")
+    (np.arange(900) % 3).astype("<u2").tofile(folder / "train.bin")
+    part = {"count": 900, "digests": {"train.bin": sha256(folder / "train.bin")}}
+    said = {"format": 1, "dtype": "uint16", "vocabulary": 3, "tokenizer_file": "vocabulary.json"}
+    (folder / "tokens.json").write_text(json.dumps({**said, "parts": {"train": part}}))
+
+
+def _read_tokens(folder: Path) -> object:
+    from dl.data.own.token_files import named_folders, read_tokens
+
+    return read_tokens(named_folders(folder), Values()).splits.train["tokens"][:]
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """A config."""
+
+    steps: int = 3
+    rate: float = 0.5
+    widths: tuple[int, ...] = (3, 4)
+    kind: str = "a"
+
+
+def _read_values(folder: Path) -> object:
+    from dl.runs import toml
+
+    return toml.over({"own": Values()}, folder / "a.toml")
+
+
 READERS: dict[str, tuple[Make, Read]] = {
+    "values": (
+        _text("a.toml", 'steps = 7\nrate = 0.1\nwidths = [1, 2]\nkind = "b"\n'),
+        _read_values,
+    ),
+    "tokens": (_tokens, _read_tokens),
+    "Arrow": (_arrow, _opened("a.arrow", "table", stream=True)),
+    "masks": (_masks, _opened("pictures", "masks")),
     "a run's records": (_run, _read_run),
     "a checkpoint": (_checkpoint, _restore),
     "csv as a table": (_text("a.csv", "age,wage,label,place\n" + _ROWS), _opened("a.csv", "table")),
