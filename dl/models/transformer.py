@@ -165,7 +165,7 @@ class Transformer(_Architecture):
     def initial_cache(self, batch: int, length: int) -> Cache:
         """An empty cache for ``length`` tokens."""
         if self.mixer is not None:
-            return self.mixer().initial_cache(self.layers, batch, self.width)
+            return self.mixer(parent=None).initial_cache(self.layers, batch, self.width)
         heads = self.kv_heads or self.heads
         dim = self.head_dim or self.width // self.heads
         return Cache.empty(self.layers, batch, length, heads, dim)

@@ -11,11 +11,13 @@ from mistakes import raises
 
 from dl.models.generation import beam_search, begin, extend, generate, sample_token, stream
 from dl.models.language import LanguageModel
+from dl.models.mamba import Mamba
 from dl.models.rnn import RNN, RecurrentLanguageModel
 from dl.models.transformer import Transformer
 
 KEY = jax.random.key(0)
 TRANSFORMER = LanguageModel(7, Transformer(8, 1, 2, causal=True), positions=16)
+MAMBA = LanguageModel(7, Transformer(8, 2, 2, causal=True, mixer=Mamba))
 RECURRENT = RecurrentLanguageModel(7, RNN(8))
 PROMPT = jnp.array([[1, 2, 3], [4, 5, 6]])
 
@@ -54,7 +56,7 @@ def test_top_p_keeps_the_nucleus():
     np.testing.assert_allclose(shares(top_p=1.0), [0.5, 0.25, 0.15, 0.1], atol=0.03)
 
 
-@pytest.mark.parametrize("model", [TRANSFORMER, RECURRENT])
+@pytest.mark.parametrize("model", [TRANSFORMER, RECURRENT, MAMBA])
 def test_greedy_writing_is_what_the_whole_text_says(model):
     variables = variables_of(model)
     written = generate(model, variables, PROMPT, 6, key=KEY, temperature=0.0)
