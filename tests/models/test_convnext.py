@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import slopes
 from mistakes import raises
 from scipy.special import erf
@@ -57,6 +58,7 @@ def network(p):
     return dense(norm(x.mean((1, 2)), p["norm"]), p["head"])
 
 
+@pytest.mark.slow  # XLA compiles 49 shifted products for each block
 def test_values_and_gradients_are_those_of_numpy():
     x = jnp.asarray(X, jnp.float32)
     params = jax.jit(MODEL.init)(jax.random.key(0), x)["params"]
