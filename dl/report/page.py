@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from dl.figures.curves import PALETTE
+from dl.platform import harmless
 
 Cell = Any  # text or a number; Html is taken as it is
 
@@ -30,7 +31,7 @@ class Section(NamedTuple):
 def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     """A whole page. ``lead`` is a sentence (text) under the title; sections are reached from a list of
     links on top. All of it is ASCII, others as character references, so that it reads the same
-    however it is written, sent on or opened."""
+    however it is written, sent on or opened, in a terminal too."""
     names = [re.sub(r"\W+", "-", s.title.lower()).strip("-") for s in sections]
     links = "".join(
         f'<a href="#{name}">{escape(s.title)}</a>' for name, s in zip(names, sections, strict=True)
@@ -47,7 +48,7 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
         f'<body><header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p></header>'
         f"<nav>{links}</nav><main>{parts}</main><script>{SCRIPT}</script></body></html>\n"
     )
-    return whole.encode("ascii", "xmlcharrefreplace").decode()
+    return harmless(whole, "\n\t").encode("ascii", "xmlcharrefreplace").decode()
 
 
 def table(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], *, sortable: bool = False) -> str:

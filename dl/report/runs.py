@@ -33,6 +33,7 @@ from dl.runs.records import RunRecord, Setting, differences, grouped, show
 
 DRAWN = 10  # settings with curves of their own, as many as there are colours
 SHOWN = 12  # pictures of one run
+LARGEST = 2**24  # bytes of a picture, or of a text, that a page shows
 CLASSES = 40  # of a confusion matrix drawn whole
 
 Inside = Mapping[Path, Inspection | str]  # by the run's folder; a string says why there is none
@@ -211,6 +212,9 @@ def _pictures(settings: Sequence[Setting]) -> str:
             for place in places.astype(int):
                 step, file = files[place]
                 words = f"{name}, step {step:,}"
+                if (size := file.stat().st_size) > LARGEST:
+                    figures.append(captioned("", f"{words}: {size:,} bytes are not shown"))
+                    continue
                 content = read_plain(file, run.path)
                 if file.suffix == ".png":
                     figures.append(captioned(picture(content, words), words))

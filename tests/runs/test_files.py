@@ -73,7 +73,10 @@ def test_a_record_that_is_a_link_or_a_pipe_is_named(place, name):
 def test_a_pipe_among_the_views_holds_nothing_up(place):
     os.mkfifo(place / "views" / "f-1.txt")
     (place / "views" / "b-1.txt").write_bytes(b"\xff\xfe and more")
-    assert "and more" in page(place)
+    (place / "views" / "huge-1.txt").touch()
+    os.truncate(place / "views" / "huge-1.txt", 2**40)
+    assert "and more" in (text := page(place))
+    assert "huge, step 1: 1,099,511,627,776 bytes are not shown" in text
 
 
 def test_a_pipe_or_a_socket_among_files_to_sync_holds_nothing_up(tmp_path):
@@ -242,6 +245,14 @@ def test_control_characters_reach_no_terminal(place, capsys):
     assert "\x1b]0" not in told.out + told.err
     assert "\x07" not in told.out + told.err
     assert "left out" in told.err
+
+
+def test_a_page_holds_no_control_character(place):
+    said = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**said, "config": {f"a{ESCAPE}": "\u202eb"}}))
+    text = page(place)
+    assert "a�]0;owned�".encode("ascii", "xmlcharrefreplace").decode() in text
+    assert not any(code in text for code in ("\x1b", "\x07", "&#8238;"))
 
 
 def test_what_a_terminal_may_show():

@@ -99,7 +99,8 @@ def read(source: Any, own: OwnBoxes) -> Found:
     middle = np.median(headers[:, :2], 0)
     height, width = (int(g or m) for g, m in zip((own.height, own.width), middle, strict=True))
     every, boxes, labels = [], [], []
-    number = np.array([known.index(n) if n in known else -1 for n in found.classes])
+    place = {name: number for number, name in enumerate(known)}
+    number = np.array([place.get(name, -1) for name in found.classes])
     for picture, (tall, wide, _) in zip(found.pictures, headers.tolist(), strict=True):
         objects = picture.objects((wide, tall), found.classes)
         every.append(objects)

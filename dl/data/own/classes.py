@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,7 +68,8 @@ def class_lines(
         ),
     ]
     keys = [unicodedata.normalize("NFC", name).casefold().strip() for name in classes]
-    if alike := [plain(n) for n, key in zip(classes, keys, strict=True) if keys.count(key) > 1]:
+    often = Counter(keys)
+    if alike := [plain(n) for n, key in zip(classes, keys, strict=True) if often[key] > 1]:
         more = f"{', '.join(alike[:6])}: they differ in case or in how their letters are composed"
         lines.append(Line("check", f"{len(alike)} classes look alike", more))
     if few := [plain(classes[label]) for label in np.flatnonzero(counts < 5).tolist()]:

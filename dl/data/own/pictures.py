@@ -156,7 +156,8 @@ def _of_folders(root: Path) -> Listed:
     # A class without a picture keeps its number only where no part can have one of it.
     classes = classes if parts == {root: None} else ordered(set(names))
     lines.insert(0, Line("folder", str(root), f"a folder a class{_below(parts)}"))
-    labels = np.array([classes.index(name) for name in names], np.int32)
+    number = {name: place for place, name in enumerate(classes)}
+    labels = np.array([number[name] for name in names], np.int32)
     told_parts = None if where[0] is None else np.array(where)
     return Listed(paths, labels, classes, tuple(lines), told_parts)
 
