@@ -89,10 +89,8 @@ class Checkpoints:
         self._manager: Any = self._managed() if manages else None
         handler, alone = ocp.CompositeCheckpointHandler(), self._alone() if self._apart else {}
         self._reader = None if manages else ocp.Checkpointer(handler, **alone)
-        records = (
-            self.folder.parent / "config.json",
-            self.folder.parents[1] / "sweep.json",
-        )  # one lasts
+        # One of them lasts as the run does.
+        records = self.folder.parent / "config.json", self.folder.parents[1] / "sweep.json"
         self._record = next((path for path in records if path.exists()), None)
         self._saving: int | None = None
         self._keep: set[int] = set()
@@ -171,11 +169,11 @@ class Checkpoints:
             flat = {name: jnp.copy(leaf) for name, leaf in flat.items()}
         if not self._manager:
             return leaves
-        while self._spoilt:  # else Orbax saves no step up to theirs, and says nothing
-            self._delete(self._spoilt.pop())
         args = self._ocp.args
         self._saving, self._keep = step, keep
         try:
+            while self._spoilt:  # else Orbax saves no step up to theirs, and says nothing
+                self._delete(self._spoilt.pop())
             parts = args.Composite(state=args.StandardSave(flat), meta=args.JsonSave(meta))
             self._manager.save(step, args=parts)
         except OSError as error:
