@@ -66,7 +66,8 @@ def parquet_file(source: Any, path: Path, packed: int) -> Any:
     file = parquet.ParquetFile(source)
     about = file.metadata
     unpacked = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
-    check_unpacked(path, max(unpacked, 8 * about.num_rows * about.num_columns), packed)
+    unpacked = max(unpacked, 8 * about.num_rows * about.num_columns)
+    check_unpacked(path, unpacked, packed, at_once=False)
     return file
 
 
@@ -74,7 +75,7 @@ def checked(batches: Iterable[Any], path: Path, packed: int) -> Iterator[Any]:
     """Record batches; raises UserError where they are far more than a file of ``packed`` bytes holds."""
     size = 0
     for batch in batches:
-        check_unpacked(path, size := size + batch.nbytes, packed)
+        check_unpacked(path, size := size + batch.nbytes, packed, at_once=False)
         yield batch
 
 

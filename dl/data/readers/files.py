@@ -248,16 +248,16 @@ def read(path: Path) -> bytes:
         raise damaged(path, error) from None
 
 
-def most_unpacked(packed: int) -> int:
+def most_unpacked(packed: int, at_once: bool = True) -> int:
     """Bytes that a file of ``packed`` bytes may unfold to: 200 times as many, as no table, text or picture does
-    that is not all the same, and half of the memory; small ones a little more."""
-    return max(_LITTLE, min(200 * packed, host_memory() // 2))
+    that is not all the same, and half of the memory where it does so ``at_once``; small ones a little more."""
+    return max(_LITTLE, min(200 * packed, host_memory() // 2) if at_once else 200 * packed)
 
 
-def check_unpacked(path: Path, size: int, packed: int | None = None) -> None:
+def check_unpacked(path: Path, size: int, packed: int | None = None, at_once: bool = True) -> None:
     """Raise UserError where so many bytes are more than the packed file may unfold to; ``packed`` is its size."""
     packed = path.stat().st_size if packed is None else packed
-    if size > (most := most_unpacked(packed)):
+    if size > (most := most_unpacked(packed, at_once)):
         raise UserError(
             "unpacked-too-large",
             f"{path} has {packed:,} bytes and unpacks to more than {most:,}, as files do that are "
