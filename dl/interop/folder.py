@@ -280,6 +280,7 @@ def read_tensors(files: tuple[tuple[Path, int], ...]) -> Tensors:
     library = _safetensors()
     tensors = {}
     for path, _ in files[1:]:
+        name = ""
         try:
             # Through JAX's arrays, since NumPy alone knows no bfloat16.
             with library.safe_open(path, framework="flax") as file:
@@ -289,6 +290,9 @@ def read_tensors(files: tuple[tuple[Path, int], ...]) -> Tensors:
             raise UserError(
                 "file-damaged", f"{path} is not a whole safetensors file ({error})"
             ) from None
+        except (AttributeError, TypeError) as error:  # float8, of which NumPy knows nothing
+            said = f"{path} holds {name!r} in a type that is not read ({error})"
+            raise UserError("weights-unsupported", f"{said}: save it as float32") from None
     return tensors
 
 

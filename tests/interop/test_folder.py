@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 
 import jax
 import numpy as np
@@ -158,6 +159,7 @@ def drop(folder, *names):
     save_file({k: x for k, x in tensors.items() if k not in names}, folder / "model.safetensors")
 
 
+FLOAT8 = b'{"x": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}'
 MISTAKES = {
     ("weights-unsupported", "'t5'"): lambda f: edit(f, model_type="t5"),
     ("weights-unsupported", "GPT2ForTokenClassification"): lambda f: edit(
@@ -176,6 +178,9 @@ MISTAKES = {
     ("file-damaged", "model.safetensors"): lambda f: (f / "model.safetensors").write_bytes(
         b"1234567890"
     ),
+    ("weights-unsupported", "'x' in a type that is not read"): lambda f: (
+        f / "model.safetensors"
+    ).write_bytes(struct.pack("<Q", len(FLOAT8)) + FLOAT8 + b"1234"),
     ("weights-missing", "config.json"): shutil.rmtree,
     ("weights-missing", "holds no model.safetensors"): lambda f: (
         (f / "model.safetensors").unlink(),
