@@ -48,7 +48,7 @@ import dl.figures.curves
 import dl.report
 import dl.sweeps.sweep
 import dl.training.run
-from dl.cli.errors import plain_errors
+from dl.cli import errors
 from dl.runs import lock, store
 from dl.runs.compare import first_difference, leaves, logged
 from dl.runs.folder import RunFolder
@@ -456,12 +456,13 @@ def looked_at(soak: Soak, kind: str, whole: Path) -> None:
         before.append(contents(run))
 
     def look() -> None:
+        errors._leave = sys.exit  # it ends the process, which has others to read
         for n in range(LOOKS):
             os.dup2(os.open(place / f"said-{n}", os.O_WRONLY | os.O_CREAT), 2)
             run, code = place / str(n) / "killed", 0
             sys.argv = ["dl", *report, str(run)]
             try:
-                with plain_errors():
+                with errors.plain_errors():
                     # A page is dear.
                     read_all(run, whole) if n else dl.cli.main.main()
             except SystemExit as left:
