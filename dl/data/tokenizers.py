@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -266,7 +266,9 @@ def load_subwords(path: str | os.PathLike) -> "Tokenizer":
     """A tokenizer from the JSON file that ``tokenizer.save`` wrote."""
     check_plain(Path(path))
     try:
-        return _tokenizers().Tokenizer.from_file(str(path))
+        found = _tokenizers().Tokenizer.from_file(str(path))
+        found.no_padding()  # rows are padded here, and a file may ask for any length
+        return found
     except Exception as error:  # the library raises bare Exception
         if isinstance(error, UserError):
             raise
@@ -294,9 +296,7 @@ class Subwords:
 
     def located(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of ``text``, and the place in it where each subword begins, int32 ``[subwords]``."""
-        (found,) = self.tokenizer.encode_batch(
-            [text], add_special_tokens=False
-        )  # lets go of the lock
+        (found,) = _encoded(self.tokenizer, [text])
         starts = np.array([start for start, _ in found.offsets], np.int32)
         return np.array(found.ids, np.int32), starts
 
@@ -343,8 +343,18 @@ def encode_all(tokenizer: "Tokenizer | Vocabulary", texts: Iterable[str]) -> lis
     """Numbers of every text, without special tokens."""
     if isinstance(tokenizer, Vocabulary):
         return [tokenizer.encode(text).tolist() for text in map(str, texts)]
-    encoded = tokenizer.encode_batch([str(text) for text in texts], add_special_tokens=False)
-    return [item.ids for item in encoded]
+    return [item.ids for item in _encoded(tokenizer, [str(text) for text in texts])]
+
+
+def _encoded(tokenizer: "Tokenizer", texts: list[str]) -> list[Any]:
+    """What the library makes of texts, without special tokens; it lets go of the lock meanwhile."""
+    try:
+        return tokenizer.encode_batch(texts, add_special_tokens=False)
+    except BaseException as error:  # Rust's panic, which is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        said = f"the tokenizer's patterns cannot be applied to {texts[0][:40]!r} ({error})"
+        raise UserError("tokenizer-file", f"{said}: take another tokenizer") from None
 
 
 def pad(

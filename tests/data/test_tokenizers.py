@@ -1,5 +1,6 @@
 """Vocabularies and tokenizers give text back, and are the same after saving."""
 
+import json
 import subprocess
 import sys
 
@@ -134,3 +135,21 @@ def test_splits_of_text_become_splits_of_tokens():
     assert found.train["tokens"].shape == (2, 4)
     assert found.train["tokens_length"].tolist() == [4, 2]
     assert found.test["tokens"][:, [3, 1]].tolist()[0][0] == 2
+
+
+def test_a_pattern_that_takes_for_ever_is_told(bpe):
+    saved = json.loads(bpe.to_str())
+    pattern = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "invert": False}
+    saved["pre_tokenizer"] = {**pattern, "behavior": "Isolated"}
+    slow = text.Subwords(type(bpe).from_str(json.dumps(saved)))
+    with raises("tokenizer-file", "'aaaa", "another tokenizer"):
+        slow.encode("a" * 40 + "b")
+
+
+def test_a_file_does_not_say_how_long_rows_are(bpe, tmp_path):
+    saved = json.loads(bpe.to_str())
+    ends = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0}
+    saved["padding"] = {**ends, "pad_token": "[PAD]", "strategy": {"Fixed": 2**40}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(saved))
+    (ids,) = text.encode_all(text.load_subwords(tmp_path / "tokenizer.json"), ["the cat"])
+    assert bpe.decode(ids) == "the cat"
