@@ -315,8 +315,8 @@ def attempt(soak: Soak, kind: str, runs: Path, kill: bool) -> tuple[int | str, s
     for n, (code, text) in enumerate(zip(codes, texts, strict=True)):
         killed = n in struck and what == "kill" and code in striking.KILLED
         asked = what == "SIGTERM" and code in (-signal.SIGTERM, 128 + signal.SIGTERM)
-        # Without process 0 JAX aborts the others, in many lines of its own.
-        asked |= code == -signal.SIGABRT and 0 in struck and "distributed service" in text
+        # Where JAX notices first, it aborts the others, in many lines of its own.
+        asked |= code == -signal.SIGABRT and what == "kill" and "distributed service" in text
         if code is None:
             told = f"HANGS for {HANGS} s ({what} in {sorted(struck)}): {text[-4000:]}"
             soak.fail(kind, told, folder)
@@ -425,14 +425,17 @@ def life(soak: Soak, kind: str, whole: Path) -> None:
     soak.fail(kind, f"HANGS: it never ended after {', '.join(befell)}", folder)
 
 
-def read_all(run: Path, whole: Path) -> None:
-    """Read every record of a run or a sweep, and its newest whole checkpoint, which must be one of ``whole``'s."""
+def read_all(run: Path, whole: Path, alone: bool) -> None:
+    """Read every record of a run or a sweep, and of one of a process ``alone`` its newest whole checkpoint, which
+    must be one of ``whole``'s: several processes' can be read by their template only."""
     find_runs([run])
     for mine, theirs in zip(folders(whole), folders(run), strict=False):
         if os.path.lexists(theirs.lock):  # which the lanes of a sweep have together
             lock.read(theirs)
         for path in (theirs.metrics, theirs.digests):
             list(theirs.records(path))
+        if not alone:
+            continue
         checkpoints = Checkpoints(theirs.checkpoints, writes=False)
         found = checkpoints.restore(None, say=lambda line: None)
         checkpoints.close()
@@ -464,7 +467,7 @@ def looked_at(soak: Soak, kind: str, whole: Path) -> None:
             try:
                 with errors.plain_errors():
                     # A page is dear.
-                    read_all(run, whole) if n else dl.cli.main.main()
+                    read_all(run, whole, kind not in PROCESSES) if n else dl.cli.main.main()
             except SystemExit as left:
                 code = left.code if isinstance(left.code, int) else int(left.code is not None)
             except BaseException:
