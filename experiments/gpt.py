@@ -7,7 +7,8 @@ word, wordpiece or bpe, which bits a byte compare. Reference, nats a character: 
 """
 
 import dataclasses
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import flax.linen as nn
 
@@ -16,10 +17,11 @@ from dl.baselines.ngrams import ngram_scores
 from dl.data.batches.tokens import crops, held_windows
 from dl.data.own.corpus import OwnCorpus
 from dl.data.own.units import Documents, Units, encoded, within_documents
-from dl.models.language import LanguageModel
-from dl.models.layers import RMSNorm
+from dl.models.attention import Attention, Cache
+from dl.models.experts import Experts
+from dl.models.language import LanguageModel, Stack
+from dl.models.layers import Dense, Dropout, LayerNorm, RMSNorm
 from dl.models.mamba import Mamba
-from dl.models.transformer import Transformer
 from dl.tasks.language_modeling import language_modeling
 from dl.training.writing import Writing, write
 
@@ -56,35 +58,52 @@ class Config(OwnCorpus, Units, Documents, dl.Recipe):
     """share of probability that sample draws from"""
 
 
-def network(config: Config) -> Transformer:
-    """The body of the model, which embeds tokens and gives their logits."""
-    width, llama = config.width, config.style == "llama"
-    design: Any = {"hidden": 4 * width, "activation": nn.gelu}
-    if llama:
-        hidden = -(-8 * width // 3 // 32) * 32  # a gate costs a third
-        design = {"hidden": hidden, "activation": nn.silu, "gated": True, "norm": RMSNorm}
-        design |= {"rope": 10000.0, "bias": False}
-    return Transformer(
-        width,
-        config.layers,
-        config.heads,
-        config.kv_heads,
-        causal=True,
-        experts=config.experts,
-        dropout=config.dropout,
-        mixer=Mamba if config.mixer == "mamba" else None,
-        **design,
-    )
+NORMS = {"gpt2": LayerNorm, "llama": RMSNorm}
+
+
+class Block(nn.Module):
+    """Attention to what came before, then a feed-forward; each reads its input normed, and adds to it."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x, mask, cache, layer, train):
+        c, llama = self.config, self.config.style == "llama"
+        norm, rope, gate = NORMS[c.style], 10000.0 if llama else None, nn.silu if llama else nn.gelu
+        hidden = -(-8 * c.width // 3 // 32) * 32 if llama else 4 * c.width  # a gate costs a third
+        start = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+        small = nn.initializers.variance_scaling(0.5 / c.layers, "fan_in", "normal")
+        sizes = c.heads, c.kv_heads, rope, not llama
+        attend: nn.Module = Attention(*sizes, start, small, name="attention")
+        if c.mixer == "mamba":
+            attend = Mamba(kernel_init=start, out_init=small, name="mixer")
+        y = norm(name="attention_norm")(x)
+        y, cache, _ = attend(y, mask=mask, causal=True, cache=cache, layer=layer)
+        x = x + Dropout(c.dropout)(y, train=train)
+        y = norm(name="feed_forward_norm")(x)
+        if c.experts:
+            y = Experts(c.experts, hidden, gate, llama, name="experts")(y, train=train)
+        else:
+            y = Dense((1 + llama) * hidden, not llama, kernel_init=start, name="in")(y)
+            y = nn.silu(y[..., :hidden]) * y[..., hidden:] if llama else nn.gelu(y)
+            y = Dense(c.width, not llama, kernel_init=small, name="out")(y)
+        return x + Dropout(c.dropout)(y, train=train), cache
+
+
+def empty_cache(c: Config, batch: int, length: int) -> Cache:
+    if c.mixer == "mamba":
+        return Mamba(parent=None).initial_cache(c.layers, batch, c.width)
+    return Cache.empty(c.layers, batch, length, c.kv_heads or c.heads, c.width // c.heads)
 
 
 def build(config: Config) -> dl.Experiment:
     if config.mixer == "mamba" and (config.weights or config.kv_heads):
-        raise dl.UserError(
-            "option-misplaced", "--mixer mamba has no --weights or --kv-heads: leave them out"
-        )
+        raise dl.UserError("option-misplaced", "--mixer mamba has no --weights or --kv-heads")
     vocabulary, text = encoded(config)
     size, positions = len(vocabulary), config.context if config.style == "gpt2" else 0
-    model, given = LanguageModel(size, network(config), positions), None
+    block, empty, norm = partial(Block, config), partial(empty_cache, config), NORMS[config.style]
+    body = Stack(block, config.layers, config.width, empty, norm, config.dropout)
+    model, given = LanguageModel(size, body, positions), None
     if config.weights is not None:
         model, given = dl.interop.load(config.weights, vocabulary=size, dropout=config.dropout)
     return config.experiment(

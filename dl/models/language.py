@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.target import ROWS, SEQUENCE, hold
 from dl.models.attention import Cache
-from dl.models.layers import Activation, Dense, Dropout, flat, held
+from dl.models.layers import Activation, Dense, Dropout, flat, held, remat_policy
 from dl.models.transformer import Transformer
 from dl.models.vocabulary import Embed, Unread, rows_of, worth_tiling
 
@@ -37,6 +37,41 @@ class _Transform(nn.Module):
         rows = self.activation(Dense(rows.shape[-1], name="dense")(rows))
         bias = self.param("bias", nn.initializers.zeros, (vocabulary,))
         return self.norm(name="norm")(rows), bias
+
+
+class Stack(nn.Module):
+    """Layers of one's own, one after the other and a norm: a :class:`LanguageModel`'s body.
+
+    Attributes:
+      layer: makes one by its ``name``, called as ``(x, mask, cache, layer, train) -> (x, cache)``, where ``cache``
+        is ``(key, value, used)`` of all layers, or None, and ``layer`` its place there.
+      empty: ``(batch, length) ->`` an empty :class:`~dl.models.attention.Cache`.
+    """
+
+    layer: Callable[..., nn.Module]
+    layers: int
+    width: int
+    empty: Callable[[int, int], Cache]
+    norm: Callable[..., nn.Module]
+    dropout: float | jax.Array = 0.0
+
+    def initial_cache(self, batch: int, length: int) -> Cache:
+        return self.empty(batch, length)
+
+    @nn.compact
+    def __call__(self, x, *, mask=None, cache=None, train: bool = False):
+        """``[batch, time, width] -> ([batch, time, width], cache)``, as a Transformer."""
+        bounded("layers", self.layers, at_least=1, whole=True)
+        x, stored = Dropout(self.dropout)(x, train=train), cache and cache[:3]
+        for place in range(self.layers):
+
+            def run(layer, x, stored, place=place):
+                return layer(x, mask, stored, place, train)
+
+            if policy := remat_policy():
+                run = nn.remat(run, policy=policy)
+            x, stored = run(self.layer(name=f"layer_{place}"), x, stored)
+        return self.norm(name="norm")(x), cache and cache.after(stored, x.shape[1])
 
 
 class LanguageModel(nn.Module):
