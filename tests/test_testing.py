@@ -19,6 +19,7 @@ from dl.data.batches.tokens import crops, packed_crops, strided, tracks
 from dl.data.batches.windows import Slice, eval_windows, train_windows
 from dl.models.autoencoder import Autoencoder
 from dl.models.detector import Places, grid
+from dl.models.embedding import Embedding
 from dl.models.gan import GAN
 from dl.models.language import LanguageModel
 from dl.models.layers import Dropout
@@ -36,6 +37,7 @@ from dl.tasks.detection import detection
 from dl.tasks.forecasting import forecasting, instance_scale
 from dl.tasks.language_modeling import language_modeling
 from dl.tasks.masked_language_modeling import masked_language_modeling
+from dl.tasks.metric_learning import metric_learning
 from dl.tasks.recommendation import item_ranking, next_item, rating_prediction
 from dl.tasks.regression import regression
 from dl.tasks.segmentation import segmentation
@@ -264,6 +266,11 @@ TASKS: dict[str, tuple[Any, ...]] = {
     "rating_prediction": (
         rating_prediction(MatrixFactorization(3, 5, 2), penalty=0.1, centre=3.0),
         {**RATED, "value": np.arange(4.0, dtype=np.float32)},
+    ),
+    "metric_learning": (metric_learning(Embedding(Net(), 4, 3)), PICTURES),
+    "metric_learning of strangers": (
+        metric_learning(Embedding(Net(), 4, 3), open_set=True),
+        PICTURES,
     ),
     "item_ranking": (item_ranking(NeuMF(3, 5, 2, (4, 4), dropout=0.1), negatives=2), RATED),
     "next_item": (

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dl.baselines.threshold import best_threshold, brightness
-from dl.data.splits import Splits, pieces, row_count, shuffled, take
+from dl.data.splits import Columns, Splits, pieces, row_count, shuffled, take
 
 Figures = dict[str, dict[str, float]]
 
@@ -53,6 +53,12 @@ def small_pixels(image: np.ndarray, features: int = 1000) -> np.ndarray:
         count, tall, side, wide, side, channels
     )
     return squares.mean((2, 4), dtype=np.float32).reshape(count, -1)
+
+
+def pixel_vectors(columns: Columns) -> np.ndarray:
+    """Pictures as vectors that a network's are compared with: their pixels, at most 10,000, less their mean."""
+    x = small_pixels(columns["image"], 10_000)
+    return x - x.mean(1, keepdims=True)
 
 
 def mask_baselines(splits: Splits, rows: int = 200) -> Figures:

@@ -76,6 +76,33 @@ class Splits:
         earlier = [self.parts[n] for n in names[: names.index(name)] if n in self.parts]
         return {key: np.concatenate([part[key] for part in earlier]) for key in self.train}
 
+    def by_class(self, shares: tuple[float, float] = (0.7, 0.1)) -> "Splits":
+        """The same rows in parts that share no class: the first of them train, by these ``shares`` of the classes,
+        the next validation, the rest test. Rows must be in memory.
+
+        Raises:
+          UserError: there are too few classes, or the rows stream.
+        """
+        count = len(self.info.classes)
+        ends = [round(count * shares[0]), round(count * sum(shares))]
+        if min(ends[0], ends[1] - ends[0], count - ends[1]) < 2:
+            raise UserError(
+                "class-too-few",
+                f"{count} classes: at least 2 must be left for each of train, validation and test, so bring 20",
+            )
+        if not all(isinstance(part, dict) for part in self.parts.values()):
+            raise UserError(
+                "stream-not-here",
+                "parts by class are of rows in memory: leave --stream out, or bring fewer or smaller ones",
+            )
+        whole = {
+            name: np.concatenate([part[name] for part in self.parts.values()])
+            for name in self.train
+        }
+        place = np.searchsorted(ends, whole["label"], side="right")
+        train, validation, test = (take(whole, np.flatnonzero(place == n)) for n in range(3))
+        return Splits(train, validation, test, self.info)
+
     def only(self, *names: str) -> "Splits":
         """The same rows with these columns alone."""
         return self.map(lambda columns: {name: columns[name] for name in names})

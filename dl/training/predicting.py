@@ -44,6 +44,15 @@ def labelled(outputs: Any, classes: Sequence[str]) -> dict[str, np.ndarray]:
     return {"class": np.asarray(classes, object)[logits.argmax(-1)], **named}
 
 
+def nearest(
+    predictor: Predictor, columns: Mapping[str, Any], known: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The class of the nearest of the ``known`` rows by vectors of length 1, and their ``cosine``, by column."""
+    cosine = predictor(columns) @ predictor(known).T
+    label = np.asarray(known["label"])[cosine.argmax(-1)]
+    return {"nearest": np.asarray(names, object)[label], "cosine": cosine.max(-1)}
+
+
 def item_scores(predictor: Predictor, columns: Mapping[str, Any], items: int) -> np.ndarray:
     """The scores of all items for each row, ``[rows, items]``, by a predictor of them or of pairs of a ``user``
     and an ``item``."""

@@ -1,0 +1,50 @@
+"""Vectors that lie near each other where what they stand for is the same."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dl.models.layers import Dense
+
+
+class Embedded(NamedTuple):
+    """What an :class:`Embedding` gives.
+
+    Attributes:
+      vector: ``[batch, width]``, of length 1.
+      cosine: ``[batch, classes]`` of the vector and each class's prototype.
+    """
+
+    vector: jax.Array
+    cosine: jax.Array
+
+
+def unit_length(x: jax.Array) -> jax.Array:
+    """``x [..., width]`` scaled to length 1; zeros stay zeros, and their gradient is finite."""
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
+
+
+class Embedding(nn.Module):
+    """A body's features as a vector of length 1, beside a learned prototype of each class of training.
+
+    ``x`` of the body to :class:`Embedded`, in float32.
+
+    Attributes:
+      body: ``[batch, ...]`` to ``[batch, features]``; called with ``train``.
+      width: of the vector; classes: of training.
+    """
+
+    body: nn.Module
+    width: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False) -> Embedded:
+        x = Dense(self.width, use_bias=False)(self.body(x, train=train))
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, use_scale=False)(x)
+        vector = unit_length(x.astype(jnp.float32))
+        shape = (self.classes, self.width)
+        prototypes = self.param("prototypes", nn.initializers.normal(1.0), shape)
+        return Embedded(vector, vector @ unit_length(prototypes.astype(jnp.float32)).T)

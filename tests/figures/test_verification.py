@@ -1,0 +1,27 @@
+import numpy as np
+
+from dl.figures.verification import seen_from_above, trade_off
+from dl.scores.verification import Pairs, equal_error
+
+DRAW = np.random.default_rng(0)
+
+
+def test_the_curve_passes_through_the_equal_error():
+    same = np.arange(200) < 60
+    pairs = Pairs(DRAW.normal(size=200) + same, same)
+    axes = trade_off({"one": pairs}, "faces").axes[0]
+    curve, dot = axes.lines[:2]
+    accepted, rejected = curve.get_xdata(), curve.get_ydata()
+    assert (np.diff(accepted) >= 0).all()
+    assert (np.diff(rejected) <= 0).all()
+    assert dot.get_xdata()[0] == equal_error(pairs)[0]
+
+
+def test_every_picture_lies_at_its_vector():
+    vectors = DRAW.normal(size=(7, 5))
+    figure = seen_from_above(vectors, np.arange(7) % 3, np.zeros((7, 60, 40, 1), np.uint8))
+    found = np.array([box.xy for box in figure.axes[0].artists])
+    assert found.shape == (7, 2)
+    apart = np.linalg.norm(found[:, None] - found[None], axis=-1)
+    whole = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
+    assert (apart <= whole + 1e-9).all()
