@@ -188,8 +188,9 @@ def _convolve(x, kernel, window_strides, padding, *, precision=None, **options):
         )
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:-1], window, strides, padding)
-    if math.prod(window) == 1:
-        return patches_convolution(x, kernel, strides, padding)  # one matrix product
+    # One matrix product; and of volumes, whose convolutions take XLA for CPU some thirty times as long.
+    if math.prod(window) == 1 or len(window) == 3:
+        return patches_convolution(x, kernel, strides, padding)
     return convolution(Geometry(strides, tuple(map(tuple, padding))), x, kernel)
 
 

@@ -1,0 +1,23 @@
+"""Clouds of points, seen from two sides."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dl.figures.canvas import new_figure
+
+
+def from_two_sides(points: np.ndarray, titles: Sequence[str]) -> Any:
+    """Each of ``points [clouds, points, 3]`` from the front (first and third axis) and from above (first and
+    second), one above the other; what is nearer is darker."""
+    count = len(points)
+    figure = new_figure(1.7 * count, 3.6)
+    for place, (cloud, title) in enumerate(zip(points, titles, strict=True)):
+        for row, (across, up, depth) in enumerate(((0, 2, 1), (0, 1, 2))):
+            axes = figure.add_subplot(2, count, 1 + place + row * count)
+            axes.scatter(cloud[:, across], cloud[:, up], c=cloud[:, depth], s=2, cmap="viridis")
+            axes.set(xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[], aspect="equal")
+            if row == 0:
+                axes.set_title(title, fontsize="x-small")
+    return figure
