@@ -8,18 +8,24 @@ ViT (Dosovitskiy et al. 2021), MLP-Mixer (Tolstikhin et al. 2021).
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
+import jax
+
 import dl
 from dl.baselines.pictures import picture_baselines
-from dl.data.own.pictures import NAMED, OwnPictures, random_parts
+from dl.data.own.pictures import FLIPPED, OwnPictures, random_parts
 from dl.data.transforms.policies import Augmented
+from dl.models.convolution import Conv, max_pool
+from dl.models.layers import Dropout
 from dl.models.pictures import PictureModel, picture_classifier
+from dl.scores.two_classes import two_class_measure
 from dl.tasks.classification import classification, unit_range
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(OwnPictures, Augmented, dl.Recipe):
     data: str = "digits"
-    """digits, mnist, cifar10, cifar10_jpeg, tfds:NAME, or a path: a folder a class, or a table of paths"""
+    """digits, mnist, cifar10, ... (dl data list), tfds:NAME, or a path: a folder a class, or a table of paths"""
     epochs: int | None = None
     """passes over the training set; by default 10, or more until a small set is trained for 1,000 steps"""
     learning_rate: float = 3e-3
@@ -47,17 +53,39 @@ class Config(OwnPictures, Augmented, dl.Recipe):
     """show training as many pictures of each class, however rare it is"""
 
 
+class CNN(nn.Module):
+    """Stages of 3x3 convolutions, each at half the size of the one before; the classifier reads their mean."""
+
+    classes: int
+    widths: tuple[int, ...]
+    depth: int
+    dropout: float | jax.Array
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        for stage, width in enumerate(self.widths):
+            if stage > 0:
+                x = max_pool(x, (2, 2), strides=(2, 2))
+            for _ in range(self.depth):
+                x = Conv(width, (3, 3), use_bias=False)(x)
+                x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+        x = Dropout(self.dropout)(x.mean((1, 2)), train=train)
+        return nn.Dense(self.classes)(x)
+
+
 def build(config: Config) -> dl.Experiment:
     splits = dl.data.open(config.data, "pictures", config)
-    classes = len(splits.info.classes)
+    classes, held = len(splits.info.classes), splits.validation
     height, width = dl.data.take(splits.train, slice(1))["image"].shape[1:3]
     train = random_parts(splits.train) if config.resized_crop else splits.train
-    flip = config.data in NAMED[2:] or config.data.startswith("tfds:")
+    flip = config.data in FLIPPED or config.data.startswith("tfds:")
     balance = "label" if config.balance else None
     design: Any = {"widths": config.widths, "depth": config.depth, "patch": config.patch}
     if config.weights is None:
         of, given, prepare = (config.model, classes, (height, width)), None, unit_range
         model = picture_classifier(*of, **design, dropout=config.dropout)
+        if config.model == "cnn":
+            model = CNN(classes, model.widths, model.depth, config.dropout)
     elif config.model != "cnn" or any(design.values()):
         said = "--weights brings its network: leave --model, --widths, --depth and --patch out"
         raise dl.UserError("option-misplaced", said)
@@ -73,6 +101,7 @@ def build(config: Config) -> dl.Experiment:
         **dl.held_out(splits, max(1, 500 * 32**2 // max(height * width, 32**2))),
         select="validation/accuracy",
         classes=splits.info.classes,
+        measure=two_class_measure(held, dl.data.known(held)) if classes == 2 else None,
         baselines=lambda: picture_baselines(splits),
     )
 
