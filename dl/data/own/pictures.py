@@ -31,7 +31,8 @@ from dl.data.readers.random_parts import RandomPart
 from dl.data.splits import Splits
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
-NAMED = ("digits", "mnist", "cifar10", "cifar10_jpeg")
+FLIPPED = ("cifar10", "cifar10_jpeg", "rsscn7")  # whose mirror images are as likely
+NAMED = ("digits", "mnist", *FLIPPED, "orl_faces", "pneumoniamnist")
 
 
 @dataclasses.dataclass(frozen=True)

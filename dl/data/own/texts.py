@@ -58,7 +58,10 @@ from dl.data.readers.frames import Frame, words
 from dl.data.sets.sequences import equal_strands
 from dl.data.splits import Splits
 
-NAMED = ("sst2", "splice", "promoters_tata", "promoters_non_tata", "promoters_ecoli")
+NAMED = (
+    *("sst2", "sst2_phrases", "trec_questions"),
+    *("splice", "promoters_tata", "promoters_non_tata", "promoters_ecoli"),
+)
 FOR_NAMED = ("together",)  # their equal ones are together
 FASTA = (".fa", ".fasta", ".fna", ".fas")
 LABELS = (

@@ -6,7 +6,17 @@ import os
 
 from dl.core.errors import unknown
 from dl.data.readers.files import data_folder, fetch, sha256
-from dl.data.sets import annotated, health, images, interactions, sequences, series
+from dl.data.sets import (
+    annotated,
+    clips,
+    health,
+    images,
+    interactions,
+    packed_images,
+    sequences,
+    series,
+    shapes,
+)
 from dl.data.sets import recordings as audio
 from dl.data.sets import tables as named_tables
 from dl.data.sets import text as corpora
@@ -16,15 +26,8 @@ from dl.data.tables import Table
 _SETS: dict[str, DataSet] = {
     dataset.info.name: dataset
     for module in (
-        images,
-        annotated,
-        corpora,
-        audio,
-        series,
-        named_tables,
-        interactions,
-        sequences,
-        health,
+        *(images, packed_images, annotated, corpora, audio, series, clips, shapes),
+        *(named_tables, interactions, sequences, health),
     )
     for dataset in module.SETS
 }

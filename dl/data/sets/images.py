@@ -130,8 +130,8 @@ def _read_cifar10(paths, info, validation, seed) -> Splits:
 
 def _read_cifar10_jpeg(paths, info, validation, seed) -> Splits:
     return _split(
-        _jpeg_columns(paths["train.npz"]),
-        _jpeg_columns(paths["test.npz"]),
+        jpeg_columns(paths["train.npz"]),
+        jpeg_columns(paths["test.npz"]),
         info,
         validation,
         seed,
@@ -139,7 +139,7 @@ def _read_cifar10_jpeg(paths, info, validation, seed) -> Splits:
     )
 
 
-def _jpeg_columns(path: Path) -> Columns:
+def jpeg_columns(path: Path) -> Columns:
     """``image`` and ``label`` of an npz of JPEG files laid end to end, decoded once and cached."""
     try:
         with np.load(path, allow_pickle=False) as archive:

@@ -28,7 +28,8 @@ def _splits(text: list[str], label: list[int], info: Info, shares: tuple[int, in
     tenth = folds(columns["label"], 10, 0, columns["group"])
     test, held = tenth < shares[0], (tenth >= shares[0]) & (tenth < sum(shares))
     rows = (np.flatnonzero(part) for part in (~test & ~held, held, test))
-    return Splits(*(take(columns, part) for part in rows), info)
+    train, validation, last = (take(columns, part) for part in rows)
+    return Splits(train, validation, last, info)
 
 
 def _read_splice(paths, info, validation, seed) -> Splits:

@@ -94,7 +94,8 @@ def _timed(target: str, ignore: dict[str, str], cut, weigh=None):
 
     def parts(paths, info, validation, seed):
         table, frame = whole(paths)
-        return split(table, info, *(np.flatnonzero(part) for part in cut(frame)))
+        train, held, test = (np.flatnonzero(part) for part in cut(frame))
+        return split(table, info, train, held, test)
 
     return whole, parts
 

@@ -48,6 +48,33 @@ def _read_sst2(paths, info, validation, seed) -> Splits:
     return Splits(train, held, test, info)
 
 
+def _read_phrases(paths, info, validation, seed) -> Splits:
+    beside = {path.name: path for path in paths.values()}
+    sentences = _read_sst2({**beside, "train.tsv": beside["dev.tsv"]}, info, None, seed)
+    held = {*sentences.validation["text"].tolist(), *sentences.test["text"].tolist()}
+    text, label = [], []
+    for line in _decode(paths["train.tsv.gz"]).splitlines()[1:]:
+        phrase, _, mark = line.rpartition("\t")
+        if phrase.strip() not in held:
+            text.append(phrase.strip())
+            label.append(int(mark))
+    train: Columns = {"text": np.array(text), "label": np.array(label, np.int32)}
+    return Splits(train, sentences.validation, sentences.test, info)
+
+
+def _read_trec(paths, info, validation, seed) -> Splits:
+    def part(path) -> Columns:
+        lines = [line.partition(" ") for line in _decode(path).splitlines() if line]
+        names = [kind.partition(":")[0] for kind, _, _ in lines]
+        label = np.array([info.details["codes"].index(name) for name in names], np.int32)
+        return {"text": np.array([text for *_, text in lines]), "label": label}
+
+    train, test = part(paths["train.txt.gz"]), part(paths["test.txt.gz"])
+    count = 0.1 if validation is None else validation
+    kept, held = hold_out(len(train["label"]), count, seed, train["label"])
+    return Splits(take(train, kept), take(train, held) if len(held) else {}, test, info)
+
+
 def _read_multi30k(paths, info, validation, seed) -> Splits:
     def part(name: str) -> Columns:
         columns = {}
@@ -127,6 +154,35 @@ SETS = (
             ),
         ),
         _read_sst2,
+    ),
+    DataSet(
+        Info(
+            "sst2_phrases",
+            "SST-2 with phrases",
+            "Socher et al. 2013; GLUE's training set (Wang et al. 2019), and the sentences of sst2",
+            "research use",
+            "classification",
+            "text, label: 67,341 phrases and sentences to train on, without those that are a sentence of "
+            "validation or test; these are sst2's, whose files lie beside",
+            ("negative", "positive"),
+        ),
+        (File("train.tsv.gz"), File("../sst2/dev.tsv"), File("../sst2/test.tsv")),
+        _read_phrases,
+    ),
+    DataSet(
+        Info(
+            "trec_questions",
+            "TREC question types",
+            "Li & Roth 2002; copy in nltk_data",
+            "free for research",
+            "classification",
+            "text: questions, tokens between spaces; label: six types of answer. 5,452 train, of which a tenth is "
+            "held out by seed, and 500 test, as published; 11 of test are in train, too",
+            ("abbreviation", "description", "entity", "human", "location", "number"),
+            {"codes": ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")},
+        ),
+        (File("train.txt.gz"), File("test.txt.gz")),
+        _read_trec,
     ),
     DataSet(
         Info(

@@ -68,3 +68,32 @@ def test_real_text_as_published(data_dir):
     pairs = dl.data.load("multi30k", data_dir).train
     assert pairs["en"][0] == "Two young, White males are outside near many bushes."
     assert pairs["de"][0] == "Zwei junge weiße Männer sind im Freien in der Nähe vieler Büsche."
+
+
+def test_phrases_that_are_a_sentence_to_judge_are_dropped(tmp_path):
+    for folder in ("sst2", "sst2_phrases"):
+        (tmp_path / folder).mkdir()
+    for name in ("train", "dev", "test"):
+        (tmp_path / "sst2" / f"{name}.tsv").write_text(f"a {name} film\t1\nnot a {name} film\t0\n")
+    phrases = "sentence\tlabel\ngood \t1\na test film \t1\nnot a dev film\t0\nbad\t0\n"
+    (tmp_path / "sst2_phrases" / "train.tsv.gz").write_bytes(gzip.compress(phrases.encode()))
+    splits = dl.data.load("sst2_phrases", tmp_path)
+    assert splits.train["text"].tolist() == ["good", "bad"]
+    assert splits.train["label"].tolist() == [1, 0]
+    assert splits.validation["text"].tolist() == ["a dev film", "not a dev film"]
+    assert splits.test["text"].tolist() == ["a test film", "not a test film"]
+    assert len(splits.info.digests) == 3
+
+
+def test_questions_have_their_coarse_type(tmp_path):
+    (tmp_path / "trec_questions").mkdir()
+    lines = "".join(
+        f"{kind} What ?\n" for kind in ("ABBR:exp", "DESC:def", "NUM:date", "LOC:city") * 5
+    )
+    for name in ("train", "test"):
+        (tmp_path / "trec_questions" / f"{name}.txt.gz").write_bytes(gzip.compress(lines.encode()))
+    splits = dl.data.load("trec_questions", tmp_path)
+    assert splits.info.sizes == {"train": 18, "validation": 2, "test": 20}
+    named = [splits.info.classes[label] for label in splits.test["label"][:4]]
+    assert named == ["abbreviation", "description", "number", "location"]
+    assert set(splits.test["text"]) == {"What ?"}
