@@ -45,6 +45,8 @@ SCRIPTS = {
     "recordings": "spoken_digits",
     "transcripts": "speech_ctc",
     "series": "forecasting",
+    "clips": "action_recognition",
+    "clouds": "point_clouds",
     "table": "tabular",
     "ratings": "recommendation",
     "records": "health_records",
@@ -86,6 +88,8 @@ def guessed_kind(data: str) -> str:
         plain_name(file).partition(".")[0] for file in files
     }:
         return "records"
+    if any_of(".off", ".ply", ".xyz", ".pts"):
+        return "clouds"
     if found := _by_content(path):
         return found
     if any_of(".jsonl", ".ndjson"):
@@ -179,6 +183,7 @@ _NAMES = {
     "pairs": "pairs of texts",
     "corpus": "running text",
     "series": "series",
+    "clips": "clips with a class each",
     "table": "a table",
     "ratings": "ratings (kind ratings)",
     "records": "records of stays",

@@ -20,7 +20,7 @@ from dl.data.readers.files import members, read
 from dl.data.readers.frames import read_frame
 from dl.data.readers.on_disk import batches, stored_table
 from dl.data.sets import recordings
-from dl.data.sets.images import _jpeg_columns, parse_idx
+from dl.data.sets.images import jpeg_columns, parse_idx
 from dl.data.sets.recordings import read_wav
 from dl.interop import folder as weights
 
@@ -71,7 +71,7 @@ def test_an_archive_that_unfolds(tmp_path, kind):
 @pytest.mark.usefixtures("little")
 def test_an_npz_that_unfolds(tmp_path):
     with raises(*TOO_LARGE):
-        _jpeg_columns(packed(tmp_path / "a.npz", "npz"))
+        jpeg_columns(packed(tmp_path / "a.npz", "npz"))
 
 
 @pytest.mark.usefixtures("little")
@@ -104,7 +104,7 @@ def test_an_npz_that_promises_more_than_it_has(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("label.npy", head + bytes(80))
     with raises("file-damaged", "a.npz"):
-        _jpeg_columns(tmp_path / "a.npz")
+        jpeg_columns(tmp_path / "a.npz")
 
 
 def test_what_is_packed_well_is_read(tmp_path):
