@@ -63,7 +63,8 @@ def parquet_file(source: Any, path: Path, packed: int) -> Any:
     """
     from pyarrow import parquet
 
-    file = parquet.ParquetFile(source)
+    # Else each column of a group of rows is read whole, which may be all of the file.
+    file = parquet.ParquetFile(source, buffer_size=2**16, pre_buffer=False)
     about = file.metadata
     unpacked = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
     unpacked = max(unpacked, 8 * about.num_rows * about.num_columns)

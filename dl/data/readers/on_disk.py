@@ -191,9 +191,9 @@ def stored_file(path: Path, name: str, *of_text: Any) -> tuple:
     return _stored_text(path, name, *of_text)
 
 
-def batches(path: Path, rows: int = ROWS) -> Iterator[Any] | None:
+def batches(path: Path, rows: int | None = None) -> Iterator[Any] | None:
     """The record batches of a Parquet, Arrow or ArrayRecord file, after an empty one; None for another. Those of
-    Parquet have that many rows at most."""
+    Parquet have that many rows at most, by default :data:`ROWS`."""
     import pyarrow as pa
 
     with path.open("rb") as file:
@@ -206,7 +206,7 @@ def batches(path: Path, rows: int = ROWS) -> Iterator[Any] | None:
     head = head[:6]
     if head[:4] == b"PAR1":
         source = parquet_file(path, *given)
-        return itertools.chain([source.schema_arrow.empty_table()], source.iter_batches(rows))
+        return itertools.chain([source.schema_arrow.empty_table()], source.iter_batches(rows or ROWS))
     if head == b"ARROW1":
         source = pa.ipc.open_file(pa.OSFile(str(path)))
         some = map(source.get_batch, range(source.num_record_batches))
