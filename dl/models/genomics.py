@@ -80,6 +80,7 @@ class StrandConv(nn.Module):
             both = both.reshape(-1, *both.shape[2:])[: 1 - self.dilation]
         half = len(both) // 2
         order = ("NWC", "WIO", "NWC")
+        x = x.astype(both.dtype)  # as its parameters are: a base has no precision of its own
         found = convolve(x, both, (1,), [(half, half)], dimension_numbers=order)
         return found + jnp.concatenate([bias, jnp.flip(bias)])
 
