@@ -6,7 +6,7 @@ Reference: Adult accuracy .859 FT-Transformer, .872 CatBoost (Gorishniy et al. 2
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from scipy.special import softmax
 
@@ -69,7 +69,7 @@ def build(config: Config) -> dl.Experiment:
     design = splits.train["numerical"], config.embedding, config.dropout
     model = tabular_network(config.model, classes or 1, kinds, *design)
     task, say = of_table(model, classes, fit)
-    asked = {"budget": config.budget, "costs": config.costs}
+    asked: Any = {"budget": config.budget, "costs": config.costs}
 
     def measure(predictor, columns, name):
         said = say(predictor, columns)

@@ -183,9 +183,9 @@ def _npz(folder: Path) -> None:
 
 
 def _read_npz(folder: Path) -> object:
-    from dl.data.sets.images import _jpeg_columns
+    from dl.data.sets.images import jpeg_columns
 
-    return _jpeg_columns(folder / "a.npz")
+    return jpeg_columns(folder / "a.npz")
 
 
 def _zip(folder: Path) -> None:

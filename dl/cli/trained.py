@@ -164,9 +164,10 @@ def fork(
         if not sign:
             raise UserError("fork-value", f"{word}: give field=value, such as learning_rate=1e-3")
         given[field] = text
-    if given and path is not None:
+    build = opened.experiment.build
+    if given and path is not None and build is not None:
         # Of the script as it was opened: loaded anew, its enumerations and nested configs would be others.
-        kind, build = type(opened.experiment.config), opened.experiment.build
+        kind = type(opened.experiment.config)
         known = {field.name for field in dataclasses.fields(kind)}
         for field in given:
             if field not in known:

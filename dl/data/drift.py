@@ -19,9 +19,8 @@ def drift(splits: Splits, bins: int = 10) -> str:
         found = []
         for values, known in zip(numbers.T, train.T, strict=True):
             some = known[~np.isnan(known)]
-            edges = (
-                np.unique(np.quantile(some, np.linspace(0, 1, bins + 1)[1:-1])) if some.size else []
-            )
+            inner = np.linspace(0, 1, bins + 1)[1:-1]
+            edges = np.unique(np.quantile(some, inner)) if some.size else np.zeros(0)
             found.append(np.where(np.isnan(values), bins, np.searchsorted(edges, values)))
         return np.concatenate([np.reshape(found, (-1, len(numbers))).T, part["categorical"]], 1)
 

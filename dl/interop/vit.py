@@ -1,7 +1,7 @@
 """ViT (Dosovitskiy et al. 2021) and DeiT (Touvron et al. 2021): :class:`dl.models.vit.ViT` with a class token."""
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ def build(kind: str, config: Config, architecture: str, classes: int, dropout: A
         norm=layer_norm(config.get("layer_norm_eps", 1e-12)),
         dropout=config.get("hidden_dropout_prob", 0.0) if dropout is None else dropout,
     )
-    pool: Any = "both" if architecture == TEACHER else "first"
+    pool: Literal["first", "both"] = "both" if architecture == TEACHER else "first"
     return ViT(classes, body, field(config, "patch_size"), pool, distilled=kind == "deit")
 
 

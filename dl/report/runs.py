@@ -246,11 +246,8 @@ def _confusion(inside: Inside) -> str:
 
 def _rows(inside: Inside) -> str:
     """What was said of single rows."""
-    judged = {
-        p.name: one
-        for p, one in inside.items()
-        if isinstance(one, Inspection) and (one.judged or one.slices)
-    }
+    looked = {p.name: one for p, one in inside.items() if isinstance(one, Inspection)}
+    judged = {name: one for name, one in looked.items() if one.judged or one.slices}
     parts = [f"<h3>{escape(name)}</h3>{examples.judged(one)}" for name, one in judged.items()]
     return "".join(parts) or note("No run that sorts rows into classes was rebuilt for this page.")
 

@@ -135,7 +135,9 @@ def chosen_options(given: Mapping[str, Any]) -> Options:
     for name, value in given.items():
         if name not in hints:
             raise unknown("option", name, hints)
-        if not isinstance(value, os.PathLike):
+        # Of a count that is a fraction its own check says more.
+        counts = isinstance(value, float) and int in (hints[name], *get_args(hints[name]))
+        if not isinstance(value, os.PathLike) and not counts:
             typed(name, hints[name], value)
     return Options(**given)
 

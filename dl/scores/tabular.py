@@ -119,7 +119,7 @@ def intervals(label: np.ndarray, logits: np.ndarray, draws: int = 500) -> dict[s
     said = 1 / (1 + np.exp(-odds))
     some = (draw.integers(0, len(label), len(label)) for _ in range(draws))
     found = [binary_scores(label[rows], said[rows]) for rows in some]
-    ends = {}
+    ends: dict[str, float] = {}
     for name in ("auc", "average_precision"):
         low, high = np.nanquantile([one[name] for one in found], (0.025, 0.975))
         ends |= {f"{name}_low": float(low), f"{name}_high": float(high)}

@@ -121,7 +121,9 @@ def of_table(
     centred = tabular_regression(model, spread=spread)  # less the mean, to be added in float64
 
     def say(predictor: Any, columns: Any) -> np.ndarray:
-        own = dataclasses.replace(predictor, task=centred, program=None)
+        # In batches of Predictor's own size, so that a row has the same bits whatever set it is in.
+        size = type(predictor).batch_size
+        own = dataclasses.replace(predictor, task=centred, program=None, batch_size=size)
         return own(columns).astype(np.float64) + mean
 
     return tabular_regression(model, spread=spread, origin=mean), say

@@ -90,6 +90,15 @@ TINY: dict[str, dict] = {
         **{"data": "digits", "labelled": 60, "unlabelled": True, "generated": 20, "gan_steps": 3},
         **{"widths": (4, 8), "steps": 8, "batch_size": 16},
     },
+    "face_verification": {
+        **{"data": "digits", "known": True, "widths": (2, 4), "width": 4, "epochs": 1},
+        "batch_size": 400,
+    },
+    "action_recognition": {
+        "data": str(Path(__file__).with_name("clips.csv")),
+        **{"axes": 2, "frames": 8, "width": 2, "epochs": 2, "batch_size": 8},
+    },
+    "point_clouds": {"points": 8, "side": 8, "epochs": 0.1, "batch_size": 20},
     "style_transfer": {"size": 16, "widths": (4, 8), "steps": 8},
 }
 # Other tiny configurations worth the same test, as (script, fields).
@@ -113,7 +122,7 @@ MORE: list[tuple[str, dict]] = [
 NEEDS_DATA: set[str] = {
     *("character_rnn", "gpt", "sentiment", "bert", "translation"),
     *("forecasting", "recommendation", "remaining_life", "spoken_digits", "speech_ctc"),
-    *("segmentation", "object_detection", "genomics", "health_records"),
+    *("segmentation", "object_detection", "genomics", "health_records", "point_clouds"),
 }
 
 # Sets of which a beginning will do, and saves minutes.

@@ -6,6 +6,7 @@ import jax
 from tiny import Config, build
 
 import dl
+from dl.core.state import path_name
 from dl.training import checkpoints
 
 FORGOTTEN = os.environ["DL_TEST_FORGET"]
@@ -14,7 +15,7 @@ honest = checkpoints.unflatten
 
 def forget(flat, template):
     def keep(path, restored, fresh):
-        return fresh if FORGOTTEN in checkpoints.path_name(path) else restored
+        return fresh if FORGOTTEN in path_name(path) else restored
 
     return jax.tree_util.tree_map_with_path(keep, honest(flat, template), template)
 

@@ -223,7 +223,7 @@ def test_every_member_of_an_ensemble_begins_so(first, place):
 
 
 def test_a_fork_of_such_a_run_begins_where_it_did(first, place):
-    run = dl.train(build, Config(start=str(first.folder.path)), runs=place, name="base", **QUICK)
+    run = dl.train(build, Config(start=str(first.folder.path)), runs=place, name="to-fork", **QUICK)
     branch = run.fork(0, "branch", learning_rate=1e-2)
     same(branch.state.variables, run.state.variables)
 
