@@ -206,7 +206,9 @@ def batches(path: Path, rows: int | None = None) -> Iterator[Any] | None:
     head = head[:6]
     if head[:4] == b"PAR1":
         source = parquet_file(path, *given)
-        return itertools.chain([source.schema_arrow.empty_table()], source.iter_batches(rows or ROWS))
+        return itertools.chain(
+            [source.schema_arrow.empty_table()], source.iter_batches(rows or ROWS)
+        )
     if head == b"ARROW1":
         source = pa.ipc.open_file(pa.OSFile(str(path)))
         some = map(source.get_batch, range(source.num_record_batches))
