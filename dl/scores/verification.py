@@ -34,7 +34,7 @@ def all_pairs(vectors: np.ndarray, label: np.ndarray) -> Pairs:
             "target-one-class",
             f"{len(label):,} rows of {len(np.unique(label)):,} classes: pairs need two classes, one of them twice",
         )
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit = _unit(vectors)
     return Pairs((unit @ unit.T)[one, other], same)
 
 
@@ -71,12 +71,12 @@ def identified(
     known: np.ndarray, known_label: np.ndarray, vectors: np.ndarray, label: np.ndarray
 ) -> float:
     """Share of ``vectors [rows, width]`` whose nearest of the ``known [n, width]``, by cosine, has their label."""
-
-    def unit(x: np.ndarray) -> np.ndarray:
-        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-
-    nearest = (unit(vectors) @ unit(known).T).argmax(1)
+    nearest = (_unit(vectors) @ _unit(known).T).argmax(1)
     return float((known_label[nearest] == label).mean())
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def strangers_scores(vectors: Vectors, columns: Columns, held: Columns) -> dict[str, float]:

@@ -23,9 +23,7 @@ NAMED = ("jhmdb_pose", "radhar")
 FOR_NAMED = ("official",)
 # Not y, which points have.
 LABELS = ("label", "labels", "class", "category", "target", "activity", "gesture", "state")
-CLIPS = (
-    *("sequence", "sequence_id", "clip", "video", "recording", "session", "trial", "series_id"),
-)
+CLIPS = ("sequence", "sequence_id", "clip", "video", "recording", "session", "trial", "series_id")
 TIMES = ("time", "frame", "step", "t", "measurement_number", "timestamp")
 
 
@@ -58,6 +56,8 @@ def read(source: Any, own: OwnClips) -> Found:
     Raises:
       UserError: a column cannot be told, or a clip has two classes, parts or groups.
     """
+    from dl.data.sets.clips import padded
+
     frames, digests, lines = read_cells(source, own)
     split = split_column(frames, own)
     frame, part, lacking = joined(frames, split)
@@ -107,9 +107,6 @@ def read(source: Any, own: OwnClips) -> Found:
             "clips-too-large",
             f"{len(start):,} clips of up to {length.max():,} rows do not fit into memory: cut the longest",
         )
-    values = np.zeros((len(start), length.max(), len(chosen)), np.float32)
-    place = np.arange(len(order)) - np.repeat(start, length)
-    values[np.repeat(np.arange(len(start)), length), place] = cells
     lines += [
         *lacking,
         *(Line(heading, taken) for heading, taken in used.items()),
@@ -118,7 +115,7 @@ def read(source: Any, own: OwnClips) -> Found:
         *class_lines(classes, labels, f"clips of {frame.name}", least=1.01),
     ]
     return Found(
-        {"values": values, "length": length.astype(np.int32), "label": labels},
+        {**padded(cells, np.append(start, len(order))), "label": labels},
         own_info(
             frame.name, "classification", digests, classes=classes, details={"values": chosen}
         ),

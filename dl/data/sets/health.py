@@ -6,7 +6,8 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.irregular import hourly
-from dl.data.readers.files import File, damaged
+from dl.data.readers.files import File
+from dl.data.sets.packed_images import arrays
 from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, take
 
 STATIC = ("Age", "Gender", "Height", "ICUType")  # fixed at minute 0
@@ -14,14 +15,11 @@ HOURS = 48
 
 
 def _stays(path) -> tuple[Columns, tuple[str, ...], tuple[str, ...]]:
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            names = found["variables"].tolist()
-            offsets, label = found["offsets"], found["died_in_hospital"].astype(np.int32)
-            hour, code = found["minute"] / 60, found["variable"].astype(int)
-            value = np.where(found["value"] == -1, np.nan, found["value"])  # "unknown"
-    except (KeyError, ValueError) as error:
-        raise damaged(path, error) from None
+    found = arrays(path, "variables", "offsets", "died_in_hospital", "minute", "variable", "value")
+    names = found["variables"].tolist()
+    offsets, label = found["offsets"], found["died_in_hospital"].astype(np.int32)
+    hour, code = found["minute"] / 60, found["variable"].astype(int)
+    value = np.where(found["value"] == -1, np.nan, found["value"])  # "unknown"
     row = np.repeat(np.arange(len(label)), np.diff(offsets))
     grid = hourly(row, hour, code, value, (len(label), HOURS, len(names)))
     fixed = [names.index(name) for name in STATIC]
