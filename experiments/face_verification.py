@@ -10,6 +10,7 @@ import dataclasses
 import flax.linen as nn
 
 import dl
+from dl.baselines.majority import on_held
 from dl.baselines.pictures import pixel_vectors
 from dl.data.own.pictures import OwnPictures
 from dl.data.transforms.policies import Augmented
@@ -86,9 +87,7 @@ def build(config: Config) -> dl.Experiment:
         return {"trade-off": trade_off(pairs, splits.info.title), "faces": seen_from_above(*shown)}
 
     def pixels():
-        held = {name: part for name, part in splits.parts.items() if name != "train"}
-        found = {name: score(pixel_vectors, part, name) for name, part in held.items()}
-        return {f"{name}/{kind}": x for name, own in found.items() for kind, x in own.items()}
+        return on_held(splits, lambda part, name: score(pixel_vectors, part, name))
 
     return config.experiment(
         task,

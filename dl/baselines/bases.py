@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dl.baselines.majority import on_held
 from dl.data.splits import Columns, Splits
 from dl.scores.tabular import class_scores
 
@@ -17,17 +18,13 @@ def linear_bases(splits: Splits) -> dict[str, float]:
     def hot(part: Columns) -> np.ndarray:
         return np.eye(5, dtype=np.float32)[part["bases"]].reshape(len(part["label"]), -1)
 
-    held = {name: part for name, part in splits.parts.items() if name != "train"}
     found = []
     for strength in (0.01, 0.03, 0.1):
         model = LogisticRegression(C=strength, max_iter=500)
         model.fit(hot(splits.train), splits.train["label"])
-        said = {name: model.predict_log_proba(hot(part)) for name, part in held.items()}
-        found.append(
-            {
-                f"{name}/{metric}": value
-                for name, part in held.items()
-                for metric, value in class_scores(part["label"], said[name]).items()
-            }
-        )
+
+        def score(part: Columns, name: str, model=model) -> dict[str, float]:
+            return class_scores(part["label"], model.predict_log_proba(hot(part)))
+
+        found.append(on_held(splits, score))
     return max(found, key=lambda scores: scores.get("validation/mcc", 0.0))

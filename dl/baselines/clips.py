@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dl.baselines.majority import majority
+from dl.baselines.majority import majority, on_held
 from dl.data.splits import Columns, Splits
 
 
@@ -22,11 +22,8 @@ def clip_baselines(splits: Splits) -> dict[str, dict[str, float]]:
 
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
     linear.fit(summaries(splits.train), splits.train["label"])
-    found = {
-        f"{name}/accuracy": float(
-            linear.score(summaries(splits.parts[name]), splits.parts[name]["label"])
-        )
-        for name in ("validation", "test")
-        if name in splits.parts
-    }
-    return {"linear": found, "majority": majority(splits)}
+
+    def score(part: Columns, name: str) -> dict[str, float]:
+        return {"accuracy": float(linear.score(summaries(part), part["label"]))}
+
+    return {"linear": on_held(splits, score), "majority": majority(splits)}

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from dl.baselines.majority import majority
-from dl.data.splits import Splits
+from dl.baselines.majority import majority, on_held
+from dl.data.splits import Columns, Splits
 
 
 def coarse(points: np.ndarray, side: int = 8) -> np.ndarray:
@@ -20,9 +20,8 @@ def cloud_baselines(splits: Splits) -> dict[str, dict[str, float]]:
 
     linear = LogisticRegression(C=10.0, max_iter=300)
     linear.fit(coarse(splits.train["points"]), splits.train["label"])
-    held = {name: part for name, part in splits.parts.items() if name != "train"}
-    found = {
-        f"{name}/accuracy": float(linear.score(coarse(part["points"]), part["label"]))
-        for name, part in held.items()
-    }
-    return {"linear": found, "majority": majority(splits)}
+
+    def score(part: Columns, name: str) -> dict[str, float]:
+        return {"accuracy": float(linear.score(coarse(part["points"]), part["label"]))}
+
+    return {"linear": on_held(splits, score), "majority": majority(splits)}

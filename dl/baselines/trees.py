@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dl.baselines.majority import majority
+from dl.baselines.majority import majority, on_held
 from dl.data.batches.stored import StoredColumns
 from dl.data.splits import Columns, Splits, pieces, row_count, shuffled, take
 from dl.scores.tabular import judged
@@ -105,12 +105,7 @@ def tree_scores(splits: Splits, said: dict[str, np.ndarray], **asked: Any) -> di
     if splits.info.classes:
         said = {name: np.log(np.maximum(chances, 1e-12)) for name, chances in said.items()}
     held = splits.validation, said["validation"]
-    return {
-        f"{name}/{metric}": value
-        for name, part in splits.parts.items()
-        if name != "train"
-        for metric, value in judged(part, said[name], *held, **asked).items()
-    }
+    return on_held(splits, lambda part, name: judged(part, said[name], *held, **asked))
 
 
 def tree_rivals(
