@@ -74,9 +74,8 @@ def recut(splits: Splits, count: int, fold: int) -> Splits:
         raise UserError(
             "folds-stream", f"{splits.info.title} streams: --folds needs rows in memory"
         )
-    whole = splits.before("test")
-    if splits.info.details.get("whole") and splits.test:  # its parts are no official ones
-        whole = {name: np.concatenate([x, splits.test[name]]) for name, x in whole.items()}
+    official = not splits.info.details.get("whole")
+    whole = splits.before("test") if official else splits.joined(*_PARTS)
     strata = whole.get("label", np.zeros(0))
     if strata.ndim > 1 or strata.dtype.kind not in "iu":
         strata = np.zeros(row_count(whole), np.int64)

@@ -73,8 +73,12 @@ class Splits:
     def before(self, name: str) -> Columns:
         """The rows in memory of all parts that come before the one called so, in the order of the parts."""
         names = ("train", "validation", "test")
-        earlier = [self.parts[n] for n in names[: names.index(name)] if n in self.parts]
-        return {key: np.concatenate([part[key] for part in earlier]) for key in self.train}
+        return self.joined(*names[: names.index(name)])
+
+    def joined(self, *names: str) -> Columns:
+        """The rows in memory of the parts called so, of those that there are, one after the other."""
+        parts = [self.parts[name] for name in names if name in self.parts]
+        return {key: np.concatenate([part[key] for part in parts]) for key in self.train}
 
     def by_class(self, shares: tuple[float, float] = (0.7, 0.1)) -> "Splits":
         """The same rows in parts that share no class: the first of them train, by these ``shares`` of the classes,
@@ -95,10 +99,7 @@ class Splits:
                 "stream-not-here",
                 "parts by class are of rows in memory: leave --stream out, or bring fewer or smaller ones",
             )
-        whole = {
-            name: np.concatenate([part[name] for part in self.parts.values()])
-            for name in self.train
-        }
+        whole = self.joined(*self.parts)
         place = np.searchsorted(ends, whole["label"], side="right")
         train, validation, test = (take(whole, np.flatnonzero(place == n)) for n in range(3))
         return Splits(train, validation, test, self.info)
