@@ -106,6 +106,12 @@ class RunFolder:
     def finished(self) -> bool:
         return self.result.exists()
 
+    def reopen(self) -> None:
+        """Have a finished run be unfinished, on disk: it goes on, and writes its result again."""
+        self.result.unlink(missing_ok=True)
+        files.sync(self.path)
+        store.remove(self.result)
+
     def saved(self) -> int:
         """The step of the newest checkpoint, whole or not; -1 where there is none."""
         return max(

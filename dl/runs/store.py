@@ -252,7 +252,7 @@ def has_writer(place: Path) -> bool:
 
 
 def remove(step: Path) -> None:
-    """Take a checkpoint, or a whole run, out of the store."""
+    """Take a checkpoint, a record or a whole run out of the store."""
     address = url(step)
     if address is None:
         return

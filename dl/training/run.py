@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dl.core.errors import UserError
 from dl.core.experiment import Experiment
 from dl.core.lanes import first_batch
 from dl.core.state import TrainState
@@ -132,15 +133,33 @@ def reopen(
     layout: Layout | None = None,
 ) -> Run:
     """The run in ``folder`` with its selected state, or its last one where it is unfinished."""
-    # Traced as in training: an optimiser may have a part that a plain zero (a decay) would leave out.
-    compiled = Compiled.alone(experiment, layout)
-    checkpoints = Checkpoints(folder.checkpoints, False, base=base_of(folder))
     step, ended = None, "unfinished"
     if folder.finished():
         result = read_result(folder.path)
         step, ended = result["selected"].get("step"), result["ended"]
+    return Run(folder, experiment, _state(folder, experiment, step, say, layout), ended)
+
+
+def newest_whole(folder: RunFolder, experiment: Experiment, layout: Layout | None) -> int | None:
+    """The step of the newest checkpoint that can be believed; None where there is none."""
     try:
-        state = restored(checkpoints, compiled, compiled.beginning().state(), step, say)
+        return int(_state(folder, experiment, None, lambda _: None, layout).step)
+    except UserError:
+        return None
+
+
+def _state(
+    folder: RunFolder,
+    experiment: Experiment,
+    step: int | None,
+    say: Callable[[str], Any],
+    layout: Layout | None,
+) -> TrainState:
+    """The state of the checkpoint at ``step``, or of the newest whole one."""
+    # Traced as in training: an optimiser may have a part that a plain zero (a decay) would leave out.
+    compiled = Compiled.alone(experiment, layout)
+    checkpoints = Checkpoints(folder.checkpoints, False, base=base_of(folder))
+    try:
+        return restored(checkpoints, compiled, compiled.beginning().state(), step, say)
     finally:
         checkpoints.close()
-    return Run(folder, experiment, state, ended)

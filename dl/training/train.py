@@ -25,7 +25,7 @@ from dl.runs.folder import (
     write_json,
 )
 from dl.runs.options import Options, chosen_options, recorded
-from dl.runs.readers import numbers
+from dl.runs.readers import numbers, read_result
 from dl.runs.scripts import chosen_script
 from dl.training.checks import check
 from dl.training.compiled import Compiled
@@ -36,7 +36,7 @@ from dl.training.lane import Lane
 from dl.training.loop import Loop
 from dl.training.placing import layout_of
 from dl.training.prefetch import check_divisible
-from dl.training.run import Run, reopen
+from dl.training.run import Run, newest_whole, reopen
 from dl.training.selection import Selection
 from dl.training.starting import check_start
 from dl.training.trackers import trackers
@@ -146,7 +146,14 @@ def _train(
 
     settled = processes.on_first_process(settled_here)
     if settled["finished"]:
-        return reopen(folder, experiment, console.warn, layout)
+        try:
+            return reopen(folder, experiment, console.warn, layout)
+        except UserError as error:
+            older = newest_whole(folder, experiment, layout)
+            if error.code != "checkpoints-damaged" or older is None or older >= _selected(folder):
+                raise
+            console.warn(f"{folder.path} is trained again from step {older:,}")
+            processes.on_first_process(folder.reopen)
     if not go_on:
         over = "" if layout is None else f" on {mesh_name(layout.mesh)}"
         data, steps = experiment.data, experiment.steps
@@ -166,6 +173,12 @@ def _train(
             f"stopped by {loop.stopped} at step {int(state.step)}; all is saved in {folder.path}"
         )
     return Run(folder, experiment, state, loop.stopped or lane.ended or "done")
+
+
+def _selected(folder: RunFolder) -> int:
+    """The step whose state a finished run gives."""
+    result = read_result(folder.path)
+    return int(result["selected"].get("step") or result["steps"])
 
 
 def _lock_or_compare(

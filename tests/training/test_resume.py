@@ -1,6 +1,7 @@
 """A run that dies anywhere and goes on ends with the bits of the run that never died."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import faults
 import pytest
+from mistakes import raises
 
 import dl
 from dl.runs.compare import first_difference
@@ -100,6 +102,23 @@ def test_a_damaged_checkpoint_is_found_and_the_one_before_it_used(whole, tmp_pat
     resumed = dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
     assert "checkpoint 20 is damaged" in capfd.readouterr().err
     assert first_difference(whole.folder, resumed.folder) is None
+
+
+def test_a_finished_run_whose_state_is_damaged_is_trained_again(whole, tmp_path, capfd):
+    shutil.copytree(whole.folder.path, tmp_path / "killed")
+    states = sorted((tmp_path / "killed" / "checkpoints").glob("[0-9]*"), key=lambda p: int(p.name))
+    selected = str(whole.result["selected"]["step"])
+    assert [path.name for path in states][-1:] == [selected]
+    next(states[-1].glob("state/d/*")).write_bytes(b"")
+    again = dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
+    assert f"is trained again from step {states[-2].name}" in capfd.readouterr().err
+    assert first_difference(whole.folder, again.folder) is None
+    assert again.result["digest"] == whole.result["digest"]
+    for path in again.folder.checkpoints.glob("*/state/d/*"):  # nothing is left to begin with
+        path.write_bytes(b"")
+    with raises("checkpoints-damaged", selected):
+        dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
+    assert again.folder.finished()  # so its result is not given up
 
 
 @pytest.mark.slow
