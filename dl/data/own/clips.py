@@ -34,7 +34,7 @@ class OwnClips(OwnCells):
     clip: str | None = None
     """your column that says which clip a row belongs to, where it is not called so"""
     label: str | None = None
-    """your column of the classes, the same in all rows of a sequence"""
+    """your column of the classes, the same in all rows of a clip"""
     time: str | None = None
     """your column that orders the rows of a clip; without one they are in order"""
     values: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ def read(source: Any, own: OwnClips) -> Found:
     label = column_called(frame, own.label, LABELS, "--label")
     time = column_called(frame, own.time, TIMES, "--time")
     if which is None:
-        raise UserError("column-unnamed", which_column(frame, "name of the sequence", "--clip"))
+        raise UserError("column-unnamed", which_column(frame, "name of the clip", "--clip"))
     if label is None:
         raise UserError("target-unnamed", which_column(frame, "classes", "--label"))
     code, names = coded_words(frame, which)

@@ -15,7 +15,6 @@ from dl.data.own.paths import is_table, plain_name, visible
 from dl.data.readers.column_types import typed_column
 from dl.data.readers.files import digest_files
 from dl.data.readers.frames import Frame, read_frame, words
-from dl.data.splits import Splits
 
 NAMED = ("physionet2012",)
 _STAY = (
@@ -53,11 +52,6 @@ class OwnRecords(OwnCells):
     """your column of the outcome, in stays.csv; by default the one called label, outcome, ..."""
     hours: int = 48
     """of a stay that are looked at; what comes later is never read"""
-
-
-def named(splits: Splits) -> Splits:
-    """A named set as it is."""
-    return splits
 
 
 def read(source: Any, own: OwnRecords) -> Found:

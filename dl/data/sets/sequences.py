@@ -6,7 +6,7 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.readers.files import File, damaged
-from dl.data.sets.text import _decode
+from dl.data.sets.text import decode
 from dl.data.splits import DataSet, Info, Splits, folds, take
 
 PAIRED = str.maketrans("ACGTRYKMBDHV", "TGCAYRMKVHDB")  # ambiguous bases have pairs too
@@ -34,7 +34,7 @@ def _splits(text: list[str], label: list[int], info: Info, shares: tuple[int, in
 
 def _read_splice(paths, info, validation, seed) -> Splits:
     (path,) = paths.values()
-    rows = list(csv.DictReader(_decode(path).splitlines(), skipinitialspace=True))
+    rows = list(csv.DictReader(decode(path).splitlines(), skipinitialspace=True))
     try:
         label = [info.classes.index(row["label"].strip()) for row in rows]
         return _splits([row["sequence"].strip() for row in rows], label, info, (1, 1))
@@ -45,7 +45,7 @@ def _read_splice(paths, info, validation, seed) -> Splits:
 def _read_promoters(paths, info, validation, seed) -> Splits:
     (path,) = paths.values()
     text, label = [], []
-    for number, line in enumerate(_decode(path).splitlines(), 1):
+    for number, line in enumerate(decode(path).splitlines(), 1):
         mark, tab, bases = line.partition("\t")
         if not tab or mark not in ("0", "1"):
             raise UserError(

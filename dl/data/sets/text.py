@@ -7,7 +7,7 @@ from dl.data.readers.files import File, damaged, read
 from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, rows_of, take
 
 
-def _decode(path) -> str:
+def decode(path) -> str:
     try:
         return read(path).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -16,7 +16,7 @@ def _decode(path) -> str:
 
 def _read_shakespeare(paths, info, validation, seed) -> Splits:
     (path,) = paths.values()
-    text = np.array(list(_decode(path)), "<U1")
+    text = np.array(list(decode(path)), "<U1")
     if len(text) < 10:
         raise damaged(path, f"{len(text)} characters")
     train, held = ({"text": part} for part in np.split(text, [int(0.9 * len(text))]))
@@ -31,7 +31,7 @@ def _read_shakespeare(paths, info, validation, seed) -> Splits:
 def _read_sst2(paths, info, validation, seed) -> Splits:
     def part(path) -> Columns:
         text, label = [], []
-        for number, line in enumerate(_decode(path).splitlines(), 1):
+        for number, line in enumerate(decode(path).splitlines(), 1):
             sentence, tab, mark = line.rpartition("\t")
             if not tab or mark not in ("0", "1"):
                 raise UserError(
@@ -53,7 +53,7 @@ def _read_phrases(paths, info, validation, seed) -> Splits:
     sentences = _read_sst2({**beside, "train.tsv": beside["dev.tsv"]}, info, None, seed)
     held = {*sentences.validation["text"].tolist(), *sentences.test["text"].tolist()}
     text, label = [], []
-    for line in _decode(paths["train.tsv.gz"]).splitlines()[1:]:
+    for line in decode(paths["train.tsv.gz"]).splitlines()[1:]:
         phrase, _, mark = line.rpartition("\t")
         if phrase.strip() not in held:
             text.append(phrase.strip())
@@ -64,7 +64,7 @@ def _read_phrases(paths, info, validation, seed) -> Splits:
 
 def _read_trec(paths, info, validation, seed) -> Splits:
     def part(path) -> Columns:
-        lines = [line.partition(" ") for line in _decode(path).splitlines() if line]
+        lines = [line.partition(" ") for line in decode(path).splitlines() if line]
         names = [kind.partition(":")[0] for kind, _, _ in lines]
         label = np.array([info.details["codes"].index(name) for name in names], np.int32)
         return {"text": np.array([text for *_, text in lines]), "label": label}
@@ -79,7 +79,7 @@ def _read_multi30k(paths, info, validation, seed) -> Splits:
     def part(name: str) -> Columns:
         columns = {}
         for language in ("en", "de"):
-            lines = _decode(paths[f"{name}.{language}.gz"]).split("\n")
+            lines = decode(paths[f"{name}.{language}.gz"]).split("\n")
             columns[language] = [line.strip() for line in lines[: -1 if not lines[-1] else None]]
         if len(columns["en"]) != len(columns["de"]):
             raise UserError(

@@ -60,7 +60,7 @@ def test_gaps_lie_on_a_line_and_are_told(moved):
 def test_mistakes_are_one_line(moved):
     with raises("target-unnamed", "label"):
         dl.data.open(moved, "clips")
-    with raises("column-unnamed", "sequence"):
+    with raises("column-unnamed", "clip"):
         dl.data.open(moved.rename(columns={"clip": "who"}), "clips", label="action")
     with raises("clip-torn", "action"):
         dl.data.open(moved.assign(clip="one"), "clips", label="action")
