@@ -30,6 +30,11 @@ REMEDIES = {
 }
 
 
+def stopped_code(name: str) -> int:
+    """The exit status of what the signal ``name`` has stopped, such as ``"SIGTERM"``, as shells count it."""
+    return 128 + signal.Signals[name]
+
+
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
     """A user's mistake ends the process with one line on stderr and exit code 2, no traceback (but
@@ -61,7 +66,8 @@ def plain_errors() -> Iterator[None]:
         _fail(error, more)
     except KeyboardInterrupt as stop:
         number = next(iter(stop.args), signal.SIGINT)
-        word = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
+        named = signal.Signals(number).name
+        word = "interrupted" if number == signal.SIGINT else f"stopped by {named}"
         print(": ".join([word, *getattr(stop, "__notes__", ())]), file=sys.stderr)
         _leave(128 + number)
     except BrokenPipeError:  # the reader, such as head, has seen enough

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import tyro
 
 from dl.cli.arguments import again, check_locale, parse, swept_values
-from dl.cli.errors import out_of_memory, plain_errors
+from dl.cli.errors import out_of_memory, plain_errors, stopped_code
 from dl.core.errors import UserError
 
 ALONE = {"--mesh", "--deterministic-topology", "--coordinator"}  # flags that a sweep refuses
@@ -76,16 +75,17 @@ def _sweep(
     from dl.report.sweeps import print_report
     from dl.runs import store
     from dl.runs.readers import read_baselines
-    from dl.sweeps.sweep import SweepRun, run_sweep
+    from dl.sweeps.sweep import run_sweep
     from dl.training.console import format_metrics
 
     convert = swept_values(config, build, script)
-    place = run_sweep(build, chosen, sweep, options, convert, script)
-    if not (place / "result.json").exists():
+    done = run_sweep(build, chosen, sweep, options, convert, script)
+    place = done.folder
+    if done.ended != "done":
         print(f"go on with: {again(script, given, '--name', place.name, '--resume')}")
-        return 130
+        return stopped_code(done.ended)
     print_report(place)
-    best = SweepRun(place).best
+    best = done.best
     for name, reached in read_baselines(best).items():
         print(f"beside it, {name}: {format_metrics(reached)}")
     print(f"sweep folder: {store.named(str(place))} (a run folder each under lanes/)")
@@ -105,10 +105,10 @@ def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
     from dl.training.console import by_number
 
     if not first:
-        return 0 if run.folder.finished() else 128 + getattr(signal, run.ended)
+        return 0 if run.folder.finished() else stopped_code(run.ended)
     if not run.folder.finished():
         print(f"go on with: {again(script, given, '--name', run.folder.name, '--resume')}")
-        return 128 + getattr(signal, run.ended)
+        return stopped_code(run.ended)
     run.plot()
     result = run.result
     rivals = read_baselines(run.folder.path)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from dl.cli.errors import stopped_code
 from dl.core.errors import UserError, unknown
 from dl.runs.files import printable
 
@@ -182,4 +183,4 @@ def fork(
     if done.folder.finished():
         print(format_metrics(done.metrics))
     print(f"run folder: {done.folder.path}")
-    sys.exit(0 if done.folder.finished() else 130)
+    sys.exit(0 if done.folder.finished() else stopped_code(done.ended))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+import signal
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.runs import store
-from dl.runs.folder import RunFolder, to_json
+from dl.runs.folder import to_json
 from dl.runs.listing import FILES
 from dl.runs.lock import script_digest
 from dl.runs.options import chosen_options
@@ -116,7 +117,7 @@ class Objective:
             self._known[key] = (self.folder / name, -math.inf)
             return
         if not done.folder.finished():
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(signal.Signals[done.ended])
         self._learn(done.folder.path)
 
     def _sweep(self, new: Mapping[str, Overrides]) -> None:
@@ -125,10 +126,10 @@ class Objective:
             {"runs": self.folder, "name": name, "resume": True, **self._options}
         )
         wish, overrides = Sweep(lanes=self._lanes), list(new.values())
-        place = carry_out(self._build, self._config, wish, overrides, options, self._script)
-        if not RunFolder(place).finished():
-            raise KeyboardInterrupt
-        self._learn(place)
+        done = carry_out(self._build, self._config, wish, overrides, options, self._script)
+        if done.ended != "done":
+            raise KeyboardInterrupt(signal.Signals[done.ended])
+        self._learn(done.folder)
 
     def _learn(self, folder: Path) -> None:
         """Take the scores of the runs that have ended there."""

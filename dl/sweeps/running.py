@@ -29,8 +29,8 @@ from dl.training.trackers import trackers
 
 def run_group(
     group: Group, number: int, sweep: Sweep, options: Options, place: Path, console: Console
-) -> bool:
-    """Run the lanes of one group that are not at their end; False where a signal stopped them."""
+) -> str | None:
+    """Run the lanes of one group that are not at their end; the name of a signal that stopped them, or None."""
     file = place / f"group-{number}.json"
     # Decided once and kept, so that a resumed sweep goes on with the same programs.
     if not group.fields:
@@ -70,9 +70,9 @@ def run_group(
         ]
         compiled = group.compiled(settled["mode"], some)
         shared = place / "checkpoints" / f"{number}-{part}"
-        if run_lanes(compiled, lanes, shared, cadence, console, sweep.halve):
-            return False
-    return True
+        if stopped := run_lanes(compiled, lanes, shared, cadence, console, sweep.halve):
+            return stopped
+    return None
 
 
 def _settle(group: Group, sweep: Sweep, options: Options, console: Console) -> dict[str, Any]:

@@ -44,8 +44,8 @@ def run_sweep(
     options: Options,
     convert: Callable[[str, str], Any],
     script: Path | None = None,
-) -> Path:
-    """Carry a sweep out, or go on with it; returns its folder.
+) -> "SweepRun":
+    """Carry a sweep out, or go on with it.
 
     Args:
       build, config: as for a run; the sweep varies fields of ``config``.
@@ -79,10 +79,10 @@ def over_folds(config: Any, overrides: list[Overrides]) -> list[Overrides]:
 
 
 class SweepRun:
-    """A finished sweep: ``folder``, and what it found."""
+    """A sweep: its ``folder``, what it found, and how it ``ended``, ``"done"`` or by the signal of that name."""
 
-    def __init__(self, folder: Path):
-        self.folder = store.opened(folder)
+    def __init__(self, folder: Path, ended: str = "done"):
+        self.folder, self.ended = store.opened(folder), ended
 
     @property
     def settings(self) -> list[dict[str, Any]]:
@@ -180,9 +180,7 @@ def sweep(
         axes.append((name, [_plain(name, kinds[name], value) for value in _several(name, values)]))
     say = Console().warn
     overrides = over_folds(config, combine(axes, [{}], getattr(config, "seed", 0), seeds, say))
-    return SweepRun(
-        carry_out(build, config, wish, overrides, chosen, chosen_script(script, config))
-    )
+    return carry_out(build, config, wish, overrides, chosen, chosen_script(script, config))
 
 
 def _several(name: str, values: Any) -> list[Any]:
@@ -253,8 +251,8 @@ def carry_out(
     overrides: list[Overrides],
     options: Options,
     script: Path | None,
-) -> Path:
-    """Run every lane, or go on with those that have no end yet; returns the sweep's folder."""
+) -> SweepRun:
+    """Run every lane, or go on with those that have no end yet."""
     with options.computing():
         options.find_packages()
         found = store.seen(options.runs, options.name, options.resume)
@@ -283,9 +281,9 @@ def carry_out(
             if apart:
                 console.say(f"structural, so compiled one by one: {', '.join(apart)}")
             for number, group in enumerate(groups):
-                if not run_group(group, number, sweep, options, place, console):
-                    console.say(f"stopped; all is saved in {place}")
-                    return place
+                if stopped := run_group(group, number, sweep, options, place, console):
+                    console.say(f"stopped by {stopped}; all is saved in {place}")
+                    return SweepRun(place, stopped)
             gather_predictions(place, [name for group in groups for name in group.names])
             write_json(place / "result.json", {"lanes": lanes, "finished": True})
-        return place
+        return SweepRun(place)

@@ -174,7 +174,8 @@ def test_resumes_exactly_and_sweeps_to_the_bit(case, tmp_path):
 
     if "seed" in traceable_fields(experiment).values:
         options = Options(name="sweep", runs=tmp_path, **CADENCE)
-        place = run_sweep(build, config, Sweep(seeds=2, lanes="map"), options, lambda n, t: t, path)
+        wish = Sweep(seeds=2, lanes="map")
+        place = run_sweep(build, config, wish, options, lambda n, t: t, path).folder
         lane = sorted((place / "lanes").iterdir())[0]
         assert json.loads((lane / "result.json").read_text())["seed"] == config.seed
         assert first_difference(whole.folder, RunFolder(lane)) is None

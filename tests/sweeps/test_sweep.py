@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -37,9 +39,8 @@ CADENCE = {"log_every": 4, "eval_every": 8}
 def sweep(runs, name="s", config=None, resume=False, **wishes):
     options = Options(name=name, runs=runs, progress=False, resume=resume, **CADENCE)
     config = config or CONFIG(steps=24)
-    return run_sweep(
-        BUILD, config, Sweep(**wishes), options, lambda n, t: TYPES[n](t), script=SCRIPT
-    )
+    convert = lambda n, t: TYPES[n](t)  # noqa: E731
+    return run_sweep(BUILD, config, Sweep(**wishes), options, convert, script=SCRIPT).folder
 
 
 def lanes(place):
@@ -131,7 +132,7 @@ def test_lanes_that_ended_among_others_replay_to_where_they_ended(tmp_path):
     options = Options(name="s", runs=tmp_path, progress=False, eval_every=6)
     fields = Sweep(lanes="map", halve=2, sweep=("learning_rate=1e-3,1e38,1e-2,3e-3",))
     convert = lambda n, t: TYPES[n](t)  # noqa: E731
-    place = run_sweep(BUILD, CONFIG(steps=24), fields, options, convert, script=SCRIPT)
+    place = run_sweep(BUILD, CONFIG(steps=24), fields, options, convert, script=SCRIPT).folder
     ended = {}
     for lane in lanes(place):
         ended[json.loads((lane / "result.json").read_text())["ended"]] = lane
@@ -261,6 +262,17 @@ def test_a_lane_that_diverges_stops_alone(tmp_path, mode):
 
 
 @pytest.mark.slow
+def test_a_sweep_says_which_signal_stopped_it(tmp_path, capsys, monkeypatch):
+    """As a scheduler asks: it queues again what SIGTERM stopped."""
+    flags = ["--steps", "24", "--seeds", "2", "--lanes", "map", "--runs", str(tmp_path), "--name"]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *flags, "s", "--no-progress"])
+    stop = faults.at("step", 10, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with stop, pytest.raises(SystemExit) as left:
+        dl.main(CONFIG, BUILD)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert "--name s --resume" in capsys.readouterr().out
+
+
 def test_structural_fields_are_found_and_grouped(tmp_path, capsys):
     options = Options(name="s", runs=tmp_path, **CADENCE)
     fields = Sweep(lanes="map", sweep=("widths=8,12", "learning_rate=1e-3,1e-2"))
@@ -290,7 +302,7 @@ def test_a_field_that_python_branches_on_is_structural():
 def test_halving_keeps_the_best(tmp_path):
     options = Options(name="s", runs=tmp_path, progress=False, eval_every=6)
     wish = Sweep(lanes="map", halve=2, seeds=4)
-    place = run_sweep(BUILD, CONFIG(steps=24), wish, options, lambda n, t: t, script=SCRIPT)
+    place = run_sweep(BUILD, CONFIG(steps=24), wish, options, lambda n, t: t, script=SCRIPT).folder
     ended = [json.loads((x / "result.json").read_text())["ended"] for x in lanes(place)]
     assert sorted(ended) == ["done", "halved", "halved", "halved"]
 
@@ -302,7 +314,7 @@ def test_lanes_with_nothing_to_select_keep_their_last_state_and_say_so(tmp_path,
 
     options = Options(name="s", runs=tmp_path, progress=False, **CADENCE)
     wish = Sweep(lanes="map", seeds=2)
-    place = run_sweep(build, CONFIG(steps=8), wish, options, lambda n, t: t, script=SCRIPT)
+    place = run_sweep(build, CONFIG(steps=8), wish, options, lambda n, t: t, script=SCRIPT).folder
     for lane in lanes(place):
         result = json.loads((lane / "result.json").read_text())
         assert result["selected"] == {"rule": "-validation/rare", "step": 8, "value": None}
@@ -333,7 +345,9 @@ def test_lanes_that_do_not_fit_run_in_chunks(mapped, tmp_path, monkeypatch, caps
     options = Options(name="s", runs=tmp_path, **CADENCE)
     fields = ("learning_rate=1e-3,1e-2", "dropout=0.0,0.2")
     wish = Sweep(lanes="map", seeds=2, sweep=fields)
-    place = run_sweep(BUILD, CONFIG(steps=24), wish, options, lambda n, t: TYPES[n](t), SCRIPT)
+    place = run_sweep(
+        BUILD, CONFIG(steps=24), wish, options, lambda n, t: TYPES[n](t), SCRIPT
+    ).folder
     assert "run in chunks of 3" in capsys.readouterr().out
     for a, b in zip(lanes(mapped), lanes(place), strict=True):
         assert first_difference(RunFolder(a), RunFolder(b)) is None

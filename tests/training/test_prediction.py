@@ -364,7 +364,7 @@ def test_a_measure_of_a_lane_sees_the_same_and_predicts_with_the_lane_s_own_valu
         Options(name="s", runs=tmp_path, **OPTIONS),
         lambda name, text: float(text),
         script=Path(__file__),
-    )
+    ).folder
     check_seen(3 * (2 * 2 + 1))
     assert TRACES.count((5, 1)) == 1
     for lane, shift in zip(sorted((place / "lanes").iterdir()), (0.25, 0.5, 0.75), strict=True):
