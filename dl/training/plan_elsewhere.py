@@ -184,14 +184,15 @@ def print_plan(
         table.add_row("estimated step, at least", f"{1e3 * least:.2f} ms, bound by {bound}")
         table.add_row("estimated examples a second, at most", f"{batch / least:,.0f}")
     if largest is not None:
-        table.add_row("largest batch that fits, compiled", f"{largest():,}")
+        told = f"{largest():,} of {experiment.data.size:,} training examples"
+        table.add_row("largest batch that fits, compiled", told)
     screen().print(table)
 
 
 def largest_batch(
     build: Callable[[int], Experiment], machine: Machine, options: Options, first: int
 ) -> int:
-    """The largest batch that fits, to an eighth of it; 0 where no batch does.
+    """The largest batch of the training examples that fits, to an eighth of it; 0 where none does.
 
     Args:
       build: the experiment of a batch size; first: the size to begin with.
@@ -200,18 +201,26 @@ def largest_batch(
     layout = layout_of(options.mesh, begun, elsewhere=machine)
     step = begun.micro_batches * (1 if layout is None else layout.pieces)
 
-    def fits(size: int) -> bool:
-        return planned(build(size), machine, options).fits
-
-    low, high = 0, max(step, first // step * step)
-    while fits(high) and high < 2**20:
-        low, high = high, 2 * high
-    while high - low > max(step, low // 8):
-        middle = (low + high) // 2 // step * step
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    fitting: list[tuple[int, float]] = []  # batches that fit, and the bytes that they take
+    low, high = 0, max(1, min(2**20, begun.data.size) // step) * step + step
+    size = max(step, first // step * step)
+    while True:
+        found = planned(build(size), machine, options)
+        if found.fits:
+            low = size
+            fitting.append((size, found.total))
+        else:
+            high = size
+        eighth = max(step, low // 8 // step * step)
+        if high - low <= eighth:
+            return low
+        aim = 2.0 * low if low else high / 2
+        if len(fitting) > 1:  # memory grows with the batch along a line, more or less
+            (few, least), (many, most) = fitting[-2:]
+            slope = (most - least) / (many - few)
+            aim = many + (found.memory - most) / slope if slope > 0 else aim
+        aim = aim if aim < high else (low + high) / 2
+        size = min(max(int(aim) // step * step, low + eighth), high - step)
 
 
 def _batches(compiled: Compiled) -> Any:

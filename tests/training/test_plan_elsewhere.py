@@ -1,5 +1,6 @@
 """Plans of machines that are not here, without their compilers."""
 
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -13,20 +14,43 @@ from dl.training.prefetch import check_divisible
 H100 = Machine("h100", CARDS["h100"], [])
 
 
-def of(rows, micro=1):
-    return SimpleNamespace(data=SimpleNamespace(batch_size=rows), micro_batches=micro)
+def of(rows, micro=1, size=10**6):
+    assert rows <= size
+    return SimpleNamespace(data=SimpleNamespace(batch_size=rows, size=size), micro_batches=micro)
 
 
-@pytest.mark.parametrize(("micro", "limit", "least"), [(1, 100, 88), (4, 100, 88), (4, 3, 0)])
-def test_the_largest_batch_is_found_among_those_that_can_be_cut(monkeypatch, micro, limit, least):
+@pytest.mark.parametrize(
+    ("micro", "limit", "most"),
+    [(1, 100, 9), (4, 100, 9), (4, 3, 3), (1, 5000, 6), (1, 16, 5), (1, 1, 7), (3, 10**7, 10)],
+)
+@pytest.mark.parametrize("power", [0.0, 1.0, 1.3])
+def test_the_largest_batch_is_found_among_those_that_can_be_cut(
+    monkeypatch, micro, limit, most, power
+):
+    """Whether memory grows along a line, or does not, or not at all until it is too much."""
+    asked = []
+
     def planned(experiment, machine, options):
         rows = experiment.data.batch_size
         assert rows % micro == 0
-        return SimpleNamespace(fits=rows <= limit)
+        asked.append(rows)
+        return SimpleNamespace(fits=rows <= limit, total=rows**power, memory=limit**power)
 
     monkeypatch.setattr(plan_elsewhere, "planned", planned)
     found = plan_elsewhere.largest_batch(lambda n: of(n, micro), H100, Options(), 16)
-    assert least <= found <= limit
+    assert found <= limit
+    if limit < 10**6:
+        assert limit < found + max(micro, found // 8) + micro
+    if power:
+        assert len(asked) <= most
+
+
+def test_no_batch_is_larger_than_the_training_set(monkeypatch):
+    fits = SimpleNamespace(fits=True, total=1.0, memory=2.0)
+    monkeypatch.setattr(plan_elsewhere, "planned", lambda *given: fits)
+    for micro in (1, 4):
+        one = functools.partial(of, micro=micro, size=1257)
+        assert 1257 * 8 // 9 <= plan_elsewhere.largest_batch(one, H100, Options(), 64) <= 1257
 
 
 def test_micro_batches_are_cut_over_the_mesh_too():
