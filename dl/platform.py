@@ -13,8 +13,8 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping
-from importlib import metadata
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,8 @@ def configure() -> None:
     # trees that take ten seconds to fit took more than ten minutes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     jaxlib = metadata.version("jaxlib")
-    before = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = xla_flags(before, installed(TESTED))
+    before, versions = os.environ.get("XLA_FLAGS", ""), installed(TESTED)
+    os.environ["XLA_FLAGS"] = xla_flags(before, versions)
     if os.environ["XLA_FLAGS"] != before and _backend_open():
         warnings.warn(
             "JAX ran something before `import dl`, so dl's compiler settings come too late for this "
@@ -94,6 +94,9 @@ def configure() -> None:
         "jax_compilation_cache_dir": str(cache_folder() / "xla" / f"jaxlib-{jaxlib}"),
         "jax_persistent_cache_min_compile_time_secs": "0.5",
     }
+    if any("cuda" in name for name in versions) and not _there("cuda12"):
+        with hushed():  # of the missing driver, six lines
+            import_module("jax")
     for name, value in settings.items():
         if name.upper() in os.environ:
             continue
@@ -159,6 +162,21 @@ def screen(**options: Any) -> Any:
                 yield piece if piece.control else piece._replace(text=harmless(piece.text, "\n\t"))
 
     return Screen(**{"highlight": False, "markup": False, "emoji": False, **options})
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """NVIDIA's and the TPU's packages say again and again, past Python, that no device is here; within, nothing is
+    heard."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def quiet_interrupt() -> None:

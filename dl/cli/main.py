@@ -63,7 +63,8 @@ def _flags_after_dashes(words: list[str]) -> Iterator[None]:
     try:
         yield
     except SystemExit as left:
-        if left.code == 2 and len(words) > 2 and words[0] in TAKE_FLAGS:
+        placed = "--" in sys.argv
+        if left.code == 2 and len(words) > 2 and words[0] in TAKE_FLAGS and not placed:
             own = 2
             if words[0] == "data":  # of an action and names
                 own = next((n for n, word in enumerate(words) if word.startswith("-")), 3)

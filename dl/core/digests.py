@@ -12,8 +12,9 @@ digest. In arrays of more than 2^32 words, two that lie 2^32 apart may change pl
 import contextvars
 import functools
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,9 @@ FACTORS = np.array(
 )
 
 
+Value = TypeVar("Value")
+
+
 def lane_digests(flat: dict[str, Any]) -> tuple[dict[str, str], dict[str, bool]]:
     """The digest of each array by name, and whether it is finite.
 
@@ -46,15 +50,27 @@ def lane_digests(flat: dict[str, Any]) -> tuple[dict[str, str], dict[str, bool]]
     far = {
         n: _program(getattr(x.sharding, "mesh", None))(x) for n, x in flat.items() if not _near(x)
     }
-    near = {n: np.asarray(x) for n, x in flat.items() if n not in far}
-    if sum(x.nbytes for x in near.values()) < THREADS_PAY:
-        found = {n: words_on_host(x) for n, x in near.items()}
-    else:
-        with ThreadPoolExecutor(8) as pool:
-            found = dict(zip(near, pool.map(words_on_host, near.values()), strict=True))
+    found = of_each(words_on_host, {n: np.asarray(x) for n, x in flat.items() if n not in far})
     found |= {n: np.asarray(x) for n, x in far.items()}
     digests = {n: _told(x, found[n]) for n, x in flat.items()}
     return digests, {n: bool(found[n][-1]) for n in flat}
+
+
+def of_each(
+    function: Callable[[np.ndarray], Value], arrays: dict[str, np.ndarray]
+) -> dict[str, Value]:
+    """``function`` of each of the host's arrays, on several threads where they are large."""
+    if sum(x.nbytes for x in arrays.values()) < THREADS_PAY:
+        return {name: function(x) for name, x in arrays.items()}
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(arrays, pool.map(function, arrays.values()), strict=True))
+
+
+def all_finite(array: Any) -> bool:
+    """Whether no element of an array is infinite or NaN; of one that lies elsewhere its devices say so."""
+    if _near(array):
+        return _finite(np.asarray(array))
+    return bool(_finite_program(getattr(array.sharding, "mesh", None))(array))
 
 
 def kind_of(digest: str) -> str:
@@ -79,6 +95,11 @@ def _near(array: Any) -> bool:
 def _program(mesh: Any) -> Any:
     """:func:`words_on_devices`, compiled once for arrays of a shape that lie alike."""
     return jax.jit(words_on_devices, out_shardings=mesh and NamedSharding(mesh, P()))
+
+
+@functools.cache
+def _finite_program(mesh: Any) -> Any:
+    return jax.jit(lambda x: jnp.isfinite(x).all(), out_shardings=mesh and NamedSharding(mesh, P()))
 
 
 def words_on_devices(x: jax.Array) -> jax.Array:
@@ -109,7 +130,7 @@ def words_on_host(array: np.ndarray) -> np.ndarray:
     """:func:`words_on_devices` of an array in memory, to the same bits."""
     flat = np.ascontiguousarray(array).reshape(-1)
     words = flat.view(f"uint{min(8 * flat.itemsize, 32)}" if flat.dtype.kind != "c" else np.uint32)
-    sums, finite = np.zeros(len(FACTORS), np.uint64), True
+    sums = np.zeros(len(FACTORS), np.uint64)
     mixed, moved = np.empty((2, min(CHUNK, len(words))), np.uint32)
     places = np.arange(1, len(mixed) + 1, dtype=np.uint32)
     offsets = places * FACTORS[:, :1]
@@ -125,12 +146,15 @@ def words_on_host(array: np.ndarray) -> np.ndarray:
                 if factor is not None:
                     m *= factor
             sums[lane] += m.sum(dtype=np.uint32)
-    if flat.dtype.kind in "fVc":
-        finite = all(_finite(flat[at : at + CHUNK]) for at in range(0, len(flat), CHUNK))
-    return np.append(sums % 2**32, finite).astype(np.uint32)
+    return np.append(sums % 2**32, _finite(flat)).astype(np.uint32)
 
 
 def _finite(array: np.ndarray) -> bool:
-    if array.dtype.kind == "V":  # bfloat16 and its kin
-        array = array.astype(np.float32)
-    return bool(np.isfinite(array).all())
+    """Piece by piece, so that no copy of bfloat16 and its kin, which NumPy knows as bytes alone, is large."""
+    if array.dtype.kind not in "fVc":
+        return True
+    flat = np.ascontiguousarray(array).reshape(-1)
+    pieces = (flat[at : at + CHUNK] for at in range(0, len(flat), CHUNK))
+    return all(
+        np.isfinite(x.astype(np.float32) if x.dtype.kind == "V" else x).all() for x in pieces
+    )

@@ -9,13 +9,13 @@ import contextlib
 import math
 import os
 import re
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
 
 from dl.core.errors import UserError, need, unknown
 from dl.core.target import Target
+from dl.platform import hushed
 
 
 class Card(NamedTuple):
@@ -23,15 +23,16 @@ class Card(NamedTuple):
 
     Attributes:
       kind: the words it goes by in ``jax.Device.device_kind``.
-      memory: bytes that programs can have; bandwidth: bytes a second of it.
+      memory: bytes; bandwidth: bytes a second of it.
       peaks: dense FLOP/s of matrix products, by the dtype of their operands; ``'float32'`` as XLA takes
         them by default, by TF32 or in bfloat16 passes where the card has such.
-      link: bytes a second one way to its neighbours (NVLink, or all the links of a TPU's torus); network:
+      link: bytes a second one way to its neighbours: by NVLink or PCIe, of a TPU by each of its links; network:
         to another host's.
-      near: devices that ``link`` joins: of one host, or of a TPU's whole slice.
+      near: devices that ``link`` joins: of one host, or of the largest slice of TPUs that there is.
       cores: streaming multiprocessors, of a GPU; capability: CUDA's. shared: bytes of shared memory a
         multiprocessor has; cache: of level 2; clock: GHz; lanes: float32 units a multiprocessor.
-      smallest: topology of the smallest slice there is, of a TPU.
+      smallest: topology of the smallest slice there is, of a TPU; ring: chips along a side that close to a
+        ring, as all do that are a multiple of it.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Card(NamedTuple):
     clock: float = 0.0
     lanes: int = 128
     smallest: tuple[int, ...] = ()
+    ring: int = 0
 
     @property
     def platform(self) -> str:
@@ -67,11 +69,11 @@ _HOPPER: Any = {
 }
 
 # From NVIDIA's and Google's data sheets, dense, without sparsity. A T4 has no bfloat16: XLA computes it in
-# float32.
+# float32. Google tells what all links of a chip carry both ways together: 400, 1200 and 800 GB/s over 4, 6 and 4.
 CARDS = {
     "t4": Card(
         "T4", 15.64e9, 320e9, {"float16": 65e12, "bfloat16": 8.1e12, "float32": 8.1e12},
-        8e9, 6e9, 4, 40, (7, 5), 65536, 4194304, 1.59, 64,
+        15.75e9, 3.1e9, 4, 40, (7, 5), 65536, 4194304, 1.59, 64,
     ),
     "a100": Card(
         "A100", 84.97e9, 2039e9, _peaks(312e12, 156e12), 300e9, 25e9, 8,
@@ -84,22 +86,23 @@ CARDS = {
         148, (10, 0), 233472, 132644864, 1.965,
     ),
     "v5e": Card(
-        "TPU v5 lite", 15.75 * 2**30, 819e9, _peaks(197e12, 197e12), 100e9, 12.5e9, 256,
-        smallest=(2, 2),
+        "TPU v5 lite", 15.75 * 2**30, 819e9, _peaks(197e12, 197e12), 50e9, 3.1e9, 256,
+        smallest=(2, 2), ring=16,
     ),
     "v5p": Card(
-        "TPU v5", 95.74 * 2**30, 2765e9, _peaks(459e12, 459e12), 300e9, 12.5e9, 8960,
-        smallest=(2, 2, 1),
+        "TPU v5", 95.74 * 2**30, 2765e9, _peaks(459e12, 459e12), 100e9, 6.25e9, 6144,
+        smallest=(2, 2, 1), ring=4,
     ),
     "v6e": Card(
-        "TPU v6 lite", 31.25 * 2**30, 1640e9, _peaks(918e12, 918e12), 224e9, 12.5e9, 256,
-        smallest=(2, 2),
+        "TPU v6 lite", 31.25 * 2**30, 1638e9, _peaks(918e12, 918e12), 100e9, 12.5e9, 256,
+        smallest=(2, 2), ring=16,
     ),
 }  # fmt: skip
 
 
 def card_of(kind: str) -> Card | None:
     """The card of a ``jax.Device.device_kind``, or None where none is on record."""
+    kind = re.sub(r"TPU v(\d)e", r"TPU v\1 lite", kind)  # of other releases
     found = [card for card in CARDS.values() if card.kind in kind]
     return max(found, key=lambda card: len(card.kind)) if found else None
 
@@ -110,11 +113,33 @@ class Machine(NamedTuple):
     Attributes:
       name: as it was asked for, such as ``'h100:8'``.
       devices: what a mesh is made of; none where programs are only to be lowered, not compiled.
+      sides: of a slice of TPUs.
     """
 
     name: str
     card: Card
     devices: list[Any]
+    sides: tuple[int, ...] = ()
+
+    @property
+    def taken(self) -> float:
+        """The share of a GPU's memory that JAX takes for programs, as this process's environment says, which is
+        three quarters unless told otherwise; TPUs have all of it for them."""
+        told = os.environ.get("XLA_CLIENT_MEM_FRACTION") or os.environ.get(
+            "XLA_PYTHON_CLIENT_MEM_FRACTION"
+        )
+        return 1.0 if self.card.smallest else float(told or 0.75)
+
+    @property
+    def link(self) -> float:
+        """Bytes a second that a device sends to its neighbours; on TPUs one of a corner of the slice, where a
+        side of one chip has no link and one that closes to no ring has one."""
+        if not self.card.smallest:
+            return self.card.link
+        # A torus of three dimensions is made of whole cubes; of two, each side closes by itself.
+        whole = len(self.sides) == 2 or all(n % self.card.ring == 0 for n in self.sides)
+        links = sum(2 if whole and n % self.card.ring == 0 else n > 1 for n in self.sides)
+        return self.card.link * max(links, 1)
 
     @property
     def target(self) -> Target:
@@ -135,16 +160,20 @@ def machine(text: str) -> Machine:
     Raises:
       UserError: no such card or slice, or its compiler is not installed.
     """
-    name, _, size = text.lower().partition(":")
+    name, _, size = text.strip().lower().partition(":")
     if name not in CARDS:
         raise unknown("device", name, CARDS)
     card = CARDS[name]
     sizes = [int(n) for n in size.split("x")] if re.fullmatch(r"\d+(x\d+)*", size) else []
     many = math.prod(sizes) if sizes else 0 if size else 1
-    if not many or (card.platform == "gpu" and len(sizes) > 1):
-        example = "v5e:2x4 or v5e:1" if card.smallest else f"{name}:8"
+    if not many or len(sizes) not in (0, 1, len(card.smallest)):
+        slice_of = "x".join(str(2 * n) for n in card.smallest)
+        example = f"{name}:{slice_of} or {name}:1" if card.smallest else f"{name}:8"
         none = "a machine has 1 device or more; " if size and not size.strip("0") else ""
         raise UserError("device-malformed", f"--device {text}: {none}write it as {example}")
+    if card.smallest and many > card.near:
+        told = f"the largest slice has {card.near:,} chips"
+        raise UserError("device-malformed", f"--device {text}: {told}")
     near = min(card.near, many)
     if card.platform == "gpu" and many % near:
         raise UserError(
@@ -179,6 +208,7 @@ def machine(text: str) -> Machine:
             found = topologies.get_topology_desc(
                 platform="cuda", target_config=_facts(card), **given
             )
+        shape = []
     else:
         need("libtpu", extra="plan-tpu", why=f"Compiling for {name}")
         # A slice of one line of chips is written by their number: the smallest that holds them.
@@ -189,7 +219,7 @@ def machine(text: str) -> Machine:
         except Exception as error:
             told = str(error).splitlines()[0][:200]
             raise UserError("device-malformed", f"--device {text} is no slice: {told}") from None
-    return Machine(text, card, list(found.devices)[:many])
+    return Machine(text, card, list(found.devices)[:many], tuple(shape))
 
 
 def _slice(card: Card, count: int) -> list[int]:
@@ -217,20 +247,6 @@ def _facts(card: Card) -> str:
 platform_name: "CUDA"  dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
 device_description_str: "{card.kind}"
 """
-
-
-@contextlib.contextmanager
-def hushed() -> Iterator[None]:
-    """The compilers say again and again, past Python, that no device is here; within, nothing is heard."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """The arrays of a state by their paths: their digests, and whether they are finite."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from dl.core.digests import KIND, SHA, lane_digests
+from dl.core.digests import KIND, SHA, all_finite, lane_digests, of_each
 from dl.core.state import array_digest, by_path, combine, like, path_name, plain
 from dl.core.step import GRADIENT_NORM
 from dl.parallel.sharding import on_host
@@ -28,15 +27,16 @@ def digests(flat: dict[str, Any], kind: str | None = None) -> dict[str, str]:
     if not all(isinstance(leaf, np.ndarray) for leaf in flat.values()):
         # One at a time, so that no host holds all that lies spread over processes.
         return {name: array_digest(on_host(leaf)) for name, leaf in flat.items()}
-    with ThreadPoolExecutor(8) as pool:
-        return dict(zip(flat, pool.map(array_digest, flat.values()), strict=True))
+    return of_each(array_digest, flat)
 
 
 def examined(flat: dict[str, Any], kind: str | None = None) -> tuple[dict[str, str], list[str]]:
     """The digest of each leaf, and the names of variables that are not finite."""
+    variables = [name for name in flat if name.startswith("state/variables")]
+    if (kind or KIND.get()) == SHA:
+        return digests(flat, SHA), [n for n in variables if not all_finite(flat[n])]
     leaves, finite = lane_digests(flat)
-    bad = [n for n in flat if n.startswith("state/variables") and not finite[n]]
-    return digests(flat, kind) if kind == SHA else leaves, bad
+    return leaves, [n for n in variables if not finite[n]]
 
 
 def unflatten(flat: dict[str, Any], template: Any) -> Any:

@@ -80,7 +80,7 @@ def plan_experiment(
     took("check the experiment")
     layout = layout_of(options.mesh, experiment, options.deterministic_topology)
     if layout is not None:
-        check_divisible(experiment.data, layout)
+        check_divisible(experiment, layout)
     compiled = Compiled.alone(experiment, layout)
     took("find what can be traced")
     begin = compiled.beginning()

@@ -11,9 +11,9 @@ import jax
 from rich.table import Table
 
 from dl.core.experiment import Experiment
-from dl.parallel.devices import Machine, answering_for, hushed
+from dl.parallel.devices import Machine, answering_for
 from dl.parallel.programs import Program, Work, products, shape_bytes
-from dl.platform import screen
+from dl.platform import hushed, screen
 from dl.runs.options import Options
 from dl.training.checks import check
 from dl.training.compiled import Compiled
@@ -22,6 +22,7 @@ from dl.training.plan import bytes_in_words, device_bytes
 from dl.training.prefetch import check_divisible, prefetch
 
 LAUNCH = 2e-6  # seconds that a GPU takes for the smallest kernel, as is usual
+MOST = 0.95  # of a GPU's memory that a program can have beside what the driver keeps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Planned:
     Attributes:
       parameters: of the whole model.
       bytes_of: what lies on the device, by name; ``'activations and temporaries'`` is the program's own.
-      memory: bytes that a device of this kind has.
+      memory: bytes that programs have of such a device.
       refused: the compiler's words, where it found by itself that there is too little memory.
       kernels: how many of each kind a step runs; largest: the largest array that one makes.
       sent: ``(times, bytes of results)`` of each kind of collective.
@@ -74,7 +75,7 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
     mesh, same_bits = options.mesh, options.deterministic_topology
     layout = layout_of(mesh, experiment, same_bits, machine)
     if layout is not None:
-        check_divisible(experiment.data, layout)
+        check_divisible(experiment, layout)
     with answering_for(machine.card):
         compiled = Compiled.alone(experiment, layout, machine)
         state, batches = compiled.shapes(), _batches(compiled)
@@ -90,13 +91,14 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
         - device_bytes(params),
         "data": device_bytes(batches),
     }
+    memory = machine.taken * machine.card.memory
     try:
         with hushed():
             compiled_step = program.compiled
     except Exception as error:
         if "RESOURCE_EXHAUSTED" not in str(error) and "Ran out of memory" not in str(error):
             raise
-        return Planned(count, shares | _asked(str(error)), machine.card.memory, _first(error))
+        return Planned(count, shares | _asked(str(error)), memory, _first(error))
     shares["activations and temporaries"] = compiled_step.memory_analysis().temp_size_in_bytes
     try:
         work = Program(compiled_step.as_text()).work
@@ -109,7 +111,7 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
     for one in work.collectives:
         times, size = sent.get(one.kind, (0, 0.0))
         sent[one.kind] = times + one.times, size + one.times * one.result
-        speed = card.link if one.span <= card.near else card.network
+        speed = machine.link if one.span <= card.near else card.network
         links += one.times * one.wire / speed
     peaks = card.peaks
     launches = sum(work.kernels.values()) * LAUNCH if card.platform == "gpu" else 0.0
@@ -120,7 +122,7 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
         "links": links,
     }
     own = work.kernels, work.largest, sent, flops, work.memory, seconds
-    return Planned(count, shares, card.memory, "", *own)
+    return Planned(count, shares, memory, "", *own)
 
 
 def print_plan(
@@ -151,11 +153,16 @@ def print_plan(
     table.add_row("parameters", f"{found.parameters:,}")
     for name, size in found.bytes_of.items():
         table.add_row(f"memory of {name}", bytes_in_words(size))
-    verdict = "fits" if found.fits else "does not fit"
+    card, verdict = machine.card, "fits" if found.fits else "does not fit"
+    if not found.refused and found.memory < found.total < MOST * card.memory:
+        verdict += f", but does with XLA_CLIENT_MEM_FRACTION={MOST}"
     table.add_row(
         "memory in all",
         f"{bytes_in_words(found.total)} of {bytes_in_words(found.memory)}: {verdict}",
     )
+    if machine.taken < 1:
+        taken = f"{machine.taken:g} of {bytes_in_words(card.memory)}"
+        table.add_row("memory that JAX takes of the card", taken)
     if found.refused:
         table.add_row("the compiler says", found.refused)
     for dtype, flops in sorted(found.flops.items()):
@@ -177,34 +184,43 @@ def print_plan(
         table.add_row("estimated step, at least", f"{1e3 * least:.2f} ms, bound by {bound}")
         table.add_row("estimated examples a second, at most", f"{batch / least:,.0f}")
     if largest is not None:
-        table.add_row("largest batch that fits, compiled", f"{largest():,}")
+        told = f"{largest():,} of {experiment.data.size:,} training examples"
+        table.add_row("largest batch that fits, compiled", told)
     screen().print(table)
 
 
 def largest_batch(
     build: Callable[[int], Experiment], machine: Machine, options: Options, first: int
 ) -> int:
-    """The largest batch that fits, to an eighth of it; 0 where no batch does.
+    """The largest batch of the training examples that fits, to an eighth of it; 0 where none does.
 
     Args:
       build: the experiment of a batch size; first: the size to begin with.
     """
-    step = 1
-    if options.mesh:
-        step = layout_of(options.mesh, build(first), elsewhere=machine).pieces  # type: ignore[union-attr]
+    begun = build(first)
+    layout = layout_of(options.mesh, begun, elsewhere=machine)
+    step = begun.micro_batches * (1 if layout is None else layout.pieces)
 
-    def fits(size: int) -> bool:
-        return planned(build(size), machine, options).fits
-
-    low, high = 0, max(step, first // step * step)
-    while fits(high) and high < 2**20:
-        low, high = high, 2 * high
-    while high - low > max(step, low // 8):
-        middle = (low + high) // 2 // step * step
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    fitting: list[tuple[int, float]] = []  # batches that fit, and the bytes that they take
+    low, high = 0, max(1, min(2**20, begun.data.size) // step) * step + step
+    size = max(step, first // step * step)
+    while True:
+        found = planned(build(size), machine, options)
+        if found.fits:
+            low = size
+            fitting.append((size, found.total))
+        else:
+            high = size
+        eighth = max(step, low // 8 // step * step)
+        if high - low <= eighth:
+            return low
+        aim = 2.0 * low if low else high / 2
+        if len(fitting) > 1:  # memory grows with the batch along a line, more or less
+            (few, least), (many, most) = fitting[-2:]
+            slope = (most - least) / (many - few)
+            aim = many + (found.memory - most) / slope if slope > 0 else aim
+        aim = aim if aim < high else (low + high) / 2
+        size = min(max(int(aim) // step * step, low + eighth), high - step)
 
 
 def _batches(compiled: Compiled) -> Any:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.core.experiment import Batches
+from dl.core.experiment import Batches, Experiment
 from dl.core.task import Batch
 from dl.data.batches.resident import Window
 from dl.parallel.sharding import Layout
@@ -143,14 +143,18 @@ def own_rows(batches: Any, layout: Layout) -> Any:
     )
 
 
-def check_divisible(batches: Batches, layout: Layout) -> None:
-    """Raises where the training batches cannot be cut evenly over the mesh."""
-    if batches.batch_size % layout.pieces:
-        raise UserError(
-            "shard-impossible",
-            f"batches of {batches.batch_size} cannot be cut into {layout.pieces} equal pieces for the "
-            f"devices along data and fsdp: choose a batch size that is a multiple of {layout.pieces}",
-        )
+def check_divisible(experiment: Experiment, layout: Layout) -> None:
+    """Raises where the training batches, or the micro-batches they are computed in, cannot be cut evenly over
+    the mesh."""
+    rows, micro, pieces = experiment.data.batch_size, experiment.micro_batches, layout.pieces
+    if rows // micro % pieces == 0 and rows % pieces == 0:
+        return
+    told = f"micro-batches of {rows // micro} rows" if micro > 1 else f"batches of {rows}"
+    raise UserError(
+        "shard-impossible",
+        f"{told} cannot be cut into {pieces} equal pieces for the devices along data, fsdp and expert: "
+        f"choose a batch size that is a multiple of {pieces * micro}",
+    )
 
 
 def prefetch(batches: Batches, start: int = 0, layout: Layout | None = None) -> Resident | Streamed:

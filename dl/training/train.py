@@ -92,7 +92,7 @@ def _start(
     path = chosen_script(given, config)
     layout = layout_of(chosen.mesh, experiment, chosen.deterministic_topology)
     if layout is not None:
-        check_divisible(experiment.data, layout)
+        check_divisible(experiment, layout)
     found = dataclasses.replace(chosen, runs=seen)
     name, go_on = processes.on_first_process(lambda: _choose_folder(found, experiment, path))
     if not go_on:

@@ -633,6 +633,12 @@ def test_a_scripts_flags_belong_after_dashes(exits, capfd, monkeypatch):
     assert "the script's own flags follow after --: dl plan some.py -- --steps 5" in err
 
 
+def test_a_scripts_flags_that_stand_after_dashes_are_where_they_belong(exits, capfd, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["dl", "plan", str(TINY), "--", "--stepz", "5"])
+    code, err, _ = answer(capfd, dl_command)
+    assert (code, "--stepz" in err, "follow after" in err) == (2, True, False)
+
+
 def test_a_folder_without_access_is_named(exits, capfd, tmp_path):
     def build(config):
         raise PermissionError(errno.EACCES, "Permission denied", "some/file")

@@ -8,7 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from dl.core.digests import CHUNK, lane_digests, words_on_devices, words_on_host
+from dl.core.digests import CHUNK, SHA, all_finite, lane_digests, words_on_devices, words_on_host
+from dl.training.leaves import examined
 
 RNG = np.random.default_rng(0)
 WHOLE = RNG.normal(size=(3, CHUNK // 4 + 5, 8)).astype(
@@ -35,7 +36,7 @@ def test_host_and_device_compute_the_same(name):
     array = ARRAYS[name]
     there = np.asarray(jax.jit(words_on_devices)(jnp.asarray(array)))
     np.testing.assert_array_equal(words_on_host(np.asarray(array)), there)
-    assert bool(there[-1]) == (name != "not finite")
+    assert bool(there[-1]) == all_finite(array) == (name != "not finite")
 
 
 def test_words_of_64_bits_count_as_two():
@@ -54,6 +55,18 @@ def test_the_digest_stays_what_it_was():
     found, finite = lane_digests({"a": np.arange(6, dtype=np.float32).reshape(2, 3)})
     assert found == {"a": "lanes:ee08448fe426cdc48a634b0c59b76f98"}
     assert finite == {"a": True}
+
+
+@pytest.mark.parametrize("rows", [4, 2**19])  # of the larger, threads digest several at once
+@pytest.mark.parametrize("place", [np.asarray, jnp.asarray])
+def test_runs_of_before_keep_the_digest_of_bytes(rows, place):
+    good, bad = np.full((rows, 2), 2, np.float32), np.array([1, np.nan], ml_dtypes.bfloat16)
+    own = {"state/variables/good": good, "state/variables/bad": bad, "state/opt_state/bad": bad}
+    found, not_finite = examined({name: place(x) for name, x in own.items()}, SHA)
+    assert not_finite == ["state/variables/bad"]
+    for name, x in own.items():
+        kind = f"{x.dtype}{x.shape}".encode()
+        assert found[name] == hashlib.sha256(kind + x.tobytes()).hexdigest()
 
 
 def test_any_changed_word_any_exchange_and_any_shape_is_another():

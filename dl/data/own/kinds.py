@@ -21,6 +21,7 @@ from dl.data.own.paths import SOUNDS, TABLES, ends, files_under, is_table, plain
 from dl.data.own.ratings import CALLED
 from dl.data.own.series import SERIES, moments
 from dl.data.own.texts import LABELS, begin_with_labels
+from dl.data.own.token_files import is_token_folder
 from dl.data.readers.csv_text import blank_cut
 from dl.data.readers.frames import Frame, numbers, words
 from dl.data.readers.given import given_path
@@ -68,6 +69,8 @@ def guessed_kind(data: str) -> str:
     path = given_path(data)
     if not path.exists() and ":" not in data:
         raise UserError("data-unknown", f"no file or folder {data} is here, and it is no named set")
+    if is_token_folder(path):
+        return "corpus"
     files = [Path(path.name)] if path.is_file() else list(itertools.islice(walk(path), LOOKED_AT))
     endings = Counter(Path(plain_name(file)).suffix.lower() for file in files)
     folders = {part.lower() for file in files for part in file.parts[:-1]}

@@ -108,7 +108,7 @@ def read_tokens(folders: Sequence[tuple[Path, str]], config: Any, weights: Any =
     _refuse_options(config, first)
     shares = shares_of([weight for _, weight in folders])
     found = [_read(folder) for folder, _ in folders]
-    vocabulary, splits = found[0]
+    vocabulary, splits = found[0][0], dict(found[0][1])
     others = [(folder, other) for (folder, _), (other, _) in zip(folders, found, strict=True)]
     if weights is not None and (Path(weights) / SAVED[0]).exists():
         others.append((Path(weights), load_tokenizer(weights)))

@@ -23,6 +23,7 @@ from dl.core.experiment import built
 from dl.data import open as open_data
 from dl.data.batches.tokens import crops, held_windows, tracks
 from dl.data.own.corpus import OwnCorpus
+from dl.data.own.kinds import guessed_kind
 from dl.data.own.token_files import named_folders, read_tokens
 from dl.data.own.token_writing import write_tokens
 from dl.data.own.units import Units, encode, encoded, within_documents
@@ -294,6 +295,11 @@ def test_held_out_parts_of_a_mixture_are_all_scored(two, monkeypatch):
     sizes = [len(file) - 1 for file in splits.validation["tokens"].files]
     assert scored == sum(sizes)
     assert ngram_scores(splits, 257, 3)["validation/loss"] > 0
+    told = {line.name: line.taken_for for line in splits.info.details["lines"]}
+    for name in ("books", "web"):  # of each folder its own, not the mixture's
+        parts = json.loads((two / name / "tokens.json").read_text())["parts"]
+        assert told[name] == ", ".join(f"{p['count']:,} {part}" for part, p in parts.items())
+    assert guessed_kind(str(two / "web")) == "corpus"
 
 
 def test_tracks_of_a_mixture_go_on_side_by_side(two, monkeypatch):

@@ -1,0 +1,89 @@
+"""Plans of machines that are not here, without their compilers."""
+
+import functools
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from mistakes import raises
+
+from dl.cli.plan import plan
+from dl.parallel.devices import CARDS, Machine
+from dl.runs.options import Options
+from dl.training import plan_elsewhere
+from dl.training.prefetch import check_divisible
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+H100 = Machine("h100", CARDS["h100"], [])
+
+
+def of(rows, micro=1, size=10**6):
+    assert rows <= size
+    return SimpleNamespace(data=SimpleNamespace(batch_size=rows, size=size), micro_batches=micro)
+
+
+@pytest.mark.parametrize(
+    ("micro", "limit", "most"),
+    [(1, 100, 9), (4, 100, 9), (4, 3, 3), (1, 5000, 6), (1, 16, 5), (1, 1, 7), (3, 10**7, 10)],
+)
+@pytest.mark.parametrize("power", [0.0, 1.0, 1.3])
+def test_the_largest_batch_is_found_among_those_that_can_be_cut(
+    monkeypatch, micro, limit, most, power
+):
+    """Whether memory grows along a line, or does not, or not at all until it is too much."""
+    asked = []
+
+    def planned(experiment, machine, options):
+        rows = experiment.data.batch_size
+        assert rows % micro == 0
+        asked.append(rows)
+        return SimpleNamespace(fits=rows <= limit, total=rows**power, memory=limit**power)
+
+    monkeypatch.setattr(plan_elsewhere, "planned", planned)
+    found = plan_elsewhere.largest_batch(lambda n: of(n, micro), H100, Options(), 16)
+    assert found <= limit
+    if limit < 10**6:
+        assert limit < found + max(micro, found // 8) + micro
+    if power:
+        assert len(asked) <= most
+
+
+def test_no_batch_is_larger_than_the_training_set(monkeypatch):
+    fits = SimpleNamespace(fits=True, total=1.0, memory=2.0)
+    monkeypatch.setattr(plan_elsewhere, "planned", lambda *given: fits)
+    for micro in (1, 4):
+        one = functools.partial(of, micro=micro, size=1257)
+        assert 1257 * 8 // 9 <= plan_elsewhere.largest_batch(one, H100, Options(), 64) <= 1257
+
+
+def test_a_script_without_batches_has_no_largest(monkeypatch, capfd):
+    monkeypatch.setattr("dl.parallel.devices.machine", lambda text: H100)
+    with raises("option-misplaced", "style_transfer", "batch_size"):
+        plan(EXPERIMENTS / "style_transfer.py", device="h100", largest_batch=True)
+
+
+def test_micro_batches_are_cut_over_the_mesh_too():
+    eight = SimpleNamespace(pieces=8)
+    check_divisible(of(64, 8), eight)  # type: ignore[arg-type]
+    with raises("shard-impossible", "micro-batches of 4 rows", "a multiple of 128"):
+        check_divisible(of(64, 16), eight)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("gib", "said"),
+    [
+        (50, "50 GiB of 59.33 GiB: fits "),
+        (70, "does not fit, but does with XLA_CLIENT_MEM_FRACTION=0.95"),
+        (78, "78 GiB of 59.33 GiB: does not fit "),
+    ],
+)
+def test_a_plan_says_whether_it_fits_into_what_jax_takes(monkeypatch, capsys, gib, said):
+    monkeypatch.setenv("COLUMNS", "140")
+    for variable in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.delenv(variable, raising=False)
+    found = plan_elsewhere.Planned(1, {"data": gib * 2**30}, H100.taken * H100.card.memory)
+    monkeypatch.setattr(plan_elsewhere, "planned", lambda *given: found)
+    plan_elsewhere.print_plan(of(8), H100, Options())  # type: ignore[arg-type]
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert "0.75 of 79.11 GiB" in shown
