@@ -176,7 +176,7 @@ def test_resumes_exactly_and_sweeps_to_the_bit(case, tmp_path):
         options = Options(name="sweep", runs=tmp_path, **CADENCE)
         place = run_sweep(build, config, Sweep(seeds=2, lanes="map"), options, lambda n, t: t, path)
         lane = sorted((place / "lanes").iterdir())[0]
-        assert json.loads((lane / "result.json").read_text())["seed"] == config.seed
+        assert json.loads((lane / "config.json").read_text())["config"]["seed"] == config.seed
         assert first_difference(whole.folder, RunFolder(lane)) is None
 
 
