@@ -66,14 +66,9 @@ def build(config: Config) -> dl.Experiment:
         raise dl.UserError(
             "indivisible", f"{said}: say --axes 0, or name the points' columns by --values"
         )
-    body = Transformer(4 * config.width, config.layers, 4, dropout=config.dropout)
-    model = MotionNetwork(
-        len(classes),
-        axes,
-        config.width,
-        config.dropout,
-        body if config.model == "transformer" else None,
-    )
+    transformer = Transformer(4 * config.width, config.layers, 4, dropout=config.dropout)
+    body = transformer if config.model == "transformer" else None
+    model = MotionNetwork(len(classes), axes, config.width, config.dropout, body)
     scale = max(float(np.std(splits.train["values"])), 1e-6)
     task = classification(
         model, inputs="values", prepare=lambda x: x / scale, label_smoothing=config.label_smoothing
@@ -85,9 +80,7 @@ def build(config: Config) -> dl.Experiment:
         augment.append(random_mirror(2, LEFT_AND_RIGHT))
     return config.experiment(
         task,
-        dl.train_batches(
-            splits.train, min(config.batch_size, len(splits.train["label"])), config.seed
-        ),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         augment=tuple(augment),
         usual_epochs=60,
         **dl.held_out(splits, 500),

@@ -6,6 +6,7 @@ names the nearest person of training. After ArcFace (Deng et al. 2019).
 """
 
 import dataclasses
+from functools import partial
 
 import flax.linen as nn
 
@@ -67,11 +68,9 @@ def build(config: Config) -> dl.Experiment:
     if not config.known:
         splits = splits.by_class()
     people = int(splits.train["label"].max()) + 1
+    model = Embedding(Body(config.widths, config.dropout), config.width, people)
     task = metric_learning(
-        Embedding(Body(config.widths, config.dropout), config.width, people),
-        margin=config.margin,
-        scale=config.scale,
-        open_set=not config.known,
+        model, margin=config.margin, scale=config.scale, open_set=not config.known
     )
 
     def score(vectors, columns, name):
@@ -86,9 +85,6 @@ def build(config: Config) -> dl.Experiment:
         shown = each["network"][few], held["label"][few], held["image"][few]
         return {"trade-off": trade_off(pairs, splits.info.title), "faces": seen_from_above(*shown)}
 
-    def pixels():
-        return on_held(splits, lambda part, name: score(pixel_vectors, part, name))
-
     return config.experiment(
         task,
         dl.train_batches(splits.train, config.batch_size, config.seed),
@@ -100,7 +96,7 @@ def build(config: Config) -> dl.Experiment:
         measure=score,
         answer=lambda own, rows: nearest(own, rows, splits.train, splits.info.classes),
         views=None if config.known else views,
-        baselines=lambda: {"pixels": pixels()},
+        baselines=lambda: {"pixels": on_held(splits, partial(score, pixel_vectors))},
     )
 
 

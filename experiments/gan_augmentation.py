@@ -80,7 +80,7 @@ def training_set(config: Config):
     model = GAN(generator, Discriminator(small, spectral=True, classes=len(classes)), latent=64)
     rate = dl.optimizer("adam", 5e-4, b1=0.5, b2=0.99)
     task = adversarial(model, hinge, label="label")
-    data = dl.train_batches(seen, min(64, len(seen["label"])), plain.choice)
+    data = dl.train_batches(seen, 64, plain.choice, at_most=True)
     gan = dl.Experiment(task, data, players(rate, rate), plain.gan_steps, plain.choice, ema=0.999)
     noise = model.noise(jax.random.key(plain.choice), plain.generated)
     wanted = np.arange(plain.generated, dtype=np.int32) % len(classes)

@@ -73,10 +73,11 @@ class Block(nn.Module):
         hidden = -(-8 * c.width // 3 // 32) * 32 if llama else 4 * c.width  # a gate costs a third
         start = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         small = nn.initializers.variance_scaling(0.5 / c.layers, "fan_in", "normal")
-        sizes = c.heads, c.kv_heads, rope, not llama
-        attend: nn.Module = Attention(*sizes, start, small, name="attention")
+        attend: nn.Module
         if c.mixer == "mamba":
             attend = Mamba(kernel_init=start, out_init=small, name="mixer")
+        else:
+            attend = Attention(c.heads, c.kv_heads, rope, not llama, start, small, name="attention")
         y = norm(name="attention_norm")(x)
         y, cache, _ = attend(y, mask=mask, causal=True, cache=cache, layer=layer)
         x = x + Dropout(c.dropout)(y, train=train)

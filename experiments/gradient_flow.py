@@ -11,9 +11,9 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import dl
+from dl.data.sets.synthetic import adding_problem
 from dl.figures.gradients import gradient_figure, gradients, kernel_norms
 from dl.models.layers import Dense
 from dl.models.mlp import MLP
@@ -39,16 +39,6 @@ class Config(dl.Recipe):
     optimizer: dl.OptimizerName = "adam"
     steps: int = 4000
     learning_rate: float = 2e-3
-
-
-def adding_problem(count: int, length: int, seed: int) -> dict[str, np.ndarray]:
-    """``values [count, length]`` uniform in 0..1; ``marks [count, 2]``, a place in either half;
-    ``label [count]``, the sum of the two values there."""
-    draw = np.random.default_rng(seed)
-    values = draw.random((count, length), np.float32)
-    half = length // 2
-    marks = draw.integers([0, half], [half, length], (count, 2)).astype(np.int32)
-    return {"values": values, "marks": marks, "label": np.take_along_axis(values, marks, 1).sum(1)}
 
 
 class Adder(nn.Module):

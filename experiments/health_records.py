@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import softmax
 
 import dl
-from dl.baselines.trees import boosted_trees, tree_predictions, tree_rivals
+from dl.baselines.trees import predicted_by_trees, tree_rivals
 from dl.data import irregular
 from dl.data.own.records import OwnRecords
 from dl.figures import pictures
@@ -57,18 +57,15 @@ def scaled(config: Config):
 @dl.prepared
 def trees_of(config: Config):
     """{set: predictions of boosted trees on summaries}."""
-    splits = irregular.table(dl.data.open(config.data, "records", config))
-    trees = boosted_trees(splits.train, splits.validation, len(splits.info.classes))
-    return {name: tree_predictions(trees, part) for name, part in splits.parts.items()}
+    return predicted_by_trees(irregular.table(dl.data.open(config.data, "records", config)))
 
 
 def build(config: Config) -> dl.Experiment:
     splits = scaled(config)
     classes, held = splits.info.classes, splits.validation
-    body = {"grud": GRUD, "transformer": StepTransformer}[config.model](
-        config.width, dropout=config.dropout
-    )
-    model = SeriesAndFixed(len(classes), body, config.width, config.dropout)
+    body = GRUD if config.model == "grud" else StepTransformer
+    own = body(config.width, dropout=config.dropout)
+    model = SeriesAndFixed(len(classes), own, config.width, config.dropout)
 
     def measure(predictor, columns, name):
         said = predictor(columns)

@@ -61,9 +61,7 @@ def build(config: Config) -> dl.Experiment:
 
     return config.experiment(
         task,
-        dl.train_batches(
-            splits.train, min(config.batch_size, len(splits.train["label"])), config.seed
-        ),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         augment=(turned(config.turn, 0.1, 3, "points"), jitter(0.01, 0.03, "points")),
         usual_epochs=20,
         **dl.held_out(splits, 100),

@@ -79,7 +79,7 @@ def build(config: Config) -> dl.Experiment:
 
     return config.experiment(
         ctc(model, speech_features(details["rate"])),
-        dl.train_batches(splits.train, min(config.batch_size, len(known["label"])), config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         augment=(join,) if "speaker" in known else (),
         **dl.held_out(splits, 50),
         usual_epochs=20,

@@ -8,12 +8,11 @@ official split by small CNNs.
 import dataclasses
 from typing import Literal
 
-import numpy as np
-
 import dl
 from dl.baselines.recordings import spectrum_baseline
 from dl.data.own.recordings import OwnRecordings
 from dl.data.sets.recordings import beginnings, leave_speaker_out
+from dl.figures.sequences import taken_for
 from dl.models.spectrograms import speech_features
 from dl.models.speech import SpeechClassifier, speech_encoder
 from dl.tasks.speech import speech_classification
@@ -58,7 +57,6 @@ def build(config: Config) -> dl.Experiment:
     dl.bounded("--samples", config.samples, at_least=1)
     splits = recordings(config)
     classes, rate = splits.info.classes, splits.info.details["rate"]
-    size = len(dl.data.known(splits.train)["label"])
     encoder = speech_encoder(config.encoder, config.width, config.dropout)
     model = SpeechClassifier(encoder, len(classes), config.band_width, config.stretch_width)
     features = speech_features(rate)
@@ -66,15 +64,12 @@ def build(config: Config) -> dl.Experiment:
 
     def views(predictor):
         """How often each class was taken for which, on the validation set."""
-        held, table = splits.validation, np.zeros((len(classes), len(classes)), int)
-        np.add.at(table, (dl.data.known(held)["label"], predictor(held).argmax(1)), 1)
-        counts = [" ".join(f"{n:3}" for n in row) for row in table]
-        lines = [f"{name}: {row}" for name, row in zip(classes, counts, strict=True)]
-        return {"confusion": "\n".join([f"spoken: taken for {' '.join(classes)}", *lines])}
+        truth = dl.data.known(splits.validation)["label"]
+        return {"confusion": taken_for(truth, predictor(splits.validation).argmax(1), classes)}
 
     return config.experiment(
         task,
-        dl.train_batches(splits.train, min(config.batch_size, size), config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         **dl.held_out(splits, 100),
         usual_epochs=30,
         select="validation/accuracy",

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from scipy.special import softmax
 
 import dl
-from dl.baselines.trees import boosted_trees, tree_predictions, tree_rivals
+from dl.baselines.trees import predicted_by_trees, tree_rivals
 from dl.data import tables
 from dl.data.drift import drift
 from dl.data.own.table import OwnTable
@@ -57,14 +57,12 @@ def fitted(config: Config):
 def trees_of(config: Config):
     """{set: predictions of boosted trees}."""
     splits = dl.data.open(config.data, "table", config)
-    trees = boosted_trees(splits.train, splits.validation, len(splits.info.classes))
-    return {name: tree_predictions(trees, part) for name, part in splits.parts.items()}
+    return predicted_by_trees(splits)
 
 
 def build(config: Config) -> dl.Experiment:
     raw, (splits, fit) = dl.data.open(config.data, "table", config), fitted(config)
-    classes, label = len(splits.info.classes), splits.train["label"]
-    columns = splits.info.details["columns"]
+    classes, columns = len(splits.info.classes), splits.info.details["columns"]
     kinds = [len(c.categories) + 1 for c in columns if c.kind == "categorical"]
     design = splits.train["numerical"], config.embedding, config.dropout
     model = tabular_network(config.model, classes or 1, kinds, *design)
@@ -87,7 +85,7 @@ def build(config: Config) -> dl.Experiment:
 
     return config.experiment(
         task,
-        dl.train_batches(splits.train, min(config.batch_size, len(label)), config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         **dl.held_out(splits, 2048),
         usual_epochs=15,
         select=config.select or ("validation/accuracy" if classes else "-validation/mse"),

@@ -18,9 +18,7 @@ from dl.data.own.pairs import OwnPairs
 from dl.data.tokenized import both_sides, tokenized_pairs
 from dl.data.tokenizers import train_subwords
 from dl.figures.sequences import translated
-from dl.models.attention_rnn import AttentionRNN
-from dl.models.language import EncoderDecoder
-from dl.models.transformer import Transformer
+from dl.models.attention_rnn import translator
 from dl.scores.bleu import corpus_bleu
 from dl.tasks.sequence_to_sequence import sequence_to_sequence
 
@@ -66,15 +64,6 @@ def sentences(config: Config):
     return tokenizer, tokenized_pairs(splits, tokenizer, config.longest)
 
 
-def network(config: Config, vocabulary: int) -> EncoderDecoder | AttentionRNN:
-    sizes, dropout = (config.width, config.layers), config.dropout
-    if config.model == "transformer":
-        inner: Any = {"hidden": config.hidden, "rope": 10000.0, "dropout": dropout}
-        encoder = Transformer(*sizes, config.heads, **inner)
-        return EncoderDecoder(vocabulary, encoder, encoder.clone(causal=True, cross=True))
-    return AttentionRNN(vocabulary, *sizes, dropout=dropout)
-
-
 def build(config: Config) -> dl.Experiment:
     own = config.heads, config.hidden
     if config.model != "transformer" and own != (Config.heads, Config.hidden):
@@ -84,7 +73,8 @@ def build(config: Config) -> dl.Experiment:
     tokenizer, texts = sentences(config)
     splits = texts.only("source", "source_length", "target", "target_length")
     written = {name: list(part["written"]) for name, part in texts.parts.items()}
-    model = network(config, tokenizer.get_vocab_size())
+    sizes = config.width, config.layers, *own
+    model = translator(config.model, tokenizer.get_vocab_size(), *sizes, config.dropout)
     search: Any = {"beams": config.beams, "length_penalty": config.length_penalty}
     length, smoothing = splits.train["target"].shape[1], config.label_smoothing
     task = sequence_to_sequence(model, length=length, label_smoothing=smoothing, **search)

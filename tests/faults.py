@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dl.training.checkpoints import Checkpoints
-from dl.training.compiled import EvalProgram
+from dl.training.evaluation import EvalProgram
 from dl.training.stepping import StepRunner
 
 

@@ -111,6 +111,9 @@ def test_nothing_opens_a_port():
 def test_files_are_short_enough_to_read():
     for path in (ROOT / "dl").rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 400, path
+    scripts = {p: len(p.read_text().splitlines()) for p in (ROOT / "experiments").glob("*.py")}
+    assert max(scripts.values()) <= 120, max(scripts, key=scripts.get)
+    assert sum(scripts.values()) <= 95 * len(scripts), sum(scripts.values()) / len(scripts)
 
 
 def test_import_dl_brings_in_nothing_heavy():

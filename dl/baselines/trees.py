@@ -83,6 +83,12 @@ def matrix(columns: Columns) -> np.ndarray:
     return np.concatenate([columns["numerical"], columns["categorical"]], axis=1)
 
 
+def predicted_by_trees(splits: Splits) -> dict[str, np.ndarray]:
+    """What :func:`boosted_trees` say of each part that ``splits`` has, by its name."""
+    trees = boosted_trees(splits.train, splits.validation, len(splits.info.classes))
+    return {name: tree_predictions(trees, part) for name, part in splits.parts.items()}
+
+
 def tree_predictions(trees: Trees, columns: Columns) -> np.ndarray:
     """Probabilities ``[rows, classes]``, or numbers ``[rows]``, that :func:`boosted_trees` give."""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 import optax
 
 from dl.core.errors import UserError
@@ -161,8 +162,13 @@ def check_door(build: Any, config: Any) -> None:
             "give the function that makes the experiment and its config apart, (build, Config()), so that "
             f"the run can be rebuilt, and not {given}",
         )
-    known = dataclasses.is_dataclass(config) and not isinstance(config, type)
-    if not known or not config.__dataclass_params__.frozen:
+    if dataclasses.is_dataclass(config) and isinstance(config, type):
+        raise UserError(
+            "config-not-dataclass",
+            f"the config is the class {config.__name__}: give its values, {config.__name__}()",
+        )
+    known = getattr(config, "__dataclass_params__", None)
+    if known is None or not known.frozen:
         raise UserError(
             "config-not-dataclass",
             f"the config must be a frozen dataclass, such as Config(), not {config!r:.60}: the run's folder "
@@ -177,11 +183,31 @@ def built(build: Callable[[Any], Experiment], config: Any) -> Experiment:
       UserError: ``config`` is no frozen dataclass, or ``build`` makes no experiment of it.
     """
     check_door(build, config)
+    config = _plain(config)
     made = build(config)
     if not isinstance(made, Experiment):
         raise UserError(
             "build-not-experiment", f"build(config) must return a dl.Experiment, not {made!r:.60}"
         )
-    experiment = dataclasses.replace(made, config=config)
+    experiment = _plain(dataclasses.replace(made, config=config))
     object.__setattr__(experiment, "build", build)  # frozen for everyone else
     return experiment
+
+
+def unboxed(value: Any) -> Any:
+    """NumPy's and JAX's numbers and arrays as Python's numbers and lists; a short float as the shortest decimal
+    that rounds to it, 0.1 for ``np.float32(0.1)``."""
+    if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray):
+        return unboxed(value[()]) if value.ndim == 0 else [unboxed(own) for own in value]
+    if isinstance(value, np.generic):
+        return float(str(value)) if isinstance(value, np.floating) else value.item()
+    return value
+
+
+def _plain(values: Any) -> Any:
+    """A dataclass with Python's numbers in place of NumPy's, which neither JSON nor a trace takes for numbers."""
+    own = {f.name: getattr(values, f.name) for f in dataclasses.fields(values)}
+    odd = {name: unboxed(value) for name, value in own.items() if isinstance(value, np.generic)}
+    return dataclasses.replace(values, **odd) if odd else values

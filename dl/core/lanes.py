@@ -195,6 +195,9 @@ def traceable_fields(experiment: Experiment) -> Traceable:
             kept = largest(probe, kept, {name: more[name] for name in half})
         return kept
 
-    # Most that fail do so in `build`, which is quickly tried; tracing a step takes much longer.
+    # Mostly all work together. Those that fail mostly do so in `build`, which is quickly tried; tracing a step
+    # takes much longer.
+    if (found := tried(steps, wanted)) is not None:
+        return found
     nothing = Traceable({}, None)
     return largest(steps, nothing, largest(builds, nothing, wanted).values)

@@ -12,6 +12,9 @@ from flax import struct
 from dl.core.random import purpose_key
 from dl.core.task import Batch, Task, Variables
 
+# Collections of variables that the config gives and no step changes: a scale of adapters, a teacher.
+GIVEN = ("lora", "teacher")
+
 
 @struct.dataclass
 class TrainState:
@@ -69,6 +72,18 @@ def begun_with(
     )
 
 
+def with_given(state: TrainState, begin: TrainState) -> TrainState:
+    """``state`` with what the config gives (:data:`GIVEN`, and the numbers of ``optax.inject_hyperparams``) as
+    ``begin``, a state alike, has it."""
+
+    def own(path: Any, old: Any, new: Any) -> Any:
+        kind, *names = path_name(path).split("/")
+        collection = kind in ("variables", "ema") and names[0] in GIVEN
+        return new if collection or "hyperparams" in names else old
+
+    return jax.tree_util.tree_map_with_path(own, state, begin)
+
+
 def plain(tree: Any) -> Any:
     """``tree`` with typed PRNG keys as their uint32 words, for hashing and for disk."""
     return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
@@ -113,6 +128,11 @@ def combine(leaves: dict[str, str]) -> str:
     """The digest of a tree from its :func:`leaf_digests`."""
     lines = "".join(f"{path} {value}\n" for path, value in sorted(leaves.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of a tree's leaves, by path."""
+    return {path: np.shape(leaf) for path, leaf in by_path(tree).items()}
 
 
 def path_name(path: tuple[Any, ...]) -> str:

@@ -1,10 +1,20 @@
 """What was said for a sequence, and where the network looked."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dl.figures.pictures import attention_maps
+
+
+def taken_for(truth: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> str:
+    """How often each class was taken for which, a line each, by the labels ``truth`` and ``said [rows]``."""
+    table = np.zeros((len(classes), len(classes)), int)
+    np.add.at(table, (truth, said), 1)
+    counts = [" ".join(f"{n:3}" for n in row) for row in table]
+    lines = [f"{name}: {row}" for name, row in zip(classes, counts, strict=True)]
+    return "\n".join([f"spoken: taken for {' '.join(classes)}", *lines])
 
 
 def translated(

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dl.models.language import EncoderDecoder
 from dl.models.layers import Dense, Dropout, flat
 from dl.models.ring import HIDDEN
 from dl.models.rnn import RNN, Cell, gru
+from dl.models.transformer import Transformer
 from dl.models.vocabulary import Embed
 
 
@@ -129,3 +131,20 @@ class AttentionRNN(nn.Module):
         """Where the decoder looks in one ``source [source]`` for the token after each of ``target [target]``:
         ``[1, target, source]``, as of one head."""
         return np.asarray(self.apply(variables, source[None], target[None], method="weights"))
+
+
+def translator(
+    kind: str,
+    vocabulary: int,
+    width: int,
+    layers: int,
+    heads: int,
+    hidden: int,
+    dropout: float | jax.Array,
+) -> EncoderDecoder | AttentionRNN:
+    """A network from sequences to sequences: ``transformer``, with rotary positions, or ``attention-rnn``, which
+    has no ``heads`` and no feed-forward of ``hidden``."""
+    if kind == "attention-rnn":
+        return AttentionRNN(vocabulary, width, layers, dropout=dropout)
+    encoder = Transformer(width, layers, heads, hidden=hidden, rope=10000.0, dropout=dropout)
+    return EncoderDecoder(vocabulary, encoder, encoder.clone(causal=True, cross=True))

@@ -22,6 +22,7 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.runs import files, store
+from dl.runs.functions import called
 from dl.runs.readers import read_object, read_records
 from dl.runs.writer import written
 
@@ -33,7 +34,8 @@ except ImportError:  # Windows: no guard against two processes in one folder
 
 def to_json(value: Any) -> Any:
     """``value`` in strict JSON's types, equal for equal values in every process: a non-finite number becomes the
-    string 'nan' or 'inf', a choice of an enumeration its name, a set a sorted list."""
+    string 'nan' or 'inf', a choice of an enumeration its name, a set a sorted list, a function its name
+    (:func:`dl.runs.functions.called`)."""
     if isinstance(value, dict):
         return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -50,7 +52,7 @@ def to_json(value: Any) -> Any:
         return value
     if isinstance(value, enum.Enum):
         return value.name
-    return getattr(value, "__name__", None) or repr(value)
+    return called(value) if callable(value) else repr(value)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -212,7 +214,9 @@ class RunFolder:
             file = files.opened_to_append(self.path / ".writer")
         except OSError as error:
             raise UserError(
-                "file-write", f"cannot make the run folder {self.path} ({error.strerror})"
+                "file-write",
+                f"cannot make the run folder {self.path} ({error.strerror}): mend that, "
+                "or choose another --runs",
             ) from None
         with file:
             if fcntl is not None:

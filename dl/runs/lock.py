@@ -216,13 +216,19 @@ def differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> list
     return found
 
 
-def fork_command(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """The command that goes on from a run with what differs ``now``; None where no field of the config does."""
+def changed_fields(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of the config that a run's ``config.json`` has and that are others ``now``, as JSON has them."""
     old, new = (x.get("config") or {} for x in (then, now))
-    changed = [f"{n}={_word(new[n])}" for n in new if n in old and old[n] != new[n]]
-    nested = any(isinstance(new[n], dict) for n in new if n in old and old[n] != new[n])
-    typed = changed and not nested and " ".join(changed).isprintable()
-    return shlex.join(["dl", "fork", str(path), *changed]) if typed else None
+    return {n: new[n] for n in new if n in old and old[n] != new[n]}
+
+
+def fork_command(path: Path, changed: Mapping[str, Any], at: int | None = None) -> str | None:
+    """The command that branches a run off with these values; None where they cannot be typed."""
+    words = [f"{name}={_word(value)}" for name, value in changed.items()]
+    nested = any(isinstance(value, dict) for value in changed.values())
+    if not words or nested or not " ".join(words).isprintable():
+        return None
+    return shlex.join(["dl", "fork", str(path), *(["--at", str(at)] if at else []), *words])
 
 
 def _word(value: Any) -> str:

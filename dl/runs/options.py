@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from dl.core.errors import UserError, need, unknown
-from dl.core.experiment import Experiment
+from dl.core.experiment import Experiment, unboxed
 from dl.core.target import Precision, Remat, computing
 from dl.runs import store
 from dl.runs.toml import typed
@@ -132,6 +132,7 @@ def chosen_options(given: Mapping[str, Any]) -> Options:
       UserError: there is none of that name, or it takes values of another type.
     """
     hints = get_type_hints(Options)
+    given = {name: unboxed(value) for name, value in given.items()}
     for name, value in given.items():
         if name not in hints:
             raise unknown("option", name, hints)

@@ -14,6 +14,7 @@ from typing import Any
 
 from dl.core.errors import UserError, unknown
 from dl.runs.files import lies_within
+from dl.runs.functions import called
 
 LARGEST = 2**24  # bytes of a script
 
@@ -175,7 +176,7 @@ def from_json(kind: type, values: dict[str, Any] | None) -> Any:
     """A config dataclass from what ``config.json`` stored of it.
 
     Raises:
-      UserError: it stored none, or fields that there are no more.
+      UserError: it stored none, fields that there are no more, or a function other than its field's default.
     """
     if values is None:
         raise UserError(
@@ -187,13 +188,35 @@ def from_json(kind: type, values: dict[str, Any] | None) -> Any:
     for name in values:
         if name not in fields and name != "data_dir":  # once a field, now an option of the run
             raise unknown(f"field of {kind.__name__}", name, fields)
-    hints = typing.get_type_hints(kind)
+    hints, usual = (
+        typing.get_type_hints(kind),
+        {f.name: f.default for f in dataclasses.fields(kind)},
+    )
+
+    def own(name: str, value: Any) -> Any:
+        default: Any = usual[name]
+        if isinstance(value, str) and callable(default) and called(default) == value:
+            return default
+        if isinstance(value, str) and _is_function(hints[name]):
+            raise UserError(
+                "config-of-functions",
+                f"the field {name!r} of {kind.__name__} was {value}, a function, of which a run's folder keeps "
+                "the name alone: give open_run build= and config=, or choose functions by a word that build reads",
+            )
+        return revive(hints[name], value)
+
     try:
-        return kind(**{n: revive(hints[n], value) for n, value in values.items() if n in fields})
+        return kind(**{n: own(n, value) for n, value in values.items() if n in fields})
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(
             "record-damaged", f"what is stored of the config is no {kind.__name__} ({error})"
         ) from error
+
+
+def _is_function(hint: Any) -> bool:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(map(_is_function, typing.get_args(hint)))
+    return Callable in (hint, typing.get_origin(hint)) or type in (hint, typing.get_origin(hint))
 
 
 def revive(hint: Any, value: Any) -> Any:

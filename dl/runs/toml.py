@@ -7,7 +7,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,4 +163,6 @@ def fits(hint: Any, value: Any) -> bool:
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         fields = typing.get_type_hints(hint)
         return all(name in fields and fits(fields[name], own) for name, own in value.items())
+    if hint is Callable or origin is Callable:
+        return callable(value)
     return hint is Any or type(value) is (origin or hint)

@@ -11,10 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from dl.core.errors import UserError, unknown
-from dl.core.experiment import Experiment, built
+from dl.core.experiment import Experiment, built, unboxed
 from dl.runs import store
 from dl.runs.folder import to_json
 from dl.runs.listing import FILES
@@ -90,8 +88,7 @@ class Objective:
         for name, value in values.items():
             if name not in known:
                 raise unknown(f"field of {type(self._config).__name__}", name, known)
-            value = value.item() if isinstance(value, np.generic) else value
-            found[name] = typed(name, hints[name], value)
+            found[name] = typed(name, hints[name], unboxed(value))
         return found
 
     def _key(self, own: Overrides) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dl.core.errors import UserError, unknown
+from dl.runs.functions import called
 
 Overrides = dict[str, Any]  # config field -> value
 Axis = tuple[str, Sequence[Any]]  # a field and its values
@@ -394,4 +395,6 @@ def _short(value: Any) -> str:
         return "x".join(_short(v) for v in value)
     if isinstance(value, enum.Enum):
         return value.name
+    if callable(value):
+        return re.sub(r"[^\w.=+-]+", "_", called(value)).strip("_")
     return str(value).replace("/", "_")

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
 import numpy as np
 
 from dl.core.errors import UserError, unknown
-from dl.core.experiment import Experiment, check_door
+from dl.core.experiment import Experiment, check_door, unboxed
 from dl.data.readers.files import use_data_folder
 from dl.figures.curves import shown
 from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
@@ -163,6 +163,13 @@ def sweep(
       **options: fields of :class:`~dl.runs.options.Options`.
     """
     check_door(build, config)
+    seeds, halve = unboxed(seeds), unboxed(halve)
+    if "folds" in options:
+        raise UserError(
+            "option-misplaced",
+            "folds are a field of a config that has the fields of its data, as OwnTable: Config(folds=5) is swept "
+            "over them (docs/sweeps.md)",
+        )
     wish, chosen = Sweep(seeds=seeds, lanes=lanes, halve=halve), chosen_options(options)
     typed("seeds", int, seeds)
     typed("halve", int | None, halve)
@@ -185,6 +192,7 @@ def sweep(
 
 def _several(name: str, values: Any) -> list[Any]:
     """The values of a field to sweep, as a list."""
+    values = unboxed(values)
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise UserError(
             "sweep-not-list", f"{name} is swept over a list of values, [{values!r}], not {values!r}"
@@ -193,17 +201,19 @@ def _several(name: str, values: Any) -> list[Any]:
 
 
 def _plain(name: str, hint: Any, value: Any) -> Any:
-    """``value`` as a config would hold it: NumPy's numbers as Python's, and whole ones as floats where the
-    field is one.
+    """``value`` as a config would hold it: NumPy's as Python's, whole numbers as floats and lists as tuples
+    where the field is one.
 
     Raises:
       UserError: a text or a truth value for a field of numbers, or NaN.
     """
-    value = value.item() if isinstance(value, np.generic) else value
+    value = unboxed(value)
     if hint in (int, float) and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise UserError("sweep-value", f"{name} is swept over numbers, and {value!r} is none")
     if isinstance(value, float) and value != value:
         raise UserError("sweep-value", f"{name}: nan is no value to try")
+    if isinstance(value, list) and tuple in (hint, get_origin(hint)):
+        return tuple(value)
     return float(value) if hint is float and type(value) is int else value
 
 

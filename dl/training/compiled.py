@@ -15,23 +15,19 @@ from dl.core.lanes import (
     AXIS,
     Mode,
     Traced,
-    evaluation_of,
     graft,
     initial,
     metrics_of,
-    of_fold,
     over_lanes,
     rebuild,
     shape_source,
     traceable_fields,
 )
-from dl.core.metrics import Metrics, merge
+from dl.core.metrics import Metrics
 from dl.core.state import TrainState
-from dl.core.step import Progress, Step, guarded, logged, scan_evaluation, scan_steps, zero_metrics
+from dl.core.step import Progress, Step, guarded, logged, scan_steps
 from dl.core.target import target, tracing_for
-from dl.core.task import Batch
 from dl.models.convolution import has_slow_convolution
-from dl.parallel.deterministic import deterministic_evaluation
 from dl.parallel.devices import Machine
 from dl.parallel.sharding import (
     CutBatches,
@@ -141,7 +137,7 @@ class Compiled:
 
     def lane(self, place: int) -> Experiment:
         """The experiment of one lane, its own values in its config."""
-        return rebuild(self.experiment, self._each[place])
+        return self.experiment if self.mode is None else rebuild(self.experiment, self._each[place])
 
     def pick(self, tree: Any, place: int) -> Any:
         """One lane of a stacked tree; the tree itself of a run alone."""
@@ -264,11 +260,6 @@ class Compiled:
         """The training program for these arguments, of a run that logs so often; shapes will do for ``state``."""
         return StepProgram(self, state, batches, log_every)
 
-    def evaluation(self, state: TrainState, batches: Any) -> "EvalProgram":
-        """The evaluation of these batches."""
-        with tracing_for(self.target):
-            return EvalProgram(self, state, batches)
-
     def jit(self, function: Callable[..., Any], own: int, shared: int, **options: Any) -> Any:
         """``function`` of a lane over all of them, jitted: its first ``own`` arguments have lanes, the last
         ``shared`` are everyone's."""
@@ -338,63 +329,3 @@ class StepProgram:
         for _ in range(count):
             state, totals, finite = self.compiled(state, totals, finite, traced, batches)
         return state, totals, finite
-
-
-class EvalProgram:
-    """``(state, totals, batches, start, count) -> totals`` over evaluation batches (of every lane)."""
-
-    def __init__(self, compiled: Compiled, state: TrainState, batches: Any):
-        begun = time.perf_counter()
-        self.owner, zero, mesh = compiled, np.int32(0), compiled.mesh
-
-        def bound(
-            traced: Traced, batches: Any
-        ) -> tuple[Callable[[TrainState, Batch], Metrics], Any]:
-            evaluate = evaluation_of(compiled.experiment, traced)
-            if mesh is None:
-                return evaluate, of_fold(batches, traced)
-            if mesh.shards:
-                evaluate = deterministic_evaluation(evaluate, mesh)
-            return evaluate, CutBatches(batches, mesh, pad=True)
-
-        def batch_metrics(state: TrainState, traced: Traced, batches: Any) -> Metrics:
-            return evaluation_of(compiled.experiment, traced)(state, of_fold(batches, traced)[zero])
-
-        def steps(
-            state: TrainState, totals: Metrics, traced: Traced, batches: Any, start: Any, count: Any
-        ) -> Metrics:
-            evaluate, own = bound(traced, batches)
-            return scan_evaluation(evaluate)(state, totals, own, start, count)
-
-        def one(
-            state: TrainState, totals: Metrics, traced: Traced, batches: Any, index: Any
-        ) -> Any:
-            evaluate, own = bound(traced, batches)
-            return merge(totals, evaluate(state, own[index]))
-
-        many = over_lanes(batch_metrics, compiled.mode, shared=1)
-        self._empty = zero_metrics(many, state, compiled.traced, batches)
-        lies: Any = {"donate_argnums": 1}
-        if mesh is not None:
-            self._empty = mesh.everywhere(self._empty)
-            lies["out_shardings"] = mesh.whole
-        own = (state, self._empty, compiled.traced, batches)
-        traced = compiled.jit(steps, 3, 3, **lies).trace(*own, zero, zero)
-        self.looped = compiled.looped(traced)
-        if not self.looped:
-            traced = jax.jit(one, **lies).trace(*own, zero)
-        self.compiled = traced.lower().compile(compiler_options=compiled.compiler_options or None)
-        self.seconds = time.perf_counter() - begun
-
-    def zeros(self) -> Metrics:
-        return jax.tree.map(jnp.zeros_like, self._empty)
-
-    def __call__(
-        self, state: TrainState, totals: Metrics, batches: Any, start: int, count: int
-    ) -> Metrics:
-        traced = self.owner.traced
-        if self.looped:
-            return self.compiled(state, totals, traced, batches, np.int32(start), np.int32(count))
-        for index in range(start, start + count):
-            totals = self.compiled(state, totals, traced, batches, np.int32(index))
-        return totals

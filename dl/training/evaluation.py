@@ -1,24 +1,30 @@
 """Evaluation of whole sets, by programs compiled once."""
 
 import functools
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dl.core.errors import UserError
 from dl.core.experiment import Batches, Experiment
-from dl.core.lanes import Traced, rebuild
-from dl.core.metrics import Metrics, compute
+from dl.core.lanes import Traced, evaluation_of, of_fold, over_lanes, rebuild
+from dl.core.metrics import Metrics, compute, merge
 from dl.core.state import TrainState
+from dl.core.step import scan_evaluation, zero_metrics
+from dl.core.target import tracing_for
 from dl.core.task import Batch, Variables
 from dl.parallel import processes
-from dl.parallel.sharding import on_host
-from dl.training.compiled import Compiled, EvalProgram
+from dl.parallel.deterministic import deterministic_evaluation
+from dl.parallel.sharding import CutBatches, on_host
+from dl.training.compiled import Compiled
 from dl.training.prediction import Predictor, columns_of, predictor_of
 from dl.training.prefetch import prefetch
 
+Judge = Callable[[Traced, TrainState, Batch], Metrics]
 SUMMED = 64  # batches whose sums stay in float32: over thousands the rounding would show
 
 
@@ -79,6 +85,15 @@ class Evaluation:
         return predictor_of(self.compiled.experiment, local(variables), program=program)
 
     @functools.cached_property
+    def _judge(self) -> Judge:
+        """The evaluation of one batch, built and traced once for all sets whose batches are alike."""
+
+        def judge(traced: Traced, state: TrainState, batch: Batch) -> Metrics:
+            return evaluation_of(self.compiled.experiment, traced)(state, batch)
+
+        return jax.jit(judge, inline=True)
+
+    @functools.cached_property
     def _predict(self) -> Callable[..., Any]:
         def predict(traced: Traced, variables: Variables, columns: Batch) -> Any:
             return rebuild(self.compiled.experiment, traced).task.predict(variables, columns)
@@ -91,7 +106,8 @@ class Evaluation:
         if not streamed:
             self._resident[name] = source
         if name not in self._programs:
-            program = self.compiled.evaluation(state, source.at(0)[0])
+            with tracing_for(self.compiled.target):
+                program = EvalProgram(self.compiled, self._judge, state, source.at(0)[0])
             self.seconds += program.seconds
             self._programs[name] = program
         program, index, sums = self._programs[name], 0, None
@@ -129,3 +145,63 @@ def local(variables: Any) -> Any:
     """``variables`` for host code that one process runs alone: where they lie, or, with several
     processes, fetched from them all."""
     return variables if jax.process_count() == 1 else jax.tree.map(on_host, variables)
+
+
+class EvalProgram:
+    """``(state, totals, batches, start, count) -> totals`` over evaluation batches (of every lane)."""
+
+    def __init__(self, compiled: Compiled, judge: Judge, state: TrainState, batches: Any):
+        begun = time.perf_counter()
+        self.owner, zero, mesh = compiled, np.int32(0), compiled.mesh
+
+        def bound(
+            traced: Traced, batches: Any
+        ) -> tuple[Callable[[TrainState, Batch], Metrics], Any]:
+            evaluate: Callable[[TrainState, Batch], Metrics] = functools.partial(judge, traced)
+            if mesh is None:
+                return evaluate, of_fold(batches, traced)
+            if mesh.shards:
+                evaluate = deterministic_evaluation(evaluate, mesh)
+            return evaluate, CutBatches(batches, mesh, pad=True)
+
+        def batch_metrics(state: TrainState, traced: Traced, batches: Any) -> Metrics:
+            return judge(traced, state, of_fold(batches, traced)[zero])
+
+        def steps(
+            state: TrainState, totals: Metrics, traced: Traced, batches: Any, start: Any, count: Any
+        ) -> Metrics:
+            evaluate, own = bound(traced, batches)
+            return scan_evaluation(evaluate)(state, totals, own, start, count)
+
+        def one(
+            state: TrainState, totals: Metrics, traced: Traced, batches: Any, index: Any
+        ) -> Any:
+            evaluate, own = bound(traced, batches)
+            return merge(totals, evaluate(state, own[index]))
+
+        many = over_lanes(batch_metrics, compiled.mode, shared=1)
+        self._empty = zero_metrics(many, state, compiled.traced, batches)
+        lies: Any = {"donate_argnums": 1}
+        if mesh is not None:
+            self._empty = mesh.everywhere(self._empty)
+            lies["out_shardings"] = mesh.whole
+        own = (state, self._empty, compiled.traced, batches)
+        traced = compiled.jit(steps, 3, 3, **lies).trace(*own, zero, zero)
+        self.looped = compiled.looped(traced)
+        if not self.looped:
+            traced = jax.jit(one, **lies).trace(*own, zero)
+        self.compiled = traced.lower().compile(compiler_options=compiled.compiler_options or None)
+        self.seconds = time.perf_counter() - begun
+
+    def zeros(self) -> Metrics:
+        return jax.tree.map(jnp.zeros_like, self._empty)
+
+    def __call__(
+        self, state: TrainState, totals: Metrics, batches: Any, start: int, count: int
+    ) -> Metrics:
+        traced = self.owner.traced
+        if self.looped:
+            return self.compiled(state, totals, traced, batches, np.int32(start), np.int32(count))
+        for index in range(start, start + count):
+            totals = self.compiled(state, totals, traced, batches, np.int32(index))
+        return totals

@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from dl.core.digests import kind_of
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
-from dl.core.state import TrainState, path_name
+from dl.core.state import TrainState, shapes, with_given
 from dl.runs import lock, store
 from dl.runs.folder import RunFolder, check_name, read_json, write_json
 from dl.runs.options import Options, kept_options, recorded
@@ -121,7 +120,7 @@ def plant(
     compiled = Compiled.alone(experiment)
     begin = compiled.beginning().state()
     _check_alike(state, begin, path)
-    state = dataclasses.replace(state, key=begin.key)
+    state = dataclasses.replace(with_given(state, begin), key=begin.key)
     there = script if script is not None and script.is_file() else None
     with folder.held():
         lock.write(folder, experiment, there)
@@ -219,11 +218,6 @@ def _settled(finite: np.ndarray, state: Any) -> None:
 
 def _check_alike(state: TrainState, begin: TrainState, path: Path) -> None:
     """Raise UserError where the values make another state than the one to go on from."""
-
-    def shapes(tree: TrainState) -> dict[str, tuple[int, ...]]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {path_name(place): np.shape(leaf) for place, leaf in leaves}
-
     then, now = shapes(state), shapes(begin)
     for name in dict.fromkeys([*then, *now]):
         if then.get(name) != now.get(name):

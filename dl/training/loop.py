@@ -351,13 +351,11 @@ class Loop:
                 if "fold" in self.compiled.traced:
                     keep_predictions(self.evaluation, chosen, place, lane.folder.path)
             lane.folder.sync()  # a run that has its result is not looked at again
-            result = self._result(lane, place, last, best, metrics)
+            result = self._result(lane, last, best, metrics)
             processes.on_first_process(functools.partial(write_json, lane.folder.result, result))
         return chosen
 
-    def _result(
-        self, lane: Lane, place: int, last: int, best: int, metrics: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _result(self, lane: Lane, last: int, best: int, metrics: dict[str, Any]) -> dict[str, Any]:
         trained = self._trained * self.experiment.data.batch_size
         chosen = lane.selection
         return {
@@ -366,7 +364,6 @@ class Loop:
             "ended": lane.ended,
             "note": lane.note,
             "steps": last,
-            "seed": self.compiled.lane(place).seed,
             "digest": lane.last("checkpoint").get("digest"),
             "wall_seconds": self._elapsed(),
             "compile_seconds": round(self._compile_seconds + self.evaluation.seconds, 3),

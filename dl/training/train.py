@@ -2,12 +2,13 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment, built
+from dl.core.state import shapes
 from dl.data.readers.files import use_data_folder
 from dl.parallel import processes
 from dl.parallel.mesh import mesh_name
@@ -26,7 +27,7 @@ from dl.runs.folder import (
 )
 from dl.runs.options import Options, chosen_options, recorded
 from dl.runs.readers import numbers, read_result
-from dl.runs.scripts import chosen_script
+from dl.runs.scripts import chosen_script, from_json
 from dl.training.checks import check
 from dl.training.compiled import Compiled
 from dl.training.console import Console, format_metrics
@@ -204,10 +205,9 @@ def _lock_or_compare(
         write_json(folder.config, described)
         return {"finished": False, "program": None}
     changes = lock.changes(folder, experiment, described, script, layout)
-    remedy = "start anew under another --name"
-    if command := lock.fork_command(folder.path, read_json(folder.config), to_json(described)):
-        remedy += f", or branch off its last state by `{command}`"
-    changes.refuse(folder, "resumed", remedy)
+    if changes.settings or changes.data:
+        remedy = "start anew under another --name" + _branch(folder, experiment, described)
+        changes.refuse(folder, "resumed", remedy)
     told = "; ".join(changes.others[:3])
     if folder.finished():
         metrics = format_metrics(numbers(read_json(folder.result)["metrics"]))
@@ -227,3 +227,33 @@ def _lock_or_compare(
         )
     same = not (changes.others or changes.devices)
     return {"finished": False, "program": read_json(folder.lock).get("program") if same else None}
+
+
+def _branch(folder: RunFolder, experiment: Experiment, described: dict[str, Any]) -> str:
+    """Words that offer the fork of a run that has the config's new values; none where there can be no such
+    fork."""
+    stored, config = read_json(folder.config), experiment.config
+    changed = lock.changed_fields(stored, to_json(described))
+    if not changed or any(callable(getattr(config, name)) for name in changed):
+        return ""
+    last = read_result(folder.path)["steps"] if folder.finished() else folder.saved()
+    # From its last state where steps are left to take, else from one half way.
+    at = None if last < experiment.steps else min(last, experiment.steps) // 2
+    command = lock.fork_command(folder.path, changed, at)
+    if last < 1 or at == 0 or command is None or not _goes_on_from(stored, experiment):
+        return ""
+    where = "its last state" if at is None else f"an earlier step, such as {at},"
+    return f", or branch off {where} by `{command}`"
+
+
+def _goes_on_from(stored: Mapping[str, Any], experiment: Experiment) -> bool:
+    """Whether the experiment's states are like those of a run with such a ``config.json``."""
+    try:
+        config = from_json(type(experiment.config), stored["config"])
+        assert experiment.build is not None
+        then, now = (
+            shapes(Compiled(e).shapes()) for e in (built(experiment.build, config), experiment)
+        )
+    except Exception:  # what it was cannot be built any more
+        return False
+    return then == now

@@ -177,7 +177,7 @@ def test_resumes_exactly_and_sweeps_to_the_bit(case, tmp_path):
         wish = Sweep(seeds=2, lanes="map")
         place = run_sweep(build, config, wish, options, lambda n, t: t, path).folder
         lane = sorted((place / "lanes").iterdir())[0]
-        assert json.loads((lane / "result.json").read_text())["seed"] == config.seed
+        assert json.loads((lane / "config.json").read_text())["config"]["seed"] == config.seed
         assert first_difference(whole.folder, RunFolder(lane)) is None
 
 

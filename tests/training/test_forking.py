@@ -10,11 +10,13 @@ from pathlib import Path
 import faults
 import jax
 import numpy as np
+import optax
 import pytest
 from mistakes import raises
 
 import dl
 from dl.core.experiment import built
+from dl.core.state import TrainState, with_given
 from dl.core.step import train_step
 from dl.proofs.replay import replay_run
 from dl.runs.compare import first_difference
@@ -34,8 +36,17 @@ QUIET = {"progress": False, "say": lambda _: None}
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A finished run of 24 steps, which keeps some of its states."""
-    place = tmp_path_factory.mktemp("runs")
-    return dl.train(BUILD, CONFIG(steps=24), script=SCRIPT, runs=place, name="whole", **QUICK)
+    place, calls = tmp_path_factory.mktemp("runs"), []
+
+    def build(config):
+        calls.append(config)
+        return BUILD(config)
+
+    run = dl.train(build, CONFIG(steps=24), script=SCRIPT, runs=place, name="whole", **QUICK)
+    # The experiment, a trace of what may be traced, the first state, the step, and an evaluation for each of two
+    # shapes of batches: `build` may read data.
+    assert len(calls) == 6
+    return run
 
 
 def last(run):
@@ -155,8 +166,30 @@ def test_mistakes_are_one_line(whole):
 def test_a_refused_resume_offers_the_fork(whole):
     config = CONFIG(steps=24, learning_rate=0.5)
     options = {"script": SCRIPT, "runs": whole.folder.path.parent, "name": "whole", **QUICK}
-    with raises("config-changed", "config.learning_rate", "dl fork", "learning_rate=0.5"):
+    with raises("config-changed", "config.learning_rate", "dl fork", "--at 12 learning_rate=0.5"):
         dl.train(BUILD, config, resume=True, **options)
+    with raises("config-changed", "its last state", "whole steps=36"):
+        dl.train(BUILD, CONFIG(steps=36), resume=True, **options)
+    with raises("config-changed", "config.optimizer") as told:
+        dl.train(BUILD, CONFIG(steps=36, optimizer="sgd"), resume=True, **options)
+    assert "dl fork" not in str(told.value)  # which would be refused: the state is another
+
+
+def test_what_the_config_gives_is_that_of_the_fork():
+    optimizer = optax.inject_hyperparams(optax.sgd)(0.1)
+    one = {"params": np.ones(2), "lora": {"scale": np.ones(())}, "teacher": {"w": np.ones(3)}}
+    other = {"params": np.zeros(2), "lora": {"scale": np.zeros(())}, "teacher": {"w": np.zeros(3)}}
+    old = TrainState(5, one, optimizer.init(one["params"]), one, 1)
+    new = TrainState(
+        0, other, optax.inject_hyperparams(optax.sgd)(0.2).init(other["params"]), other, 2
+    )
+    found = with_given(old, new)
+    assert (found.step, found.key) == (5, 1)
+    for variables in (found.variables, found.ema):
+        np.testing.assert_array_equal(variables["params"], 1)
+        np.testing.assert_array_equal(variables["lora"]["scale"], 0)
+        np.testing.assert_array_equal(variables["teacher"]["w"], 0)
+    np.testing.assert_allclose(found.opt_state.hyperparams["learning_rate"], 0.2)
 
 
 def dl_command(*words):

@@ -19,7 +19,7 @@ from flax import struct
 from dl.core.errors import UserError, bounded, unknown
 from dl.core.random import half_bits, mix, permute, permute_each
 from dl.core.task import Batch
-from dl.data.splits import Splits
+from dl.data.splits import Splits, row_count
 
 Arrays = dict[str, Any]  # named arrays, every one [examples, ...]
 
@@ -222,7 +222,11 @@ class EvalBatches(Resident):
 
 
 def train_batches(
-    arrays: Arrays, batch_size: int, seed: Any = 0, balance: str | None = None
+    arrays: Arrays,
+    batch_size: int,
+    seed: Any = 0,
+    balance: str | None = None,
+    at_most: bool = False,
 ) -> TrainBatches | BalancedBatches:
     """Endless shuffled batches of in-memory ``arrays``, gathered on the device; or, of a part that streams,
     the same batches read ahead.
@@ -230,10 +234,13 @@ def train_batches(
     Args:
       balance: a column of class numbers, of which batches hold as many rows of each: a row's chance is inverse to
         the frequency of its class. An epoch is still as many rows as there are.
+      at_most: of fewer rows than ``batch_size`` a batch holds all, as suits small files of a user's own.
 
     Raises:
       UserError: there are too few rows, or no such column; or a part that streams is to be balanced.
     """
+    if at_most:
+        batch_size = min(batch_size, row_count(arrays))
     if hasattr(arrays, "train_batches"):
         if balance is not None:
             raise UserError(
