@@ -10,6 +10,7 @@ from typing import Any
 def told_by_eight(code: str) -> Any:
     """What the Python program ``code`` prints last, as JSON, where JAX has eight CPU devices."""
     flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {flags}"  # of which the last value counts
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},

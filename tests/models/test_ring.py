@@ -30,7 +30,7 @@ def both(function, mesh, *arguments, **given):
         program = jax.jit(jax.value_and_grad(traced, **given)).lower(*arguments).compile()
     return alone, program(*arguments), program
 
-keys = jax.random.split(jax.random.key(0), 4)
+keys, draw = jax.random.split(jax.random.key(0), 4), np.random.default_rng(0)
 for mesh, heads, kv_heads, causal, lengths in (
     ("data=2,sequence=4", 2, 2, False, None),
     ("data=2,sequence=4", 4, 2, True, (32, 20, 3, 0)),
@@ -42,8 +42,8 @@ for mesh, heads, kv_heads, causal, lengths in (
 ):
     time = 32 if lengths is None else max(lengths)
     q, k, v, weight = (
-        jax.random.normal(key, (4, time, count, 8))
-        for key, count in zip(keys, (heads, kv_heads, kv_heads, heads))
+        jnp.asarray(draw.normal(size=(4, time, count, 8)), jnp.float32)  # JAX compiles for each shape
+        for count in (heads, kv_heads, kv_heads, heads)
     )
     mask = None
     if lengths is not None:
@@ -69,7 +69,7 @@ tokens = jax.random.randint(keys[0], (4, 65), 0, 64)
 for mesh, heads in (("data=2,sequence=4", 2), ("sequence=8", 4), ("data=2,sequence=4", 4)):
     body = Transformer(32, 2, heads, causal=True, rope=1e4, scan=True)
     model = LanguageModel(64, body)
-    variables = model.init(keys[1], tokens[:, :-1])
+    variables = jax.jit(model.init)(keys[1], tokens[:, :-1])
     def loss(variables):
         logits, _ = model.apply(variables, tokens[:, :-1])
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, 1:, None], 2).mean()

@@ -9,9 +9,12 @@ import signal
 import sys
 from pathlib import Path
 
-# Some fifty programs that no cache keeps: at LLVM's first level they compile in three quarters of the time.
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
+# Some fifty programs that no cache keeps: at LLVM's first level they compile in half of the time.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),  # the last of two values counts
+        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1",
+    ]
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
