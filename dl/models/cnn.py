@@ -20,7 +20,7 @@ class CNN(nn.Module):
     Input ``[batch, height, width, channels]`` float, output ``[batch, classes]`` logits.
 
     Attributes:
-      classes: number of outputs.
+      classes: number of outputs; 0 gives what the classifier would read, ``[batch, widths[-1]]``.
       widths: channels of each stage; depth: convolutions a stage.
       dropout: rate before the classifier.
     """
@@ -47,4 +47,4 @@ class CNN(nn.Module):
                 x = self.activation(x)
         x = jnp.mean(x, axis=(1, 2))
         x = Dropout(self.dropout)(x, train=train)
-        return nn.Dense(self.classes)(x)
+        return nn.Dense(self.classes)(x) if self.classes else x

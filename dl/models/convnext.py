@@ -38,6 +38,7 @@ class ConvNeXt(nn.Module):
     Input ``[batch, height, width, channels]`` float, output ``[batch, classes]`` logits.
 
     Attributes:
+      classes: number of outputs; 0 gives what the classifier would read, ``[batch, widths[-1]]``.
       widths: channels of each stage; depths: its blocks.
       patch: side of the first patches in pixels, 4 as published for pictures of 224.
       dropout: rate before the classifier; epsilon: of the norm before it.
@@ -71,4 +72,5 @@ class ConvNeXt(nn.Module):
             for place in range(depth):
                 x = run(ConvNeXtBlock(name=f"block_{stage}_{place}"), x)
         x = LayerNorm(epsilon=self.epsilon, name="norm")(jnp.mean(x, axis=(1, 2)))
-        return Dense(self.classes, name="head")(Dropout(self.dropout)(x, train=train))
+        x = Dropout(self.dropout)(x, train=train)
+        return Dense(self.classes, name="head")(x) if self.classes else x

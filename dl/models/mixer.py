@@ -38,6 +38,7 @@ class Mixer(nn.Module):
     is the trained one's: the layers along the patches have as many inputs.
 
     Attributes:
+      classes: number of outputs; 0 gives what the classifier would read, ``[batch, width]``.
       width: channels of a patch; patch: its side in pixels.
       dropout: rate after every feed-forward.
     """
@@ -56,4 +57,5 @@ class Mixer(nn.Module):
                 max(1, self.width // 2), 4 * self.width, self.dropout, name=f"layer_{layer}"
             )
             x = block(x, train=train)
-        return Dense(self.classes, name="head")(jnp.mean(LayerNorm(name="norm")(x), axis=1))
+        x = jnp.mean(LayerNorm(name="norm")(x), axis=1)
+        return Dense(self.classes, name="head")(x) if self.classes else x

@@ -37,6 +37,7 @@ def picture_classifier(
     """One of the networks for pictures of ``size``, height and width.
 
     Args:
+      classes: outputs; 0 for a network that gives what its classifier would read.
       widths: channels of each stage, of which ``vit`` and ``mixer`` have one; depth: layers of a stage, which are
         convolutions of ``cnn`` and blocks of the others. Without them, usual ones.
       patch: pixels of a patch's side, for all but ``cnn`` and ``resnet``; by default those by which 8 x 8 patches

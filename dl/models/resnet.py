@@ -109,7 +109,7 @@ class ResNetFeatures(nn.Module):
 class ResNet(nn.Module):
     """Residual network (He et al. 2016, "Deep residual learning for image recognition"): pictures
     ``[batch, height, width, channels]`` to logits ``[batch, classes]``; attributes as in
-    :class:`ResNetFeatures`, and the ``dropout`` before the classifier."""
+    :class:`ResNetFeatures`, and the ``dropout`` before the classifier. 0 ``classes`` give what that would read."""
 
     classes: int
     stages: Sequence[int] = (2, 2, 2, 2)
@@ -123,7 +123,8 @@ class ResNet(nn.Module):
     def __call__(self, x, *, train: bool = False):
         given = self.stages, self.block, self.width, self.small_images, self.stem
         x = jnp.mean(ResNetFeatures(*given)(x, train=train)[-1], axis=(1, 2))
-        return Dense(self.classes)(Dropout(self.dropout)(x, train=train))
+        x = Dropout(self.dropout)(x, train=train)
+        return Dense(self.classes)(x) if self.classes else x
 
 
 ResNet18 = partial(ResNet, stages=(2, 2, 2, 2), block=BasicBlock)

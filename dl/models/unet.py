@@ -33,17 +33,7 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
-        if not self.widths:
-            raise UserError("widths-empty", "give a width or more: the channels of each stage")
-        for width in self.widths:
-            bounded("each width", width, at_least=1, whole=True)
-        bounded("patch", self.patch, at_least=1, whole=True)
-        step = self.patch * 2 ** (len(self.widths) - 1)
-        if x.shape[1] % step or x.shape[2] % step:
-            raise UserError(
-                "indivisible",
-                f"picture sides must be multiples of {step}, not {x.shape[1:3]}",
-            )
+        check_sides(x, self.widths, self.patch)
 
         def pair(x, width):
             for _ in range(2):
@@ -62,6 +52,22 @@ class UNet(nn.Module):
             x = depth_to_space(Dense(4 * width)(x), 2)  # a 2x2 transposed convolution of stride 2
             x = pair(jnp.concatenate([skip, x], axis=-1), width)
         return depth_to_space(Dense(self.classes * self.patch**2)(x), self.patch)
+
+
+def check_sides(x, widths: Sequence[int], patch: int) -> None:
+    """Raise UserError where a network of these ``widths``, each but the first at half the size of the one before,
+    cannot take pictures ``x [batch, height, width, channels]`` in squares of ``patch``."""
+    if not widths:
+        raise UserError("widths-empty", "give a width or more: the channels of each stage")
+    for width in widths:
+        bounded("each width", width, at_least=1, whole=True)
+    bounded("patch", patch, at_least=1, whole=True)
+    step = patch * 2 ** (len(widths) - 1)
+    if x.shape[1] % step or x.shape[2] % step:
+        raise UserError(
+            "indivisible",
+            f"picture sides must be multiples of {step}, not {x.shape[1:3]}",
+        )
 
 
 def depth_to_space(x, side: int = 2):

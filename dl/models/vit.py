@@ -29,6 +29,8 @@ class ViT(nn.Module):
     Input ``[batch, height, width, channels]`` float, output ``[batch, classes]`` logits.
 
     Attributes:
+      classes: number of outputs; 0 gives what the classifier would read, ``[batch, width]``, and with the pool
+        ``'none'`` every place's vector, ``[batch, places, width]``.
       patch: side of a patch in pixels.
       pool: ``'mean'`` classifies the patches' mean (as good: Beyer et al. 2022, "Better plain ViT
         baselines"), ``'first'`` a learned class token put before them, as first published, ``'both'`` that
@@ -40,25 +42,32 @@ class ViT(nn.Module):
     classes: int
     body: Transformer
     patch: int = 4
-    pool: Literal["mean", "first", "both"] = "mean"
+    pool: Literal["mean", "first", "both", "none"] = "mean"
     distilled: bool = False
 
     @nn.compact
-    def __call__(self, x, *, train: bool = False):
+    def __call__(self, x, *, kept=None, train: bool = False):
+        """``kept [batch, some, places]``: the places that are seen, each a row of zeros with a 1; None for all."""
         x = Dense(self.body.width, name="patches")(patches(x, self.patch))
         start = nn.initializers.normal(0.02)
         tokens = ["distillation_token"] if self.distilled or self.pool == "both" else []
-        tokens += ["class_token"] if self.pool != "mean" else []
+        tokens += ["class_token"] if self.pool in ("first", "both") else []
         for name in tokens:
             token = self.param(name, nn.initializers.zeros, (1, self.body.width))
             token = jnp.broadcast_to(token, (x.shape[0], *token.shape)).astype(x.dtype)
             x = jnp.concatenate([token, x], axis=1)
         x = x + self.param("positions", start, x.shape[1:]).astype(x.dtype)
+        if kept is not None:
+            x = kept.astype(x.dtype) @ x
         x, _ = self.body(x, train=train)
+        if self.pool == "none":
+            return x
         if self.pool == "mean":
             read = jnp.mean(x[:, len(tokens) :] if tokens else x, axis=1)
         else:
             read = x[:, 0]
+        if not self.classes:
+            return read
         logits = Dense(self.classes, name="head")(read)
         if self.pool == "both":
             logits = (logits + Dense(self.classes, name="distillation_head")(x[:, 1])) / 2

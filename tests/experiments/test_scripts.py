@@ -14,6 +14,7 @@ import dl
 import dl.data.own.door
 from dl.core.experiment import built
 from dl.core.lanes import first_batch, traceable_fields
+from dl.core.state import by_path
 from dl.data import load, take
 from dl.report.layers import summary
 from dl.runs.compare import first_difference
@@ -23,6 +24,7 @@ from dl.runs.scripts import load_script
 from dl.sweeps.groups import Sweep
 from dl.sweeps.sweep import run_sweep
 from dl.training.checks import check
+from dl.training.starting import Start, fitted
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 
@@ -86,6 +88,13 @@ TINY: dict[str, dict] = {
         **{"data": "digits", "steps": 8, "batch_size": 16, "latent": 4, "samples": 100},
         **{"widths": (8, 4), "critic_widths": (4, 8), "judge_epochs": 1},
     },
+    "diffusion": {
+        **{"data": "digits", "steps": 6, "batch_size": 16, "widths": (8,), "patch": 4},
+        **{"sampling": 2, "guidance": 2.0, "samples": 40, "glances": 20},
+    },
+    "contrastive": {
+        **{"data": "digits", "widths": (4, 8), "epochs": 1, "batch_size": 400, "rows": 100},
+    },
     "gan_augmentation": {
         **{"data": "digits", "labelled": 60, "unlabelled": True, "generated": 20, "gan_steps": 3},
         **{"widths": (4, 8), "steps": 8, "batch_size": 16},
@@ -103,6 +112,13 @@ TINY: dict[str, dict] = {
 }
 # Other tiny configurations worth the same test, as (script, fields).
 MORE: list[tuple[str, dict]] = [
+    (
+        "contrastive",
+        {
+            **TINY["contrastive"],
+            **{"method": "mae", "model": "vit", "widths": (8,)},
+        },
+    ),
     ("health_records", {**TINY["health_records"], "model": "transformer"}),
     ("genomics", {**TINY["genomics"], "attention": 1, "both": True, "folds": 3, "fold": 1}),
     ("tabular", {**TINY["tabular"], "target": "age", "ignore": ("repaid",), "trees": False}),
@@ -212,7 +228,23 @@ def test_options_of_a_table_of_ones_own_beside_a_named_one_are_refused():
         build(kind(target="y", data="pima"))
 
 
+def test_a_classifier_begins_with_all_of_what_was_learned_without_labels_but_its_head():
+    kind, build = load_script(FOLDER / "contrastive.py")
+    for fields in ({"widths": (4, 8)}, {"method": "mae", "model": "vit", "widths": (8,)}):
+        shapes = []
+        for stage in ("pretrain", "finetune"):
+            experiment = built(build, kind(data="digits", stage=stage, **fields))
+            shapes.append(
+                jax.eval_shape(experiment.task.init, jax.random.key(0), experiment.data[0])
+            )
+        learned, fresh = map(by_path, shapes)
+        start = Start({"run": "learned"}, learned)
+        taken, _ = fitted(fresh, start)
+        assert {name.split("/")[1] for name in set(fresh) - set(taken)} in ({"head"}, {"Dense_0"})
+
+
 MISPLACED = [  # script, fields, what the line names
+    ("contrastive", {"data": "digits", "method": "mae"}, ("--method mae", "--model vit")),
     ("image_classification", {"weights": "a", "model": "vit"}, ("--weights", "--model")),
     ("image_classification", {"weights": "a", "widths": (8,)}, ("--weights", "--widths")),
     ("image_classification", {"patch": 2}, ("--patch", "cnn")),

@@ -19,7 +19,7 @@ from dl.models.tabular import TabularMLP
 from dl.scores import tabular
 from dl.scores.bleu import corpus_bleu
 from dl.scores.detection import average_precision
-from dl.scores.frechet import class_coverage, frechet_distance
+from dl.scores.frechet import class_coverage, copying, frechet_distance, nearest
 from dl.scores.segmentation import binary_iou, f_score
 from dl.scores.speech import word_error
 from dl.tasks.autoencoding import psnr
@@ -483,6 +483,17 @@ def test_frechet_distance_is_that_of_the_square_root(seed, features):
     root = np.real(sqrtm(first @ second))
     expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first + second - 2 * root)
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_the_nearest_rows_are_those_that_all_distances_name():
+    draw = np.random.default_rng(0)
+    known, some = (draw.integers(0, 256, (n, 3, 4)).astype(np.uint8) for n in (30, 7))
+    apart = np.square(np.float64(some)[:, None] - known).mean((2, 3)) ** 0.5
+    place, far = nearest(some, known, rows=3)
+    np.testing.assert_array_equal(place, apart.argmin(1))
+    np.testing.assert_allclose(far, apart.min(1), rtol=1e-6)
+    found = copying(known[:5], some, known)
+    assert found == {"nearest": 0.0, "nearest_floor": pytest.approx(apart.min(1).mean())}
 
 
 def test_frechet_distance_and_coverage_of_nothing():

@@ -68,6 +68,40 @@ def random_crop(padding: int, mode: Literal["reflect", "constant"] = "reflect") 
     return transform
 
 
+def random_resized_crop(least: float, ratio: float = 4 / 3) -> Transform:
+    """A random part of each image, brought back to its size by linear interpolation (Szegedy et al. 2015, "Going
+    deeper with convolutions"). ``image`` keeps its dtype.
+
+    Args:
+      least: share of the area that the part has at least; ratio: of its width to its height, at most, and one by
+        that at least. A part that would be wider or higher than the image is as wide or high as that.
+    """
+    bounded("least", least, above=0, at_most=1)
+    bounded("ratio", ratio, at_least=1)
+
+    def transform(key, batch):
+        image = batch["image"]
+        area, shape, *place = jnp.moveaxis(uniform(key, len(image), (4,)), 1, 0)
+        area, shape = least + (1 - least) * area, jnp.log(ratio) * (2 * shape - 1)
+
+        def weights(size, share, start):
+            """How much of each old line is in each new one, ``[batch, new, old]``."""
+            length = jnp.minimum(jnp.sqrt(share), 1.0) * size
+            middle = (start * (size - length))[:, None] - 0.5
+            middle = middle + (jnp.arange(size) + 0.5) * length[:, None] / size
+            middle = jnp.clip(middle, 0, size - 1)[..., None]
+            return jnp.maximum(1 - jnp.abs(middle - jnp.arange(size)), 0)
+
+        down = weights(image.shape[1], area * jnp.exp(-shape), place[0])
+        across = weights(image.shape[2], area * jnp.exp(shape), place[1])
+        x = jnp.einsum("bij,bjwc->biwc", down, image.astype(jnp.float32))
+        x = jnp.einsum("bij,bhjc->bhic", across, x)
+        x = x if jnp.issubdtype(image.dtype, jnp.floating) else jnp.round(x)
+        return {**batch, "image": x.astype(image.dtype)}
+
+    return transform
+
+
 def random_flip(probability=0.5) -> Transform:
     """Mirror left and right."""
     bounded("probability", probability, at_least=0, at_most=1)
@@ -183,6 +217,33 @@ def color_jitter(brightness=0.0, contrast=0.0, saturation=0.0) -> Transform:
         if not jnp.issubdtype(image.dtype, jnp.floating):
             pixels = jnp.round(pixels)
         return {**batch, "image": pixels.astype(image.dtype)}
+
+    return transform
+
+
+def random_grey(probability=0.2) -> Transform:
+    """Take the colours away: every channel becomes the :func:`luminance`. The dtype is kept."""
+
+    def transform(key, batch):
+        image = batch["image"]
+        grey = jnp.broadcast_to(luminance(image.astype(jnp.float32)), image.shape)
+        grey = grey if jnp.issubdtype(image.dtype, jnp.floating) else jnp.round(grey)
+        return {**batch, "image": grey.astype(image.dtype)}
+
+    return chance(transform, probability)
+
+
+def simclr_view(least: float, colour: float = 0.4, flip: bool = False) -> Transform:
+    """What the views of contrastive learning are drawn by (Chen et al. 2020, SimCLR): a part of each image, of a
+    share ``least`` of it or more, perhaps mirrored (``flip``), other in brightness, contrast and saturation by
+    ``colour`` at most, in a fifth of the cases grey."""
+    steps = [random_resized_crop(least), *([random_flip()] if flip else [])]
+    steps += [color_jitter(colour, colour, colour), random_grey(0.2)]
+
+    def transform(key, batch):
+        for place, step in enumerate(steps):
+            batch = step(jax.random.fold_in(key, place), batch)
+        return batch
 
     return transform
 

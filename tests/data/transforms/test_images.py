@@ -24,6 +24,7 @@ TRANSFORMS = {
     "flip": augment.random_flip(),
     "cutout": augment.cutout(4),
     "jitter": augment.color_jitter(0.3, 0.3, 0.3),
+    "view": augment.simclr_view(0.3, flip=True),
     "mixup": augment.mixup(0.8, 4),
     "cutmix": augment.cutmix(1.0, 4),
     "chance": augment.chance(augment.cutout(4), 0.5),
@@ -76,6 +77,34 @@ def test_every_shift_comes_about_equally_often():
 def test_a_crop_that_cannot_be_mirrored_is_refused():
     with raises("padding-too-large", "7 pixels", "pad by fewer"):
         augment.random_crop(7)(KEY, BATCH)
+
+
+def test_a_resized_part_is_the_picture_between_two_of_its_lines():
+    """On a ramp along each axis: a part of it is a ramp again, as much less steep as the part is smaller."""
+    y, x = jnp.meshgrid(jnp.arange(20.0), jnp.arange(30.0), indexing="ij")
+    ramps = jnp.tile(jnp.stack([y, x], -1), (64, 1, 1, 1))
+    found = augment.random_resized_crop(0.25, 1.5)(KEY, {"image": ramps})["image"]
+    inner = found[:, 5:15, 5:25]  # the outer half pixel repeats the edge
+    tall, wide = np.diff(inner[..., 0], axis=1), np.diff(inner[..., 1], axis=2)
+    for step in (tall, wide):
+        np.testing.assert_allclose(step, step[:, :1, :1] + 0 * step, atol=1e-4)
+    np.testing.assert_allclose(inner[..., 0], inner[:, :, :1, 0] + 0 * inner[..., 0], atol=1e-4)
+    tall, wide = tall[:, 0, 0], wide[:, 0, 0]
+    share, shape = tall * wide, wide / tall
+    assert 0.99 * 0.25 / 1.5 < share.min() < 0.35  # one side may be cut to the picture's
+    assert 0.85 < share.max() < 1.001
+    assert 1 / 1.51 < shape.min() < 0.8
+    assert 1.25 < shape.max() < 1.51
+    whole = augment.random_resized_crop(1.0, 1.0)(KEY, BATCH)["image"]
+    np.testing.assert_array_equal(whole, IMAGES)
+
+
+def test_grey_is_the_luminance_in_every_channel():
+    found = augment.random_grey(1.0)(KEY, BATCH)["image"]
+    expected = np.round(IMAGES @ np.array([0.299, 0.587, 0.114]))
+    assert found.dtype == jnp.uint8
+    for channel in range(3):
+        np.testing.assert_allclose(found[..., channel], expected, atol=1)
 
 
 def test_flipping_twice_is_nothing_and_once_a_mirror():
