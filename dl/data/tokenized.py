@@ -1,5 +1,6 @@
 """Texts as padded tokens: in memory, or on disk where the texts are."""
 
+import functools
 import itertools
 import warnings
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from dl.data.batches.tokens import chunks
 from dl.data.own.tested import in_order
 from dl.data.readers.on_disk import Store, room
 from dl.data.splits import Columns, Splits
-from dl.data.tokenizers import BOS, EOS, Vocabulary, encode_all, pad
+from dl.data.tokenizers import BOS, EOS, Vocabulary, encode_all, pad, spaced
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -137,3 +138,43 @@ def _padded(
         for column, values in pad(some, length, name=name, **ends).items():
             done[column][start : start + ROWS] = values
     return done
+
+
+def tokenized_stories(splits: Splits, vocabulary: Vocabulary, sentences: int, words: int) -> Splits:
+    """``splits`` of stories as numbers: ``story [rows, sentences, words]``, its last ``sentences`` ones,
+    ``story_length``, ``question [rows, words]`` and, where there are some, ``choices [rows, choices, words]``; the
+    other columns as they are. What is left out is told."""
+
+    kind = np.uint16 if len(vocabulary) < 2**16 else np.int32  # most of a story is padding
+
+    @functools.cache  # the same sentences come again and again
+    def numbers(text: str) -> tuple[np.ndarray, bool]:
+        found = vocabulary.encode(spaced(text))
+        row = np.zeros(words, kind)
+        row[: min(words, len(found))] = found[:words]
+        return row, len(found) > words
+
+    def part(columns: Columns) -> Columns:
+        cut = [story.split("\n")[-sentences:] for story in columns["story"]]
+        longest = max(map(len, cut))
+        story = np.zeros((len(cut), longest, words), kind)
+        for row, lines in enumerate(cut):
+            story[row, : len(lines)] = [numbers(line)[0] for line in lines]
+        length = np.array([len(lines) for lines in cut], np.int32)
+        question = np.stack([numbers(text)[0] for text in columns["question"]])
+        done = {"story": story, "story_length": length, "question": question}
+        if "choices" in columns:
+            done["choices"] = np.stack([[numbers(t)[0] for t in row] for row in columns["choices"]])
+        told = [text.count("\n") + 1 for text in columns["story"]]
+        if more := sum(count > sentences for count in told):
+            said = f"{more:,} of {len(told):,} stories have more than {sentences} sentences: their beginnings"
+            warnings.warn(f"{said} are left out", stacklevel=4)
+        long = sum(numbers(line)[1] for lines in cut for line in lines)
+        if long:
+            said = (
+                f"{long:,} of {length.sum():,} sentences have more than {words} words: their ends"
+            )
+            warnings.warn(f"{said} are left out", stacklevel=4)
+        return {name: x for name, x in columns.items() if name not in done} | done
+
+    return splits.map(part)

@@ -107,6 +107,10 @@ TINY: dict[str, dict] = {
         "data": str(Path(__file__).with_name("clips.csv")),
         **{"axes": 2, "frames": 8, "width": 2, "epochs": 2, "batch_size": 8},
     },
+    "question_answering": {
+        "data": str(Path(__file__).with_name("stories.csv")),
+        **{"width": 8, "heads": 2, "hops": 2, "epochs": 2, "batch_size": 16},
+    },
     "point_clouds": {"points": 8, "side": 8, "epochs": 0.1, "batch_size": 20},
     "style_transfer": {"size": 16, "widths": (4, 8), "steps": 8},
 }

@@ -48,6 +48,7 @@ Kind = Literal[
     "table",
     "ratings",
     "records",
+    "questions",
 ]
 
 

@@ -18,6 +18,7 @@ from dl.data.own.found import Line, OwnSheet, column_called
 from dl.data.own.lines import TEXTS, lengths, prose, tab_separated, text_in, text_table
 from dl.data.own.packed_pictures import TYPED, packed_columns
 from dl.data.own.paths import SOUNDS, TABLES, ends, files_under, is_table, plain_name, visible, walk
+from dl.data.own.questions import ANSWERS, QUESTIONS, STORIES
 from dl.data.own.ratings import CALLED
 from dl.data.own.series import SERIES, moments
 from dl.data.own.texts import LABELS, begin_with_labels
@@ -51,9 +52,10 @@ SCRIPTS = {
     "table": "tabular",
     "ratings": "recommendation",
     "records": "health_records",
+    "questions": "question_answering",
 }
 # Kinds whose files all look alike, told apart by what they hold; and those that one may well be read as.
-_BY_CONTENT = ("texts", "pairs", "corpus", "series", "table", "ratings")
+_BY_CONTENT = ("texts", "pairs", "corpus", "series", "table", "ratings", "questions")
 _ALSO = {"corpus": ("texts", "pairs"), "texts": ("corpus",), "pairs": ("corpus",)}
 
 
@@ -190,6 +192,7 @@ _NAMES = {
     "table": "a table",
     "ratings": "ratings (kind ratings)",
     "records": "records of stays",
+    "questions": "questions about stories",
     "pictures": "a table of pictures",
     "masks": "pictures and masks of their places",
     "recordings": "a table of recordings",
@@ -293,6 +296,8 @@ def _of_table(frame: Frame) -> str:
     count = len(frame.headings)
     kinds = {heading: len(set(own)) for heading, own in cells.items()}
     whole, numeric = _whole(sample), [h for h in cells if numbers(sample, h).numeric]
+    if all(column_called(sample, None, each, "") for each in (STORIES, QUESTIONS, ANSWERS)):
+        return "questions"
     if count < 7 and all(
         column_called(sample, None, CALLED[name], "") for name in ("user", "item")
     ):

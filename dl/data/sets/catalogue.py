@@ -13,6 +13,7 @@ from dl.data.sets import (
     images,
     interactions,
     packed_images,
+    questions,
     sequences,
     series,
     shapes,
@@ -27,7 +28,7 @@ _SETS: dict[str, DataSet] = {
     dataset.info.name: dataset
     for module in (
         *(images, packed_images, annotated, corpora, audio, series, clips, shapes),
-        *(named_tables, interactions, sequences, health),
+        *(named_tables, interactions, sequences, health, questions),
     )
     for dataset in module.SETS
 }

@@ -65,6 +65,10 @@ CONTENT = {
     ("pairs", "c.tsv"): ["Deutsch\tEnglish", *(f"ein Mann sieht {n}\ta man sees {n}" for n in N)],
     ("corpus", "d.csv"): ["body", *(f"all is told of number {n}" for n in N)],
     ("corpus", "e.txt"): [f"{chr(65 + n % 26)}{n % 7} said{', oh' * (n % 3)}, nothing" for n in N],
+    ("questions", "q.csv"): [
+        "id,Story,Question,A,B,Answer",
+        *(f"{n},Ann sat. Tom ran {n} miles.,Who ran?,Ann,Tom,B" for n in N),
+    ],
     ("ratings", "u.data"): [f"{n % 9}\t{n % 7}\t{n % 5}\t{881250949 + n}" for n in N],
     ("ratings", "f.dat"): [f"{n % 9}::{n % 7}::{n % 5}::{881250949 + n}" for n in N],
     ("ratings", "g.csv"): ["userId,movieId,rating", *(f"{n % 9},{n},{n % 5}" for n in N)],
