@@ -47,6 +47,12 @@ def parse(config: type, build: Callable, argv: list[str] | None, prog: str) -> t
             raise UserError(
                 "option-misplaced", f"--{asked}: this script counts its length by --{has}, {told}"
             )
+    if words & {"--fold", "--folds"} and "folds" not in own:
+        raise UserError(
+            "option-misplaced",
+            "--folds: this script's Config has not the fields of its data, such as OwnTable, which bring it "
+            "(docs/own-data.md): leave it out, or mix them in",
+        )
     doc = sys.modules[build.__module__].__doc__ or ""
     args: Any = tyro.cli(both, args=argv, prog=shlex.quote(prog), description=doc.strip())
     return args.config, args.run, args.sweep

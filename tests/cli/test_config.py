@@ -175,6 +175,8 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path):
     ):
         with raises(code, "--config"):
             parse(Wide, build, words, "wide.py")
+    with raises("option-misplaced", "--folds", "OwnTable"):
+        parse(Wide, build, ["--folds", "3"], "wide.py")
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
     with raises("file-damaged", "b.toml"):
         parse(Wide, build, ["--config", str(tmp_path / "b.toml")], "wide.py")

@@ -176,6 +176,9 @@ def test_one_seed_run_twice_is_no_spread_of_seeds():
     [
         ({"learning_rate": "1,2"}, {}, ("sweep-not-list", "learning_rate")),
         ({"learning_rate": 0.1}, {}, ("sweep-not-list", "learning_rate")),
+        ({"learning_rate": np.array(0.1)}, {}, ("sweep-not-list", "learning_rate", "[0.1]")),
+        ({"learning_rate": np.ones((1, 2))}, {}, ("sweep-value", "learning_rate", "[1.0, 1.0]")),
+        ({}, {"folds": 3}, ("option-misplaced", "Config(folds=5)")),
         ({"learning_rate": []}, {}, ("sweep-empty", "learning_rate")),
         ({"learning_rate": ["0.1"]}, {}, ("sweep-value", "learning_rate", "'0.1'")),
         (
