@@ -51,6 +51,9 @@ def plan(
     if wish.wanted(config) and flag:
         told = f"{flag} is of one run: leave --seeds, --sweep and --trials out"
         raise UserError("option-misplaced", told)
+    if largest_batch and not hasattr(config, "batch_size"):
+        told = f"--largest-batch: the config of {experiment.name} has no field batch_size"
+        raise UserError("option-misplaced", told)
     if not wish.wanted(config):
         wish.check_unwanted()
     with options.computing():

@@ -106,7 +106,8 @@ def all_or_none(function: Callable[[], Any]) -> Any:
 def lost(error: Exception) -> bool:
     """Whether ``error`` tells that another process of this run is gone."""
     signs = (
-        r"Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|Connection (reset|closed)|coordination service"
+        r"Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|Connection (reset|closed)|coordination service|"
+        r"waiting for \S+ barrier"  # Orbax's, where one is killed while all write a checkpoint
     )
     return jax.process_count() > 1 and re.search(signs, str(error)) is not None
 

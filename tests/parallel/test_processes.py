@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from mistakes import one_line
 
 import dl
+from dl.core.errors import UserError
+from dl.parallel import processes
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder
 from dl.runs.scripts import load_script
@@ -73,6 +76,18 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def single(runs):
     return alone(runs, "alone")
+
+
+def test_the_other_one_s_end_is_known_by_its_signs(monkeypatch):
+    """However far a checkpoint was, which Orbax writes in all of them together."""
+    told = (
+        "could not save: Timed out while waiting for async_write_complete barrier.; none was saved"
+    )
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert processes.lost(UserError("file-write", told))
+    assert not processes.lost(OSError("No space left on device"))
+    monkeypatch.setattr(jax, "process_count", lambda: 1)
+    assert not processes.lost(UserError("file-write", told))
 
 
 @pytest.mark.parametrize("count", [2, 4])

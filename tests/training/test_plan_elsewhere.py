@@ -1,16 +1,19 @@
 """Plans of machines that are not here, without their compilers."""
 
 import functools
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from mistakes import raises
 
+from dl.cli.plan import plan
 from dl.parallel.devices import CARDS, Machine
 from dl.runs.options import Options
 from dl.training import plan_elsewhere
 from dl.training.prefetch import check_divisible
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 H100 = Machine("h100", CARDS["h100"], [])
 
 
@@ -51,6 +54,12 @@ def test_no_batch_is_larger_than_the_training_set(monkeypatch):
     for micro in (1, 4):
         one = functools.partial(of, micro=micro, size=1257)
         assert 1257 * 8 // 9 <= plan_elsewhere.largest_batch(one, H100, Options(), 64) <= 1257
+
+
+def test_a_script_without_batches_has_no_largest(monkeypatch, capfd):
+    monkeypatch.setattr("dl.parallel.devices.machine", lambda text: H100)
+    with raises("option-misplaced", "style_transfer", "batch_size"):
+        plan(EXPERIMENTS / "style_transfer.py", device="h100", largest_batch=True)
 
 
 def test_micro_batches_are_cut_over_the_mesh_too():
