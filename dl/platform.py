@@ -166,10 +166,12 @@ def screen(**options: Any) -> Any:
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """NVIDIA's and the TPU's packages say again and again, past Python, that no device is here; within, nothing is
-    heard."""
-    sys.stderr.flush()
-    before = os.dup(2)
+    """NVIDIA's and the TPU's packages say again and again that no device is here; within, nothing is heard."""
+    try:
+        before = os.dup(2)
+    except OSError:  # a process without any
+        yield
+        return
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
@@ -260,6 +262,8 @@ def start_distributed(
             raise ValueError(f"another program has the port of {coordinator} already")
         if host in ("localhost", "127.0.0.1", "[::1]"):
             options["coordinator_bind_address"] = coordinator  # no other machine needs to reach it
+    elif own := _slurm_gpus():
+        options["local_device_ids"] = own
     try:
         jax.distributed.initialize(**options)
     except ValueError:  # JAX knows of no others
@@ -369,6 +373,19 @@ def _launched() -> bool:
     if int(variables.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         return True
     return "KUBERNETES_SERVICE_HOST" in variables and "JOB_COMPLETION_INDEX" in variables
+
+
+def _slurm_gpus() -> list[int]:
+    """Which of the GPUs that SLURM shows this task are its own; none where it shows none. JAX takes the one of the
+    task's number, which a task bound to its own does not see (jax#28194), and no other one (jax#16788)."""
+    told = os.environ
+    shown, number = told.get("CUDA_VISIBLE_DEVICES"), told.get("SLURM_LOCALID")
+    if not shown or number is None or "JAX_LOCAL_DEVICE_IDS" in told:
+        return []
+    count = len(shown.split(","))
+    tasks = int(told.get("SLURM_STEP_TASKS_PER_NODE", "1").split("(")[0])
+    share = count if "SLURM_GPUS_PER_TASK" in told else max(count // tasks, 1)
+    return [place % count for place in range(int(number) * share, (int(number) + 1) * share)]
 
 
 def _on_tpu_vm() -> bool:

@@ -13,6 +13,7 @@ from mistakes import one_line
 import dl
 from dl.core.errors import UserError
 from dl.parallel import processes
+from dl.platform import _slurm_gpus
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder
 from dl.runs.scripts import load_script
@@ -88,6 +89,29 @@ def test_the_other_one_s_end_is_known_by_its_signs(monkeypatch):
     assert not processes.lost(OSError("No space left on device"))
     monkeypatch.setattr(jax, "process_count", lambda: 1)
     assert not processes.lost(UserError("file-write", told))
+
+
+@pytest.mark.parametrize(
+    ("shown", "tasks", "number", "own"),
+    [
+        ("0,1,2,3", "4(x2)", 2, [2]),  # a process a GPU, all seen: as JAX itself has it
+        ("3", "4(x2)", 3, [0]),  # each bound to one, by --gpus-per-task or --gpu-bind
+        ("0,1,2,3", "1(x2)", 0, [0, 1, 2, 3]),  # a process a machine
+        ("0,1,2,3", "2", 1, [2, 3]),
+        ("0,1", "4", 3, [1]),  # more processes than GPUs
+        (None, "4", 3, []),  # no GPU, or a TPU
+    ],
+)
+def test_a_slurm_task_takes_its_own_gpus(monkeypatch, shown, tasks, number, own):
+    given = {"CUDA_VISIBLE_DEVICES": shown, "SLURM_STEP_TASKS_PER_NODE": tasks}
+    monkeypatch.delenv("SLURM_GPUS_PER_TASK", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name, value in {**given, "SLURM_LOCALID": str(number)}.items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert _slurm_gpus() == own
+    monkeypatch.setenv("SLURM_GPUS_PER_TASK", "2")  # then all that are seen are its own
+    assert _slurm_gpus() == list(range(len(shown.split(",")) if shown else 0))
 
 
 @pytest.mark.parametrize("count", [2, 4])

@@ -29,7 +29,7 @@ ENTRY %main (s: f32[12,4,8], g: bf16[64]) -> f32[] {
   %slice = f32[1,4,8]{2,1,0} fusion(%s, %i), kind=kLoop, calls=%fused
   %loop = (s32[], f32[4,8]{1,0}) while(%t), body=%body, backend_config={"known_trip_count":{"n":"12"}}
   %sum = bf16[64]{0} all-reduce(%g), replica_groups={{0,4},{1,5},{2,6},{3,7}}, to_apply=%add
-  ROOT %call = f32[] custom-call(%g), custom_call_target="__cublas$gemm"
+  ROOT %call = (bf16[64]{0}, s8[4194304]{0}) custom-call(%g), custom_call_target="__cublas$gemm"
 }
 """
 
@@ -44,6 +44,10 @@ def test_loops_of_known_length_count_every_turn():
     assert total.wire == 64 * 2  # twice a half of it
     kernels = {"all-gather": 12, "fusion": 1, "all-reduce": 1, "cublas$gemm": 1}
     assert work.kernels == kernels | {"of single numbers": 1}
+    assert work.largest == "f32[1,4,8]"
+    # Each turn's gathering, the slice read and written with its place, a sum, a place, and a product without
+    # the room that it works in.
+    assert work.memory == 12 * 2 * 128 + (2 * 128 + 4) + 2 * 128 + 3 * 4 + 2 * 128
 
 
 @pytest.mark.parametrize(
