@@ -292,7 +292,7 @@ def report(
             opened = open_run(path, script=script, trust=trust)
             inside[path] = looked = inspection.inspect(opened.experiment, opened.state)
             if slice:
-                inside[path] = looked._replace(slices=opened.slices(slice.split(",")))
+                inside[path] = looked._replace(slices=opened.slices(slice))
         except Exception as error:  # of a stranger's config in one's own script, any
             inside.setdefault(path, f"Not rebuilt: {error}")
             without = "slices" if isinstance(inside[path], inspection.Inspection) else "its layers"

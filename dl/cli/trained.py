@@ -39,9 +39,8 @@ def evaluate(
     from dl.training.judging import judged
     from dl.training.reopening import open_run
 
-    columns = [name.strip() for name in slice.split(",") if name.strip()]
     opened = open_run(run, script=script, trust=trust, force=force)
-    scores, slices = judged(opened, data, columns)
+    scores, slices = judged(opened, data, slice)
 
     def show(scores: dict[str, Any], indent: str = "") -> dict[str, Any]:
         for name in sorted(scores, key=by_number):

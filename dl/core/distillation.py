@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dl.core.contract import shape
+from dl.core.contract import kind, shape
 from dl.core.errors import UserError, bounded
 from dl.core.metrics import Mean, Metrics, mean
 from dl.core.task import Batch, Task, Variables
@@ -40,7 +40,7 @@ def distill(
       temperature, weight: may be traced.
 
     Raises:
-      UserError: the teacher's outputs are of another shape (raised in training).
+      UserError: the teacher is neither; its outputs are of another shape (raised in training).
     """
     bounded("temperature", temperature, above=0)
     bounded("weight", weight, at_least=0, at_most=1)
@@ -49,6 +49,11 @@ def distill(
             "ensemble-last", "give the task its teacher first, and make it an ensemble last"
         )
     teacher = getattr(teacher, "predictor", teacher)
+    if not isinstance(getattr(teacher, "task", None), Task):
+        raise UserError(
+            "not-a-teacher",
+            f"a teacher is a run or a dl.Predictor, not {kind(teacher)}: open a run's folder by dl.open_run",
+        )
 
     def init(key: jax.Array, batch: Batch) -> Variables:
         return {**task.init(key, batch), "teacher": at_run_time(teacher.variables)}

@@ -1,4 +1,5 @@
-"""A classifier's rows on the page: by class, by confidence, by feature, and some of them shown."""
+"""Rows on the page: a classifier's by class, by confidence, by feature, and some of them shown; of what predicts
+numbers those that it is farthest off at."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,20 +10,41 @@ import numpy as np
 from dl.figures.canvas import new_figure
 from dl.figures.curves import PALETTE, grid
 from dl.report.inspection import Inspection
-from dl.report.judged import Example, Judged, Names
+from dl.report.judged import Example, Far, Judged, Names
 from dl.report.page import Html, captioned, escape, gallery, note, picture, svg, table
 
 SIDE = 128  # pixels of a shown picture, at the least
 FEATURES = 20  # whose importance is drawn
 WORDS = 60  # of a text
+VARIABLES = 4  # of a series
 
 
 def judged(found: Inspection) -> str:
     """The sets' rows, as HTML, and the metrics by what a column holds."""
-    return "".join(
-        f"<h3>{escape(name)}</h3>{_set(one, found.classes, found.names)}"
-        for name, one in found.judged.items()
-    ) + "".join(_slices(column, values) for column, values in found.slices.items())
+    parts = [(name, _set(one, found.classes, found.names)) for name, one in found.judged.items()]
+    parts += [(name, _far(rows, found.names)) for name, rows in found.far.items()]
+    return "".join(f"<h3>{escape(name)}</h3>{shown}" for name, shown in parts) + "".join(
+        _slices(column, values) for column, values in found.slices.items()
+    )
+
+
+def _far(rows: Sequence[Far], names: Names) -> str:
+    told = "Rows whose numbers are farthest from the true ones, in the units that the network is trained in."
+    return note(told) + gallery(_off(far, names) for far in rows)
+
+
+def _off(far: Far, names: Names) -> str:
+    shown = "".join(_columns(far, names))
+    if far.truth.size == 1:
+        told = f"row {far.row:,}: {far.truth.item():.4g}, said {far.said.item():.4g}"
+    else:
+        figure = new_figure(2.4, 1.2)
+        axes = figure.subplots()
+        for values, color in ((far.truth, "#808080"), (far.said, PALETTE[0])):
+            axes.plot(values.reshape(len(values), -1)[:, :VARIABLES], lw=0.7, color=color)
+        shown += svg(figure, f"row {far.row}: the truth in grey, and what was said")
+        told = f"row {far.row:,}: off by {far.error:.4g} in the mean"
+    return captioned(shown, told)
 
 
 def _slices(column: str, values: Mapping[str, Mapping[str, Any]]) -> str:
@@ -102,18 +124,19 @@ def _shown(example: Example, classes: Sequence[str], names: Names) -> str:
     return captioned("".join(_columns(example, names)), told)
 
 
-def _columns(example: Example, names: Names):
+def _columns(example: Example | Far, names: Names):
+    hangs = getattr(example, "hangs", None)
     for name, column in example.columns.items():
         own = names.get(name, ())
         if column.ndim == 3 and column.shape[-1] in (1, 3, 4):
-            yield picture(_png(column, example.hangs), f"row {example.row}")
+            yield picture(_png(column, hangs), f"row {example.row}")
         elif (
             column.ndim == 1
             and own
             and np.issubdtype(column.dtype, np.integer)
             and len(own) > len(column)
         ):
-            yield f"<p>{_text(column, own, example.hangs)}</p>"
+            yield f"<p>{_text(column, own, hangs)}</p>"
         elif column.ndim == 1 and len(own) == len(column):
             cells = [[word, f"{value:.4g}"] for word, value in zip(own, column, strict=True)]
             yield table(["", name], cells[:FEATURES])

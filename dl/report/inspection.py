@@ -10,7 +10,7 @@ import numpy as np
 from dl.core.experiment import Experiment
 from dl.core.lanes import first_batch
 from dl.core.state import TrainState
-from dl.report.judged import Judged, judge
+from dl.report.judged import Far, Judged, farthest, judge
 from dl.report.layers import Flow, Summary, flows, summary
 
 
@@ -21,6 +21,7 @@ class Inspection(NamedTuple):
       judged: what the task says of each set's rows; empty where it is no classification.
       classes: names of the classes; empty where the experiment gives none; names: of features and tokens.
       memory: bytes by what holds them.
+      far: of each set of a task that predicts numbers, the rows at which it is farthest off.
       slices: by column and value the number of ``rows`` and each metric's value, and the interval that it lies in.
     """
 
@@ -31,6 +32,7 @@ class Inspection(NamedTuple):
     names: Mapping[str, Sequence[str]]
     memory: dict[str, int]
     slices: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    far: Mapping[str, Sequence[Far]] = MappingProxyType({})
 
 
 def inspect(experiment: Experiment, state: TrainState) -> Inspection:
@@ -39,6 +41,8 @@ def inspect(experiment: Experiment, state: TrainState) -> Inspection:
     task, batch = experiment.task, first_batch(experiment)
     sets = experiment.tests or experiment.evals
     found = {n: judge(task, state.eval_variables, sets[n], experiment.names) for n in sets}
+    others = [n for n, one in found.items() if one is None]
+    far = {n: farthest(task, state.eval_variables, sets[n]) for n in others}
     rest = {name: value for name, value in state.variables.items() if name != "params"}
     memory = {
         "parameters": state.variables["params"],
@@ -53,6 +57,7 @@ def inspect(experiment: Experiment, state: TrainState) -> Inspection:
         judged={name: one for name, one in found.items() if one is not None},
         classes=tuple(map(str, experiment.classes)),
         names=experiment.names,
+        far={name: rows for name, rows in far.items() if rows},
         memory={name: size for name, tree in memory.items() if (size := tree_bytes(tree))},
     )
 

@@ -1,5 +1,5 @@
 """A classifier looked at row by row: its worst rows, its least certain, what its chances are worth, and on what of
-a row they hang."""
+a row they hang; and the rows at which what predicts numbers is farthest off."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -146,6 +146,61 @@ def judge(
     mean, share, size = reliability(np.concatenate(surest), np.concatenate(rights))
     bins = np.nan_to_num(np.stack([size, mean * size, share * size], -1))
     return Judged(counts, bins, looked(worst), looked(unsure), shuffled)
+
+
+class Far(NamedTuple):
+    """One row, and the numbers predicted for it.
+
+    Attributes:
+      row: its number in the set; error: the mean of ``|said - truth|`` over what is known of ``truth``.
+      columns: what the task reads of it; truth, said: numbers ``[...]``, NaN for what is not known.
+    """
+
+    row: int
+    error: float
+    columns: dict[str, np.ndarray]
+    truth: np.ndarray
+    said: np.ndarray
+
+
+def farthest(task: Task, variables: Variables, batches: Batches, shown: int = 6) -> list[Far]:
+    """The rows of a set at which the numbers predicted are farthest from the true ones.
+
+    Empty where predictions are not numbers in the shape of just one column that the task does not read, or the
+    mean of their absolute differences is not the task's own ``mae``.
+    """
+    first = batches[0]
+    if not task.columns or not first.keys() >= set(task.columns):
+        return []
+    shape: Any = jax.eval_shape(task.predict, variables, first)
+    if not hasattr(shape, "ndim") or not jnp.issubdtype(shape.dtype, jnp.floating):
+        return []
+    rest = {name: column for name, column in first.items() if name not in (*task.columns, "mask")}
+    alike = [name for name, column in rest.items() if column.shape == shape.shape]
+    if len(alike) != 1:
+        return []
+    predict, evaluate = jax.jit(task.predict), jax.jit(task.evaluate)
+    found: list[Far] = []
+    row, total, known, metrics = 0, 0.0, 0, None
+    for index in range(len(batches)):  # type: ignore[arg-type]
+        batch = batches[index]
+        real = np.asarray(batch["mask"]) > 0
+        said = np.asarray(predict(variables, batch), np.float64)[real]
+        truth = np.asarray(batch[alike[0]], np.float64)[real]
+        apart = np.abs(said - truth).reshape(len(said), -1)
+        there = ~np.isnan(apart)
+        sums, counts = np.where(there, apart, 0).sum(1), there.sum(1)
+        total, known = total + sums.sum(), known + int(counts.sum())
+        error = sums / np.maximum(counts, 1)
+        for one in np.argsort(-error, kind="stable")[:shown]:
+            columns = {name: np.asarray(batch[name])[real][one] for name in task.columns}
+            found.append(Far(row + int(one), float(error[one]), columns, truth[one], said[one]))
+        found = sorted(found, key=lambda far: (-far.error, far.row))[:shown]
+        row += len(said)
+        found_here = evaluate(variables, batch)
+        metrics = found_here if metrics is None else merge(metrics, found_here)
+    own = float(compute(metrics or {}).get("mae", np.nan))
+    return found if abs(own - total / max(known, 1)) <= 1e-3 * abs(own) + 1e-9 else []
 
 
 def importance(

@@ -247,9 +247,9 @@ def _confusion(inside: Inside) -> str:
 def _rows(inside: Inside) -> str:
     """What was said of single rows."""
     looked = {p.name: one for p, one in inside.items() if isinstance(one, Inspection)}
-    judged = {name: one for name, one in looked.items() if one.judged or one.slices}
+    judged = {name: one for name, one in looked.items() if one.judged or one.far or one.slices}
     parts = [f"<h3>{escape(name)}</h3>{examples.judged(one)}" for name, one in judged.items()]
-    return "".join(parts) or note("No run that sorts rows into classes was rebuilt for this page.")
+    return "".join(parts) or note("No run of classes or numbers a row was rebuilt for this page.")
 
 
 def _matrix(counts: np.ndarray, classes: Sequence[str]) -> str:

@@ -68,6 +68,10 @@ class Objective:
 
     def batch(self, many: Sequence[Mapping[str, Any]]) -> list[float]:
         """The scores of several runs, in order; those of one structure are lanes of one compiled program."""
+        if isinstance(many, Mapping):
+            raise UserError(
+                "batch-of-values", "batch takes a list of dicts of values: give [values]"
+            )
         chosen = [self._values(values) for values in many]
         keys = [self._key(own) for own in chosen]
         new = {k: own for k, own in zip(keys, chosen, strict=True) if k not in self._known}
@@ -186,13 +190,18 @@ def objective(
       **options: fields of :class:`~dl.runs.options.Options`, such as ``eval_every=100``.
 
     Raises:
-      UserError: the experiment selects by no metric.
+      UserError: the experiment selects by no metric, or the folder is a run.
     """
     if "resume" in options:
         raise UserError("option-misplaced", "an objective goes on by itself: leave resume out")
     kept = {"progress": False, **options}
     folder = chosen_options(kept).runs / name
     kept.pop("runs", None)
+    if RunFolder(store.opened(folder, FILES), writes=False).exists():
+        raise UserError(
+            "name-taken",
+            f"{folder} is a run, and a search needs a folder for its runs: choose another name",
+        )
     return Objective(build, config, folder, lanes, chosen_script(script, config), kept)
 
 

@@ -10,7 +10,7 @@ from dl.core.errors import UserError
 from dl.core.experiment import Batches, built
 from dl.core.metrics import Metrics
 from dl.core.task import Batch, Variables
-from dl.data.own.slices import slices_of
+from dl.data.own.slices import columns_named, slices_of
 from dl.data.own.tested import tested_on
 from dl.training.compiled import Compiled
 from dl.training.evaluation import Evaluation
@@ -53,12 +53,13 @@ def evaluate(run: Run, data: Any = None, **fields: Any) -> dict[str, Score]:
 
 
 def judged(
-    run: Run, data: Any, columns: Sequence[str], **fields: Any
+    run: Run, data: Any, columns: str | Sequence[str], **fields: Any
 ) -> tuple[dict[str, Score], dict[str, Slices]]:
     """What :func:`evaluate` gives, and the same of the rows that share a value of a column.
 
     Args:
-      columns: headings of the data's table, whether the model reads them or not.
+      columns: headings of the data's table, whether the model reads them or not
+        (:func:`dl.data.own.slices.columns_named`).
 
     Returns:
       The scores; and by column and value how many ``rows`` there are, and every metric that is a mean over rows.
@@ -66,7 +67,7 @@ def judged(
     Raises:
       UserError: as :func:`evaluate`; there is no such column; or rows of the table are not rows of the test set.
     """
-    own = run.experiment
+    own, columns = run.experiment, columns_named(columns)
     if own.build is None:
         raise UserError(
             "build-not-known", "this run was not made by build(config): evaluate needs both"

@@ -60,5 +60,7 @@ def test_a_teacher_of_other_classes_is_refused():
         jax.eval_shape(other.loss, other.init(jax.random.key(0), BATCH), BATCH, jax.random.key(0))
     with raises("range", "temperature"):
         dl.distill(STUDENT, TEACHER, temperature=0.0)
+    with raises("not-a-teacher", "str", "dl.open_run"):
+        dl.distill(STUDENT, "runs/first")
     with raises("ensemble-last"):
         dl.distill(dl.ensemble(STUDENT, 2), TEACHER)

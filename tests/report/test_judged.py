@@ -9,8 +9,10 @@ from scipy.special import softmax
 from dl.data.batches import eval_batches
 from dl.report.examples import _slices, judged
 from dl.report.inspection import Inspection
-from dl.report.judged import judge
+from dl.report.judged import farthest, judge
 from dl.tasks.classification import classification
+from dl.tasks.forecasting import forecasting
+from dl.tasks.regression import regression
 from dl.tasks.supervised import supervised
 
 
@@ -135,3 +137,51 @@ def test_what_is_no_classification_is_not_judged(pictures):
     wrong = {**columns, "label": columns["label"] + 9}
     assert judge(task, variables, eval_batches(wrong, 16)) is None
     assert judge(task, variables, eval_batches({"image": columns["image"]}, 16)) is None
+
+
+class Repeats(nn.Module):
+    """The last value, again and again."""
+
+    @nn.compact
+    def __call__(self, past, *, train=False):
+        return jax.numpy.repeat(past[:, -1:], 3, 1) * self.param("w", nn.initializers.ones, ())
+
+
+def test_numbers_that_are_farthest_off_are_those_of_all_rows():
+    draw = np.random.default_rng(0)
+    past, future = draw.normal(size=(2, 50, 40, 2)).astype(np.float32)
+    future = future[:, :3].copy()
+    future[draw.random(future.shape) < 0.2] = np.nan  # gaps
+    task, batches = (
+        forecasting(Repeats(), gaps=True),
+        eval_batches({"past": past, "future": future}, 16),
+    )
+    variables = task.init(jax.random.key(0), batches[0])
+    found = farthest(task, variables, batches, shown=3)
+    off = np.nanmean(np.abs(np.repeat(past[:, -1:], 3, 1) - future), (1, 2))
+    assert [far.row for far in found] == np.argsort(-off)[:3].tolist()
+    np.testing.assert_allclose([far.error for far in found], np.sort(off)[:-4:-1], rtol=1e-5)
+    np.testing.assert_array_equal(found[0].truth, future[found[0].row])
+    inside = Inspection(None, {}, {}, (), {}, {}, far={"test": found})
+    page = judged(inside)
+    assert f"row {found[0].row}: off by {found[0].error:.4g}" in page
+    assert page.count("<svg") == 6  # the past, and what followed beside what was said
+
+
+def test_numbers_of_another_origin_than_the_truths_are_not_compared():
+    rows = {"x": np.arange(6, dtype=np.float32)[:, None], "label": np.arange(6, dtype=np.float32)}
+    batches = eval_batches(rows, 4)
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train=False):
+            return nn.Dense(1)(x)[:, 0]
+
+    for origin, count in ((0.0, 6), (1000.0, 0)):
+        task = regression(Model(), inputs="x", origin=origin)
+        variables = task.init(jax.random.key(0), batches[0])
+        found = farthest(task, variables, batches)
+        assert len(found) == count
+        if found:
+            inside = Inspection(None, {}, {}, (), {"x": ("size",)}, {}, far={"test": found})
+            assert f"row 5: 5, said {found[0].said:.4g}" in judged(inside)

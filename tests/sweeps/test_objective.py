@@ -142,6 +142,8 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         score(steps=1.5)
     with raises("config-value", "learning_rate", '"high"', "float"):
         score.batch([{"learning_rate": "high"}])
+    with raises("batch-of-values", "[values]"):
+        score.batch({"learning_rate": 1e-3})
     with raises("objective-without-select", "select="):
         objective(tmp_path, lambda config: dataclasses.replace(build(config), select=None))
     with raises("option-misplaced", "resume"):
@@ -156,6 +158,8 @@ def test_mistakes_are_one_line(tmp_path, capsys):
     write_json(lock, stored)
     objective(tmp_path)
     assert "made by another script" in capsys.readouterr().err
+    with raises("name-taken", lock.parent.name):
+        objective(tmp_path / "search", name=lock.parent.name)
 
 
 @pytest.fixture(scope="module")

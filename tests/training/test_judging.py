@@ -12,7 +12,7 @@ from PIL import Image
 import dl
 from dl.data.own import tested
 from dl.data.own.pictures import OwnPictures
-from dl.data.own.slices import slices_of
+from dl.data.own.slices import columns_named, slices_of
 from dl.models.mlp import MLP
 from dl.tasks.classification import classification
 from dl.training.judging import bootstrap, judged
@@ -73,6 +73,13 @@ def test_classes_go_by_name_and_unseen_ones_are_refused(trained):
         run.evaluate(other)
     with raises("data-unknown", "nowhere"):
         run.evaluate(place / "nowhere")
+    with raises("unknown", "'lable'", "'label'"):
+        run.evaluate(few, lable="animal")
+    one = write(place / "one", some[:3], [5, 5, 5])  # of a class alone, and of one row a class
+    said = run.predict(some[:3]).argmax(-1)
+    assert run.evaluate(one)["accuracy"].value == pytest.approx((said == 5).mean())
+    each = write(place / "each", some[:3], [1, 2, 3])
+    assert run.evaluate(each)["accuracy"].value == pytest.approx((said == [1, 2, 3]).mean())
     # Nothing of that is left behind.
     again = dl.data.open(run.experiment.config.data, "pictures")
     np.testing.assert_array_equal(again.test["label"], splits.test["label"])
@@ -105,6 +112,8 @@ def test_slices_go_by_any_column_of_a_table_of_pictures(trained):
         parts = [(each["rows"], each["loss"].value) for each in values.values()]
         mean = sum(rows * loss for rows, loss in parts) / 23
         assert mean == pytest.approx(scores["loss"].value, rel=1e-5)
+    assert run.slices('light, "camera",light', table) == {n: found[n] for n in ("light", "camera")}
+    assert columns_named('city, "born, died",,') == columns_named(["city", "born, died"])
     with raises("column-unknown", "'hour'", "camera"):
         run.slices("hour", table)
     with raises("slice-no-table"):

@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, unknown
+from dl.data.own.classes import known_classes
 from dl.data.own.door import Kind
 from dl.data.own.found import Line, in_fields, show
 from dl.data.readers.csv_text import plain
@@ -60,7 +61,11 @@ def read_like(data: Any, splits: Splits, **fields: Any) -> tuple[Columns, np.nda
             "set-of-another-kind",
             f"{splits.info.title} is no file of yours of {', '.join(_KINDS)}: only such are read alike",
         )
-    own = dataclasses.replace(details["own"], **_sizes(splits, kind), **fields)
+    of_kind = [field.name for field in dataclasses.fields(details["own"])]
+    for name in fields:
+        if name not in of_kind:
+            raise unknown("option of data", name, of_kind)
+    own = dataclasses.replace(details["own"], **{**_sizes(splits, kind), **fields})
     source = data
     if isinstance(data, str | os.PathLike):
         source = given_path(data).absolute()
@@ -76,7 +81,8 @@ def read_like(data: Any, splits: Splits, **fields: Any) -> tuple[Columns, np.nda
             lines = (*_same([digest_files([source])] * file, splits), *lines)
             show(dataclasses.replace(splits.info, title=title, details={"lines": lines}))
             return rows, np.arange(len(rows["numerical"]))
-        found = importlib.import_module(f"dl.data.own.{kind}").read(source, own)
+        with known_classes():
+            found = importlib.import_module(f"dl.data.own.{kind}").read(source, own)
     except UserError as error:
         error.message = in_fields(error.message, flags=False)
         raise

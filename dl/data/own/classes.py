@@ -1,15 +1,29 @@
 """Classes of the user's own: their numbers, and what to show of them."""
 
+import contextlib
+import contextvars
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.own.found import Line
 from dl.data.readers.csv_text import plain
+
+_known = contextvars.ContextVar("known", default=False)
+
+
+@contextlib.contextmanager
+def known_classes() -> Iterator[None]:
+    """Within, the classes of rows are known from those trained on: one alone will do, and few rows of each."""
+    token = _known.set(True)
+    try:
+        yield
+    finally:
+        _known.reset(token)
 
 
 def ordered(names: set[str]) -> tuple[str, ...]:
@@ -42,17 +56,17 @@ def class_lines(
       least: rows that a class must have in the mean, to be one rather than a name.
 
     Raises:
-      UserError: there are not two classes, or so many that they are none.
+      UserError: there are not two classes, or so many that they are none, and they are not :func:`known_classes`.
     """
     counts = np.bincount(labels, minlength=len(classes))
     rows, there = len(labels), int((counts > 0).sum())
-    if there < 2:
+    if there < 2 and not _known.get():
         raise UserError(
             "target-one-class",
             f"all {rows:,} {what} are of one class, {classes[labels[0]]!r}: there is nothing to tell apart; give "
             "a folder for each class, or the column of the classes by --label",
         )
-    if there > 2 and there * least > rows:
+    if there > 2 and there * least > rows and not _known.get():
         raise UserError(
             "target-too-many-classes",
             f"{rows:,} {what} have {there:,} different classes, {classes[0]!r} and so on: name the column of the "

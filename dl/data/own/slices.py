@@ -1,5 +1,6 @@
 """Rows told apart by what a column of their table holds: words, or numbers in bins of as many rows each."""
 
+import csv
 import dataclasses
 import functools
 import itertools
@@ -27,6 +28,19 @@ MOST = 20  # words that have a slice each; the others share one
 Slices = dict[str, np.ndarray]  # rows of the test part by what they share
 
 
+def columns_named(given: str | Sequence[str]) -> list[str]:
+    """The headings that ``--slice`` names, each once: a text ``COLUMN,COLUMN``, where quotes are around
+    one that holds commas, or a list of headings as they are.
+
+    >>> columns_named('city, "born, died"'), columns_named(["born, died"])
+    (['city', 'born, died'], ['born, died'])
+    """
+    if not isinstance(given, str):
+        return list(dict.fromkeys(given))
+    cells = next(csv.reader([given], skipinitialspace=True), [])
+    return list(dict.fromkeys(filter(None, map(str.strip, cells))))
+
+
 def slices_of(tested: Tested, columns: Sequence[str]) -> dict[str, Slices]:
     """The rows of a test part by the values of each column of its table, whether a model reads that or not.
 
@@ -48,7 +62,7 @@ def slices_of(tested: Tested, columns: Sequence[str]) -> dict[str, Slices]:
         raise UserError(
             "slice-no-table",
             "--slice is for rows of a table (of cells, of texts with a class, or that names pictures): these data "
-            "have none",
+            "have none, so give one by --data, or leave it out",
         )
     details = tested.info.details
     own = dataclasses.replace(details["own"], **tested.fields)
