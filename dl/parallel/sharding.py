@@ -224,6 +224,20 @@ def stack_lanes(lanes: list[Any], layout: Layout | None) -> Any:
     return jax.tree.unflatten(structure, stacked)
 
 
+def one_lane(tree: Any, place: int, layout: Layout | None) -> Any:
+    """One lane of a tree ``[lanes, ...]``: of arrays on one device by one program, which compiles sooner than
+    one for each of their shapes."""
+    on_device = all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(tree))
+    if layout is None and on_device:
+        return _at(tree, place)
+    return jax.tree.map(lambda leaf: leaf[place], tree)
+
+
+@jax.jit
+def _at(tree: Any, place: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[place], tree)
+
+
 def sharded(step: Step, layout: Layout) -> Step:
     """``step`` with its gradients and its new state held to where the parameters lie.
 

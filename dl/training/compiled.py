@@ -29,13 +29,7 @@ from dl.core.step import Progress, Step, guarded, logged, scan_steps
 from dl.core.target import target, tracing_for
 from dl.models.convolution import has_slow_convolution
 from dl.parallel.devices import Machine
-from dl.parallel.sharding import (
-    CutBatches,
-    Layout,
-    jit_lanes,
-    lane_layout,
-    stack_lanes,
-)
+from dl.parallel.sharding import CutBatches, Layout, jit_lanes, lane_layout, one_lane, stack_lanes
 from dl.training.compiling import compiling, program_digest
 from dl.training.placing import step_on
 
@@ -141,7 +135,7 @@ class Compiled:
 
     def pick(self, tree: Any, place: int) -> Any:
         """One lane of a stacked tree; the tree itself of a run alone."""
-        return tree if self.mode is None else jax.tree.map(lambda x: x[place], tree)
+        return tree if self.mode is None else one_lane(tree, place, self.layout)
 
     def shapes(self) -> TrainState:
         """The state's shapes, each lying where it is to lie."""

@@ -13,6 +13,7 @@ from dl.training.checkpoints import Checkpoints
 from dl.training.compiled import Beginning, Compiled
 from dl.training.lane import Lane
 from dl.training.leaves import digests, flatten
+from dl.training.placing import copied
 from dl.training.starting import base_of
 
 Meta = dict[str, Any]  # what a checkpoint says of itself
@@ -140,7 +141,7 @@ class SharedCheckpoints:
 
     def _best_of(self, state: TrainState) -> TrainState:
         # A copy, for the state is donated to the next step. Until a lane is evaluated any state will do.
-        return jax.tree.map(jnp.copy, state) if self._best is None else self._best
+        return copied(state) if self._best is None else self._best
 
     def _replaced(self, which: np.ndarray, new: TrainState, old: TrainState) -> TrainState:
         """``old`` with the lanes of ``which`` from ``new``, lying where ``old`` did."""
@@ -177,7 +178,7 @@ class SharedCheckpoints:
         return self._replaced(nothing, state, self._best_of(state))
 
     def finish(self, last: TrainState, selected: TrainState, elapsed: float) -> None:
-        totals = jax.device_get(self._pick(self.compiled.empty_metrics(), 0))
+        totals = self._pick(jax.device_get(self.compiled.empty_metrics()), 0)
         both = [
             jax.device_get(plain(x)) for x in (selected, last)
         ]  # each lane's selected state first

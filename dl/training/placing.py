@@ -1,6 +1,9 @@
 """Where a run's arrays lie, and the step that is taken there."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 
 from dl import platform
 from dl.core.experiment import Experiment
@@ -10,6 +13,12 @@ from dl.parallel.deterministic import SHARDS, check_topology, deterministic
 from dl.parallel.devices import Machine
 from dl.parallel.mesh import make_mesh
 from dl.parallel.sharding import TRANSFORMER, Layout, sharded
+
+
+@jax.jit
+def copied(tree: Any) -> Any:
+    """Copies of a tree's arrays, each where its own lies, by one program for all of their shapes."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 def layout_of(

@@ -12,6 +12,7 @@ from dl.core.state import TrainState
 from dl.core.step import tree_norm
 from dl.training.compiled import Compiled
 from dl.training.lane import Cadence
+from dl.training.placing import copied
 
 
 class Watch:
@@ -45,15 +46,11 @@ class Watch:
             size = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(params))
             if stats.get("peak_bytes_in_use", 0) + size > stats["bytes_limit"]:
                 return None
-        return self._copied(params)
+        return copied(params)
 
     def moved(self, before: Any, state: TrainState) -> dict[str, Any]:
         """The norm of what the last step added to the parameters, and its ratio to theirs, on the device."""
         return self._moved(before, state.variables["params"])
-
-    @functools.cached_property
-    def _copied(self) -> Callable[..., Any]:
-        return jax.jit(lambda params: jax.tree.map(jnp.copy, params))
 
     @functools.cached_property
     def _moved(self) -> Callable[..., Any]:

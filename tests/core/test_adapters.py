@@ -62,7 +62,7 @@ def test_it_begins_with_the_outputs_of_the_base_to_the_bit(body, bfloat16):
 
 def stepped(task, optimizer, count=3):
     batch = {name: jnp.asarray(x) for name, x in ROWS.items()}
-    state = dl.init_state(task, optimizer, batch)
+    state = jax.jit(lambda batch: dl.init_state(task, optimizer, batch))(batch)
     step = jax.jit(dl.train_step(task, optimizer))
     begun = state
     for _ in range(count):

@@ -22,11 +22,20 @@ CASES = [
 ]
 
 
+def drawn(model, shape):
+    """Numbers of a shape, and the model's variables for them, by one program."""
+
+    def draw():
+        x = jax.random.normal(jax.random.key(0), shape)
+        return x, model.init(jax.random.key(1), x)
+
+    return jax.jit(draw)()
+
+
 @pytest.mark.parametrize(("shape", "features", "window", "strides", "padding"), CASES)
 def test_patches_agree_with_xla(shape, features, window, strides, padding):
-    x = jax.random.normal(jax.random.key(0), shape)
     reference = nn.Conv(features, window, strides, padding)
-    variables = reference.init(jax.random.key(1), x)
+    x, variables = drawn(reference, shape)
 
     def ours(x, variables):
         kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
@@ -35,7 +44,8 @@ def test_patches_agree_with_xla(shape, features, window, strides, padding):
     def theirs(x, variables):
         return reference.apply(variables, x)
 
-    np.testing.assert_allclose(ours(x, variables), theirs(x, variables), atol=1e-5)
+    one, other = (jax.jit(f)(x, variables) for f in (ours, theirs))
+    np.testing.assert_allclose(one, other, atol=1e-5)
     gradients = [
         jax.jit(jax.grad(lambda x, v, f=f: jnp.sin(f(x, v)).sum(), (0, 1)))(x, variables)
         for f in (ours, theirs)
@@ -47,9 +57,8 @@ def test_patches_agree_with_xla(shape, features, window, strides, padding):
 def test_conv_has_flax_convs_values_and_first_and_second_gradients(
     shape, features, window, strides, padding
 ):
-    x = jax.random.normal(jax.random.key(0), shape)
     models = [make(features, window, strides, padding) for make in (Conv, nn.Conv)]
-    variables = models[1].init(jax.random.key(1), x)
+    x, variables = drawn(models[1], shape)
 
     def value(model, x, v):
         return jnp.sin(model.apply(v, x)).sum()
@@ -120,15 +129,14 @@ def test_conv_is_flax_conv_with_the_same_parameters():
 
 @pytest.mark.parametrize("options", [{"kernel_dilation": 2}, {"feature_group_count": 2}])
 def test_dilated_and_grouped_windows_still_work(options):
-    x = jax.random.normal(jax.random.key(0), (1, 8, 8, 4))
     ours, theirs = Conv(4, (3, 3), **options), nn.Conv(4, (3, 3), **options)
-    variables = ours.init(jax.random.key(1), x)
+    x, variables = drawn(ours, (1, 8, 8, 4))
     np.testing.assert_allclose(ours.apply(variables, x), theirs.apply(variables, x), atol=1e-6)
 
 
 @pytest.mark.parametrize("model", [CNN(3, (4, 4)), nn.Conv(3, (3, 3))], ids=["ours", "flax"])
 def test_only_convolutions_slow_in_a_loop_keep_a_run_out_of_it(model):
     x = jnp.ones((1, 8, 8, 2))
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
     found = jax.make_jaxpr(jax.grad(lambda v: model.apply(v, x).sum()))(variables)
     assert has_slow_convolution(found.jaxpr) == isinstance(model, nn.Conv)

@@ -105,7 +105,7 @@ def test_revin_follows_scale_and_shift_of_the_window(affine):
 def test_tcn_is_causal_and_sees_its_whole_reach():
     model = TCN(1, widths=(4, 4), window=3)  # reach: 1 + 2 * 2 * (1 + 2) = 13 steps
     x = X[:1]
-    variables = model.init(jax.random.key(1), x)
+    variables = jax.jit(model.init)(jax.random.key(1), x)
     gradient = jax.jit(jax.grad(lambda x: model.apply(variables, x).sum()))(x)
     touched = np.flatnonzero(np.abs(gradient[0]).sum(-1))
     assert touched.min() == 48 - 13

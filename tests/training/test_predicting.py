@@ -29,11 +29,14 @@ pytestmark = pytest.mark.usefixtures("alone")
 DRAW = np.random.default_rng(0)
 
 
-def trained(place: Path, script: str, name: str = "run", **fields):
-    """A run of a few steps of a script that comes with dl, and its test part as columns."""
+def trained(place: Path, script: str, name: str = "run", every: int = 4, **fields):
+    """A run of a few steps of a script that comes with dl, evaluated (and drawn) at ``every`` so many."""
     kind, build = load_script(SCRIPTS / f"{script}.py")
     config = kind(**fields)
-    return dl.train(build, config, script=SCRIPTS / f"{script}.py", runs=place, name=name, **QUICK)
+    options = {**QUICK, "eval_every": every}
+    return dl.train(
+        build, config, script=SCRIPTS / f"{script}.py", runs=place, name=name, **options
+    )
 
 
 def said(run, *files, **more):
@@ -240,7 +243,13 @@ def test_recordings_have_a_class(tmp_path):
             300 + 900 * (row % 2) + row,
         )
     run = trained(
-        tmp_path, "spoken_digits", data=str(tmp_path / "old"), width=2, epochs=30, batch_size=8
+        tmp_path,
+        "spoken_digits",
+        every=30,
+        data=str(tmp_path / "old"),
+        width=2,
+        epochs=30,
+        batch_size=8,
     )
     splits = dl.data.open(str(tmp_path / "old"), "recordings")
     again = said(run, tmp_path / "old")
@@ -293,6 +302,7 @@ def test_masks_come_back_in_the_size_of_the_picture(tmp_path):
     run = trained(
         tmp_path,
         "segmentation",
+        every=60,
         data=str(tmp_path / "old"),
         widths=(4, 8),
         tile=32,
@@ -385,7 +395,7 @@ def test_series_go_on_in_their_own_units(tmp_path):
     old.write_text(table(480))
     new.write_text(table(120))
     fields = {"look_back": 48, "horizon": 12, "steps": 300, "batch_size": 16}
-    run = trained(tmp_path, "forecasting", data=str(old), **fields)
+    run = trained(tmp_path, "forecasting", every=100, data=str(old), **fields)
     found = said(run, new)
     assert [(row["series"], row["step"]) for row in found] == [
         (name, str(step)) for name in "ab" for step in range(1, 13)
