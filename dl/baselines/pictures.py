@@ -3,7 +3,7 @@
 import numpy as np
 
 from dl.baselines.threshold import best_threshold, brightness
-from dl.data.splits import Columns, Splits, pieces, row_count, shuffled, take
+from dl.data.splits import Columns, Splits, pieces, some_rows
 
 Figures = dict[str, dict[str, float]]
 
@@ -23,7 +23,7 @@ def picture_baselines(splits: Splits, features: int = 1000, rows: int = 5000) ->
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    some = take(splits.train, np.sort(shuffled(row_count(splits.train), 0)[:rows]))
+    some = some_rows(splits.train, rows)
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
     linear.fit(small_pixels(some["image"], features), some["label"])
     majority = np.bincount(some["label"]).argmax()
@@ -62,15 +62,15 @@ def pixel_vectors(columns: Columns) -> np.ndarray:
 
 
 def mask_baselines(splits: Splits, rows: int = 200) -> Figures:
-    """Accuracy of pixels, mean IoU and IoU of each class of ``majority`` (the most frequent class everywhere) and,
-    of two classes, ``threshold`` (class 1 where a pixel is brighter than fits best), both fitted to ``rows`` of
-    train at most.
+    """Accuracy of pixels, both mean IoUs and IoU of each class of ``majority`` (the most frequent class
+    everywhere) and, of two classes, ``threshold`` (class 1 where a pixel is brighter than fits best), both fitted
+    to ``rows`` of train at most.
 
     Args:
       splits: ``image [n, height, width, channels]`` and ``segments [n, height, width]``, -1 for what counts for
         nothing; a part may stream.
     """
-    some = take(splits.train, np.sort(shuffled(row_count(splits.train), 0)[:rows]))
+    some = some_rows(splits.train, rows)
     label = some["segments"]
     most = int(np.bincount(label[label >= 0]).argmax())
     guesses = {"majority": lambda image: np.full(image.shape[:3], most)}
@@ -93,7 +93,7 @@ def mask_baselines(splits: Splits, rows: int = 200) -> Figures:
                 }
                 ratios = zip(both, either, strict=True)
                 ious = {f"{part}/iou_{c}": float(b / e) for c, (b, e) in enumerate(ratios) if e}
-                found[name] |= ious
+                found[name] |= ious | {f"{part}/class_iou": float(np.mean([*ious.values()]))}
     return found
 
 

@@ -20,6 +20,15 @@ class Mean(NamedTuple):
     weight: jax.Array
 
 
+class MeanOfMeans(Mean):
+    """Means of several things, each over all examples, that count alike in the end.
+
+    ``total`` and ``weight [things]``; once computed it is one number, the mean of those whose weight is not 0.
+    """
+
+    __slots__ = ()
+
+
 Metrics = dict[str, Mean]
 
 
@@ -61,10 +70,13 @@ def compute(metrics: Metrics) -> dict[str, float | np.ndarray]:
     """The means, on the host: a float where the total is a scalar, else an array; NaN where nothing was
     counted."""
     values = {}
-    for name, (total, weight) in sorted(jax.device_get(metrics).items()):
-        total, weight = np.asarray(total, np.float64), np.asarray(weight, np.float64)
+    for name, found in sorted(jax.device_get(metrics).items()):
+        total, weight = (np.asarray(part, np.float64) for part in found)
         with np.errstate(divide="ignore", invalid="ignore"):
             value = np.where(weight == 0, np.nan, total / weight)
+        if isinstance(found, MeanOfMeans):
+            there = value[weight != 0]
+            value = np.asarray(there.mean() if there.size else np.nan)
         values[name] = float(value) if value.ndim == 0 else value
     return values
 

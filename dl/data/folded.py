@@ -74,6 +74,12 @@ def recut(splits: Splits, count: int, fold: int) -> Splits:
         raise UserError(
             "folds-stream", f"{splits.info.title} streams: --folds needs rows in memory"
         )
+    if splits.info.details.get("fixed"):
+        raise UserError(
+            "split-fixed",
+            f"--folds cuts rows at random, and neighbours in {splits.info.title} are alike: leave it out, its "
+            "own parts keep them together",
+        )
     official = not splits.info.details.get("whole")
     whole = splits.before("test") if official else splits.joined(*_PARTS)
     strata = whole.get("label", np.zeros(0))

@@ -94,12 +94,7 @@ class Splits:
                 "class-too-few",
                 f"{count} classes: at least 2 must be left for each of train, validation and test, so bring 20",
             )
-        if not all(isinstance(part, dict) for part in self.parts.values()):
-            raise UserError(
-                "stream-not-here",
-                "parts by class are of rows in memory: leave --stream out, or bring fewer or smaller ones",
-            )
-        whole = self.joined(*self.parts)
+        whole = in_memory(self).joined(*self.parts)
         place = np.searchsorted(ends, whole["label"], side="right")
         train, validation, test = (take(whole, np.flatnonzero(place == n)) for n in range(3))
         return Splits(train, validation, test, self.info)
@@ -132,6 +127,26 @@ def take(columns: Columns, rows: np.ndarray | slice) -> Columns:
     if not isinstance(columns, dict):
         return columns.part(rows).read()
     return {name: value[rows] for name, value in columns.items()}
+
+
+def in_memory(splits: Splits, *names: str) -> Splits:
+    """``splits`` as they are.
+
+    Raises:
+      UserError: one of the parts called so (by default of all) streams, and what is asked for needs all its rows.
+    """
+    parts = splits.parts
+    if not all(isinstance(parts[name], dict) for name in names or parts if name in parts):
+        raise UserError(
+            "stream-not-here",
+            "rows must be in memory here: leave --stream out, or bring fewer or smaller ones",
+        )
+    return splits
+
+
+def some_rows(part: Any, most: int = 200) -> Columns:
+    """``most`` rows of a part at most, drawn by seed, in their order: what describes it well enough."""
+    return take(part, np.sort(shuffled(row_count(part), 0)[:most]))
 
 
 def known(part: Any) -> Columns:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dl.figures.canvas import new_figure
+from dl.figures.canvas import new_figure, no_formula
 
 
 def from_two_sides(points: np.ndarray, titles: Sequence[str]) -> Any:
@@ -19,5 +19,5 @@ def from_two_sides(points: np.ndarray, titles: Sequence[str]) -> Any:
             axes.scatter(cloud[:, across], cloud[:, up], c=cloud[:, depth], s=2, cmap="viridis")
             axes.set(xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[], aspect="equal")
             if row == 0:
-                axes.set_title(title, fontsize="x-small")
+                axes.set_title(no_formula(title), fontsize="x-small")
     return figure

@@ -148,6 +148,29 @@ def overlay(images: np.ndarray, guess: np.ndarray, truth: np.ndarray, shown: int
     return pixels
 
 
+def painted(images: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Pictures ``[n, height, width, channels]`` in 0..255 under a colour for each class of ``label [n, height,
+    width]``, none where it is -1: ``[n, height, width, 3]`` in 0..1."""
+    from matplotlib import colormaps
+
+    grey = np.asarray(images, np.float32).mean(-1, keepdims=True) / 255
+    label = np.asarray(label)
+    colours = np.array(colormaps["tab20"].colors)[label % 20]  # type: ignore[attr-defined]
+    share = np.where(label >= 0, 0.6, 0.0)[..., None]
+    return ((1 - share) * grey + share * colours).astype(np.float32)
+
+
+def heat(images: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    """Pictures ``[n, height, width, channels]`` in 0..255 that glow where ``chance [n, height, width]`` in 0..1 is
+    high: ``[n, height, width, 3]`` in 0..1."""
+    from matplotlib import colormaps
+
+    grey = np.asarray(images, np.float32).mean(-1, keepdims=True) / 255
+    share = 0.7 * np.clip(np.asarray(chance, np.float32), 0, 1)[..., None]
+    colours = colormaps["inferno"](0.35 + 0.6 * share[..., 0])[..., :3]
+    return ((1 - share) * grey + share * colours).astype(np.float32)
+
+
 def calibration(said: dict[str, np.ndarray], outcome: np.ndarray, title: str = "") -> Any:
     """:func:`reliability` of probabilities ``[rows]`` by name, for an outcome that is 1 or 0."""
     return reliability({name: curve(p, outcome) for name, p in said.items()}, title)

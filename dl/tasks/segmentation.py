@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from dl.core.column_checks import pixels, within
 from dl.core.errors import bounded
-from dl.core.metrics import Mean, best_class, hits, mean
+from dl.core.metrics import Mean, MeanOfMeans, best_class, hits, mean
 from dl.core.task import Task
 from dl.core.transforms import mean_of_probabilities
 from dl.scores.segmentation import boundary_matches
@@ -40,8 +40,9 @@ def segmentation(
 
     Metrics: ``loss``; and when evaluating ``accuracy`` of pixels; ``iou_0``, ``iou_1``, ...,
     intersection over union of each class over all pixels of all pictures, NaN where a class is neither
-    there nor predicted; ``mean_iou``, the mean over pictures of the mean over the classes that are there
-    or predicted; ``boundary_precision`` and ``boundary_recall`` (:func:`boundary_matches`). A picture
+    there nor predicted; ``class_iou``, the mean of these, the usual figure of scenes with many classes;
+    ``mean_iou``, the mean over pictures of the mean over the classes that are there or predicted;
+    ``boundary_precision`` and ``boundary_recall`` (:func:`boundary_matches`). A picture
     that is -1 everywhere counts in none of them, nor in the loss.
     """
     bounded("classes", classes, at_least=2, whole=True)
@@ -75,6 +76,7 @@ def segmentation(
             "loss": loss,
             "accuracy": mean(hits(logits, label), rows[:, None, None] * real),
             **{f"iou_{c}": Mean(both[:, c].sum(), either[:, c].sum()) for c in range(classes)},
+            "class_iou": MeanOfMeans(both.sum(0), either.sum(0)),
             "mean_iou": mean(ratios, rows * (present > 0)),
             "boundary_precision": matches[0],
             "boundary_recall": matches[1],
@@ -93,6 +95,18 @@ def segmentation(
         check=check,
         average=mean_of_probabilities,
     )
+
+
+def rarity_weights(label: np.ndarray, classes: int, power: float = 0.5) -> np.ndarray:
+    """How much a pixel of each class is to count, float32 ``[classes]``: the class's share in ``label``, whose -1
+    are left out, to the power of minus ``power``; 1 in the mean over pixels. One that is nowhere is as the rarest.
+    """
+    bounded("power", power, at_least=0)
+    count = np.bincount(label[label >= 0].ravel(), minlength=classes).astype(np.float64)
+    if not count.any():
+        return np.ones(classes, np.float32)
+    weight = np.where(count > 0, count, count[count > 0].min()) ** -power
+    return (weight * count.sum() / (weight * count).sum()).astype(np.float32)
 
 
 def dice_loss(probability: jax.Array, truth: jax.Array) -> jax.Array:

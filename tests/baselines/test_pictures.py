@@ -60,7 +60,8 @@ def test_the_most_frequent_class_and_a_threshold_of_masks(how):
     splits = how(Splits(part(0), part(1), {}, INFO))
     found = mask_baselines(splits)
     assert found["threshold"] == dict.fromkeys(
-        (f"validation/{name}" for name in ("accuracy", "mean_iou", "iou_0", "iou_1")), 1.0
+        (f"validation/{name}" for name in ("accuracy", "mean_iou", "class_iou", "iou_0", "iou_1")),
+        1.0,
     )
     truth = take(splits.validation, slice(None))["segments"][:, 1:]
     share = float((truth == 0).mean())
@@ -88,5 +89,6 @@ def test_the_mean_iou_is_that_of_the_task():
     assert float(metrics["mean_iou"]) == pytest.approx(np.mean([_mean_iou(*one) for one in each]))
     both, either, real = each.sum(0)
     assert float(metrics["accuracy"]) == pytest.approx(both.sum() / real.sum())
+    assert float(metrics["class_iou"]) == pytest.approx(np.mean(both / either))
     for place, share in enumerate(both / either):
         assert float(metrics[f"iou_{place}"]) == pytest.approx(share)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mistakes import raises
 
-from dl.core.metrics import Mean, best_class, compute, hits, mean, merge
+from dl.core.metrics import Mean, MeanOfMeans, best_class, compute, hits, mean, merge
 
 
 @settings(max_examples=30, deadline=None)
@@ -40,6 +40,12 @@ def test_a_mean_of_nothing_is_nan_whatever_its_shape():
     assert np.isnan(compute({"m": Mean(np.ones(2), np.zeros(()))})["m"]).all()
     found = compute({"m": Mean(np.array([3.0, 0.0]), np.array([2.0, 0.0]))})["m"]
     np.testing.assert_array_equal(found, [1.5, np.nan])
+
+
+def test_a_mean_of_means_leaves_out_what_was_never_there():
+    parts = [MeanOfMeans(np.array([3.0, 0, 0]), np.array([2.0, 0, 1])) for _ in range(2)]
+    assert compute({"m": merge(*({"m": part} for part in parts))["m"]}) == {"m": (1.5 + 0) / 2}
+    assert np.isnan(compute({"m": MeanOfMeans(np.zeros(2), np.zeros(2))})["m"])
 
 
 def test_padding_counts_nothing_even_if_it_is_nan():

@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import math
+import tempfile
 from pathlib import Path
 
 import faults
 import jax
+import numpy as np
 import pytest
 from mistakes import raises
+from PIL import Image
 
 import dl
 import dl.data.own.door
@@ -27,6 +30,23 @@ from dl.training.checks import check
 from dl.training.starting import Start, fitted
 
 FOLDER = Path(__file__).parents[2] / "experiments"
+
+_MADE = tempfile.TemporaryDirectory()  # which lasts as long as this process
+
+
+def made_parts() -> str:
+    """A folder of 24 pictures of 32 x 32, half of them with a spot, and their masks."""
+    draw, root = np.random.default_rng(0), Path(_MADE.name) / "parts"
+    for row in range(24):
+        mask = np.zeros((32, 32), np.uint8)
+        if row % 2:
+            mask[row : row + 4, 8:12] = 255
+        image = draw.integers(90, 130, mask.shape, np.uint8) + mask // 4
+        for kind, pixels in (("images", image), ("masks", mask)):
+            (root / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / kind / f"{row}.png")
+    return str(root)
+
 
 # Config fields of a run of a few steps. A script that needs files is skipped where they are absent.
 TINY: dict[str, dict] = {
@@ -112,6 +132,10 @@ TINY: dict[str, dict] = {
         **{"width": 8, "heads": 2, "hops": 2, "epochs": 2, "batch_size": 16},
     },
     "point_clouds": {"points": 8, "side": 8, "epochs": 0.1, "batch_size": 20},
+    "visual_inspection": {
+        **{"data": made_parts(), "learn": "good", "hold_out": (0.25, 0.25), "widths": (2, 4)},
+        **{"steps": 6, "batch_size": 4},
+    },
     "style_transfer": {"size": 16, "widths": (4, 8), "steps": 8},
 }
 # Other tiny configurations worth the same test, as (script, fields).

@@ -4,10 +4,13 @@ import numpy as np
 
 from dl.figures import pictures
 from dl.figures.canvas import new_figure
+from dl.figures.clouds import from_two_sides
 from dl.figures.codes import code_map
 from dl.figures.curves import curve_figure
 from dl.figures.gradients import gradient_figure
+from dl.figures.verification import receiver, trade_off
 from dl.report.sweeps import _field_panel
+from dl.scores.verification import Pairs
 
 
 def test_every_figure_gives_a_notebook_its_picture(monkeypatch):
@@ -21,10 +24,23 @@ def test_every_figure_gives_a_notebook_its_picture(monkeypatch):
         assert figure._repr_png_().startswith(b"\x89PNG")
 
 
+def test_classes_and_chances_are_painted_over_pictures():
+    images, label = np.full((1, 2, 3, 1), 100, np.uint8), np.array([[[-1, 0, 1], [0, 0, 1]]])
+    painted = pictures.painted(images, label)
+    np.testing.assert_allclose(painted[0, 0, 0], 100 / 255, rtol=1e-5)  # void stays as it is
+    assert (painted[0, 0, 1] == painted[0, 1, 0]).all()
+    assert (painted[0, 0, 1] != painted[0, 0, 2]).any()
+    glow = pictures.heat(images, np.array([[[0.0, 0.5, 1.0]] * 2]))
+    np.testing.assert_allclose(glow[0, 0, 0], 100 / 255, rtol=1e-5)
+    assert glow.shape == painted.shape == (1, 2, 3, 3)
+    assert glow[0, 0, 2, 0] > glow[0, 0, 1, 0] > glow[0, 0, 0, 0]
+
+
 def test_a_name_with_dollars_is_no_formula():
     odd, curve = r"$\frac$ \x$^{", np.arange(3.0)
     scalars = {odd: {odd: np.array([[0, 1.0], [10, 0.5]])}}
     box = (np.ones((1, 1, 4)), np.ones((1, 1)), np.zeros((1, 1), int))
+    pairs = Pairs(np.array([0.2, 0.8, 0.6]), np.array([False, True, False]))
     figure = new_figure(3, 3)
     _field_panel(figure.add_subplot(), "name", [(odd, 0.1), ("b", 0.2)])
     figures = (
@@ -36,6 +52,9 @@ def test_a_name_with_dollars_is_no_formula():
         pictures.attention_maps(np.eye(2)[None], [odd, "$$"], [odd, "b"], [odd]),
         pictures.detected(np.zeros((1, 8, 8, 3)), box, box[0], box[2], [odd]),
         pictures.reliability({odd: (curve, curve, curve)}, odd),
+        trade_off({odd: pairs}, odd),
+        receiver({odd: pairs}, {odd: 0.5}, odd),
+        from_two_sides(np.zeros((1, 3, 3)), [odd]),
     )
     for figure in figures:
         assert figure._repr_png_().startswith(b"\x89PNG")

@@ -1,6 +1,6 @@
 import numpy as np
 
-from dl.figures.verification import seen_from_above, trade_off
+from dl.figures.verification import receiver, seen_from_above, trade_off
 from dl.scores.verification import Pairs, equal_error
 
 DRAW = np.random.default_rng(0)
@@ -15,6 +15,19 @@ def test_the_curve_passes_through_the_equal_error():
     assert (np.diff(accepted) >= 0).all()
     assert (np.diff(rejected) <= 0).all()
     assert dot.get_xdata()[0] == equal_error(pairs)[0]
+
+
+def test_both_curves_have_their_dot_at_the_threshold_chosen():
+    from scipy.special import ndtri
+    from sklearn.metrics import roc_auc_score
+
+    bad = np.arange(200) < 60
+    score = DRAW.normal(size=200) + bad
+    left, right = receiver({"one": Pairs(score, bad)}, {"one": 0.7}, "parts").axes
+    alarms, found = (score[~bad] >= 0.7).mean(), (score[bad] >= 0.7).mean()
+    assert [*left.lines[1].get_xydata()[0]] == [alarms, found]
+    np.testing.assert_allclose(right.lines[1].get_xydata()[0], ndtri([alarms, 1 - found]))
+    assert f"{roc_auc_score(bad, score):.3f}" in left.get_legend().get_texts()[0].get_text()
 
 
 def test_every_picture_lies_at_its_vector():

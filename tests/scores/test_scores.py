@@ -113,7 +113,9 @@ def segmentation_by_hand(logits, label):
         return a / b if b else np.nan
 
     pairs = [(guess[real] == c, label[real] == c) for c in range(CLASSES)]
+    overlaps = [(a & b).sum() / (a | b).sum() for a, b in pairs if (a | b).any()]
     return {
+        "class_iou": np.mean(overlaps) if overlaps else np.nan,
         "loss": np.mean(losses) if losses else np.nan,
         "accuracy": ratio((guess == label)[real].sum(), real.sum()),
         "mean_iou": np.mean(ious) if ious else np.nan,

@@ -80,6 +80,17 @@ def test_boundary_within_and_beyond_the_tolerance():
     assert f_score(0.5, 1.0) == pytest.approx(2 / 3)
 
 
+def test_rarity_weights_even_out_what_classes_count():
+    label = np.repeat([0, 1, -1], [900, 100, 50])
+    weight = s.rarity_weights(label, 3, 1.0)
+    assert 900 * weight[0] == pytest.approx(100 * weight[1])
+    assert weight[2] == weight[1]  # which is nowhere
+    assert (900 * weight[0] + 100 * weight[1]) / 1000 == pytest.approx(1)
+    np.testing.assert_allclose(s.rarity_weights(label, 2, 0.0), 1)
+    root = s.rarity_weights(label, 2, 0.5)
+    assert root[1] / root[0] == pytest.approx(3)
+
+
 def test_class_weights_and_dice_may_be_traced():
     def loss(dice, weights):
         task = s.segmentation(Pointwise(), 2, dice=dice, class_weights=weights)

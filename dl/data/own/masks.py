@@ -52,7 +52,7 @@ from dl.data.readers.picture_folders import PICTURES
 from dl.data.readers.pictures import read_pixels
 from dl.data.sets.annotated import resize
 
-NAMED = ("isbi_membrane",)
+NAMED = ("isbi_membrane", "camvid", "magnetic_tile")
 LONGEST = 512  # side that larger pictures are proposed to be scaled down to
 _IMAGES = ("images", "image", "imgs", "img", "pictures", "jpegimages", "originals", "inputs", "rgb")
 _MASKS = (

@@ -308,6 +308,7 @@ SETS = (
             "labels are hidden) and 20-23 validation: neighbouring sections look alike, so parts are "
             "blocks of the stack and not drawn by seed",
             ("membrane", "inside"),
+            {"fixed": True},
         ),
         (
             File(

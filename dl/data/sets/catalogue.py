@@ -12,6 +12,7 @@ from dl.data.sets import (
     health,
     images,
     interactions,
+    masked,
     packed_images,
     questions,
     sequences,
@@ -27,7 +28,7 @@ from dl.data.tables import Table
 _SETS: dict[str, DataSet] = {
     dataset.info.name: dataset
     for module in (
-        *(images, packed_images, annotated, corpora, audio, series, clips, shapes),
+        *(images, packed_images, annotated, masked, corpora, audio, series, clips, shapes),
         *(named_tables, interactions, sequences, health, questions),
     )
     for dataset in module.SETS

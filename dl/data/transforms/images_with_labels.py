@@ -75,24 +75,61 @@ def random_tile(height: int, width: int) -> Transform:
 
     def transform(key, batch):
         count, tall, wide = batch["image"].shape[:3]
-        if height > tall or width > wide:
-            raise UserError(
-                "tile-too-large",
-                f"a {height}x{width} tile does not fit a {tall}x{wide} image: cut smaller ones",
-            )
+        _fits(height, width, tall, wide)
         top = integers(jax.random.fold_in(key, 0), count, (), tall - height + 1)
         left = integers(jax.random.fold_in(key, 1), count, (), wide - width + 1)
-
-        def cut(value):
-            def one(x, row, column):
-                start = (row, column) + (0,) * (x.ndim - 2)
-                return jax.lax.dynamic_slice(x, start, (height, width, *x.shape[2:]))
-
-            return jax.vmap(one)(value, top, left)
-
-        return {**batch, **{n: cut(batch[n]) for n in ("image", "segments") if n in batch}}
+        return _cut(batch, top, left, height, width)
 
     return transform
+
+
+def focused_tile(height: int, width: int, focus=0.5) -> Transform:
+    """Cut ``height`` x ``width`` pixels around a random pixel that counts (``segments`` not -1); with probability
+    ``focus`` around one of another class than the first, where there is one (Isensee et al. 2021, "nnU-Net")."""
+    bounded("height", height, at_least=1, whole=True)
+    bounded("width", width, at_least=1, whole=True)
+    bounded("focus", focus, at_least=0, at_most=1)
+
+    def transform(key, batch):
+        count, tall, wide = batch["image"].shape[:3]
+        _fits(height, width, tall, wide)
+        segments = batch["segments"]
+        asked = coin(jax.random.fold_in(key, 0), count, focus) & (segments > 0).any((1, 2))
+        wanted = jnp.where(asked[:, None, None], segments > 0, segments >= 0)
+        place = jax.vmap(random_place)(example_keys(jax.random.fold_in(key, 1), count), wanted)
+        top = jnp.clip(place[:, 0] - height // 2, 0, tall - height)
+        left = jnp.clip(place[:, 1] - width // 2, 0, wide - width)
+        return _cut(batch, top, left, height, width)
+
+    return transform
+
+
+def random_place(key: jax.Array, real: jax.Array) -> jax.Array:
+    """(row, column) of one of the pixels that are ``real [height, width]``, each as likely; the first pixel where
+    none is."""
+    drawn = jnp.where(real, jax.random.uniform(key, real.shape), -1.0)
+    return jnp.stack(jnp.unravel_index(drawn.argmax(), real.shape))
+
+
+def _fits(height: int, width: int, tall: int, wide: int) -> None:
+    if height > tall or width > wide:
+        raise UserError(
+            "tile-too-large",
+            f"a {height}x{width} tile does not fit a {tall}x{wide} image: cut smaller ones",
+        )
+
+
+def _cut(batch, top, left, height: int, width: int):
+    """``height`` x ``width`` pixels of image and mask from rows ``top`` and columns ``left [batch]`` on."""
+
+    def cut(value):
+        def one(x, row, column):
+            start = (row, column) + (0,) * (x.ndim - 2)
+            return jax.lax.dynamic_slice(x, start, (height, width, *x.shape[2:]))
+
+        return jax.vmap(one)(value, top, left)
+
+    return {**batch, **{n: cut(batch[n]) for n in ("image", "segments") if n in batch}}
 
 
 def elastic(deviation, grid: int = 3) -> Transform:

@@ -13,6 +13,8 @@ SIZES = {  # train, validation, test, as published or as each set's Info promise
     "mnist": (55000, 5000, 10000),
     "bccd": (205, 87, 72),
     "isbi_membrane": (20, 4, 6),
+    "camvid": (367, 101, 233),
+    "magnetic_tile": (802, 271, 271),
     "tinyshakespeare": (1003854, 111540, None),
     "sst2": (6920, 872, 1821),
     "multi30k": (29000, 1014, 1000),

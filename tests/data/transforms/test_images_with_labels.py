@@ -72,6 +72,25 @@ def test_tiles_are_cut_alike_from_picture_and_mask():
     np.testing.assert_array_equal(whole["image"], SCENE["image"])
 
 
+def test_focused_tiles_lie_where_pixels_count_and_around_what_is_rare():
+    segments = jnp.full((64, 24, 40), -1).at[:, 8:16, 10:30].set(0).at[:, 12, 26].set(2)
+    many = {"image": jnp.arange(24 * 40).reshape(1, 24, 40, 1) + 0 * segments[..., None]}
+    many["segments"] = segments
+    for focus, low, high in ((0.0, 0.1, 0.7), (1.0, 1.0, 1.0)):
+        out = jax.jit(joint.focused_tile(8, 8, focus))(KEY, many)
+        assert out["image"].shape == (64, 8, 8, 1)
+        assert (out["segments"] >= 0).any((1, 2)).all()
+        assert low <= float((out["segments"] == 2).any((1, 2)).mean()) <= high
+        corner = out["image"][:, 0, 0, 0]
+        for row in range(3):
+            top, left = divmod(int(corner[row]), 40)
+            np.testing.assert_array_equal(
+                out["segments"][row], segments[row, top : top + 8, left : left + 8]
+            )
+    with raises("tile-too-large", "32x8", "24x40"):
+        joint.focused_tile(32, 8)(KEY, many)
+
+
 def test_elastic_warps_picture_and_mask_alike_and_no_warp_is_nothing():
     same = joint.elastic(0.0)(KEY, SCENE)
     np.testing.assert_array_equal(same["image"], SCENE["image"])
