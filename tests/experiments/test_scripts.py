@@ -98,6 +98,14 @@ TINY: dict[str, dict] = {
         "data": str(Path(__file__).with_name("clips.csv")),
         **{"axes": 2, "frames": 8, "width": 2, "epochs": 2, "batch_size": 8},
     },
+    "trading": {
+        "data": str(Path(__file__).with_name("prices.csv")),
+        **{"look_back": 2, "width": 4, "epochs": 1, "batch_size": 20},
+    },
+    "customer_segments": {
+        "data": str(Path(__file__).with_name("purchases.csv")),
+        **{"widths": (4,), "code": 2, "most": 3, "epochs": 1, "batch_size": 8},
+    },
     "point_clouds": {"points": 8, "side": 8, "epochs": 0.1, "batch_size": 20},
     "style_transfer": {"size": 16, "widths": (4, 8), "steps": 8},
 }

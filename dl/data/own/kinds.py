@@ -50,6 +50,8 @@ SCRIPTS = {
     "table": "tabular",
     "ratings": "recommendation",
     "records": "health_records",
+    "prices": "trading",
+    "purchases": "customer_segments",
 }
 # Kinds whose files all look alike, told apart by what they hold; and those that one may well be read as.
 _BY_CONTENT = ("texts", "pairs", "corpus", "series", "table", "ratings")
@@ -187,6 +189,8 @@ _NAMES = {
     "table": "a table",
     "ratings": "ratings (kind ratings)",
     "records": "records of stays",
+    "prices": "prices",
+    "purchases": "purchases",
     "pictures": "a table of pictures",
     "masks": "pictures and masks of their places",
     "recordings": "a table of recordings",

@@ -12,7 +12,9 @@ from dl.data.sets import (
     health,
     images,
     interactions,
+    markets,
     packed_images,
+    purchases,
     sequences,
     series,
     shapes,
@@ -27,7 +29,7 @@ _SETS: dict[str, DataSet] = {
     dataset.info.name: dataset
     for module in (
         *(images, packed_images, annotated, corpora, audio, series, clips, shapes),
-        *(named_tables, interactions, sequences, health),
+        *(named_tables, interactions, sequences, health, markets, purchases),
     )
     for dataset in module.SETS
 }
