@@ -30,6 +30,8 @@ class Config(OwnTable, dl.Recipe):
     embedding: Literal["none", "periodic", "piecewise"] = "periodic"
     """of numbers, before the model"""
     scaling: Literal["quantile", "standard"] = "quantile"
+    members: int = 1
+    """networks that differ by their seeds, whose probabilities are averaged"""
     epochs: int | None = None
     batch_size: int = 256
     warmup_percent: int = 7
@@ -66,7 +68,7 @@ def build(config: Config) -> dl.Experiment:
     kinds = [len(c.categories) + 1 for c in columns if c.kind == "categorical"]
     design = splits.train["numerical"], config.embedding, config.dropout
     model = tabular_network(config.model, classes or 1, kinds, *design)
-    task, say = of_table(model, classes, fit)
+    task, say = of_table(model, classes, fit, config.members)
     asked: Any = {"budget": config.budget, "costs": config.costs}
 
     def measure(predictor, columns, name):

@@ -15,7 +15,7 @@ from dl.core.column_checks import within
 from dl.core.errors import bounded
 from dl.core.metrics import hits, mean
 from dl.core.task import Task
-from dl.core.transforms import mean_of_probabilities
+from dl.core.transforms import ensemble, mean_of_probabilities
 from dl.tasks.regression import regression
 from dl.tasks.supervised import supervised
 
@@ -105,7 +105,7 @@ def unweighted(logits: jax.Array, class_weights: ArrayLike | None) -> jax.Array:
 
 
 def of_table(
-    model: nn.Module, classes: int, fit: Any
+    model: nn.Module, classes: int, fit: Any, members: int = 1
 ) -> tuple[Task, Callable[[Any, Any], np.ndarray]]:
     """The task of a table and ``say(predictor, columns)``, what it says of rows: log-odds ``[rows, classes]``,
     weights of the classes taken out again, or numbers ``[rows]`` in float64.
@@ -113,12 +113,15 @@ def of_table(
     Args:
       classes: how many; 0 for numbers.
       fit: what :func:`dl.data.tables.fitted` gives beside the splits.
+      members: networks that answer together (:func:`dl.ensemble`).
     """
     if classes:
-        task = tabular_classification(model, class_weights=fit)
+        task = ensemble(tabular_classification(model, class_weights=fit), members)
         return task, lambda predictor, columns: np.asarray(unweighted(predictor(columns), fit))
     mean, spread = fit
-    centred = tabular_regression(model, spread=spread)  # less the mean, to be added in float64
+    centred = ensemble(
+        tabular_regression(model, spread=spread), members
+    )  # less the mean, to be added in float64
 
     def say(predictor: Any, columns: Any) -> np.ndarray:
         # In batches of Predictor's own size, so that a row has the same bits whatever set it is in.
@@ -126,4 +129,4 @@ def of_table(
         own = dataclasses.replace(predictor, task=centred, program=None, batch_size=size)
         return own(columns).astype(np.float64) + mean
 
-    return tabular_regression(model, spread=spread, origin=mean), say
+    return ensemble(tabular_regression(model, spread=spread, origin=mean), members), say

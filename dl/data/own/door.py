@@ -49,6 +49,8 @@ Kind = Literal[
     "ratings",
     "records",
     "questions",
+    "prices",
+    "purchases",
 ]
 
 
@@ -105,7 +107,7 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
 
 def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
     module = importlib.import_module(f"dl.data.own.{kind}")
-    if kind in ("series", "corpus") and (own.folds is not None or own.fold is not None):
+    if kind in ("series", "corpus", "prices") and (own.folds is not None or own.fold is not None):
         raise UserError(
             "option-misplaced",
             f"--folds cuts rows at random, and a {kind} is in order: leave it out",

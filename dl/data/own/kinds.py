@@ -53,6 +53,8 @@ SCRIPTS = {
     "ratings": "recommendation",
     "records": "health_records",
     "questions": "question_answering",
+    "prices": "trading",
+    "purchases": "customer_segments",
 }
 # Kinds whose files all look alike, told apart by what they hold; and those that one may well be read as.
 _BY_CONTENT = ("texts", "pairs", "corpus", "series", "table", "ratings", "questions")
@@ -193,6 +195,8 @@ _NAMES = {
     "ratings": "ratings (kind ratings)",
     "records": "records of stays",
     "questions": "questions about stories",
+    "prices": "prices",
+    "purchases": "purchases",
     "pictures": "a table of pictures",
     "masks": "pictures and masks of their places",
     "recordings": "a table of recordings",

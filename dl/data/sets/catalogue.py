@@ -12,8 +12,10 @@ from dl.data.sets import (
     health,
     images,
     interactions,
+    markets,
     masked,
     packed_images,
+    purchases,
     questions,
     sequences,
     series,
@@ -29,7 +31,7 @@ _SETS: dict[str, DataSet] = {
     dataset.info.name: dataset
     for module in (
         *(images, packed_images, annotated, masked, corpora, audio, series, clips, shapes),
-        *(named_tables, interactions, sequences, health, questions),
+        *(named_tables, interactions, sequences, health, questions, markets, purchases),
     )
     for dataset in module.SETS
 }

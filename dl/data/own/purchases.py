@@ -1,0 +1,130 @@
+"""Purchases, a row each: who bought when, and perhaps what for. A row of the parts is a customer, see
+:mod:`dl.data.customers`."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from dl.core.errors import UserError
+from dl.data.customers import customers_at
+from dl.data.own.columns import (
+    OwnCells,
+    column_lines,
+    joined,
+    read_cells,
+    rows_of,
+    split_column,
+    taken,
+    which_column,
+)
+from dl.data.own.found import Found, Line, column_called, own_info, span
+from dl.data.readers.frames import numbers, words
+from dl.data.readers.series_tables import proposed_times, series_times
+from dl.data.splits import Splits
+
+NAMED = ("cdnow",)
+CUSTOMERS = ("customer", "customer_id", "customerid", "customer id", "client", "user", "user_id")
+ITEMS = ("items", "quantity", "units", "count")
+AMOUNTS = ("amount", "price", "value", "revenue", "total", "dollars", "spend")
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnPurchases(OwnCells):
+    """Fields for the config of a script that takes purchases, a row each."""
+
+    customer: str | None = None
+    """your column of customers; by default the one called so"""
+    time: str | None = None
+    """your column of days; by default the one called so, or that holds dates"""
+    items: str | None = None
+    """your column of how many were bought; by default the one called quantity, ..., and without one 1"""
+    amount: str | None = None
+    """your column of what they cost; by default the one called amount, price, ..., and without one 0"""
+    cut: str | None = None
+    """the first day to foretell, such as 2024-07-01; by default the middle of the time. Later purchases are never
+    looked at but to judge by"""
+
+
+def named(splits: Splits) -> Splits:
+    """A named set as it is."""
+    return splits
+
+
+def read(source: Any, own: OwnPurchases) -> Found:
+    """The customers of a table of purchases.
+
+    Raises:
+      UserError: a column cannot be told, or the cut leaves nothing before it or after it.
+    """
+    frames, digests, lines = read_cells(source, own)
+    if split_column(frames, own) or len(frames) > 1 or own.in_order or own.group:
+        raise UserError(
+            "option-misplaced",
+            "purchases are cut by customers, drawn by seed: bring one table, without a column of parts, and leave "
+            "--split, --group and --in-order out",
+        )
+    frame, _, _ = joined(frames)
+    who = column_called(frame, own.customer, CUSTOMERS, "--customer")
+    if who is None:
+        raise UserError("column-unnamed", which_column(frame, "customers", "--customer"))
+    time = column_called(frame, own.time, (), "--time") or proposed_times(frame)
+    if time is None:
+        raise UserError("column-unnamed", which_column(frame, "days", "--time"))
+    items = column_called(frame, own.items, ITEMS, "--items")
+    amount = column_called(frame, own.amount, AMOUNTS, "--amount")
+    cells = words(frame, who)
+    known = np.array([cell is not None for cell in cells])
+    skipped, frame = int((~known).sum()), rows_of(frame, np.flatnonzero(known))
+    names, index = np.unique(cells[known].astype(str), return_inverse=True)
+    when, _ = series_times(frame, time)
+    if when.dtype.kind != "M":
+        raise UserError(
+            "times-not-dates", f"--time {time} holds numbers: give dates, or say how by --dates"
+        )
+    day = when.astype("datetime64[D]").astype(int)
+    first, last = int(day.min()), int(day.max())
+    try:
+        cut = int(np.datetime64(own.cut, "D").astype(int)) if own.cut else (first + last + 1) // 2
+    except ValueError:
+        raise UserError("times-not-dates", f"--cut {own.cut}: write it as 2024-07-01") from None
+    if not first < cut <= last:
+        over = f"{np.datetime64(first, 'D')} to {np.datetime64(last, 'D')}"
+        raise UserError("range", f"--cut {own.cut} leaves one side empty: purchases are of {over}")
+
+    def column(heading: str | None, without: float) -> np.ndarray:
+        if heading is None:
+            return np.full(len(day), without)
+        found = numbers(frame, heading)
+        if found.bad.any():
+            bad = frame.show(heading, np.flatnonzero(found.bad))
+            raise UserError(
+                "cell-unreadable", f"{frame.name}, column {heading!r}: {bad} are no numbers"
+            )
+        return np.where(np.isnan(found.values), without, found.values)
+
+    rows, kept = customers_at(
+        index, day, column(items, 1.0), column(amount, 0.0), cut, last + 1 - cut
+    )
+    used = {who: taken("customer", "--customer", own.customer)}
+    used |= {time: taken("day", "--time", own.time)}
+    used |= {items: taken("items", "--items", own.items)} if items else {}
+    used |= {amount: taken("amount", "--amount", own.amount)} if amount else {}
+    cut_at, end = np.datetime64(cut, "D"), np.datetime64(last, "D")
+    lines += [
+        *column_lines(frame, used),
+        Line("purchases", f"{frame.rows:,}", f"{np.datetime64(first, 'D')} ... {end}"),
+        Line("cut", str(cut_at), "" if own.cut else "the middle of the time: --cut says another"),
+        Line(
+            "customers",
+            f"{len(kept):,}",
+            f"days of purchases before it: {span(rows['repeat'] + 1, 'g')}",
+        ),
+        Line("buy again", f"{(rows['later'] > 0).mean():.1%}", f"from {cut_at} to {end}"),
+    ]
+    lines += [Line("skipped", f"{skipped:,} rows", "without a customer")] if skipped else []
+    called = tuple(str(names[n]) for n in kept)
+    details = {"weeks": (last + 1 - cut) / 7, "customers": called}
+    info = own_info("purchases", "regression", digests, title=frame.name, details=details)
+    strata = (rows["later"] > 0).astype(int)
+    return Found(rows, info, tuple(lines), strata=strata, names=called)

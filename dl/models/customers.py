@@ -1,0 +1,24 @@
+"""Codes of customers, and what they say of how often each buys."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dl.models.layers import Dense
+from dl.models.mlp import MLP
+
+
+class CustomerCode(nn.Module):
+    """``[batch, features]`` to a correction of the logarithm of a rate, ``[batch]``, 0 when training begins, and
+    the ``code`` numbers from -1 to 1 that it is read off, ``[batch, code]``."""
+
+    code: int = 4
+    widths: Sequence[int] = (32,)
+    dropout: float | jax.Array = 0.0
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        code = jnp.tanh(MLP((*self.widths, self.code), dropout=self.dropout)(x, train=train))
+        return Dense(1, kernel_init=nn.initializers.zeros_init())(code)[..., 0], code

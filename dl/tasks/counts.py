@@ -1,0 +1,38 @@
+"""How often something happens: counts of each row."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from dl.core.metrics import mean
+from dl.core.task import Task
+from dl.tasks.supervised import supervised
+
+
+def poisson_counts(model: nn.Module, *, target: str = "later") -> Task:
+    """``batch[target] [batch]``, counts, by a model whose rate is that of a known one, corrected.
+
+    The model takes ``features [batch, features]`` and gives ``(correction [batch], code [batch, code])``; the
+    logarithm of the rate is ``batch["offset"] [batch]`` and the correction. ``predict`` gives ``{"rate": [batch],
+    "code": [batch, code]}``.
+
+    Metrics: ``loss``, the negative log-likelihood of a Poisson distribution of that rate without the part that no
+    rate changes (in nats), and ``mse``.
+    """
+
+    def log_rate(outputs, offset):
+        # No customer is held to buy more than e^8 times, so that one row cannot undo a run.
+        return jnp.minimum(offset + outputs[0].astype(jnp.float32), 8.0)
+
+    def score(outputs, batch, train):
+        log, count = log_rate(outputs, batch["offset"]), batch[target]
+        rate, mask = jnp.exp(log), batch.get("mask")
+        return {
+            "loss": mean(rate - count * log, mask),
+            "mse": mean(jnp.square(rate - count), mask),
+        }
+
+    def finish(outputs, x):
+        return {"rate": jnp.exp(log_rate(outputs, x["offset"])), "code": outputs[1]}
+
+    columns = ("features", "offset")
+    return supervised(model, columns, score, arguments=lambda x: (x["features"],), finish=finish)
