@@ -14,7 +14,7 @@ from typing import Any, Literal
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built, unboxed
 from dl.runs import store
-from dl.runs.folder import to_json
+from dl.runs.folder import RunFolder, to_json
 from dl.runs.listing import FILES
 from dl.runs.lock import script_digest
 from dl.runs.options import chosen_options

@@ -130,6 +130,7 @@ TINY: dict[str, dict] = {
     "question_answering": {
         "data": str(Path(__file__).with_name("stories.csv")),
         **{"width": 8, "heads": 2, "hops": 2, "epochs": 2, "batch_size": 16},
+    },
     "trading": {
         "data": str(Path(__file__).with_name("prices.csv")),
         **{"look_back": 2, "width": 4, "epochs": 1, "batch_size": 20},
