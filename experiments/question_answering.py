@@ -59,8 +59,9 @@ def by_task(predictor, columns, name) -> dict[str, float]:
     if "task" not in columns:
         return {}
     wrong = np.argmax(predictor(columns), -1) != columns["label"]
-    each = {n: float(wrong[columns["task"] == n].mean()) for n in np.unique(columns["task"])}
-    return {"mean_error": np.mean([*each.values()]), **{f"error_{n}": e for n, e in each.items()}}
+    tasks = np.unique(columns["task"])
+    each = {f"error_{n}": float(wrong[columns["task"] == n].mean()) for n in tasks}
+    return {"mean_error": sum(each.values()) / len(each), **each}
 
 
 def build(config: Config) -> dl.Experiment:

@@ -31,7 +31,8 @@ def column(texts: list[str]) -> np.ndarray:
 
 def _babi_file(text: str) -> tuple[list[str], list[str], list[str], list[int]]:
     """The stories, questions and answers of a file, and of which story each is."""
-    stories, questions, answers, which, said, story = [], [], [], [], [], -1
+    stories, questions, answers, which, story = [], [], [], [], -1
+    said: list[str] = []
     for line in text.splitlines():
         number, _, rest = line.partition(" ")
         if number == "1":
