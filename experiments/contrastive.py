@@ -16,7 +16,7 @@ from dl.baselines.majority import on_held
 from dl.baselines.pictures import picture_baselines
 from dl.baselines.probe import linear_probe
 from dl.data.own.pictures import FLIPPED, OwnPictures
-from dl.data.splits import hold_out, known, row_count
+from dl.data.splits import hold_out, known
 from dl.data.transforms import images
 from dl.figures.codes import code_map
 from dl.models.pictures import PictureModel, picture_classifier
@@ -54,8 +54,6 @@ class Config(OwnPictures, dl.Recipe):
     """mirror views left and right, as those of CIFAR-10 always are"""
     hidden: float = 0.75
     """share of the patches that mae hides"""
-    rows: int = 10000
-    """labelled pictures that the probe is fitted to"""
 
 
 def build(config: Config) -> dl.Experiment:
@@ -78,7 +76,7 @@ def build(config: Config) -> dl.Experiment:
         raise dl.UserError("option-misplaced", "--method mae is of --model vit: say that too")
 
     def probe(features):
-        told = linear_probe(features, train, config.rows)
+        told = linear_probe(features, train)
         return lambda columns, name: {"probe": told(columns)}
 
     def rivals():
@@ -94,7 +92,7 @@ def build(config: Config) -> dl.Experiment:
     crop, mirror = images.random_crop(max(1, size[0] // 12)), [images.random_flip()] * flip
     return config.experiment(
         task,
-        dl.train_batches(train, min(config.batch_size, row_count(train)), config.seed),
+        dl.train_batches(train, config.batch_size, config.seed, at_most=True),
         augment=(crop, *mirror) if tune else (),
         usual_epochs=5,
         **dl.held_out(splits, 500),

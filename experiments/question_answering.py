@@ -5,7 +5,6 @@ children with four answers to choose from; --data FILE, your table of stories, q
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,6 @@ class Config(OwnQuestions, dl.Recipe):
     """how often the layer is applied"""
     heads: int = 4
     dropout: float = 0.1
-    label_smoothing: float = 0.0
     min_count: int = 1
     """a rarer word of the training set is unknown"""
     batch_size: int = 128
@@ -69,10 +67,9 @@ def build(config: Config) -> dl.Experiment:
     choices = ("choices",) if "choices" in splits.train else ()
     sizes = config.sentences, config.words, config.width, config.hops, config.heads
     model = StoryReader(len(vocabulary), len(splits.info.classes), *sizes, config.dropout)
-    noise: Any = {"label_smoothing": config.label_smoothing}
-    columns: Any = ("story", "question", *choices)
+    columns = ("story", "question", *choices)
     return config.experiment(
-        classification(model, inputs=columns, prepare=lambda rows: rows, **noise),
+        classification(model, inputs=columns, prepare=lambda rows: rows),
         bucket_batches(splits.train, "story_length", config.batch_size, config.seed),
         trim=trim(["story"], (6, 12, 32)),
         **dl.held_out(splits, 500),

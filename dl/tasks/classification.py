@@ -1,6 +1,7 @@
 """One label per example."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,8 +24,8 @@ def unit_range(image: jax.Array) -> jax.Array:
 def classification(
     model: nn.Module,
     *,
-    inputs: str = "image",
-    prepare: Callable[[jax.Array], jax.Array] = unit_range,
+    inputs: str | tuple[str, ...] = "image",
+    prepare: Callable[[Any], Any] = unit_range,
     label_smoothing: float | jax.Array = 0.0,
     corrupt: Callable[[jax.Array, Batch], Batch] | None = None,
 ) -> Task:
@@ -32,7 +33,7 @@ def classification(
 
     Args:
       model: ``model.apply(variables, x, train=...)`` gives logits ``[batch, classes]``.
-      inputs: the batch's column to feed it; ``prepare`` turns it into the model's input.
+      inputs: the batch's column to feed it, or several, as a dict; ``prepare`` turns it into the model's input.
       label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016).
       corrupt: ``(key, batch) -> batch`` that the model sees in training.
 
@@ -61,7 +62,7 @@ def classification(
                 f"column 'label' has {list(label.shape[1:])} a row: give class numbers [batch], or "
                 f"probabilities [batch, {classes}]",
             )
-        if prepare is unit_range:
+        if prepare is unit_range and isinstance(inputs, str):
             pixels(inputs, columns[inputs])
 
     return supervised(

@@ -113,7 +113,7 @@ TINY: dict[str, dict] = {
         **{"sampling": 2, "guidance": 2.0, "samples": 40, "glances": 20},
     },
     "contrastive": {
-        **{"data": "digits", "widths": (4, 8), "epochs": 1, "batch_size": 400, "rows": 100},
+        **{"data": "digits", "widths": (4, 8), "epochs": 1, "batch_size": 400},
     },
     "gan_augmentation": {
         **{"data": "digits", "labelled": 60, "unlabelled": True, "generated": 20, "gan_steps": 3},
