@@ -3,7 +3,7 @@
 from typing import Any
 
 from dl.core.digests import kind_of
-from dl.runs.folder import RunFolder
+from dl.runs.folder import RunFolder, read_json
 from dl.runs.readers import numbers
 from dl.runs.records import RunRecord, flat, show
 
@@ -50,6 +50,12 @@ def logged(folder: RunFolder) -> dict[tuple[int, str], dict[str, Any]]:
     }
 
 
+def begun_at(folder: RunFolder) -> int:
+    """The step that a run began at: 0, or that of the run it was forked from."""
+    locked = read_json(folder.lock) if folder.lock.exists() else {}
+    return int((locked.get("ancestor") or {}).get("step", 0))
+
+
 def leaves(folder: RunFolder) -> dict[int, dict[str, str]]:
     """The digest of every leaf of the state, by the step of its checkpoint."""
     return {
@@ -62,10 +68,14 @@ def first_difference(a: RunFolder, b: RunFolder) -> str | None:
     """Where two runs part, in words; None where every bit both recorded is the same.
 
     A run that a signal stopped has checkpoints the other lacks: states are compared at the steps
-    that both have, scalars everywhere.
+    that both have, scalars from where both begin, which a fork does at its ancestor's step.
     """
     found: list[tuple[int, str]] = []
-    mine, theirs = logged(a), logged(b)
+    begun = max(begun_at(a), begun_at(b))
+    mine, theirs = (
+        {(step, event): x for (step, event), x in logged(folder).items() if step > begun}
+        for folder in (a, b)
+    )
     for step, event in sorted(mine.keys() | theirs.keys()):
         x, y = mine.get((step, event)), theirs.get((step, event))
         if x is None or y is None:

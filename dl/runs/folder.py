@@ -219,21 +219,20 @@ class RunFolder:
                 "or choose another --runs",
             ) from None
         with file:
-            if fcntl is not None:
-                try:
-                    _lock(file)
-                except BlockingIOError:
-                    raise UserError(
-                        "run-in-use",
-                        f"{self.path} is being written by another process: wait for it, or choose "
-                        "another --name",
-                    ) from None
-                except OSError as error:  # some mounted drives know no locks
-                    print(
-                        f"dl: {self.path} lies where no lock can be had ({error.strerror}): see to it "
-                        "that no other process writes there",
-                        file=sys.stderr,
-                    )
+            try:
+                lock_file(file)
+            except BlockingIOError:
+                raise UserError(
+                    "run-in-use",
+                    f"{self.path} is being written by another process: wait for it, or choose "
+                    "another --name",
+                ) from None
+            except OSError as error:  # some mounted drives know no locks
+                print(
+                    f"dl: {self.path} lies where no lock can be had ({error.strerror}): see to it "
+                    "that no other process writes there",
+                    file=sys.stderr,
+                )
             try:
                 with written(self.path):
                     yield
@@ -242,8 +241,14 @@ class RunFolder:
                 raise
 
 
-def _lock(file: Any) -> None:
-    """Lock ``file``; tried again a moment later, since one that asks :func:`at_work` locks it too."""
+def lock_file(file: Any) -> None:
+    """Lock ``file``; tried again a moment later, since one that asks :func:`at_work` locks it too.
+
+    Raises:
+      BlockingIOError: another process has it; another OSError: no lock can be had there.
+    """
+    if fcntl is None:
+        return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -20,7 +20,8 @@ from dl.core.contract import changes, kind, shape, sound
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Batches, Experiment
 from dl.core.lanes import step_of
-from dl.core.state import init_state, path_name
+from dl.core.state import TrainState, init_state, path_name
+from dl.core.step import GRADIENT_NORM
 from dl.core.task import Task
 from dl.platform import host_memory
 from dl.runs.folder import to_json
@@ -28,9 +29,9 @@ from dl.runs.folder import to_json
 OWN = str(Path(__file__).parents[1])
 
 
-def check(experiment: Experiment, here: bool = True) -> None:
+def check(experiment: Experiment, here: bool = True) -> TrainState:
     """Raise UserError for what would fail later, or silently compute nonsense; if it is to run ``here``, also
-    for a state that this machine cannot hold."""
+    for a state that this machine cannot hold. Gives the shapes of the state."""
     if not isinstance(experiment, Experiment):
         raise UserError(
             "build-not-experiment", f"what to train is a dl.Experiment, not {kind(experiment)}"
@@ -38,7 +39,8 @@ def check(experiment: Experiment, here: bool = True) -> None:
     _kept(experiment.config)
     _fields(experiment)
     batch = _first(experiment.data)
-    state = _step(experiment, batch)
+    state, metrics = _step(experiment, batch)
+    _scalars(experiment, state, metrics)
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state) if _is_number(x))
     if here and size > _memory():
         raise UserError(
@@ -56,6 +58,7 @@ def check(experiment: Experiment, here: bool = True) -> None:
     rule = experiment.select and experiment.select.removeprefix("-")
     if rule and rule not in found and experiment.measure is None:
         raise unknown("metric to select by,", rule, found)
+    return state
 
 
 def _values(task: Task, variables: Any, name: str, batches: Any) -> None:
@@ -141,7 +144,8 @@ def _fields(experiment: Experiment) -> None:
             f"augment must be a tuple of functions (key, batch) -> batch, such as "
             f"(random_crop(padding=1),), not {kind(e.augment)}",
         )
-    for name, given in (("measure", "predictor, columns, name"), ("views", "predictor")):
+    takes = {"measure": "predictor, columns, name", "views": "predictor", "scalars": "state"}
+    for name, given in takes.items():
         function = getattr(e, name)
         if function is not None and not _takes(function, given.count(",") + 1):
             raise UserError(
@@ -174,8 +178,8 @@ def _first(batches: Batches) -> dict[str, Any]:
         ) from error
 
 
-def _step(experiment: Experiment, batch: dict[str, Any]) -> Any:
-    """The shapes of the state, having traced a step from it."""
+def _step(experiment: Experiment, batch: dict[str, Any]) -> tuple[TrainState, Any]:
+    """The shapes of the state, and the metrics of a step that was traced from it."""
     e = experiment
     task = sound(e.task)
     with explained("initialising the model", batch):
@@ -184,14 +188,36 @@ def _step(experiment: Experiment, batch: dict[str, Any]) -> Any:
         )
     step = step_of(dataclasses.replace(e, task=task))
     with explained("a training step", batch):
-        after, _ = jax.eval_shape(step, state, batch)
+        after, metrics = jax.eval_shape(step, state, batch)
     changed = changes(state, after)
     if changed:
         raise UserError(
             "state-changes-shape",
             f"a step must leave the state's shapes and dtypes as they were; {changed}",
         )
-    return state
+    return state, metrics
+
+
+def _scalars(experiment: Experiment, state: TrainState, metrics: Mapping[str, Any]) -> None:
+    """Trace the scalars of a state: single numbers, under names that no metric of a step has."""
+    if experiment.scalars is None:
+        return
+    with explained("computing the scalars", state):
+        found = jax.eval_shape(experiment.scalars, state)
+    named = found if isinstance(found, Mapping) else {}
+    wrong = (
+        f"{name!r} as {kind(x)}" for name, x in named.items() if getattr(x, "shape", None) != ()
+    )
+    odd = next(wrong, None if found is named else kind(found))
+    if odd is not None:
+        raise UserError(
+            "scalars-not-numbers", f"scalars must give a dict of single numbers by name, not {odd}"
+        )
+    if twice := sorted({*metrics, GRADIENT_NORM.removeprefix("_")} & {*found}):
+        raise UserError(
+            "scalar-twice",
+            f"scalars gives {twice[0]!r}, and a step's metrics have it already: give it another name",
+        )
 
 
 def _evaluation(

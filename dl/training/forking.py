@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from dl.runs.folder import RunFolder, check_name, read_json, write_json
 from dl.runs.options import Options, kept_options, recorded
 from dl.runs.readers import entry, read_result
 from dl.runs.scripts import from_json
+from dl.runs.toml import typed
 from dl.training.checkpoints import Checkpoints
 from dl.training.checks import check
 from dl.training.compiled import Compiled
@@ -68,8 +69,13 @@ def fork(
     for field in values or {}:
         if field not in fields:
             raise unknown(f"field of {type(own.config).__name__}", field, fields)
-    experiment = built(own.build, dataclasses.replace(own.config, **(values or {})))
-    check(experiment)
+    hints = get_type_hints(type(own.config)) if values else {}
+    chosen_values = {
+        name: typed(name, hints[name], value) if isinstance(value, str) else value
+        for name, value in (values or {}).items()
+    }
+    experiment = built(own.build, dataclasses.replace(own.config, **chosen_values))
+    begin = check(experiment)
     stored = read_json(folder.config)
     kept = kept_options(stored)
     place = Path(options.pop("runs", None) or _beside(folder.path))
@@ -78,6 +84,9 @@ def fork(
             "option-misplaced",
             f"a fork begins on this machine: give a folder here as runs, not {place}",
         )
+    if name is not None:
+        check_name(place, name, "run", False)
+    _check_alike(run.state, begin, folder.path)  # before steps are computed again
     with Options(**kept).computing():
         step, state = state_at(run, at, say)
         if step >= experiment.steps:
@@ -88,7 +97,7 @@ def fork(
             )
         if name is None:
             name = _free(place, f"{folder.name}-from-{step}")
-        check_name(place, name, "run", False)
+            check_name(place, name, "run", False)
         given = {n: options.pop(n, None) or stored[n] for n in CADENCE} | kept
         script = script or (lambda named: named and Path(named))(read_json(folder.lock)["script"])
         chosen = Options(**given)
@@ -151,7 +160,8 @@ def state_at(run: Run, at: int | None, say: Callable[[str], Any]) -> tuple[int, 
         )
         at = last if at is None else at
         first = branched_at(folder)
-        if not 0 <= at <= experiment.steps or at < first:
+        whole = isinstance(at, int | np.integer) and not isinstance(at, bool)
+        if not whole or not 0 <= at <= experiment.steps or at < first:
             raise UserError(
                 "range", f"--at {at}: {folder.path} has steps {first:,} to {experiment.steps:,}"
             )
@@ -225,7 +235,8 @@ def _check_alike(state: TrainState, begin: TrainState, path: Path) -> None:
             raise UserError(
                 "fork-of-another-model",
                 f"these values make another model or optimiser than {path} has: {name} is {a} there and {b} here, "
-                "so its state cannot be gone on from",
+                "so its state cannot be gone on from; --start begins a new run with its variables, as far as they "
+                "agree",
             )
 
 

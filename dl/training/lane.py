@@ -10,7 +10,8 @@ from typing import Any
 from dl.core.errors import UserError
 from dl.parallel import processes
 from dl.runs import lock
-from dl.runs.folder import RunFolder, read_json, to_json
+from dl.runs.compare import begun_at
+from dl.runs.folder import RunFolder, to_json
 from dl.training.leaves import state_digest
 from dl.training.selection import Selection
 from dl.training.trackers import Tracker
@@ -53,11 +54,7 @@ class Cadence:
 def branched_at(folder: RunFolder) -> int:
     """The step that a run began at: 0, or that of the run it was forked from."""
 
-    def read() -> int:
-        locked = read_json(folder.lock) if folder.lock.exists() else {}
-        return int((locked.get("ancestor") or {}).get("step", 0))
-
-    return processes.on_first_process(read)
+    return processes.on_first_process(lambda: begun_at(folder))
 
 
 @dataclasses.dataclass

@@ -23,7 +23,7 @@ from dl.data.own.tested import Tested, tested_on
 from dl.data.readers.given import given_path
 from dl.data.splits import Splits
 from dl.platform import harmless
-from dl.runs.folder import read_json, write_json
+from dl.runs.folder import lock_file, read_json, write_json
 from dl.scores.ranking import best, known_items
 from dl.tasks.detection import Detections
 from dl.training.prediction import Predictor, predictor_of
@@ -77,9 +77,7 @@ def recommended(
     return found | {"score": score}
 
 
-def predict_files(
-    run: Run, files: Sequence[str | Path], out: Path | None = None, batch_size: int = 0
-) -> int:
+def predict_files(run: Run, files: Any, out: Path | None = None, batch_size: int = 0) -> int:
     """Write what a run predicts for files, and return the number of rows that they are.
 
     They are read as the run's own data were and prepared by its ``build``, as :meth:`Run.evaluate` does it;
@@ -89,7 +87,7 @@ def predict_files(
     >>> predict_files(dl.open_run("runs/pets"), ["new.jpg"], Path("said.csv"))  # doctest: +SKIP
 
     Args:
-      files: pictures, recordings, folders or tables of them; tables of rows; files of text.
+      files: pictures, recordings, folders or tables of them; tables of rows; files of text: one, or several.
       out: a .csv or .jsonl file; for masks a folder, for their pictures too. None prints csv.
       batch_size: rows computed at once; 0 for as many as in evaluation.
 
@@ -106,6 +104,7 @@ def predict_files(
     table = out and _table_of(given_path(out))
     if table and table.exists():
         raise UserError("file-exists", f"{table} is there already: name another, or take it away")
+    files = [files] if isinstance(files, str | os.PathLike) else [*files]
     if not files:
         raise UserError("part-empty", "give the files to predict for: dl predict RUN FILE ...")
     with tested_on([given_path(file) for file in files], alike=False, ordered=True) as wanted:
@@ -231,10 +230,32 @@ class Sink:
         self._note = out.with_name(f"{out.name}.part.json")
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            begun = self._begun()
-            self._file = self._part.open("r+b") if begun else self._part.open("wb")
+            self._file = self._locked()
+            if not self._begun():
+                self._file.truncate(0)
         except OSError as error:
             raise UserError("file-write", f"{out} cannot be written: {error.strerror}") from None
+
+    def _locked(self) -> BinaryIO:
+        """The file that is to be whole, which no other process writes."""
+        file = self._part.open("a+b")
+        try:
+            lock_file(file)
+        except BlockingIOError:
+            ours = False
+        except OSError:  # some mounted drives know no locks
+            ours = True
+        else:  # unless the other has just given it its name
+            ours = self._part.exists() and os.path.samestat(
+                os.fstat(file.fileno()), self._part.stat()
+            )
+        if not ours:
+            file.close()
+            raise UserError(
+                "file-in-use",
+                f"{self._out} is being written by another process: wait for it, or name another",
+            )
+        return file
 
     def _begun(self) -> bool:
         """Whether there is something to go on with: of the same run, its rows the first of these."""

@@ -39,7 +39,16 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        """``result.json``: final metrics, how the state was selected, times."""
+        """``result.json``: final metrics, how the state was selected, times.
+
+        Raises:
+          UserError: the run has not ended.
+        """
+        if not self.folder.finished():
+            raise UserError(
+                "run-unfinished",
+                f"{self.folder.path} has not ended, so it has no result yet: history('eval') has what it reached",
+            )
         return read_json(self.folder.result)
 
     @property
@@ -48,13 +57,20 @@ class Run:
         return numbers(self.result["metrics"])
 
     def history(self, event: str = "train", frame: bool = False) -> Any:
-        """Logged scalars over the run: ``{'step': [n], 'train/loss': [n], ...}`` in NumPy, or as a data ``frame``
-        (:func:`dl.runs.frames.frame`)."""
-        lines = [r for r in self.folder.records() if r["event"] == event]
-        names = lines[0]["metrics"] if lines else ()
-        values = [numbers(r["metrics"]) for r in lines]
-        columns = {name: np.array([v[name] for v in values]) for name in names}
-        found = {"step": np.array([r["step"] for r in lines]), **columns}
+        """Logged scalars over the run: ``{'step': [n], 'train/loss': [n], ..., 'time/elapsed': [n], ...}`` in
+        NumPy, or as a data ``frame`` (:func:`dl.runs.frames.frame`). What a line has no number of is NaN."""
+        lines = [line for line in self.folder.records() if line["event"] == event]
+        clocks = [{f"time/{name}": x for name, x in line.get("time", {}).items()} for line in lines]
+        values = [
+            numbers(line["metrics"] | clock | line["metrics"])
+            for line, clock in zip(lines, clocks, strict=True)
+        ]
+        shapes = {name: np.shape(x) for value in values for name, x in value.items()}
+        columns = {
+            name: np.array([value.get(name, np.full(shape, np.nan)) for value in values])
+            for name, shape in shapes.items()
+        }
+        found = {"step": np.array([line["step"] for line in lines], int), **columns}
         return as_frame({n: v.tolist() for n, v in found.items()}) if frame else found
 
     @functools.cached_property
@@ -85,11 +101,10 @@ class Run:
         return evaluate(self, data, **fields)
 
     def slices(self, columns: Any, data: Any = None, **fields: Any) -> dict[str, Any]:
-        """The metrics by the values of one or more columns of the data's table, or of the own test rows': see
-        :func:`dl.training.judging.judged`."""
+        """The metrics by the values of columns of the data's table, or of the own test rows', as ``"city,age"`` or
+        a list of headings: see :func:`dl.training.judging.judged`."""
         from dl.training.judging import judged
 
-        columns = (columns,) if isinstance(columns, str) else [name.strip() for name in columns]
         return judged(self, data, columns, **fields)[1]
 
     def fork(self, at: int | None = None, name: str | None = None, **values: Any) -> "Run":

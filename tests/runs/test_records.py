@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from folders import run
+from mistakes import raises
 
 from dl.figures.curves import curves
 from dl.report.page import table
@@ -38,6 +39,8 @@ def test_every_reader_knows_nan(tmp_path, capsys):
     assert np.isnan(read_run(place).metrics["test/iou"])
     history = Run.history(SimpleNamespace(folder=RunFolder(place)), "eval")  # type: ignore[arg-type]
     np.testing.assert_array_equal(history["validation/loss"], [1.0, math.nan, 0.5])
+    with raises("run-unfinished", "has not ended"):
+        Run.result.fget(SimpleNamespace(folder=RunFolder(tmp_path)))  # type: ignore[attr-defined]
     watch_run(place, once=True)
     said = capsys.readouterr().out
     assert "validation nan" in said

@@ -84,6 +84,7 @@ def test_with_another_rate_it_is_the_continuation_by_hand(whole):
     wanted = {n: x for n, x in last(branch)["leaves"].items() if n.startswith("state/")}
     assert found == wanted
     assert wanted != {n: x for n, x in last(whole)["leaves"].items() if n.startswith("state/")}
+    assert first_difference(whole.folder, branch.folder).startswith("step 12: ")
     # And by a step written by hand, as near as another program rounds.
     _, by_hand = state_at(whole, 10, lambda _: None)
     one = jax.jit(
@@ -156,10 +157,17 @@ def test_mistakes_are_one_line(whole):
         fork(whole, 10, values={"learning_rat": 1.0}, **QUIET)
     with raises("range", "--at 99", "0 to 24"):
         fork(whole, 99, **QUIET)
+    for at in (True, 10.0):
+        with raises("range", f"--at {at}"):
+            fork(whole, at, **QUIET)
+    with raises("config-value", "learning_rate", "float"):
+        fork(whole, 10, values={"learning_rate": "1e-3"}, **QUIET)
+    told = []  # of what can be known before, no step is computed again
     with raises("name-taken", "whole"):
-        fork(whole, 10, "whole", **QUIET)
-    with raises("fork-of-another-model", "state cannot be gone on from"):
-        fork(whole, 10, values={"optimizer": "sgd"}, **QUIET)
+        fork(whole, 10, "whole", say=told.append)
+    with raises("fork-of-another-model", "state cannot be gone on from", "--start"):
+        fork(whole, 10, values={"optimizer": "sgd"}, say=told.append)
+    assert not told
     assert len(list(runs.iterdir())) == before
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from scipy.special import softmax
 
 import dl
+from dl.runs.folder import lock_file
 from dl.runs.scripts import load_script
 from dl.tasks.regression import regression
 from dl.training import predicting
@@ -90,7 +91,7 @@ def test_files_whose_paths_are_not_utf8_are_found_again(digits, capsys):
     lines = (place / "odd.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["file"] for line in lines] == [str(file) for file in files]
     assert said(run, folder)[0]["file"].endswith(r"caf\udce9/a.png")
-    run.predict_files([folder])
+    run.predict_files(folder)  # one may be given by itself
     assert r"caf\udce9/b.png" in capsys.readouterr().out
 
 
@@ -141,6 +142,10 @@ def test_another_runs_unfinished_file_is_not_gone_on_with(digits, capsys):
     run.predict_files(files, out)
     assert out.read_text().startswith("file,class")
     assert "kept" not in capsys.readouterr().err
+    with (place / "busy.csv.part").open("ab") as other:
+        lock_file(other)
+        with raises("file-in-use", "busy.csv"):
+            run.predict_files(files, place / "busy.csv")
 
 
 def test_mistakes_are_one_line(digits, tmp_path):
@@ -206,12 +211,13 @@ def test_rows_of_tables_by_name_of_their_columns(tmp_path):
             assert np.abs(outputs[:, None] - values).min(1).max() < 1e-3
 
 
-def test_texts_of_tables_and_lines(tmp_path):
+def test_texts_of_tables_and_lines(tmp_path, capfd):
     words = ["good", "fine", "bad", "poor"]
     lines = [f"{words[row % 4]} film number {row}" for row in range(80)]
     table = "".join(f"{text},{'no' if row % 4 > 1 else 'yes'}\n" for row, text in enumerate(lines))
-    (tmp_path / "old.csv").write_text(f"text,label\n{table}")
-    (tmp_path / "new.csv").write_text("id,text\n7,good film\n8,a bad film\n")
+    (tmp_path / "old.csv").write_text(f"Plot,label\n{table}")
+    (tmp_path / "new.csv").write_text("title,Plot\nbad,good film\npoor,a bad film\n")
+    (tmp_path / "other.csv").write_text("title,note\nbad,good film\npoor,a bad film\n")
     (tmp_path / "new.txt").write_text("good film\r\na bad film\r\n", newline="")
     run = trained(
         tmp_path,
@@ -224,6 +230,11 @@ def test_texts_of_tables_and_lines(tmp_path):
     )
     by_table, by_line = said(run, tmp_path / "new.csv"), said(run, tmp_path / "new.txt")
     assert [row["class"] for row in by_table] == ["yes", "no"]
+    assert "column Plot" not in capfd.readouterr().err.partition("new.csv")[2]
+    assert [row["class"] for row in said(run, tmp_path / "other.csv")] == ["no", "no"]
+    assert (
+        "column title" in capfd.readouterr().err
+    )  # it has none called Plot, as training's file did
     for one, other in zip(by_table, by_line, strict=True):
         assert {**one, "file": ""} == {**other, "file": ""}
 

@@ -127,6 +127,23 @@ def test_scalars_of_ones_own(tmp_path):
     largest = np.abs(run.state.variables["params"]["Dense_1"]["bias"]).max()
     assert history["train/bias"][-1] == pytest.approx(float(largest))
     assert len(history["train/learning_rate"]) == 6
+    clock = of(run.folder.path, "train")[-1]["time"]
+    assert history["time/step_seconds"][-1] == clock["step_seconds"]
+    for given, code, word in (
+        (3.0, "not-a-function", "scalars"),
+        (lambda state: 3.0, "scalars-not-numbers", "float32[]"),
+        (lambda state: {"a": jnp.ones(3)}, "scalars-not-numbers", "'a' as float32[3]"),
+        (lambda state: {"loss": state.step}, "scalar-twice", "'loss'"),
+        (lambda state: {"a": float(state.step)}, "own-code-fails", "the scalars"),
+    ):
+        with raises(code, word):
+            dl.train(
+                lambda c, g=given: dataclasses.replace(build(c), scalars=g),
+                Config(),
+                runs=tmp_path,
+                name="b",
+            )
+    assert not (tmp_path / "b").exists()
 
 
 # -- hooks -------------------------------------------------------------------------------------------
@@ -178,7 +195,19 @@ def test_a_hook_that_fails_is_told_and_stops_nothing(tmp_path, capsys):
     def odd(moment):
         return {"x": [1, 2]} if moment.step == 10 else 1 / 0
 
-    run = dl.train(lambda c: build(c, hooks=(odd,)), Config(), runs=tmp_path, name="a", **QUICK)
+    def now_and_then(moment):
+        return {"late": moment.step} if moment.step > 15 else {"early": 1.0}
+
+    hooks = (odd, dl.Hook(now_and_then, every=15))
+    run = dl.train(lambda c: build(c, hooks=hooks), Config(), runs=tmp_path, name="a", **QUICK)
+    np.testing.assert_equal(
+        run.history("hook"),
+        {
+            "step": [15, 30],
+            "now_and_then/early": [1.0, np.nan],
+            "now_and_then/late": [np.nan, 30.0],
+        },
+    )
     said = capsys.readouterr()
     assert run.ended == "done"
     assert "the hook 'odd' failed at step 10" in said.err + said.out

@@ -112,6 +112,7 @@ def read(source: Any, own: OwnTexts) -> Found:
     """
     name = getattr(source, "name", "the table")
     files, lines = _by_class(source) if isinstance(source, Path) and source.is_dir() else ([], [])
+    details: dict[str, Any] = {}
     disk, memory = texts_too_large(source, [path for *_, path, _ in files], own.stream)
     if files:
         texts, labels, parts, group, more = _of_files(files, own, disk)
@@ -121,7 +122,8 @@ def read(source: Any, own: OwnTexts) -> Found:
         labelled = functools.partial(_labelled, own=own)
         begun = begin_with_labels(source, own)
         frames, digests, lines = read_tables(source, labelled if begun else table)
-        texts, labels, parts, group, more = _of_frames(frames, own)
+        texts, labels, parts, group, more, heading = _of_frames(frames, own)
+        details = {"text": heading}
     lines += more
     sink, kept, without, total = TextSink(disk), [], 0, 0
     counts, characters = array.array("q"), array.array("q")
@@ -145,7 +147,7 @@ def read(source: Any, own: OwnTexts) -> Found:
     lines += [Line("characters a text", span(characters))] * unbroken
     lines += [*class_lines(classes, label, f"texts of {name}"), *memory]
     part = None if parts is None else parts[kept]
-    info = own_info(name, "classification", digests, classes=classes)
+    info = own_info(name, "classification", digests, classes=classes, details=details)
     rows = {"text": sink.column(), "label": label}
     group = None if group is None else group[kept]
     if own.together and group is None and not disk and part is None:
@@ -221,7 +223,7 @@ def _of_frames(frames: Parts, own: OwnTexts):
     used |= {split: "part", own.group: "groups"}
     texts, labels = words_by_row(frame, text), words(frame, label).tolist()
     more = [*lines, *column_lines(first, used)]
-    return texts, labels, part, group_of(frame, own), more
+    return texts, labels, part, group_of(frame, own), more, text
 
 
 def fasta(text: str) -> list[str]:

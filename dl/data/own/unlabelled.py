@@ -11,7 +11,7 @@ from dl.core.errors import UserError
 from dl.data.batches.streams import DecodeImage, FileRows
 from dl.data.own.boxes import DecodeBoxed, within
 from dl.data.own.columns import OwnCells, column_of_paths, which_column
-from dl.data.own.found import column_called, sheet_options
+from dl.data.own.found import Line, column_called, own_info, sheet_options, show
 from dl.data.own.lines import TEXTS, lengths, lines_of, text_of, text_table, texts_column
 from dl.data.own.masks import DecodeMasked
 from dl.data.own.paths import SOUNDS, Named, ends, files_under, is_table
@@ -180,8 +180,8 @@ def _recordings(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
 
 
 def _texts(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
-    given = own.text
-    texts, names = _text_rows(files, own, given, TEXTS, "--text")
+    trained = own.text or splits.info.details.get("text")
+    texts, names = _text_rows(files, own, trained, TEXTS, "--text")
     label = np.zeros(len(texts), np.int32)
     return Unlabelled({"text": texts_column(texts), "label": label}, names)
 
@@ -214,6 +214,11 @@ def _text_rows(files, own, given, guesses, flag) -> tuple[list[str], Columns]:
             if heading is None and not sizes:
                 raise UserError("text-unnamed", which_column(frame, "texts", flag))
             heading = heading or max(sizes, key=lambda name: sizes[name])
+            if given and heading != given:
+                told = Line(
+                    f"column {heading}", "the texts", f"proposed: it has no column {plain(given)}"
+                )
+                show(own_info(path.name, "", {}, details={"lines": (told,)}))
             some = [cell or "" for cell in words(frame, heading)]
         texts += some
         counts.append(len(some))
