@@ -255,9 +255,9 @@ def test_members_compute_in_the_precision_asked_for_whichever_comes_first():
 
     task, optimizer = classification(Spy()), dl.optimizer("adam", 1e-2)
     for made in (ensemble(mixed_precision(task), 2), mixed_precision(ensemble(task, 2))):
-        state = dl.init_state(made, optimizer, BATCH)
+        state = jax.eval_shape(lambda task=made: dl.init_state(task, optimizer, BATCH))
         seen.clear()
-        new, _ = dl.train_step(made, optimizer)(state, BATCH)
+        new, _ = jax.eval_shape(dl.train_step(made, optimizer), state, BATCH)
         assert set(seen) == {jnp.dtype("bfloat16")}
         assert {x.dtype for x in jax.tree.leaves(new.variables)} == {jnp.dtype("float32")}
 

@@ -25,7 +25,7 @@ def layer(**options):
     options = {"experts": 4, "hidden": 5, "group": 8, **options}
     model = Experts(**options)
     x = jax.random.normal(jax.random.key(1), (2, 16, WIDTH))
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     bias = jax.random.normal(jax.random.key(2), (options["experts"],)) * 0.3
     return model, {**variables, "balance": {"bias": bias}}, x
 
@@ -132,9 +132,9 @@ def test_a_language_model_with_experts_learns_and_writes_as_it_reads(scan):
     rows = (np.arange(9)[None] + np.arange(32)[:, None]) % 11
     data = train_batches({"inputs": rows[:, :-1], "targets": rows[:, 1:]}, 16)
     task = language_modeling(model)
-    variables = task.init(jax.random.key(0), data[0])
+    variables = jax.eval_shape(task.init, jax.random.key(0), data[0])
     optimizer = dl.optimizer("adam", 1e-2)
-    state = init_state(task, optimizer, data[0], 0, False)
+    state = jax.jit(lambda batch: init_state(task, optimizer, batch, 0, False))(data[0])
     step = jax.jit(dl.train_step(task, optimizer))
     losses = []
     for number in range(40):
@@ -143,7 +143,7 @@ def test_a_language_model_with_experts_learns_and_writes_as_it_reads(scan):
     assert losses[-1] < 0.3 * losses[0]
     assert any(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(state.variables["balance"]))
     tokens = jnp.asarray(rows[:2, :8])
-    whole, _ = model.apply(state.variables, tokens)
+    whole, _ = jax.jit(model.apply)(state.variables, tokens)
     carry, written = model.initial_carry(2, 8), []
     write = jax.jit(lambda token, carry: model.apply(state.variables, token, carry=carry))
     for place in range(8):
@@ -171,7 +171,7 @@ from dl.parallel.sharding import Layout
 
 tokens = jax.random.randint(jax.random.key(0), (8, 33), 0, 64)
 model = LanguageModel(64, Transformer(32, 2, 4, causal=True, rope=1e4, experts=8))
-variables = model.init(jax.random.key(1), tokens[:, :-1])
+variables = jax.jit(model.init)(jax.random.key(1), tokens[:, :-1])
 found = {}
 for train in (True, False):
     def loss(params):

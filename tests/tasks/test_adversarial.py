@@ -127,7 +127,7 @@ def test_pictures_spectral_norm_and_batch_norm_live_in_the_state():
     task = adversarial(PICTURES, hinge)
     batch = {"image": jax.random.randint(jax.random.key(0), (8, 4, 4, 1), 0, 256)}
     optimizer = players(optax.adam(1e-3), optax.adam(1e-3))
-    state = dl.init_state(task, optimizer, batch)
+    state = jax.jit(lambda batch: dl.init_state(task, optimizer, batch))(batch)
     new, metrics = jax.jit(dl.train_step(task, optimizer))(state, batch)
     stats = [s.variables["batch_stats"] for s in (state, new)]
     for player in ("generator", "discriminator"):
@@ -142,7 +142,7 @@ def test_micro_batches_carry_the_statistics_on():
     task = adversarial(PICTURES, hinge)
     batch = {"image": jax.random.randint(jax.random.key(0), (8, 4, 4, 1), 0, 256)}
     optimizer = optax.sgd(0.1)
-    state = dl.init_state(task, optimizer, batch)
+    state = jax.eval_shape(lambda batch: dl.init_state(task, optimizer, batch), batch)
     new = jax.eval_shape(dl.train_step(task, optimizer, micro_batches=2), state, batch)[0]
     assert jax.tree.structure(state) == jax.tree.structure(new)
 

@@ -183,7 +183,7 @@ def test_an_augmented_step_trains_on_changed_and_evaluates_plain_pictures():
     transforms = augment.cutout(4), augment.random_flip()
     optimizer = optax.sgd(0.1)
     state = init_state(task, optimizer, BATCH)
-    _, metrics = train_step(task, optimizer, augment=transforms)(state, BATCH)
+    _, metrics = jax.jit(train_step(task, optimizer, augment=transforms))(state, BATCH)
     plain = float(IMAGES.astype(np.float32).sum())
     assert float(metrics["loss"].total) < plain
     assert float(eval_step(task)(state, BATCH)["loss"].total) == pytest.approx(plain)
