@@ -56,7 +56,8 @@ def build(config: Config) -> dl.Experiment:
     task = poisson_counts(CustomerCode(config.code, config.widths, config.dropout))
 
     def measure(predictor, columns, name):
-        return purchase_scores(columns, predictor(columns)["rate"].astype(np.float64))
+        said = predictor(columns)
+        return purchase_scores(columns, said["rate"].astype(np.float64), said["again"])
 
     def views(predictor):
         train, code = splits.train, predictor(held)["code"]

@@ -13,6 +13,7 @@ from scipy.special import softmax
 import dl
 from dl.baselines.trees import predicted_by_trees, tree_rivals
 from dl.data import tables
+from dl.data.crosses import crossed
 from dl.data.drift import drift
 from dl.data.own.table import OwnTable
 from dl.figures import pictures
@@ -30,6 +31,8 @@ class Config(OwnTable, dl.Recipe):
     embedding: Literal["none", "periodic", "piecewise"] = "periodic"
     """of numbers, before the model"""
     scaling: Literal["quantile", "standard"] = "quantile"
+    crosses: tuple[str, ...] = ()
+    """columns whose pairs with every other one are categories too"""
     members: int = 1
     """networks that differ by their seeds, whose probabilities are averaged"""
     epochs: int | None = None
@@ -51,7 +54,7 @@ class Config(OwnTable, dl.Recipe):
 
 @dl.prepared
 def fitted(config: Config):
-    splits = dl.data.open(config.data, "table", config)
+    splits = crossed(dl.data.open(config.data, "table", config), config.crosses)
     return tables.fitted(splits, config.scaling, config.balanced)
 
 

@@ -11,8 +11,9 @@ from dl.models.mlp import MLP
 
 
 class CustomerCode(nn.Module):
-    """``[batch, features]`` to a correction of the logarithm of a rate, ``[batch]``, 0 when training begins, and
-    the ``code`` numbers from -1 to 1 that it is read off, ``[batch, code]``."""
+    """``[batch, features]`` to a correction of the logarithm of a rate ``[batch]``, 0 when training begins;
+    log-odds of buying at all ``[batch]``, of the features and the code; and the ``code`` numbers from -1 to 1 that
+    both are read off, ``[batch, code]``."""
 
     code: int = 4
     widths: Sequence[int] = (32,)
@@ -21,4 +22,6 @@ class CustomerCode(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         code = jnp.tanh(MLP((*self.widths, self.code), dropout=self.dropout)(x, train=train))
-        return Dense(1, kernel_init=nn.initializers.zeros_init())(code)[..., 0], code
+        rate = Dense(1, kernel_init=nn.initializers.zeros_init(), name="rate")(code)[..., 0]
+        again = Dense(1, name="again")(jnp.concatenate([x, code], -1))[..., 0]
+        return rate, again, code

@@ -6,19 +6,20 @@ from typing import NamedTuple
 import numpy as np
 
 from dl.core.column_checks import same_shape
-from dl.data.splits import shuffled
 
 
-def purchase_scores(part: Mapping[str, np.ndarray], said: np.ndarray) -> dict[str, float]:
-    """``rmse`` of the numbers of purchases ``said [rows]`` beside ``part["later"]``, and ``auc``: how well they
-    tell who buys again from who does not."""
+def purchase_scores(
+    part: Mapping[str, np.ndarray], said: np.ndarray, again: np.ndarray | None = None
+) -> dict[str, float]:
+    """``rmse`` of the numbers of purchases ``said [rows]`` beside ``part["later"]``, and ``auc``: how well they,
+    or where given the log-odds ``again [rows]``, tell who buys again from who does not."""
     from sklearn.metrics import roc_auc_score
 
     later = np.asarray(part["later"], np.float64)
     same_shape("purchases said", said, "later", later)
     found = {"rmse": float(np.sqrt(np.mean((said - later) ** 2)))}
     if 0 < (later > 0).sum() < len(later):
-        found["auc"] = float(roc_auc_score(later > 0, said))
+        found["auc"] = float(roc_auc_score(later > 0, said if again is None else again))
     return found
 
 
@@ -61,7 +62,7 @@ def chosen_segments(
     customers buy: by the least Poisson deviance of these from their segment's mean in training."""
     from sklearn.cluster import KMeans
 
-    some = shuffled(len(codes), 0)[:SAMPLE]
+    some = np.random.default_rng(0).permutation(len(codes))[:SAMPLE]
     codes, later = codes[some], later[some]
     best: tuple[float, Segments] | None = None
     for count in range(2, min(most, len(np.unique(codes, axis=0))) + 1):

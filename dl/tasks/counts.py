@@ -1,6 +1,7 @@
-"""How often something happens: counts of each row."""
+"""How often something happens, and whether it does at all: counts of each row."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from dl.core.metrics import mean
@@ -11,12 +12,12 @@ from dl.tasks.supervised import supervised
 def poisson_counts(model: nn.Module, *, target: str = "later") -> Task:
     """``batch[target] [batch]``, counts, by a model whose rate is that of a known one, corrected.
 
-    The model takes ``features [batch, features]`` and gives ``(correction [batch], code [batch, code])``; the
-    logarithm of the rate is ``batch["offset"] [batch]`` and the correction. ``predict`` gives ``{"rate": [batch],
-    "code": [batch, code]}``.
+    The model takes ``features [batch, features]`` and gives ``(correction [batch], log-odds [batch], code [batch,
+    code])``; the logarithm of the rate is ``batch["offset"] [batch]`` and the correction, the log-odds are of a
+    count above 0. ``predict`` gives ``rate``, ``again``, the log-odds, and ``code`` by name.
 
-    Metrics: ``loss``, the negative log-likelihood of a Poisson distribution of that rate without the part that no
-    rate changes (in nats), and ``mse``.
+    Metrics: ``loss`` in nats, the negative log-likelihood of a Poisson distribution of that rate without the part
+    that no rate changes, and that of there being any; and ``mse`` of the rate.
     """
 
     def log_rate(outputs, offset):
@@ -26,13 +27,19 @@ def poisson_counts(model: nn.Module, *, target: str = "later") -> Task:
     def score(outputs, batch, train):
         log, count = log_rate(outputs, batch["offset"]), batch[target]
         rate, mask = jnp.exp(log), batch.get("mask")
+        odds = outputs[1].astype(jnp.float32)
+        any_ = jax.nn.softplus(jnp.where(count > 0, -odds, odds))
         return {
-            "loss": mean(rate - count * log, mask),
+            "loss": mean(rate - count * log + any_, mask),
             "mse": mean(jnp.square(rate - count), mask),
         }
 
     def finish(outputs, x):
-        return {"rate": jnp.exp(log_rate(outputs, x["offset"])), "code": outputs[1]}
+        return {
+            "rate": jnp.exp(log_rate(outputs, x["offset"])),
+            "again": outputs[1],
+            "code": outputs[2],
+        }
 
     columns = ("features", "offset")
     return supervised(model, columns, score, arguments=lambda x: (x["features"],), finish=finish)

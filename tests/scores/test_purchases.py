@@ -33,5 +33,6 @@ def test_scores_and_deviance_are_scikit_learns():
     found = purchase_scores({"later": later}, said)
     assert found["rmse"] == pytest.approx(root_mean_squared_error(later, said))
     assert found["auc"] == pytest.approx(roc_auc_score(later > 0, said))
+    assert purchase_scores({"later": later}, said, later)["auc"] == 1.0
     assert deviance(later, said) == pytest.approx(mean_poisson_deviance(later, said))
     assert set(purchase_scores({"later": np.zeros(3)}, np.ones(3))) == {"rmse"}
