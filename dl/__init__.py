@@ -16,6 +16,7 @@ _PUBLIC = {
     "Batches": "dl.core.experiment",
     "Experiment": "dl.core.experiment",
     "Hook": "dl.core.experiment",
+    "Members": "dl.core.recipe",
     "Moment": "dl.core.experiment",
     "NonFiniteError": "dl.core.errors",
     "OptimizerName": "dl.core.optim",
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     from dl.core.errors import NonFiniteError, UserError, bounded, need
     from dl.core.experiment import Batches, Experiment, Hook, Moment
     from dl.core.optim import OptimizerName, ScheduleName, optimizer, schedule
-    from dl.core.recipe import Recipe
+    from dl.core.recipe import Members, Recipe
     from dl.core.state import TrainState, digest, init_state
     from dl.core.step import accumulate, eval_step, scan_steps, train_step
     from dl.core.task import Task

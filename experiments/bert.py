@@ -25,7 +25,7 @@ from dl.tasks.sequence_classification import sequence_classification
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(OwnTexts, dl.Recipe):
+class Config(OwnTexts, dl.Members, dl.Recipe):
     data: str = "sst2"
     """a named set, a table of texts and labels, or a folder of files a class; to pre-train plain text too"""
     stage: Literal["pretrain", "finetune"] = "finetune"
@@ -52,8 +52,6 @@ class Config(OwnTexts, dl.Recipe):
     warmup_percent: int = 10
     weight_decay: float = 1e-2
     ema: float | None = 0.99
-    members: int = 1
-    """networks whose outputs are averaged"""
 
 
 @dl.prepared

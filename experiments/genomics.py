@@ -21,7 +21,7 @@ from dl.tasks.classification import classification
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(OwnTexts, dl.Recipe):
+class Config(OwnTexts, dl.Members, dl.Recipe):
     data: str = "splice"
     """splice, promoters_tata, promoters_non_tata, promoters_ecoli, or files of your own"""
     together: bool = True
@@ -38,8 +38,6 @@ class Config(OwnTexts, dl.Recipe):
     """a sequence and its other strand are the same: the class does not hang on the direction"""
     longest: int = 1000
     """bases of a sequence that are read"""
-    members: int = 1
-    """networks that differ by their seeds, whose probabilities are averaged"""
     epochs: int = 25
     dropout: float = 0.3
     label_smoothing: float = 0.1

@@ -24,15 +24,13 @@ COLUMNS = ("values", "seen", "last", "gap", "fixed")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(OwnRecords, dl.Recipe):
+class Config(OwnRecords, dl.Members, dl.Recipe):
     data: str = "physionet2012"
     """physionet2012, or a folder of your own with events.csv and stays.csv"""
     model: Literal["grud", "transformer"] = "grud"
     width: int = 64
     summaries: bool = True
     """give the network each variable's first, last, least, most and mean value and their number too"""
-    members: int = 1
-    """networks that differ by their seeds, whose probabilities are averaged"""
     epochs: int = 20
     batch_size: int = 64
     dropout: float = 0.3

@@ -20,7 +20,7 @@ from dl.tasks.regression import nasa_score, regression
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(dl.Recipe):
+class Config(dl.Members, dl.Recipe):
     window: int = 30
     """cycles that a prediction sees"""
     cap: float = 125.0
@@ -39,8 +39,6 @@ class Config(dl.Recipe):
     offset: float = 0.0
     """standard deviation of one offset a sensor and training window, as engines differ"""
     ema: float | None = 0.99
-    members: int = 1
-    """networks whose predictions are averaged"""
     refit: bool = False
     """once all is chosen: train on the validation engines too, and take the last state"""
 

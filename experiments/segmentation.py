@@ -22,7 +22,7 @@ from dl.tasks.segmentation import rarity_weights, segmentation
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(OwnMasks, dl.Recipe):
+class Config(OwnMasks, dl.Members, dl.Recipe):
     data: str = "isbi_membrane"
     """isbi_membrane, camvid, magnetic_tile, or the path of your folder of pictures and masks"""
     widths: tuple[int, ...] = (16, 32, 64)
@@ -52,8 +52,6 @@ class Config(OwnMasks, dl.Recipe):
     warped: float = 1.0
     """share of the tiles that are warped; others keep their sharpness"""
     dropout: float = 0.2
-    members: int = 1
-    """networks trained side by side, whose outputs are averaged"""
     ema: float | None = 0.99
 
 

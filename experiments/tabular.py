@@ -24,7 +24,7 @@ from dl.training.predicting import labelled
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(OwnTable, dl.Recipe):
+class Config(OwnTable, dl.Members, dl.Recipe):
     data: str = "adult"
     """a named table, or a csv, Parquet or Arrow file of your own"""
     model: Literal["mlp", "resnet", "transformer"] = "mlp"
@@ -33,8 +33,6 @@ class Config(OwnTable, dl.Recipe):
     scaling: Literal["quantile", "standard"] = "quantile"
     crosses: tuple[str, ...] = ()
     """columns whose pairs with every other one are categories too"""
-    members: int = 1
-    """networks that differ by their seeds, whose probabilities are averaged"""
     epochs: int | None = None
     batch_size: int = 256
     warmup_percent: int = 7

@@ -22,7 +22,7 @@ from dl.tasks.tabular import tabular_classification
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(OwnPrices, dl.Recipe):
+class Config(OwnPrices, dl.Members, dl.Recipe):
     data: str = "stocknet_prices"
     """stocknet_prices, or a csv, Parquet or Arrow file of your own: share, day, close, ..."""
     model: Literal["lstm", "mlp"] = "lstm"
@@ -40,8 +40,6 @@ class Config(OwnPrices, dl.Recipe):
     batch_size: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
-    members: int = 1
-    """networks that differ by their seeds, whose probabilities are averaged"""
 
 
 @dl.prepared

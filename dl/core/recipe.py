@@ -24,6 +24,14 @@ from dl.core.transforms import mixed_precision
 
 
 @dataclasses.dataclass(frozen=True)
+class Members:
+    """The field of a script's ``Config`` that says how many networks answer together (see :func:`dl.ensemble`)."""
+
+    members: int = 1
+    """networks that differ by their seeds, whose outputs are averaged"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """Base of a script's ``Config``, which sets other defaults and adds fields of its own.
 
