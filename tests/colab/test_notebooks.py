@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 TESTS = Path(__file__).parents[1]
 NOTEBOOKS = sorted((TESTS.parent / "colab").glob("*.ipynb"))
 SLOW = {"generate", "perception"}  # their cells are run once
-SHORT = {"generate", "tables"}  # their runs have fewer steps than a reader's
+SHORT = {"generate", "perception", "speech", "tables"}  # their runs have a fifth of the steps
 
 
 def code(path):
