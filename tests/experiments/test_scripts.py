@@ -157,7 +157,14 @@ MORE: list[tuple[str, dict]] = [
     ),
     ("health_records", {**TINY["health_records"], "model": "transformer"}),
     ("genomics", {**TINY["genomics"], "attention": 1, "both": True, "folds": 3, "fold": 1}),
-    ("tabular", {**TINY["tabular"], "target": "age", "ignore": ("repaid",), "trees": False}),
+    (
+        "tabular",
+        {
+            **TINY["tabular"],
+            **{"target": "age", "ignore": ("repaid",), "trees": False},
+            **{"crosses": ("job",), "members": 2},
+        },
+    ),
     ("recommendation", {"model": "neumf", "width": 4, "epochs": 0.02, "batch_size": 300}),
     (
         "recommendation",
