@@ -73,9 +73,8 @@ class Block(nn.Module):
         hidden = -(-8 * c.width // 3 // 32) * 32 if llama else 4 * c.width  # a gate costs a third
         start = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         small = nn.initializers.variance_scaling(0.5 / c.layers, "fan_in", "normal")
-        attend: nn.Module
         if c.mixer == "mamba":
-            attend = Mamba(kernel_init=start, out_init=small, name="mixer")
+            attend: nn.Module = Mamba(kernel_init=start, out_init=small, name="mixer")
         else:
             attend = Attention(c.heads, c.kv_heads, rope, not llama, start, small, name="attention")
         y = norm(name="attention_norm")(x)
