@@ -14,7 +14,7 @@ from dl.core.digests import KINDS, SHA
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment
 from dl.core.lanes import Traced, rebuild, shape_source
-from dl.core.state import GIVEN, TrainState, begun_with, by_path, combine, path_name
+from dl.core.state import TrainState, begun_with, by_path, combine, path_name
 from dl.core.target import tracing_for
 from dl.parallel import processes
 from dl.runs import lock, store
@@ -124,8 +124,9 @@ def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]
         variables = by_path(
             merge(unflatten_dict(variables, sep="/"))
         )  # adapters, for a model that has none
-    fresh, variables = (  # not what the config gives by itself
-        {n: x for n, x in tree.items() if n.split("/")[0] not in GIVEN}
+    # A teacher is the config's own; the scale of adapters belongs to what they have learned.
+    fresh, variables = (
+        {n: x for n, x in tree.items() if not n.startswith("teacher/")}
         for tree in (fresh, variables)
     )
 
