@@ -191,6 +191,12 @@ class RunFolder:
             kept = [r for r in self.records(path) if r["step"] <= step and r.get("event") != "test"]
             files.replace(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
 
+    def forget_state(self, path: Path, step: int) -> None:
+        """Forget what ``metrics`` or ``digests`` says of the state at ``step``: it is written again."""
+        own = ("checkpoint", step)
+        kept = (r for r in self.records(path) if (r.get("event", "checkpoint"), r["step"]) != own)
+        files.replace(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep the processes of other runs from writing into this folder."""

@@ -77,7 +77,7 @@ def contrastive(
         others = there & ~jnp.eye(2 * rows, dtype=bool)
         alike = jnp.where(others, every @ every.T / temperature, -1e9)
         partner = jnp.roll(jnp.arange(2 * rows), rows)
-        losses = optax.softmax_cross_entropy_with_integer_labels(alike, partner)
+        losses = optax.softmax_cross_entropy(alike, jax.nn.one_hot(partner, 2 * rows))  # no scatter
         weights = None if mask is None else jnp.tile(mask, 2)
         return {"loss": mean(losses, weights), "accuracy": mean(hits(alike, partner), weights)}
 

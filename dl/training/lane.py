@@ -111,11 +111,19 @@ class Lane:
             self.folder.append(self.folder.digests, {"step": step, "leaves": leaves})
         self.saved = self.digested = step
 
-    def go_on(self, step: int, cadence: Cadence, evaluated: bool, digest: str | None) -> None:
+    def go_on(
+        self,
+        step: int,
+        cadence: Cadence,
+        evaluated: bool,
+        digest: str | None,
+        state: tuple[int, dict[str, str]] | None,
+    ) -> None:
         """Forget what was logged after ``step`` and select by what was evaluated up to it.
 
         Args:
           digest: of what was logged up to ``step``, as the checkpoint keeps it; None where it has none.
+          state: the step of the lane's state in the checkpoint, and its leaves' digests.
 
         Raises:
           UserError: lines up to ``step`` are gone or others, for the run would then select another state
@@ -127,8 +135,6 @@ class Lane:
                 continue
             seen.add((record["event"], record["step"]))
             self._see(record)
-            if record["event"] == "checkpoint":
-                self.saved = record["step"]
             if record["event"] == "eval":
                 self.selection = self.selection.update(record["step"], record["metrics"])
         first = branched_at(self.folder)
@@ -149,11 +155,34 @@ class Lane:
                 "restore it from a copy, or start anew under another --name",
             )
         self.folder.truncate(step)
-        if self.folder.writes and self.folder.digests.exists():
-            kept = [record["step"] for record in self.folder.records(self.folder.digests)]
-            self.digested = kept[-1] if kept else None
+        self.saved, self.digested = processes.on_first_process(lambda: self._states(state))
         for tracker in self.trackers:
             tracker.go_on(step)
+
+    def _states(self, state: tuple[int, dict[str, str]] | None) -> list[int | None]:
+        """The last steps whose state metrics.jsonl and digests.jsonl tell of. What they say of the checkpoint's
+        own ``state`` is forgotten where that is another: it is written again.
+
+        Raises:
+          UserError: they say different things of an older one.
+        """
+        folder, (step, leaves) = self.folder, state or (None, {})
+        lines = (r for r in folder.records() if r["event"] == "checkpoint")
+        told = {record["step"]: record.get("digest") for record in lines}
+        listed = folder.records(folder.digests) if folder.digests.exists() else ()
+        kept = {record["step"]: state_digest(record["leaves"]) for record in listed}
+        for path, found in ((folder.metrics, told), (folder.digests, kept)):
+            if step in found and found[step] != state_digest(leaves):
+                folder.forget_state(path, step)
+                del found[step]
+        for older in kept.keys() & told.keys():
+            if told[older] not in (None, kept[older]):
+                raise UserError(
+                    "log-changed",
+                    f"{folder.digests} has other digests of the state at step {older} than {folder.metrics.name}: "
+                    "restore both from a copy, or start anew under another --name",
+                )
+        return [max(found, default=None) for found in (told, kept)]
 
     def last(self, event: str, step: int | None = None) -> dict[str, Any]:
         """The last line of an event (at ``step``), the same in every process; empty where there is none."""

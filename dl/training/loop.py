@@ -131,10 +131,11 @@ class Loop:
             folders = [lane.folder for lane in self.lanes]
             begin = started(self.compiled, folders, begin, self.console.say)
         self._before, self._saved = meta.get("elapsed", 0.0), begin.step or None
-        for lane in self.lanes:
+        for place, lane in enumerate(self.lanes):
             lane.ended, lane.note = meta.get("ended", {}).get(lane.folder.name, (None, ""))
             digest = meta.get("seen", {}).get(lane.folder.name)
-            lane.go_on(begin.step, self.cadence, bool(self.experiment.evals), digest)
+            own = leaves.get(place)
+            lane.go_on(begin.step, self.cadence, bool(self.experiment.evals), digest, own)
             if lane.ended is None and lane.selection.exhausted(self.experiment.patience):
                 lane.ended = "early"
         self._record_states(leaves)  # a kill may have come between a checkpoint and its lines

@@ -157,7 +157,7 @@ def known_flags():
 
 # Flags of srun, git, gcloud, xprof and of the parser.
 FOREIGN = {"nodes", "ntasks-per-node", "gpus-per-task", "porcelain", "worker", "command", "logdir"}
-FOREIGN |= {"tyro-print-completion"}
+FOREIGN |= {"tyro-print-completion", "gpus-per-node", "zone"}
 
 
 def spoken_flags(path):

@@ -156,7 +156,17 @@ MORE: list[tuple[str, dict]] = [
         },
     ),
     ("health_records", {**TINY["health_records"], "model": "transformer"}),
-    ("genomics", {**TINY["genomics"], "attention": 1, "both": True, "folds": 3, "fold": 1}),
+    (
+        "genomics",
+        {
+            **TINY["genomics"],
+            "attention": 1,
+            "both": True,
+            "folds": 3,
+            "fold": 1,
+            "batch_size": 300,
+        },
+    ),
     (
         "tabular",
         {

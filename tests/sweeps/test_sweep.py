@@ -217,7 +217,8 @@ def test_equal_values_from_python_are_one_lane(tmp_path, capfd):
     over = {"learning_rate": [1e-3, np.float32(1e-3), 1e-3, 1]}
     found = dl.sweep(BUILD, CONFIG(steps=4), over, runs=tmp_path, lanes="map", progress=False)
     stored = [json.loads((x / "config.json").read_text())["config"] for x in lanes(found.folder)]
-    assert [c["learning_rate"] for c in stored] == [1e-3, float(np.float32(1e-3)), 1.0]
+    # The shortest number that float32 rounds to the same, as NumPy shows it: no lane of its own.
+    assert [c["learning_rate"] for c in stored] == [1e-3, 1.0]
     assert "some are equal, and each is run once" in capfd.readouterr().err
 
 

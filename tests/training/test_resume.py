@@ -1,5 +1,6 @@
 """A run that dies anywhere and goes on ends with the bits of the run that never died."""
 
+import json
 import os
 import shutil
 import signal
@@ -119,6 +120,38 @@ def test_a_finished_run_whose_state_is_damaged_is_trained_again(whole, tmp_path,
     with raises("checkpoints-damaged", selected):
         dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
     assert again.folder.finished()  # so its result is not given up
+
+
+def flip(path, line):
+    """Change a digit of the state's first digest in a line."""
+    lines = path.read_text().splitlines()
+    place = lines[line].index('"state/step": "lanes:') + len('"state/step": "lanes:')
+    mark = "1" if lines[line][place] == "0" else "0"
+    lines[line] = lines[line][:place] + mark + lines[line][place + 1 :]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_digests_that_are_none_of_the_checkpoint_are_written_again(whole, tmp_path):
+    run_to_crash(tmp_path, "step", 25)
+    folder = RunFolder(tmp_path / "killed")
+    flip(folder.digests, -1)
+    lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    lines[-1 if lines[-1]["event"] == "checkpoint" else -2]["digest"] = "0" * 64
+    folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    resumed = dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
+    assert first_difference(whole.folder, resumed.folder) is None
+    told = [
+        [r["digest"] for r in run.folder.records() if r["event"] == "checkpoint"]
+        for run in (whole, resumed)
+    ]
+    assert told[0] == told[1]
+
+
+def test_digests_of_an_older_state_that_changed_are_named(tmp_path):
+    run_to_crash(tmp_path, "step", 25)
+    flip(tmp_path / "killed" / "digests.jsonl", 0)
+    with raises("log-changed", "digests.jsonl", "step 10"):
+        dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
 
 
 @pytest.mark.slow
