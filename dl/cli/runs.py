@@ -195,11 +195,8 @@ def _diff(names: tuple[str, ...], runs: Path) -> None:
     for name, a, b in lines if lines[1:] else ():
         print(printable(f"{name:<{widths[0]}}  {a:<{widths[1]}}  {b}").rstrip())
     parted = first_difference(*(RunFolder(path, writes=False) for path in found))
-    print(
-        printable(
-            f"they part at {parted}" if parted else "every bit that both recorded is the same"
-        )
-    )
+    told = parted or "every bit that both recorded is the same"
+    print(printable(f"they part at {told}" if told.startswith("step ") else told))
 
 
 def config(run: Annotated[Path, tyro.conf.Positional]) -> None:

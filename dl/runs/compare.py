@@ -73,7 +73,11 @@ def first_difference(a: RunFolder, b: RunFolder) -> str | None:
     found: list[tuple[int, str]] = []
     begun = max(begun_at(a), begun_at(b))
     mine, theirs = (
-        {(step, event): x for (step, event), x in logged(folder).items() if step > begun}
+        {
+            (step, event): x
+            for (step, event), x in logged(folder).items()
+            if not begun or step > begun
+        }
         for folder in (a, b)
     )
     for step, event in sorted(mine.keys() | theirs.keys()):

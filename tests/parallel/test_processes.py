@@ -129,7 +129,9 @@ def test_processes_together_are_one_run(runs, single, free_port, count):
 
 def test_killed_terminated_and_resumed_they_end_alike(runs, single, free_port):
     # SIGKILL: the survivor says why it stops, and nothing later than the last checkpoint is believed.
-    for _ in range(3):  # on a busy machine JAX may notice first, and aborts the survivor (docs/trust.md)
+    for _ in range(
+        3
+    ):  # on a busy machine JAX may notice first, and aborts the survivor (docs/trust.md)
         (survivor, said), (killed, _) = start(2, runs, "hurt", free_port(), "step:13")
         if (survivor, killed) != (-6, -9) or "distributed service" not in said:
             break

@@ -30,6 +30,7 @@ def packed(path, files):
 
 def test_scenes_keep_the_official_lists_and_void_counts_for_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("DL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DL_DATA_DIR", str(tmp_path))
     files, masks = {}, {}
     for part, count in (("train", 3), ("val", 2), ("test", 1)):
         for row in range(count):
