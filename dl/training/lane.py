@@ -166,7 +166,7 @@ class Lane:
         Raises:
           UserError: they say different things of an older one.
         """
-        folder, (step, leaves) = self.folder, state or (None, {})
+        folder, (step, leaves) = self.folder, state or (-1, {})
         lines = (r for r in folder.records() if r["event"] == "checkpoint")
         told = {record["step"]: record.get("digest") for record in lines}
         listed = folder.records(folder.digests) if folder.digests.exists() else ()
