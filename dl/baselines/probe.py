@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dl.data.splits import Columns, row_count, shuffled, take
+from dl.data.splits import Columns, some_rows
 
 
 def linear_probe(
@@ -21,7 +21,7 @@ def linear_probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    some = take(train, np.sort(shuffled(row_count(train), 0)[:rows]))
+    some = some_rows(train, rows)
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     linear.fit(features(some), some["label"])
     return lambda columns: float(linear.score(features(columns), columns["label"]))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from dl.baselines.majority import majority
-from dl.data.splits import Columns, Splits, row_count, shuffled, take
+from dl.data.splits import Columns, Splits, row_count, some_rows
 
 ROWS = 200_000  # texts of a part on disk that are looked at
 
@@ -56,7 +56,7 @@ def _some(part: Columns) -> Columns:
     """The rows of a part, of one on disk :data:`ROWS` at most."""
     if isinstance(part["text"], np.ndarray) or row_count(part) <= ROWS:
         return part
-    return take(part, np.sort(shuffled(row_count(part), 0)[:ROWS]))
+    return some_rows(part, ROWS)
 
 
 def text_baselines(splits: Splits) -> dict[str, dict[str, float]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from dl.baselines.majority import majority, on_held
 from dl.data.batches.stored import StoredColumns
-from dl.data.splits import Columns, Splits, pieces, row_count, shuffled, take
+from dl.data.splits import Columns, Splits, pieces, row_count, some_rows
 from dl.scores.tabular import judged
 
 SAMPLE = 200_000  # training rows, where they do not fit into memory
@@ -41,7 +41,7 @@ def boosted_trees(train: Columns, validation: Columns, classes: int) -> Trees:
 
     rows = row_count(train)
     if isinstance(train, StoredColumns) and rows > SAMPLE:
-        train = take(train, np.sort(shuffled(rows, 0)[:SAMPLE]))
+        train = some_rows(train, SAMPLE)
         note = f"trees: fitted to {SAMPLE:,} of {rows:,} training rows, as these stay on disk"
         print(note, file=sys.stderr)
     numbers = train["numerical"].shape[1]

@@ -22,7 +22,6 @@ from dl.data.readers.frames import Frame, numbers, words
 from dl.data.readers.series_tables import proposed_times, series_times
 
 NAMED = ("stocknet_prices",)
-FOR_NAMED = ()
 CALLED = {
     "open": ("open", "opening"),
     "high": ("high",),
@@ -50,13 +49,6 @@ class OwnPrices(OwnCells):
     close: str | None = None
     """your column of the close; by default the one called close or price. Open, high, low and adjusted close are
     taken where columns are called so"""
-
-
-def load_named(name: str, own: OwnPrices) -> Any:
-    """Prices that go by a name."""
-    from dl.data.sets.catalogue import load
-
-    return load(name)
 
 
 def read(source: Any, own: OwnPrices) -> Found:
