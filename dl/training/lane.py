@@ -129,12 +129,14 @@ class Lane:
           UserError: lines up to ``step`` are gone or others, for the run would then select another state
             than it would have.
         """
-        seen = set()
+        seen, told = set(), {}
         for record in processes.on_first_process(lambda: list(self.folder.records())):
             if record["step"] > step:  # will be logged again
                 continue
             seen.add((record["event"], record["step"]))
             self._see(record)
+            if record["event"] == "checkpoint":
+                told[record["step"]] = record.get("digest")
             if record["event"] == "eval":
                 self.selection = self.selection.update(record["step"], record["metrics"])
         first = branched_at(self.folder)
@@ -155,20 +157,20 @@ class Lane:
                 "restore it from a copy, or start anew under another --name",
             )
         self.folder.truncate(step)
-        self.saved, self.digested = processes.on_first_process(lambda: self._states(state))
+        self.saved, self.digested = processes.on_first_process(lambda: self._states(told, state))
         for tracker in self.trackers:
             tracker.go_on(step)
 
-    def _states(self, state: tuple[int, dict[str, str]] | None) -> list[int | None]:
-        """The last steps whose state metrics.jsonl and digests.jsonl tell of. What they say of the checkpoint's
-        own ``state`` is forgotten where that is another: it is written again.
+    def _states(
+        self, told: dict[int, str | None], state: tuple[int, dict[str, str]] | None
+    ) -> list[int | None]:
+        """The last steps whose state metrics.jsonl (the digests ``told``, by step) and digests.jsonl tell of. What
+        they say of the checkpoint's own ``state`` is forgotten where that is another: it is written again.
 
         Raises:
           UserError: they say different things of an older one.
         """
         folder, (step, leaves) = self.folder, state or (-1, {})
-        lines = (r for r in folder.records() if r["event"] == "checkpoint")
-        told = {record["step"]: record.get("digest") for record in lines}
         listed = folder.records(folder.digests) if folder.digests.exists() else ()
         kept = {record["step"]: state_digest(record["leaves"]) for record in listed}
         for path, found in ((folder.metrics, told), (folder.digests, kept)):

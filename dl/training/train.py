@@ -150,8 +150,10 @@ def _train(
         try:
             return reopen(folder, experiment, console.warn, layout)
         except UserError as error:
+            if error.code != "checkpoints-damaged":
+                raise
             older = newest_whole(folder, experiment, layout)
-            if error.code != "checkpoints-damaged" or older is None or older >= _selected(folder):
+            if older is None or older >= _selected(folder):
                 raise
             console.warn(f"{folder.path} is trained again from step {older:,}")
             processes.on_first_process(folder.reopen)
