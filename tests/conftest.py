@@ -1,5 +1,6 @@
 """Shared by all tests: import dl before JAX so that its compiler settings hold, and find the data."""
 
+import collections
 import gc
 import os
 import socket
@@ -41,6 +42,19 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Where the time went, by file: what --durations tells of single tests, all of a file's together."""
+    if not terminalreporter.config.getoption("durations"):
+        return
+    spent: collections.Counter[str] = collections.Counter()
+    for report in (one for some in terminalreporter.stats.values() for one in some):
+        if isinstance(report, pytest.TestReport):
+            spent[report.location[0]] += report.duration
+    terminalreporter.section(f"slowest 25 files of {sum(spent.values()):.0f}s in all")
+    for file, seconds in spent.most_common(25):
+        terminalreporter.write_line(f"{seconds:.0f}s {file}")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -229,7 +229,9 @@ def test_the_tracker_writes_what_is_logged(tmp_path):
     exec(code, space)
     tracker = space["Scalars"](tmp_path)
     assert {"go_on", "write", "close"} <= set(dir(tracker))  # what a Tracker has
-    Lane(RunFolder(tmp_path), Selection(None), [tracker]).go_on(0, Cadence(5, 1, 5, 5), False, None)
+    Lane(RunFolder(tmp_path), Selection(None), [tracker]).go_on(
+        0, Cadence(5, 1, 5, 5), False, None, None
+    )
     tracker.write(3, {"loss": 0.5, "accuracy": 1.0})
     tracker.write(4, {"loss": 0.25})
     tracker.close()

@@ -53,7 +53,7 @@ def test_a_rival_knows_all_that_comes_before_a_part():
         {"user": np.array(u), "item": np.array(i)}
         for u, i in (([0, 1], [0, 1]), ([1], [2]), ([0], [2]))
     ]
-    found = ranked(dl.data.Splits(*parts, info), popularity, 1, 0)
+    found = ranked(dl.data.Splits(*parts, info), popularity, 1, 0)  # type: ignore[call-arg]
     assert found == {
         "validation/hit_rate@1": 0.0,
         "validation/ndcg@1": 0.0,
@@ -61,7 +61,7 @@ def test_a_rival_knows_all_that_comes_before_a_part():
         "test/ndcg@1": 0.0,
     }
     parts[1] = {"user": np.array([1, 2]), "item": np.array([2, 2])}
-    assert ranked(dl.data.Splits(*parts, info), popularity, 1, 0)["test/hit_rate@1"] == 1.0
+    assert ranked(dl.data.Splits(*parts, info), popularity, 1, 0)["test/hit_rate@1"] == 1.0  # type: ignore[call-arg]
 
 
 @pytest.mark.data

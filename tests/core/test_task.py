@@ -124,7 +124,7 @@ def test_no_member_notices_another(name):
     odd = jax.tree.map(lambda x: x.at[0].multiply(30.0), state.variables)
     begun = [state, dataclasses.replace(state, variables=odd)]
     (a, _), (b, _) = steps(many, begun, optimizer)
-    close(*(jax.tree.map(lambda x: x[1], s.variables) for s in (a, b)), 0)
+    close(*(jax.tree.map(lambda x: x[1], s.variables) for s in (a, b)), 0)  # type: ignore[call-arg]
 
 
 def test_an_optimizer_begun_on_the_stacked_parameters_serves_too():

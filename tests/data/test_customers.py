@@ -42,7 +42,7 @@ def test_what_is_bought_after_the_cut_changes_no_feature():
     again = np.where(late, draw.integers(0, 30, 400), customer)
     moved = np.where(late, draw.integers(60, 100, 400), day)
     changed = (np.where(late, 9.0, values) for values in some)
-    other, same = customers_at(again, moved, *changed, 60, 40)
+    other, same = customers_at(again, moved, *changed, 60, 40)  # type: ignore[call-arg]
     np.testing.assert_array_equal(who, same)
     for name in one:
         equal = (one[name] == other[name]).all()
@@ -98,7 +98,7 @@ def test_mistakes_are_one_line():
     with raises("times-not-dates", "numbers"):
         dl.data.open(some.assign(date=np.arange(500)), "purchases")
     with raises("part-empty", "earlier"):
-        customers_at(np.array([1, 2]), np.array([0, 9]), *2 * [np.ones(2)], 5, 9)
+        customers_at(np.array([1, 2]), np.array([0, 9]), *2 * [np.ones(2)], 5, 9)  # type: ignore[call-arg]
     with raises("cell-unreadable", "price", "much"):
         dl.data.open(some.assign(price="much"), "purchases")
 

@@ -14,7 +14,7 @@ def splits_of(train, validation=(), test=()):
         return {n: np.array([r[k] for r in rows], np.int32) for k, n in enumerate(names)}
 
     parts = (columns(rows) if rows else {} for rows in (train, validation, test))
-    return dl.data.Splits(*parts, dl.data.Info("ratings", *5 * [""]))
+    return dl.data.Splits(*parts, dl.data.Info("ratings", *5 * [""]))  # type: ignore[call-arg]
 
 
 def test_rows_by_hand():

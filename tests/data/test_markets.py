@@ -30,7 +30,7 @@ def cut(prices, ends=(54, 62)):
     parts = (take(rows, place == n) for n in range(3))
     details = {"shares": tuple("abcd"), "days": tuple(map(str, range(DAYS)))}
     info = Info("made", "made", "", "", "classification", "", ("falls", "rises"), details)
-    return Splits(*parts, info)
+    return Splits(*parts, info)  # type: ignore[call-arg]
 
 
 def test_features_are_those_of_pandas():

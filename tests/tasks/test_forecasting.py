@@ -145,7 +145,7 @@ def test_rivals_know_a_series_that_repeats_and_see_every_window_once():
     hours = np.arange(24 * 12, dtype=np.float32)
     values = np.stack([np.sin(2 * np.pi * hours / 24), np.cos(2 * np.pi * hours / 24)], 1)
     parts = [{"values": part} for part in np.split(values, [144, 216])]
-    train, held, _ = windows.forecasting(Splits(*parts, INFO), 48, 12, 8, eval_batch_size=10)
+    train, held, _ = windows.forecasting(Splits(*parts, INFO), 48, 12, 8, eval_batch_size=10)  # type: ignore[call-arg]
     found = compared(train.ordered(7), {"validation": held}, 24)["validation"]
     assert found.past.shape == (72 - 12 + 1, 48, 2)
     np.testing.assert_array_equal(found.future[0], values[144:156])
@@ -370,7 +370,7 @@ def test_rivals_of_a_series_at_a_high_level_are_those_of_the_series_itself():
         parts = [{"values": part} for part in np.split(values + level, [144, 180])]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            train, held, _ = windows.forecasting(Splits(*parts, INFO), 24, 6, 8)
+            train, held, _ = windows.forecasting(Splits(*parts, INFO), 24, 6, 8)  # type: ignore[call-arg]
         found.append(compared(train.ordered(50), {"x": held}, 12)["x"])
         np.testing.assert_allclose(found[-1].future[0], values[144:150] + level, atol=1e-6)
     low, high = found

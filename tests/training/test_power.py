@@ -52,7 +52,7 @@ def test_power_lost_at_any_phase(whole, tmp_path, moment):
         if threading.current_thread() is threading.main_thread():
             raise faults.Crash
 
-    with Power() as power, faults.at(*moment, die), pytest.raises(faults.Crash):
+    with Power() as power, faults.at(*moment, die), pytest.raises(faults.Crash):  # type: ignore[call-arg]
         train(tmp_path)
     power.lost(tmp_path, tmp_path / "left", cut[0])
     if moment[0] == "checkpoint":  # the one before was whole when this one was begun

@@ -68,7 +68,7 @@ def test_a_sequence_that_is_too_short_is_an_error():
 def test_forecasts_lie_in_their_part_and_look_back_before_it():
     values = np.arange(60.0)[:, None]
     parts = [{"values": part} for part in np.split(values, [30, 45])]
-    train, held, test = forecasting(Splits(*parts, INFO), 6, 4, batch_size=3, eval_batch_size=5)
+    train, held, test = forecasting(Splits(*parts, INFO), 6, 4, batch_size=3, eval_batch_size=5)  # type: ignore[call-arg]
     assert (train.size, held.size, test.size) == (21, 12, 12)
     futures = {"train": (6, 29), "held": (30, 44), "test": (45, 59)}
     for name, windows in (("train", train), ("held", held), ("test", test)):
@@ -140,7 +140,7 @@ def _cut(values, *ends, **columns):
     named = {"values": values, **columns}
     parts = [dict(zip(named, part, strict=True)) for part in zip(
         *(np.split(column, ends) for column in named.values()), strict=True)]  # fmt: skip
-    return Splits(*parts, INFO)
+    return Splits(*parts, INFO)  # type: ignore[call-arg]
 
 
 def _all(windows, name):

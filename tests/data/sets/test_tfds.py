@@ -124,7 +124,7 @@ def labelled(tmp_path_factory):
         "object": {"bbox": features.BBoxFeature()},
     }
 
-    class Base(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Base(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
         VERSION = tfds.core.Version("1.0.0")
         pkg_dir_path = folder / "package"
 
