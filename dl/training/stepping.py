@@ -1,5 +1,6 @@
 """Sends steps to the device in pieces, always one piece ahead of the one waited for."""
 
+import collections
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,7 @@ class StepRunner:
         self.agreed, self.sent, self.settle = agreed, sent, settle
         self.steps = 0  # taken so far
         self._count, self._pace = 1, float("inf")
-        self._running: tuple[Any, int, float] | None = None
+        self._running: collections.deque[tuple[Any, int, float]] = collections.deque()
 
     def to(
         self, step: int, target: int, state: Any, totals: Any, active: np.ndarray | None = None
@@ -54,20 +55,22 @@ class StepRunner:
             state, totals, finite = self.program(state, totals, batches, size, active)
             step += size
             self.steps += size
-            before, self._running = self._running, (finite, size, begun)
-            if before is not None:
-                self._finish(before, state)
+            self._running.append((finite, size, begun))
+            # A step taken by itself is too short a piece to do anything else under: one more is ahead then.
+            ahead = 2 if size == 1 < self._count else 1
+            while len(self._running) > ahead:
+                self._finish(state)
             self.sent(step)  # what it fetches is done by now, while the device works on
         return step, state, totals
 
     def drain(self, state: Any) -> None:
-        """Wait for the last piece; before anything that believes in ``state``."""
-        if self._running is not None:
-            last, self._running = self._running, None
-            self._finish(last, state)
+        """Wait for all that runs; before anything that believes in ``state``."""
+        while self._running:
+            self._finish(state)
 
-    def _finish(self, piece: tuple[Any, int, float], state: Any) -> None:
-        finite, size, begun = piece
+    def _finish(self, state: Any) -> None:
+        """Wait for the oldest piece that runs."""
+        finite, size, begun = self._running.popleft()
         self.settle(np.asarray(finite), state)
         self._pace = min(self._pace, (time.perf_counter() - begun) / size)
         self._count = int(np.clip(SECONDS / max(self._pace, 1e-9), 1, 2**20))

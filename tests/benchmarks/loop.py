@@ -56,7 +56,7 @@ def by_loop(task, optimizer, data, steps):
     experiment = dl.Experiment(task=task, data=data, optimizer=optimizer, steps=steps)
     source = prefetch(data)
     compiled = Compiled(experiment)
-    program = compiled.step(compiled.beginning().state(), source.at(0)[0])
+    program = compiled.step(compiled.beginning().state(), source.at(0)[0], 50)
 
     def once():
         with tempfile.TemporaryDirectory() as place:
