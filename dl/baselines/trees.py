@@ -12,16 +12,19 @@ from dl.scores.tabular import judged
 
 SAMPLE = 200_000  # training rows, where they do not fit into memory
 
+LEAF = 20  # training rows at least of a leaf: a feature that fewer rows have cannot part them
+
 # (learning rate, leaves a tree, L2 on leaves): fast and slow, large and small.
 _SETTINGS = ((0.1, 31, 0.0), (0.05, 15, 1.0), (0.03, 8, 1.0))
 
 
 class Trees(NamedTuple):
-    """Boosted trees: scikit-learn's ``model``, and of how many ``classes``, some of which its training rows may
-    not have had; 0 for regression."""
+    """Boosted trees: scikit-learn's ``model``; of how many ``classes``, some of which its training rows may not
+    have had, 0 for regression; and which features ``[features]`` it was told, the others being 0 to it."""
 
     model: Any
     classes: int
+    told: np.ndarray
 
 
 def boosted_trees(train: Columns, validation: Columns, classes: int) -> Trees:
@@ -52,6 +55,10 @@ def boosted_trees(train: Columns, validation: Columns, classes: int) -> Trees:
     # A tenth is set aside class by class, which needs two rows of each and a row for each in that tenth.
     seen = np.unique(train["label"], return_counts=True)[1] if classes else np.array([rows])
     stop = seen.min() > 1 and row_count(train) >= 10 * len(seen)
+    features, weight = matrix(train), train.get("weight")
+    has = ~np.isnan(features) if weight is None else ~np.isnan(features) & (weight > 0)[:, None]
+    told = has.sum(0) >= LEAF  # scikit-learn fails where no row has a feature
+    features = np.where(told, features, 0)
     best = None
     for rate, leaves, l2 in _SETTINGS:
         model = kind(
@@ -61,10 +68,11 @@ def boosted_trees(train: Columns, validation: Columns, classes: int) -> Trees:
             max_iter=500 if stop else 100,
             early_stopping=bool(stop),
             n_iter_no_change=30,
+            min_samples_leaf=LEAF,
             categorical_features=categorical or None,
             random_state=0,
-        ).fit(matrix(train), train["label"], train.get("weight"))
-        said = tree_predictions(Trees(model, classes), validation)
+        ).fit(features, train["label"], weight)
+        said = tree_predictions(Trees(model, classes, told), validation)
         truth = validation["label"]
         if classes:
             loss = log_loss(
@@ -75,7 +83,7 @@ def boosted_trees(train: Columns, validation: Columns, classes: int) -> Trees:
         if best is None or loss < best[0]:
             best = (loss, model)
     assert best is not None
-    return Trees(best[1], classes)
+    return Trees(best[1], classes, told)
 
 
 def matrix(columns: Columns) -> np.ndarray:
@@ -100,7 +108,9 @@ def tree_predictions(trees: Trees, columns: Columns) -> np.ndarray:
         return said
 
     some = SAMPLE if isinstance(columns, StoredColumns) else row_count(columns)
-    return np.concatenate([say(matrix(piece)) for piece in pieces(columns, some)])
+    return np.concatenate(
+        [say(np.where(trees.told, matrix(piece), 0)) for piece in pieces(columns, some)]
+    )
 
 
 def tree_scores(splits: Splits, said: dict[str, np.ndarray], **asked: Any) -> dict[str, float]:

@@ -39,3 +39,15 @@ def test_rare_and_missing_classes_are_no_mistake(label):
     assert said.shape == (classes, classes)
     np.testing.assert_allclose(said.sum(-1), 1, rtol=1e-6)
     assert not said[:, [c for c in range(classes) if c not in label]].any()
+
+
+@pytest.mark.parametrize("known", [0, 1, 19])
+def test_a_number_that_hardly_a_row_has_is_no_mistake(known):
+    label = np.array([0, 1] * 60, np.int32)
+    train = columns(label)
+    rare = np.full((len(label), 1), np.nan, np.float32)
+    rare[:known] = label[:known, None]
+    more = {**train, "numerical": np.concatenate([rare, train["numerical"]], 1)}
+    test = {**more, "numerical": np.concatenate([1 - label[:, None], train["numerical"]], 1)}
+    plain = tree_predictions(boosted_trees(train, train, 2), train)
+    np.testing.assert_array_equal(tree_predictions(boosted_trees(more, more, 2), test), plain)
