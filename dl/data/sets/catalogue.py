@@ -2,44 +2,40 @@
 
 import dataclasses
 import functools
+import importlib
 import os
 
 from dl.core.errors import unknown
 from dl.data.readers.files import data_folder, fetch, sha256
-from dl.data.sets import (
-    annotated,
-    clips,
-    health,
-    images,
-    interactions,
-    markets,
-    masked,
-    packed_images,
-    purchases,
-    questions,
-    sequences,
-    series,
-    shapes,
-)
-from dl.data.sets import recordings as audio
-from dl.data.sets import tables as named_tables
-from dl.data.sets import text as corpora
 from dl.data.splits import DataSet, Info, Splits
 from dl.data.tables import Table
 
-_SETS: dict[str, DataSet] = {
-    dataset.info.name: dataset
-    for module in (
-        *(images, packed_images, annotated, masked, corpora, audio, series, clips, shapes),
-        *(named_tables, interactions, sequences, health, questions, markets, purchases),
-    )
-    for dataset in module.SETS
-}
+# Rooms beside this one that hold sets: imported when a set is first asked for, so that a script starts sooner.
+_ROOMS = (
+    *(
+        "images",
+        "packed_images",
+        "annotated",
+        "masked",
+        "text",
+        "recordings",
+        "series",
+        "clips",
+        "shapes",
+    ),
+    *("tables", "interactions", "sequences", "health", "questions", "markets", "purchases"),
+)
+
+
+@functools.cache
+def _sets() -> dict[str, DataSet]:
+    rooms = [importlib.import_module(f"dl.data.sets.{room}") for room in _ROOMS]
+    return {dataset.info.name: dataset for room in rooms for dataset in room.SETS}
 
 
 def names() -> tuple[str, ...]:
     """Names that :func:`load` knows, besides ``tfds:NAME`` for every set of TensorFlow Datasets."""
-    return tuple(_SETS)
+    return tuple(_sets())
 
 
 def describe(name: str) -> Info:
@@ -95,9 +91,11 @@ def _read(name: str, files: tuple, validation: int | float | None, seed: int) ->
 
 def load_table(name: str, data_dir: str | os.PathLike | None = None) -> tuple[Table, Info]:
     """A table without an official split, whole, for :func:`dl.data.tables.cross_validation`."""
-    if name not in named_tables.FOLDED:
-        raise unknown("table without an official split", name, named_tables.FOLDED)
-    return named_tables.read_named(name, _paths(_SETS[name], data_dir))
+    from dl.data.sets import tables
+
+    if name not in tables.FOLDED:
+        raise unknown("table without an official split", name, tables.FOLDED)
+    return tables.read_named(name, _paths(_dataset(name), data_dir))
 
 
 def prepare(name: str, data_dir: str | os.PathLike | None = None) -> Info:
@@ -113,9 +111,10 @@ def measured(splits: Splits, digests: dict[str, str]) -> Splits:
 
 
 def _dataset(name: str) -> DataSet:
-    if name not in _SETS:
-        raise unknown("data set", name, (*_SETS, "tfds:NAME"))
-    return _SETS[name]
+    sets = _sets()
+    if name not in sets:
+        raise unknown("data set", name, (*sets, "tfds:NAME"))
+    return sets[name]
 
 
 def _paths(dataset: DataSet, data_dir) -> dict:
