@@ -16,6 +16,7 @@ from dl.data.sets import series
 from dl.data.transforms import images as augment
 from dl.figures import pictures
 from dl.models.regressors import ConvRegressor, LSTMRegressor
+from dl.scores.regression import rmse
 from dl.tasks.regression import nasa_score, regression
 
 
@@ -81,7 +82,7 @@ def build(config: Config) -> dl.Experiment:
         """RMSE, and the NASA score summed over engines, of predictions held to 0 ... cap."""
         found = np.clip(predictor(columns).astype(np.float64), 0, config.cap)
         truth = columns["rul"]
-        scores = {"rmse": float(np.sqrt(np.mean((found - truth) ** 2)))}
+        scores = {"rmse": rmse(found, truth)}
         if name != "validation":
             scores["nasa_sum"] = float(np.sum(nasa_score(found, truth)))
         return scores
