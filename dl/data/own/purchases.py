@@ -21,7 +21,6 @@ from dl.data.own.columns import (
 from dl.data.own.found import Found, Line, column_called, own_info, span
 from dl.data.readers.frames import only_numbers, words
 from dl.data.readers.series_tables import proposed_times, series_times
-from dl.data.splits import Splits
 
 NAMED = ("cdnow",)
 CUSTOMERS = ("customer", "customer_id", "customerid", "customer id", "client", "user", "user_id")
@@ -44,11 +43,6 @@ class OwnPurchases(OwnCells):
     cut: str | None = None
     """the first day to foretell, such as 2024-07-01; by default the middle of the time. Later purchases are never
     looked at but to judge by"""
-
-
-def named(splits: Splits) -> Splits:
-    """A named set as it is."""
-    return splits
 
 
 def read(source: Any, own: OwnPurchases) -> Found:
