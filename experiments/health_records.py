@@ -74,7 +74,8 @@ def build(config: Config) -> dl.Experiment:
     def views(predictor):
         told = {"network": softmax(predictor(held), -1)[:, -1]}
         told |= {"trees": trees_of(config)["validation"][:, -1]} if config.trees else {}
-        return {"reliability": pictures.calibration(told, held["label"] > 0, splits.info.title)}
+        last = held["label"] == len(classes) - 1
+        return {"reliability": pictures.calibration(told, last, splits.info.title)}
 
     return config.experiment(
         dl.ensemble(tabular_classification(model, columns=COLUMNS), config.members),
