@@ -38,7 +38,6 @@ class Config(OwnClips, dl.Recipe):
     dropout: float = 0.5
     label_smoothing: float = 0.1
     epochs: int | None = None
-    batch_size: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     warmup_percent: int = 10
@@ -58,14 +57,8 @@ def rows_of(config: Config):
 def build(config: Config) -> dl.Experiment:
     dl.bounded("--frames", config.frames, at_least=8)
     splits = rows_of(config)
-    features, classes = splits.train["values"].shape[-1], splits.info.classes
-    poses = config.data == "jhmdb_pose"
+    classes, poses = splits.info.classes, config.data == "jhmdb_pose"
     axes = 2 * poses if config.axes is None else config.axes
-    if axes and (features % axes or features == axes):
-        said = f"{features} columns of numbers are no points of {axes}"
-        raise dl.UserError(
-            "indivisible", f"{said}: say --axes 0, or name the points' columns by --values"
-        )
     transformer = Transformer(4 * config.width, config.layers, 4, dropout=config.dropout)
     body = transformer if config.model == "transformer" else None
     model = MotionNetwork(len(classes), axes, config.width, config.dropout, body)

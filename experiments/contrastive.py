@@ -75,15 +75,11 @@ def build(config: Config) -> dl.Experiment:
     else:
         raise dl.UserError("option-misplaced", "--method mae is of --model vit: say that too")
 
-    def probe(features):
-        told = linear_probe(features, train)
-        return lambda columns, name: {"probe": told(columns)}
-
     def rivals():
         if tune:
             return picture_baselines(dataclasses.replace(splits, train=train))
         fresh = jax.jit(task.init)(jax.random.key(config.seed), few)
-        return {"random features": on_held(splits, probe(dl.Predictor(task, fresh)))}
+        return {"random features": on_held(splits, linear_probe(dl.Predictor(task, fresh), train))}
 
     def views(predictor):
         held = dl.data.take(splits.validation, slice(2000))
@@ -97,7 +93,7 @@ def build(config: Config) -> dl.Experiment:
         usual_epochs=5,
         **dl.held_out(splits, 500),
         select="validation/accuracy" if tune else "validation/probe",
-        measure=None if tune else lambda own, columns, name: probe(own)(columns, name),
+        measure=None if tune else lambda own, *rows: linear_probe(own, train)(*rows),
         views=None if tune else views,
         baselines=rivals,
         classes=classes if tune else (),

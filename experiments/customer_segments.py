@@ -7,8 +7,6 @@ know: amounts, items, months. It codes a customer in a few numbers, whose cluste
 
 import dataclasses
 
-import numpy as np
-
 import dl
 from dl.baselines.purchases import fit_bgnbd, purchase_rivals
 from dl.data import customers
@@ -57,7 +55,7 @@ def build(config: Config) -> dl.Experiment:
 
     def measure(predictor, columns, name):
         said = predictor(columns)
-        return purchase_scores(columns, said["rate"].astype(np.float64), said["again"])
+        return purchase_scores(columns, said["rate"], said["again"])
 
     def views(predictor):
         train, code = splits.train, predictor(held)["code"]

@@ -8,17 +8,13 @@ names the nearest person of training. After ArcFace (Deng et al. 2019).
 import dataclasses
 from functools import partial
 
-import flax.linen as nn
-
 import dl
 from dl.baselines.majority import on_held
 from dl.baselines.pictures import pixel_vectors
 from dl.data.own.pictures import OwnPictures
 from dl.data.transforms.policies import Augmented
 from dl.figures.verification import seen_from_above, trade_off
-from dl.models.convolution import Conv, max_pool
-from dl.models.embedding import Embedding
-from dl.models.layers import Dropout
+from dl.models.embedding import Embedding, PlacedCNN
 from dl.scores.verification import all_pairs, known_scores, strangers_scores
 from dl.tasks.metric_learning import metric_learning
 from dl.training.predicting import nearest
@@ -48,27 +44,12 @@ class Config(OwnPictures, Augmented, dl.Recipe):
     scale: float = 16.0
 
 
-class Body(nn.Module):
-    """Stages of 3x3 convolutions, each at half the size of the one before; keeps where things are in the face."""
-
-    widths: tuple[int, ...]
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x, *, train: bool = False):
-        for width in self.widths:
-            x = max_pool(x, (2, 2), strides=(2, 2))
-            x = Conv(width, (3, 3), use_bias=False)(x)
-            x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
-        return Dropout(self.dropout)(x.reshape(len(x), -1), train=train)
-
-
 def build(config: Config) -> dl.Experiment:
     splits = dl.data.open(config.data, "pictures", config)
     if not config.known:
         splits = splits.by_class()
     people = int(splits.train["label"].max()) + 1
-    model = Embedding(Body(config.widths, config.dropout), config.width, people)
+    model = Embedding(PlacedCNN(config.widths, config.dropout), config.width, people)
     task = metric_learning(
         model, margin=config.margin, scale=config.scale, open_set=not config.known
     )

@@ -81,11 +81,8 @@ def build(config: Config) -> dl.Experiment:
     def views(predictor):
         past, truth, others, _ = rivals(config)["validation"]
         forecast = said(predictor, sets["validation"], "validation")
-        rows = np.linspace(0, len(past) - 1, 4).astype(int)
-        drawn = [values[rows] for values in (past, truth, forecast, others["naive"])]
-        if not panel:  # of several variables the last, ETT's oil temperature
-            drawn = [values[:, :, -1] for values in drawn]
-        return {"forecast": pictures.forecasts(*drawn)}
+        drawn = pictures.forecast_examples(past, truth, forecast, others["naive"])
+        return {"forecast": drawn}  # of ETT the last variable, the oil's temperature
 
     return config.experiment(
         task,

@@ -8,7 +8,6 @@ summaries, AUC .864, average precision .546.
 import dataclasses
 from typing import Literal
 
-import numpy as np
 from scipy.special import softmax
 
 import dl
@@ -20,8 +19,6 @@ from dl.models.irregular import GRUD, SeriesAndFixed, StepTransformer
 from dl.scores.tabular import intervals, judged
 from dl.tasks.tabular import tabular_classification
 
-COLUMNS = ("values", "seen", "last", "gap", "fixed")
-
 
 @dataclasses.dataclass(frozen=True)
 class Config(OwnRecords, dl.Members, dl.Recipe):
@@ -32,7 +29,6 @@ class Config(OwnRecords, dl.Members, dl.Recipe):
     summaries: bool = True
     """give the network each variable's first, last, least, most and mean value and their number too"""
     epochs: int = 20
-    batch_size: int = 64
     dropout: float = 0.3
     weight_decay: float = 1e-2
     ema: float | None = 0.995
@@ -42,14 +38,8 @@ class Config(OwnRecords, dl.Members, dl.Recipe):
 
 @dl.prepared
 def scaled(config: Config):
-    """The columns that networks take."""
-
-    def joined(part):
-        some = ("static", "static_seen", *(["summary"] if config.summaries else []))
-        fixed = np.concatenate([part[name] for name in some], 1)
-        return {name: part[name] for name in (*COLUMNS[:4], "label")} | {"fixed": fixed}
-
-    return irregular.filled(dl.data.open(config.data, "records", config)).map(joined)
+    splits = dl.data.open(config.data, "records", config)
+    return irregular.beside_fixed(irregular.filled(splits), config.summaries)
 
 
 @dl.prepared
@@ -74,10 +64,11 @@ def build(config: Config) -> dl.Experiment:
     def views(predictor):
         told = {"network": softmax(predictor(held), -1)[:, -1]}
         told |= {"trees": trees_of(config)["validation"][:, -1]} if config.trees else {}
-        return {"reliability": pictures.calibration(told, held["label"] > 0, splits.info.title)}
+        last = held["label"] == len(classes) - 1
+        return {"reliability": pictures.calibration(told, last, splits.info.title)}
 
     return config.experiment(
-        dl.ensemble(tabular_classification(model, columns=COLUMNS), config.members),
+        dl.ensemble(tabular_classification(model, columns=irregular.COLUMNS), config.members),
         dl.train_batches(splits.train, config.batch_size, config.seed),
         **dl.held_out(splits, 500),
         select="validation/auc" if len(classes) == 2 else "validation/accuracy",

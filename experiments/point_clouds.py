@@ -8,14 +8,13 @@ import dataclasses
 from typing import Literal
 
 import jax.numpy as jnp
-import numpy as np
 
 import dl
 from dl.baselines.clouds import cloud_baselines
 from dl.data.own.clouds import OwnClouds
 from dl.data.transforms.images import jitter
 from dl.data.transforms.motion import turned
-from dl.figures.clouds import from_two_sides
+from dl.figures.clouds import taken_for
 from dl.models.clouds import PointNet, VoxelNetwork
 from dl.tasks.classification import classification
 
@@ -29,10 +28,8 @@ class Config(OwnClouds, dl.Recipe):
     side: int = 32
     """cells a way, for voxels"""
     epochs: int | None = None
-    batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
-    warmup_percent: int = 5
     ema: float | None = 0.99
     dropout: float = 0.4
     label_smoothing: float = 0.1
@@ -51,13 +48,8 @@ def build(config: Config) -> dl.Experiment:
     )
 
     def views(predictor):
-        rows = slice(0, 64)
-        held = {name: x[rows] for name, x in splits.validation.items()}
-        said = np.argmax(predictor(held), -1)
-        wrong = np.flatnonzero(said != held["label"])
-        some = np.append(wrong, np.setdiff1d(np.arange(len(said)), wrong))[:8]
-        titles = [f"{classes[said[n]]}, is {classes[held['label'][n]]}" for n in some]
-        return {"shapes": from_two_sides(held["points"][some], titles)}
+        held = dl.data.take(splits.validation, slice(64))
+        return {"shapes": taken_for(held, predictor(held).argmax(-1), classes)}
 
     return config.experiment(
         task,

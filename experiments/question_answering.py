@@ -36,7 +36,6 @@ class Config(OwnQuestions, dl.Recipe):
     batch_size: int = 128
     epochs: float = 8
     learning_rate: float = 2e-3
-    warmup_percent: int = 5
     weight_decay: float = 1e-2
     ema: float | None = 0.999
 

@@ -18,6 +18,7 @@ from dl.models.language import LanguageModel
 from dl.models.recommender import MatrixFactorization, NeuMF
 from dl.models.transformer import Transformer
 from dl.scores.ranking import ranking_scores
+from dl.scores.regression import rmse
 from dl.tasks.recommendation import item_ranking, next_item, rating_prediction
 from dl.training.predicting import item_scores, recommended
 
@@ -82,8 +83,7 @@ def build(config: Config) -> dl.Experiment:
 
     def measure(predictor, columns, name):
         if explicit:
-            error = predictor(columns).astype(np.float64) - columns["value"]
-            return {"rmse": float(np.sqrt(np.mean(error**2)))}
+            return {"rmse": rmse(predictor(columns), columns["value"])}
 
         def score(some):
             return item_scores(predictor, dl.data.take(columns, some), items)

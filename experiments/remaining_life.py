@@ -12,10 +12,11 @@ import numpy as np
 
 import dl
 from dl.data.batches import windows
-from dl.data.sets import series
+from dl.data.batches.series_windows import life_windows
 from dl.data.transforms import images as augment
 from dl.figures import pictures
 from dl.models.regressors import ConvRegressor, LSTMRegressor
+from dl.scores.regression import rmse
 from dl.tasks.regression import nasa_score, regression
 
 
@@ -47,20 +48,7 @@ class Config(dl.Members, dl.Recipe):
 def engines(config: Config):
     """{set: windows}, sensors scaled by operating condition."""
     splits = dl.load("cmapss", validation=0 if config.refit else None)
-    moving = splits.train["sensors"].std(0) > 1e-6 * np.abs(splits.train["sensors"]).mean(0)
-    splits, *_ = series.standardize(splits, "sensors", by="condition")
-
-    def cut(name, cap):
-        columns = splits.parts[name]
-        sensors = columns["sensors"][:, moving]
-        if config.smoothing:
-            running = series.smoothed(sensors, columns["unit"], config.smoothing)
-            sensors = np.concatenate([sensors, running], axis=1)
-        rows = dict(columns, sensors=sensors)
-        return windows.unit_windows(rows, config.window, cap=cap, last_only=name == "test")
-
-    capped = {name: cut(name, config.cap) for name in splits.parts}
-    return capped | {"test_uncapped": cut("test", None)}
+    return life_windows(splits, config.window, config.cap, config.smoothing)
 
 
 def build(config: Config) -> dl.Experiment:
@@ -81,7 +69,7 @@ def build(config: Config) -> dl.Experiment:
         """RMSE, and the NASA score summed over engines, of predictions held to 0 ... cap."""
         found = np.clip(predictor(columns).astype(np.float64), 0, config.cap)
         truth = columns["rul"]
-        scores = {"rmse": float(np.sqrt(np.mean((found - truth) ** 2)))}
+        scores = {"rmse": rmse(found, truth)}
         if name != "validation":
             scores["nasa_sum"] = float(np.sum(nasa_score(found, truth)))
         return scores

@@ -8,7 +8,6 @@ Reference: membranes .82 is the aim, a threshold gives about .55; camvid .556 at
 import dataclasses
 
 import jax
-import numpy as np
 
 import dl
 from dl.baselines.pictures import mask_baselines
@@ -78,17 +77,10 @@ def build(config: Config) -> dl.Experiment:
         augmentation += [joint.random_flips(0.5)]
 
     def views(predictor):
-        """A picture; of two classes what is found (green), missed (blue) and made up (red), of more all of them as
-        they are and as they are found."""
         first = dl.data.take(splits.validation or splits.train, slice(1))
-        image, truth = first["image"], first["segments"]
-        guess = predictor(first).argmax(-1)
-        drawn = [np.broadcast_to(image / 255.0, (*image.shape[:-1], 3))]
-        if classes == 2:
-            drawn += [pictures.overlay(image, guess, truth, shown=0 if membranes else 1)]
-        else:
-            drawn += [pictures.painted(image, label) for label in (truth, guess)]
-        return {"membranes" if membranes else "masks": np.concatenate(drawn)}
+        guess, shown = predictor(first).argmax(-1), None if classes > 2 else 0 if membranes else 1
+        drawn = pictures.segmented(first["image"], guess, first["segments"], shown)
+        return {"membranes" if membranes else "masks": drawn}
 
     return config.experiment(
         task,

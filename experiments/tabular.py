@@ -59,8 +59,7 @@ def fitted(config: Config):
 @dl.prepared
 def trees_of(config: Config):
     """{set: predictions of boosted trees}."""
-    splits = dl.data.open(config.data, "table", config)
-    return predicted_by_trees(splits)
+    return predicted_by_trees(dl.data.open(config.data, "table", config))
 
 
 def build(config: Config) -> dl.Experiment:

@@ -11,6 +11,7 @@ from dl.baselines.pictures import pixel_vectors
 from dl.core.errors import UserError, bounded
 from dl.data.splits import Columns, Splits, shuffled, some_rows
 from dl.scores.inspection import balanced_accuracy
+from dl.scores.tabular import auc
 
 
 class PatchMemory:
@@ -148,7 +149,7 @@ def inspection_baselines(splits: Splits, good_alone: bool = False) -> dict[str, 
         for name, odd in (("memory", memory), ("nearest", nearest)):
 
             def area(part: Columns, _: str, odd: Any = odd) -> dict[str, float]:
-                return {"auc": auc(part, odd(part))}
+                return {"auc": auc(part["label"] > 0, odd(part))}
 
             found[name] = on_held(splits, area)
         return found
@@ -164,18 +165,10 @@ def inspection_baselines(splits: Splits, good_alone: bool = False) -> dict[str, 
 
         def scores(part: Columns, _: str, model: Any = model, features: Any = features):
             x = features(part)
-            figures = {"auc": auc(part, 1 - model.predict_proba(x)[:, 0])}
+            figures = {"auc": auc(part["label"] > 0, 1 - model.predict_proba(x)[:, 0])}
             if len(splits.info.classes) > 2:
                 figures["balanced_accuracy"] = balanced_accuracy(part["label"], model.predict(x))
             return figures
 
         found[name] = on_held(splits, scores)
     return found
-
-
-def auc(part: Columns, score: np.ndarray) -> float:
-    """Of ``score [n]`` as telling rows with a defect (``label`` above 0) from good ones; NaN of one kind alone."""
-    from sklearn.metrics import roc_auc_score
-
-    bad = part["label"] > 0
-    return float(roc_auc_score(bad, score)) if bad.any() and not bad.all() else float("nan")

@@ -9,12 +9,12 @@ Figures = dict[str, dict[str, float]]
 
 
 def picture_baselines(splits: Splits, features: int = 1000, rows: int = 5000) -> Figures:
-    """Accuracies of ``linear`` (logistic regression on pixels) and of ``majority`` (the largest class of train).
+    """Accuracies of ``linear`` (logistic regression on pixels) and of ``majority`` (the largest class).
 
     Args:
       splits: ``image [n, height, width, channels]`` and ``label [n]``; a part may stream.
       features: pixels times channels that pictures are averaged down to, at most.
-      rows: training pictures that the linear model is fitted to, at most, drawn by seed.
+      rows: training pictures that both are fitted to, at most, drawn by seed.
 
     Returns:
       ``{"linear": {"validation/accuracy": ..., "test/accuracy": ...}, "majority": ...}``.

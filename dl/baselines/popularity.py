@@ -7,6 +7,7 @@ import numpy as np
 
 from dl.data.splits import Columns, Splits
 from dl.scores.ranking import ranking_scores
+from dl.scores.regression import rmse
 
 Scorer = Callable[[np.ndarray], Any]
 
@@ -77,8 +78,7 @@ def bias_scores(splits: Splits, damping: float = 5.0, rounds: int = 10) -> dict[
         user = bias(rest - item[train["item"]], train["user"], len(user))
 
     def error(part: Columns) -> float:
-        said = mean + item[part["item"]] + user[part["user"]]
-        return float(np.sqrt(np.square(said - part["value"]).mean()))
+        return rmse(mean + item[part["item"]] + user[part["user"]], part["value"])
 
     return {f"{name}/rmse": error(part) for name, part in splits.parts.items() if name != "train"}
 

@@ -10,8 +10,9 @@ from dl.data.splits import Columns, some_rows
 
 def linear_probe(
     features: Callable[[Any], np.ndarray], train: Columns, rows: int = 10_000
-) -> Callable[[Columns], float]:
-    """``(columns) ->`` accuracy of a logistic regression on standardised features, fitted to training rows.
+) -> Callable[[Columns, str], dict[str, float]]:
+    """``(columns, name) -> {"probe": accuracy}`` of a logistic regression on standardised features, fitted to
+    training rows.
 
     Args:
       features: ``({"image": [n, ...]}) -> [n, features]``, such as a :class:`dl.Predictor`.
@@ -24,4 +25,4 @@ def linear_probe(
     some = some_rows(train, rows)
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     linear.fit(features(some), some["label"])
-    return lambda columns: float(linear.score(features(columns), columns["label"]))
+    return lambda columns, name: {"probe": float(linear.score(features(columns), columns["label"]))}

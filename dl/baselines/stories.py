@@ -34,14 +34,16 @@ def question_alone(splits: Splits) -> dict[str, float]:
 
 def sliding_window(story: str, question: str, choices: list[str]) -> np.ndarray:
     """``[choices]``: of the words of the question and a choice, the inverse counts of those that a window of the
-    story of as many words holds, where they are most (Richardson et al. 2013, algorithm 1)."""
+    story of as many words holds, where they are most (Richardson et al. 2013, algorithm 1); 0 of a story without
+    words."""
     told, asked = _words(story), set(_words(question))
     weight = {word: np.log1p(1 / count) for word, count in Counter(told).items()}
     scores = []
     for choice in choices:
         wanted = asked | set(_words(choice))
         gain = np.array([weight[word] if word in wanted else 0.0 for word in told])
-        scores.append(max(gain[n : n + len(wanted)].sum() for n in range(len(told))))
+        windows = (gain[n : n + len(wanted)].sum() for n in range(len(told)))
+        scores.append(max(windows, default=0.0))
     return np.array(scores)
 
 

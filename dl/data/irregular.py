@@ -6,6 +6,7 @@ import numpy as np
 
 from dl.data.splits import Columns, Splits
 
+COLUMNS = ("values", "seen", "last", "gap", "fixed")  # that networks take (dl.models.irregular)
 SUMMARIES = ("first", "last", "least", "most", "mean", "spread", "count")
 
 
@@ -58,6 +59,18 @@ def filled(splits: Splits) -> Splits:
         return found | {"label": columns["label"]}
 
     return splits.map(part)
+
+
+def beside_fixed(splits: Splits, summary: bool = True) -> Splits:
+    """What :func:`filled` gives as :data:`COLUMNS` and ``label``: ``fixed [rows, features]`` is what is static,
+    whether it is known and, where asked for, each variable's ``summary``."""
+    names = ("static", "static_seen", *(["summary"] if summary else []))
+
+    def joined(part: Columns) -> Columns:
+        kept = {name: part[name] for name in (*COLUMNS[:-1], "label")}
+        return kept | {"fixed": np.concatenate([part[name] for name in names], 1)}
+
+    return splits.map(joined)
 
 
 def summaries(columns: Columns, scale: Any = None) -> np.ndarray:

@@ -169,12 +169,12 @@ def tokenized_stories(splits: Splits, vocabulary: Vocabulary, sentences: int, wo
         if more := sum(count > sentences for count in told):
             said = f"{more:,} of {len(told):,} stories have more than {sentences} sentences: their beginnings"
             warnings.warn(f"{said} are left out", stacklevel=4)
-        long = sum(numbers(line)[1] for lines in cut for line in lines)
-        if long:
-            said = (
-                f"{long:,} of {length.sum():,} sentences have more than {words} words: their ends"
-            )
-            warnings.warn(f"{said} are left out", stacklevel=4)
+        asked = [*columns["question"], *np.ravel(columns.get("choices", [])).tolist()]
+        every = {"sentences": [*itertools.chain(*cut)], "questions and choices": asked}
+        for what, texts in every.items():
+            if more := sum(numbers(text)[1] for text in texts):
+                said = f"{more:,} of {len(texts):,} {what} have more than {words} words: their ends"
+                warnings.warn(f"{said} are left out", stacklevel=4)
         return {name: x for name, x in columns.items() if name not in done} | done
 
     return splits.map(part)

@@ -1,6 +1,6 @@
 """Clouds of points, seen from two sides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,3 +21,18 @@ def from_two_sides(points: np.ndarray, titles: Sequence[str]) -> Any:
             if row == 0:
                 axes.set_title(no_formula(title), fontsize="x-small")
     return figure
+
+
+def taken_for(
+    columns: Mapping[str, np.ndarray], said: np.ndarray, classes: Sequence[str], most: int = 8
+) -> Any:
+    """:func:`from_two_sides` of the first clouds whose class is another than ``said [clouds]``, then of others.
+
+    Args:
+      columns: ``points [clouds, points, 3]`` and ``label [clouds]``; most: clouds that are drawn.
+    """
+    points, label = columns["points"], columns["label"]
+    some = np.argsort(said == label, kind="stable")[:most]
+    return from_two_sides(
+        points[some], [f"{classes[said[n]]}, is {classes[label[n]]}" for n in some]
+    )

@@ -14,11 +14,14 @@ def motifs(kernel: np.ndarray, bases: np.ndarray, least: float = 0.5) -> list[np
     """What each filter fires for: the frequencies ``[window, 4]`` of the bases at the places where it reaches
     ``least`` of its largest value (as in Kelley, Snoek & Rinn 2016, "Basset"), the clearest motif first.
 
-    Filters that fire for fewer than ten places are left out; a base that is unknown counts as a quarter of each.
+    Filters that fire for fewer than ten places, or are wider than the sequences, are left out; a base that is
+    unknown counts as a quarter of each.
 
     Args:
       kernel: ``[window, 4, filters]``, of the first layer; bases: codes ``[rows, time]``.
     """
+    if bases.shape[1] < kernel.shape[0]:
+        return []
     hot = np.concatenate([np.eye(4), np.full((1, 4), 0.25)])[bases].astype(np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(hot, kernel.shape[0], 1)  # [.., 4, window]
     fired = np.tensordot(windows, kernel.transpose(1, 0, 2), ((2, 3), (0, 1)))

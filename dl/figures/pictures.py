@@ -58,6 +58,15 @@ def forecasts(
     return figure
 
 
+def forecast_examples(
+    past: np.ndarray, future: np.ndarray, forecast: np.ndarray, baseline: np.ndarray, count: int = 4
+) -> Any:
+    """:func:`forecasts` of ``count`` evenly spread rows; of several variables, on the third axis, the last one."""
+    rows = np.linspace(0, len(past) - 1, count).astype(int)
+    drawn = [values[rows] for values in (past, future, forecast, baseline)]
+    return forecasts(*[values[:, :, -1] for values in drawn] if past.ndim == 3 else drawn)
+
+
 def lines(panels: dict[str, dict[str, np.ndarray]], columns: int = 3) -> Any:
     """Curves by name in panels by title, the first of each panel black (the truth, say)."""
     figure, places = _panels(len(panels), columns, (3.7, 2.5))
@@ -158,6 +167,21 @@ def painted(images: np.ndarray, label: np.ndarray) -> np.ndarray:
     colours = np.array(colormaps["tab20"].colors)[label % 20]  # type: ignore[attr-defined]
     share = np.where(label >= 0, 0.6, 0.0)[..., None]
     return ((1 - share) * grey + share * colours).astype(np.float32)
+
+
+def segmented(
+    images: np.ndarray, guess: np.ndarray, truth: np.ndarray, shown: int | None = None
+) -> np.ndarray:
+    """Pictures, and after them what is found in them: of one class ``shown`` what is found (green), missed (blue)
+    and made up (red), by :func:`overlay`; without it all classes as they are, and then as they are found.
+
+    ``[n, height, width, channels]`` in 0..255 and class maps ``[n, height, width]`` to ``[2n or 3n, height, width,
+    3]`` in 0..1.
+    """
+    plain = np.broadcast_to(images / 255.0, (*images.shape[:-1], 3))
+    if shown is not None:
+        return np.concatenate([plain, overlay(images, guess, truth, shown)])
+    return np.concatenate([plain, painted(images, truth), painted(images, guess)])
 
 
 def heat(images: np.ndarray, chance: np.ndarray) -> np.ndarray:

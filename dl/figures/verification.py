@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from dl.figures.canvas import new_figure, no_formula
+from dl.figures.codes import principal_axes
+from dl.scores.tabular import auc
 from dl.scores.verification import Pairs, equal_error, error_at, error_rates
 
 
@@ -39,7 +41,7 @@ def receiver(curves: Mapping[str, Pairs], chosen: Mapping[str, float], title: st
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     for name, pairs in curves.items():
         _, alarms, missed = error_rates(pairs)
-        area = float(np.trapezoid(1 - missed, alarms))
+        area = auc(pairs.same, pairs.score)
         few = [0.5 / max((pairs.same == kind).sum(), 1) for kind in (False, True)]  # half a row
         (line,) = left.plot(alarms, 1 - missed, label=no_formula(f"{name}: {area:.3f}"))
         point = error_at(pairs, chosen[name])
@@ -66,8 +68,7 @@ def seen_from_above(vectors: np.ndarray, label: np.ndarray, images: np.ndarray) 
     from matplotlib import colormaps
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-    x = vectors - vectors.mean(0)
-    place = x @ np.linalg.svd(x, full_matrices=False)[2][:2].T
+    place, _ = principal_axes(vectors)
     figure = new_figure(7.0, 6.0)
     axes = figure.add_subplot()
     axes.plot(*place.T, ".", alpha=0)  # sets the limits

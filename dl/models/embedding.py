@@ -1,12 +1,14 @@
 """Vectors that lie near each other where what they stand for is the same."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dl.models.layers import Dense
+from dl.models.convolution import Conv, max_pool
+from dl.models.layers import Dense, Dropout
 
 
 class Embedded(NamedTuple):
@@ -48,3 +50,25 @@ class Embedding(nn.Module):
         shape = (self.classes, self.width)
         prototypes = self.param("prototypes", nn.initializers.normal(1.0), shape)
         return Embedded(vector, vector @ unit_length(prototypes.astype(jnp.float32)).T)
+
+
+class PlacedCNN(nn.Module):
+    """Stages of a 3x3 convolution, each at half the size of the one before, whose last map is given whole: for
+    pictures where things have their places, as in a face.
+
+    ``[batch, height, width, channels]`` to ``[batch, features]``.
+
+    Attributes:
+      widths: channels of each stage; dropout: rate on the features.
+    """
+
+    widths: Sequence[int]
+    dropout: float | jax.Array = 0.0
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        for width in self.widths:
+            x = max_pool(x, (2, 2), strides=(2, 2))
+            x = Conv(width, (3, 3), use_bias=False)(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+        return Dropout(self.dropout)(x.reshape(len(x), -1), train=train)

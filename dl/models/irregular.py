@@ -52,7 +52,8 @@ class GRUD(nn.Module):
 
 
 class StepTransformer(nn.Module):
-    """A Transformer over the steps, each of which is what is seen then, what was seen last, and how long ago."""
+    """A Transformer over the steps, each of which is what is seen then, what was last seen (fading by a factor of
+    e in twelve steps), and how long ago."""
 
     width: int = 64
     layers: int = 2

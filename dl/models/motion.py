@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dl.core.errors import UserError
 from dl.models.convolution import Conv, max_pool
 from dl.models.layers import Dense, Dropout
 from dl.models.transformer import Transformer
@@ -50,6 +51,9 @@ class MotionNetwork(nn.Module):
       axes: numbers of a point, such as 2; 0 where features are no points, and are taken as they are.
       width: of the first convolutions; those after have 2, 4 and 8 times as many.
       body: in place of the last convolutions, whose outputs it reads: ``[batch, time / 2, 3 * width]``.
+
+    Raises:
+      UserError: the features are not two points or more of ``axes`` numbers.
     """
 
     classes: int
@@ -69,6 +73,12 @@ class MotionNetwork(nn.Module):
                 x = Dropout(0.2 * self.dropout)(x, train=train)
             return halved(x) if halve else x
 
+        if self.axes and (x.shape[-1] % self.axes or x.shape[-1] == self.axes):
+            raise UserError(
+                "indivisible",
+                f"{x.shape[-1]} columns of numbers are no points of {self.axes}: say --axes 0, or name the "
+                "points' columns by --values",
+            )
         x = x[:, : x.shape[1] // 4 * 4]
         still = distances(x.reshape(*x.shape[:2], -1, self.axes)) if self.axes else x
         streams = [read(still, True, "still"), read(speeds(x, 1), True, "slow")]

@@ -87,9 +87,9 @@ def space_to_depth(x, side: int):
 class Symmetrized(nn.Module):
     """A network of pictures whose predictions are averaged over the symmetries of the square.
 
-    In training it is ``network`` itself. Otherwise each picture ``[batch, side, side, channels]`` is
-    shown in the first ``count`` of its eight flips and turns, and the log-probabilities of ``network``'s
-    logits, turned back, are averaged: ``[batch, side, side, classes]``.
+    In training it is ``network`` itself. Otherwise each picture ``[batch, height, width, channels]`` is
+    shown in the first ``count`` of its eight flips and turns (of which the last four lay it on its side), and the
+    log-probabilities of ``network``'s logits, turned back, are averaged: ``[batch, height, width, classes]``.
     """
 
     network: nn.Module

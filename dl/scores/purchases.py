@@ -5,22 +5,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dl.core.column_checks import same_shape
+from dl.scores.regression import rmse
+from dl.scores.tabular import auc
 
 
 def purchase_scores(
     part: Mapping[str, np.ndarray], said: np.ndarray, again: np.ndarray | None = None
 ) -> dict[str, float]:
     """``rmse`` of the numbers of purchases ``said [rows]`` beside ``part["later"]``, and ``auc``: how well they,
-    or where given the log-odds ``again [rows]``, tell who buys again from who does not."""
-    from sklearn.metrics import roc_auc_score
-
+    or where given the log-odds ``again [rows]``, tell who buys again from who does not; none where all do or none
+    does."""
     later = np.asarray(part["later"], np.float64)
-    same_shape("purchases said", said, "later", later)
-    found = {"rmse": float(np.sqrt(np.mean((said - later) ** 2)))}
-    if 0 < (later > 0).sum() < len(later):
-        found["auc"] = float(roc_auc_score(later > 0, said if again is None else again))
-    return found
+    area = auc(later > 0, said if again is None else again)
+    return {"rmse": rmse(said, later)} | ({} if np.isnan(area) else {"auc": area})
 
 
 SAMPLE = 4000  # training customers that segments are made of
@@ -85,8 +82,9 @@ def told_apart(
 ) -> str:
     """What sets each segment apart, as a text: its share of the customers, how many buy again and how often, and
     the medians of the features whose mean ranks are furthest from those of all."""
-    ranks = profile.argsort(0, kind="stable").argsort(0, kind="stable") / max(1, len(profile) - 1)
-    ranks = _ties(profile, ranks)
+    from scipy.stats import rankdata
+
+    ranks = rankdata(profile, axis=0) / len(profile)
     lines = []
     for number in np.unique(segment):
         inside = segment == number
@@ -100,12 +98,3 @@ def told_apart(
         head = f"segment {number}: {inside.mean():.0%} of customers, {again:.0%} buy again, {often:.2f} purchases"
         lines.append(f"{head}; {told}")
     return "\n".join(lines)
-
-
-def _ties(values: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """``ranks [rows, features]`` with those of equal values made their mean."""
-    found = np.empty_like(ranks)
-    for place, column in enumerate(values.T):
-        _, code = np.unique(column, return_inverse=True)
-        found[:, place] = (np.bincount(code, ranks[:, place]) / np.bincount(code))[code]
-    return found

@@ -90,7 +90,7 @@ def binary_scores(
     Raises:
       UserError: not as many labels as probabilities, another label, or a probability outside [0, 1].
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
+    from sklearn.metrics import average_precision_score
 
     label, probability = np.asarray(label), np.asarray(probability)
     same_shape("label", label, "probability", probability)
@@ -105,9 +105,18 @@ def binary_scores(
         found["average_precision"] = float(
             average_precision_score(label, probability, sample_weight=weight)
         )
-        if not label.all():
-            found["auc"] = float(roc_auc_score(label, probability, sample_weight=weight))
+    found["auc"] = auc(label, probability, weight)
     return found
+
+
+def auc(label: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """The area under the ROC curve of any ``score [rows]``, the higher the likelier ``label [rows]`` is 1 or True;
+    NaN where one of the two labels is in no row. ``weight [rows]``: how many rows each stands for."""
+    from sklearn.metrics import roc_auc_score
+
+    if not label.any() or label.all():
+        return float("nan")
+    return float(roc_auc_score(label, score, sample_weight=weight))
 
 
 def intervals(label: np.ndarray, logits: np.ndarray, draws: int = 500) -> dict[str, float]:

@@ -54,8 +54,9 @@ def cadence_of(experiment: Experiment, options: Options) -> Cadence:
 class Hooks:
     """Calls the hooks of a loop's lanes, and keeps in each run's ``hooks.jsonl`` what they were done with."""
 
-    def __init__(self, experiment: Experiment, lanes: list[Lane], say: Callable[[str], Any]):
-        self.hooks, self.lanes, self.say = hooks_of(experiment), lanes, say
+    def __init__(self, evaluation: Evaluation, lanes: list[Lane], say: Callable[[str], Any]):
+        self.hooks = hooks_of(evaluation.compiled.experiment)
+        self.evaluation, self.lanes, self.say = evaluation, lanes, say
 
     @functools.cached_property
     def _done(self) -> list[dict[tuple[str, int], dict[str, float]]]:
@@ -70,9 +71,7 @@ class Hooks:
 
         return [processes.on_first_process(functools.partial(read, lane)) for lane in self.lanes]
 
-    def at(
-        self, place: int, step: int, state: TrainState, evaluation: Evaluation, metrics: Any
-    ) -> None:
+    def at(self, place: int, step: int, state: TrainState, metrics: Any) -> None:
         """Call those due at ``step``; ``metrics`` are of the lane's evaluation there, or None."""
         lane = self.lanes[place]
         due = [
@@ -81,7 +80,7 @@ class Hooks:
             if (metrics is not None if hook.every is None else step % hook.every == 0)
         ]
         new = [hook for hook in due if (hook.name, step) not in self._done[place]]
-        moment = self._moment(place, step, state, evaluation, metrics or {}) if new else None
+        moment = self._moment(place, step, state, metrics or {}) if new else None
         for hook in due:
             found = self._done[place].get((hook.name, step))
             if found is None:
@@ -91,12 +90,10 @@ class Hooks:
             if found:
                 lane.record("hook", step, {f"{hook.name}/{n}": x for n, x in found.items()})
 
-    def _moment(
-        self, place: int, step: int, state: TrainState, evaluation: Any, metrics: Any
-    ) -> Moment:
-        own = jax.device_get(local(evaluation.compiled.pick(state, place)))
+    def _moment(self, place: int, step: int, state: TrainState, metrics: Any) -> Moment:
+        own = jax.device_get(local(self.evaluation.compiled.pick(state, place)))
         own = jax.tree.map(_read_only, own)
-        return Moment(step, dict(metrics), own, evaluation.predictor(state, place))
+        return Moment(step, dict(metrics), own, self.evaluation.predictor(state, place))
 
     def _called(self, lane: Lane, hook: Hook, moment: Any) -> dict[str, float] | None:
         """The numbers that a hook gave; None where it failed, which is told and stops nothing."""

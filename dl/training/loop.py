@@ -77,7 +77,7 @@ class Loop:
         self._trained = 0  # steps taken by this process
         self._before = 0.0  # seconds of the processes that this run was resumed from
         self.watch = Watch(compiled)
-        self.hooks = Hooks(self.experiment, lanes, console.warn)
+        self.hooks = Hooks(self.evaluation, lanes, console.warn)
         self.profile = Profile(cadence.profile, lanes[0].folder.path, console.say)
         # Log windows not yet fetched: step, what is on the device, seconds, those that data were waited for.
         self._pending: list[tuple[int, Any, float, float]] = []
@@ -189,7 +189,7 @@ class Loop:
                         for place, lane in self._running():
                             evaluated = cadence.due(step, cadence.eval_every)
                             found = lane.evaluated if evaluated else None
-                            self.hooks.at(place, step, state, self.evaluation, found)
+                            self.hooks.at(place, step, state, found)
                     due = event and cadence.due(step, cadence.save_every)
                     if due or best or asked or not self._active.any():
                         self._save(step, state, totals)

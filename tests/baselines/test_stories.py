@@ -20,6 +20,7 @@ def test_a_window_of_as_many_words_as_are_asked_for():
             best = max(best, sum(np.log(1 + 1 / words.count(w)) for w in some if w in asked))
         wanted.append(best)
     np.testing.assert_allclose(sliding_window(story, question, ["The dog", "a cat"]), wanted)
+    assert sliding_window("...", question, ["The dog", "a cat"]).tolist() == [0.0, 0.0]
     assert wanted[0] > wanted[1]
 
 

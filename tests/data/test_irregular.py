@@ -100,9 +100,29 @@ def test_a_folder_of_ones_own_is_read_and_hours_to_come_are_not(tmp_path):
     assert dl.data.open(one).info.details["kind"] == "records"
 
 
+def test_stays_of_a_group_are_in_one_part_and_parts_are_kept(tmp_path):
+    write(tmp_path, "3,-1,hr,5\n3,,hr,5\n3,2,,5\n3,2,hr,\n")
+    head, *rows = (tmp_path / "stays.csv").read_text().splitlines()
+    ward = [f"{row},w{n % 6},n{n}" for n, row in enumerate(rows)]
+    (tmp_path / "stays.csv").write_text("\n".join([f"{head},ward,note", *ward]))
+    splits = dl.data.open(tmp_path, "records", group="ward", hold_out=(0.2, 0.2))
+    wards = [{int(age - 40) % 6 for age in part["static"][:, 0]} for part in splits.parts.values()]
+    assert all(wards)
+    assert sum(map(len, wards)) == 6
+    shown = {line.name: (line.taken_for, line.more) for line in splits.info.details["lines"]}
+    assert shown["skipped"][0] == "4 events"
+    assert shown["left out"] == ("1 column", "note")
+    said = [f"{row},{('train', 'val', 'test', 'fit')[n % 4]}" for n, row in enumerate(rows)]
+    (tmp_path / "stays.csv").write_text("\n".join([f"{head},split", *said]))
+    parts = dl.data.open(tmp_path, "records").parts.values()
+    which = [{int(age - 40) % 4 for age in part["static"][:, 0]} for part in parts]
+    assert which == [{0, 3}, {1}, {2}]
+
+
 @pytest.mark.parametrize(
     ("broken", "code", "words"),
     [
+        ({"stays.csv": "patient,outcome\n1,yes\n2,\n"}, "label-missing", ("outcome",)),
         ({"stays.csv": None}, "file-missing", ("stays.csv",)),
         ({"stays.csv": "patient,outcome\n1,yes\n1,no\n"}, "stays-twice", ("1 stays",)),
         (

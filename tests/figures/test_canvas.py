@@ -4,7 +4,7 @@ import numpy as np
 
 from dl.figures import pictures
 from dl.figures.canvas import new_figure
-from dl.figures.clouds import from_two_sides
+from dl.figures.clouds import from_two_sides, taken_for
 from dl.figures.codes import code_map
 from dl.figures.curves import curve_figure
 from dl.figures.gradients import gradient_figure
@@ -34,6 +34,21 @@ def test_classes_and_chances_are_painted_over_pictures():
     np.testing.assert_allclose(glow[0, 0, 0], 100 / 255, rtol=1e-5)
     assert glow.shape == painted.shape == (1, 2, 3, 3)
     assert glow[0, 0, 2, 0] > glow[0, 0, 1, 0] > glow[0, 0, 0, 0]
+
+
+def test_what_is_found_stands_beside_what_is_there():
+    images, truth = np.full((2, 2, 3, 1), 100, np.uint8), np.arange(12).reshape(2, 2, 3) % 2
+    pair = pictures.segmented(images, 1 - truth, truth, 0)
+    np.testing.assert_array_equal(pair[2:], pictures.overlay(images, 1 - truth, truth, 0))
+    every = pictures.segmented(images, 1 - truth, truth)
+    np.testing.assert_allclose(every[:2], 100 / 255)
+    np.testing.assert_array_equal(every[4:], pictures.painted(images, 1 - truth))
+    part = {"points": np.zeros((4, 3, 3)), "label": np.array([0, 1, 0, 1])}
+    drawn = taken_for(part, np.array([0, 0, 0, 1]), ("chair", "sofa"), 2)
+    assert [axes.get_title() for axes in drawn.axes][::2] == ["chair, is sofa", "chair, is chair"]
+    past, later = np.arange(60.0).reshape(5, 6, 2), np.arange(30.0).reshape(5, 3, 2)
+    last = pictures.forecast_examples(past, later, later, later, 2).axes[1]
+    np.testing.assert_array_equal(last.lines[0].get_ydata(), past[4, :, 1])
 
 
 def test_a_name_with_dollars_is_no_formula():

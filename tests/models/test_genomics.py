@@ -65,6 +65,7 @@ def test_a_planted_motif_is_found_and_drawn():
     kernel = np.zeros((5, 4, 2))
     kernel[np.arange(5), planted, 0] = 1
     (found,) = motifs(kernel, rows, least=0.9)
+    assert motifs(kernel, rows[:, :4]) == []  # no place for it
     assert found.argmax(-1).tolist() == planted.tolist()
     np.testing.assert_allclose(information(found), 2, atol=0.3)
     assert len(sequence_logos([found]).axes[0].patches) >= 5

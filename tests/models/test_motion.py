@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mistakes import raises
 
 from dl.data.transforms.motion import cut_in_time, mirrored, random_mirror, turned
 from dl.models.motion import MotionNetwork, distances, speeds
@@ -77,6 +78,12 @@ def test_a_body_reads_the_streams_and_plain_features_do():
     model = MotionNetwork(4, 0, 4, body=body)
     out, _ = jax.jit(model.init_with_output)(jax.random.key(0), X)
     assert out.shape == (3, 4)
+
+
+@pytest.mark.parametrize("columns", [2, 5])
+def test_columns_that_are_no_points_are_refused(columns):
+    with raises("indivisible", f"{columns} columns", "--axes"):
+        jax.eval_shape(MotionNetwork(4, 2, 4).init, jax.random.key(0), jnp.zeros((1, 8, columns)))
 
 
 def test_distances_know_no_place_turn_or_mirror():

@@ -13,8 +13,10 @@ from dl.data.batches.windows import (
     forecasting,
     panel_forecasting,
     train_windows,
+    unit_windows,
 )
 from dl.data.readers.levels import as_float32
+from dl.data.sets.series import smoothed, standardize
 from dl.data.splits import Splits
 
 
@@ -91,3 +93,31 @@ def series_forecasting(
         name: eval_windows(arrays, tuple(fields), eval_batch_size, starts=chosen)
         for name, chosen in places.items()
     }
+
+
+def life_windows(
+    splits: Splits, window: int, cap: float | None, smoothing: float = 0.0
+) -> dict[str, dict[str, Any]]:
+    """:func:`~dl.data.batches.windows.unit_windows` of units that run to failure, by set: of test each unit's last
+    one, and again with lives that are not capped, as ``test_uncapped``.
+
+    Args:
+      splits: ``unit``, ``condition``, ``rul [rows]`` and ``sensors [rows, sensors]``, scaled by operating
+        condition; those that never move in training are left out.
+      window: rows that a prediction sees; cap: largest life that a label says.
+      smoothing: decay of the running averages that stand beside the sensors; 0 leaves them out.
+    """
+    moving = splits.train["sensors"].std(0) > 1e-6 * np.abs(splits.train["sensors"]).mean(0)
+    splits, *_ = standardize(splits, "sensors", by="condition")
+
+    def cut(name: str, cap: float | None) -> dict[str, Any]:
+        columns = splits.parts[name]
+        sensors = columns["sensors"][:, moving]
+        if smoothing:
+            running = smoothed(sensors, columns["unit"], smoothing)
+            sensors = np.concatenate([sensors, running], axis=1)
+        return unit_windows(
+            dict(columns, sensors=sensors), window, cap=cap, last_only=name == "test"
+        )
+
+    return {name: cut(name, cap) for name in splits.parts} | {"test_uncapped": cut("test", None)}

@@ -13,7 +13,7 @@ from dl.core.errors import UserError
 from dl.data.own.classes import class_lines, coded
 from dl.data.own.columns import OwnCells, joined, read_cells, split_column, which_column
 from dl.data.own.found import Found, Line, column_called, own_info, span
-from dl.data.readers.frames import Frame, coded_words, numbers
+from dl.data.readers.frames import Frame, coded_words, numbers, only_numbers
 from dl.data.readers.series_tables import series_times
 from dl.data.sets.catalogue import load
 from dl.data.splits import Splits
@@ -137,10 +137,8 @@ def _values(frame: Frame, own: OwnClips, used: Any) -> tuple[list[str], list[Lin
         if cells.numeric:
             chosen.append(heading)
             gaps += int(cells.missing.sum())
-        elif own.values:
-            raise UserError(
-                "cell-unreadable", f"{frame.name}: column {heading!r} has cells that are no numbers"
-            )
+        elif own.values and cells.present:
+            only_numbers(frame, heading, "mend them, or leave it out of --values")
         else:
             lines.append(Line(heading, "left out", "no numbers"))
     if not chosen:

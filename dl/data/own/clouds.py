@@ -10,6 +10,7 @@ from dl.core.errors import UserError, bounded
 from dl.data.own.classes import class_lines, coded
 from dl.data.own.found import Found, Line, OwnFiles, own_info, span
 from dl.data.own.paths import by_first_folder, files_digest, files_under, short_names
+from dl.data.own.pixels import no_columns
 from dl.data.readers.clouds import CLOUDS, fitted, read_cloud
 from dl.data.sets.catalogue import load
 from dl.data.sets.shapes import surface_points
@@ -54,6 +55,7 @@ def read(source: Any, own: OwnClouds) -> Found:
         raise UserError(
             "no-clouds", f"give a folder that holds a folder a class of {', '.join(CLOUDS)}"
         )
+    no_columns(own, "clouds are told by their folders")
     paths = files_under(source, CLOUDS)
     part, below = by_first_folder(paths)
     inside = [row for row, names in enumerate(below) if names]

@@ -18,7 +18,7 @@ from dl.data.own.columns import (
 )
 from dl.data.own.found import Found, Line, column_called, held_said, own_info, span
 from dl.data.own.series import SERIES
-from dl.data.readers.frames import Frame, numbers, words
+from dl.data.readers.frames import only_numbers, words
 from dl.data.readers.series_tables import proposed_times, series_times
 
 NAMED = ("stocknet_prices",)
@@ -71,7 +71,7 @@ def read(source: Any, own: OwnPrices) -> Found:
     close = found["close"] or found["adjusted"]
     if close is None:
         raise UserError("column-unnamed", which_column(frame, "closing prices", "--close"))
-    columns = {name: _prices(frame, heading or close) for name, heading in found.items()}
+    columns = {name: only_numbers(frame, heading or close) for name, heading in found.items()}
     prices = np.stack([*columns.values()], 1)
     kept = np.flatnonzero((prices > 0).all(1))
     if not len(kept):
@@ -111,16 +111,6 @@ def read(source: Any, own: OwnPrices) -> Found:
     how = "as the files say" if part is not None else f"by day: {held_said(own.hold_out)}"
     info = own_info("prices", "classification", digests, **named)
     return Found(rows, info, tuple(lines), place[rows["day"]], how)
-
-
-def _prices(frame: Frame, heading: str) -> np.ndarray:
-    cells = numbers(frame, heading)
-    if cells.bad.any():
-        bad = frame.show(heading, np.flatnonzero(cells.bad))
-        raise UserError(
-            "cell-unreadable", f"{frame.name}, column {heading!r}: {bad} are no numbers: mend them"
-        )
-    return cells.values
 
 
 def _in_time(own: OwnPrices, days: int) -> np.ndarray:

@@ -19,9 +19,8 @@ from dl.data.own.columns import (
     which_column,
 )
 from dl.data.own.found import Found, Line, column_called, own_info, span
-from dl.data.readers.frames import numbers, words
+from dl.data.readers.frames import only_numbers, words
 from dl.data.readers.series_tables import proposed_times, series_times
-from dl.data.splits import Splits
 
 NAMED = ("cdnow",)
 CUSTOMERS = ("customer", "customer_id", "customerid", "customer id", "client", "user", "user_id")
@@ -44,11 +43,6 @@ class OwnPurchases(OwnCells):
     cut: str | None = None
     """the first day to foretell, such as 2024-07-01; by default the middle of the time. Later purchases are never
     looked at but to judge by"""
-
-
-def named(splits: Splits) -> Splits:
-    """A named set as it is."""
-    return splits
 
 
 def read(source: Any, own: OwnPurchases) -> Found:
@@ -95,13 +89,8 @@ def read(source: Any, own: OwnPurchases) -> Found:
     def column(heading: str | None, without: float) -> np.ndarray:
         if heading is None:
             return np.full(len(day), without)
-        found = numbers(frame, heading)
-        if found.bad.any():
-            bad = frame.show(heading, np.flatnonzero(found.bad))
-            raise UserError(
-                "cell-unreadable", f"{frame.name}, column {heading!r}: {bad} are no numbers"
-            )
-        return np.where(np.isnan(found.values), without, found.values)
+        found = only_numbers(frame, heading)
+        return np.where(np.isnan(found), without, found)
 
     rows, kept = customers_at(
         index, day, column(items, 1.0), column(amount, 0.0), cut, last + 1 - cut

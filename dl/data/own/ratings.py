@@ -26,7 +26,7 @@ from dl.data.own.found import Found, Line, column_called, own_info, sheet_option
 from dl.data.readers.column_types import typed_column
 from dl.data.readers.files import data_folder, digest_files
 from dl.data.readers.files import read as read_bytes
-from dl.data.readers.frames import Frame, numbers, read_frame, words
+from dl.data.readers.frames import Frame, only_numbers, read_frame, words
 from dl.data.sets.catalogue import describe, load, measured
 from dl.data.sets.interactions import last_ones, movielens_fold, one_fold
 from dl.data.splits import Columns, Splits, folds, shuffled, take
@@ -97,15 +97,10 @@ def read(source: Any, own: OwnRatings) -> Found:
     frame, part, more = joined(frames, split)
     found = _columns(frame, own, split)
     users, items = (words(frame, found[name]) for name in ("user", "item"))
-    given = numbers(frame, found["value"]) if found["value"] else None
-    if given is not None and given.bad.any():
-        bad = frame.show(found["value"], np.flatnonzero(given.bad))
-        raise UserError(
-            "cell-unreadable",
-            f"{frame.name}, column {found['value']!r} holds ratings that are no numbers ({bad}): mend them, or "
-            "name another column by --value",
-        )
-    value = np.ones(frame.rows) if given is None else given.values
+    value = np.ones(frame.rows)
+    if found["value"]:
+        remedy = "mend them, or name another column of ratings by --value"
+        value = only_numbers(frame, found["value"], remedy)
     kept = np.array([u is not None and i is not None for u, i in zip(users, items, strict=True)])
     kept &= ~np.isnan(value)
     if not kept.any():
@@ -176,7 +171,7 @@ def read_more(
         if not (found["user"] or found["item"]):
             raise UserError("column-unnamed", which_column(frame, "users or items", "--user"))
         cells = {n: words(frame, h) if h else [None] * frame.rows for n, h in found.items()}
-        value = numbers(frame, found["value"]).values if found["value"] else np.ones(frame.rows)
+        value = only_numbers(frame, found["value"]) if found["value"] else np.ones(frame.rows)
         time = _times(frame, found["time"]) if found["time"] else np.zeros(frame.rows)
         for row in np.argsort(time, kind="stable"):
             user, item = (

@@ -9,12 +9,12 @@ import numpy as np
 from dl.core.errors import UserError
 from dl.data.irregular import hourly
 from dl.data.own.classes import class_lines, coded
-from dl.data.own.columns import OwnCells
+from dl.data.own.columns import OwnCells, column_lines, group_of, joined, split_column, taken
 from dl.data.own.found import Found, Line, column_called, own_info, sheet_options, span
 from dl.data.own.paths import is_table, plain_name, visible
 from dl.data.readers.column_types import typed_column
 from dl.data.readers.files import digest_files
-from dl.data.readers.frames import Frame, read_frame, words
+from dl.data.readers.frames import Frame, only_numbers, read_frame, words
 
 NAMED = ("physionet2012",)
 _STAY = (
@@ -58,10 +58,11 @@ def read(source: Any, own: OwnRecords) -> Found:
     """``values [rows, hours, variables]``, ``static [rows, features]`` float32 with NaN, ``label [rows]`` int32.
 
     ``events`` has a row for each value: the stay, the time in hours (or a column called minute) since its
-    beginning, the variable's name and the value; ``stays`` one for each stay: the outcome, and fixed numbers.
+    beginning, the variable's name and the value; ``stays`` one for each stay: the outcome, fixed numbers, and
+    perhaps its part or group.
 
     Raises:
-      UserError: one of the two is missing or lacks a column, or stays are named twice.
+      UserError: one of the two is missing or lacks a column, or a stay is named twice or has no outcome.
     """
     if not isinstance(source, Path) or not source.is_dir():
         raise UserError("folder-missing", f"{source}: give a folder with events.csv and stays.csv")
@@ -79,47 +80,63 @@ def read(source: Any, own: OwnRecords) -> Found:
     events, stays = (read_frame(files[name], **sheet_options(own)) for name in ("events", "stays"))
     stay = _column(stays, own.stay, _STAY, "--stay")
     label = _column(stays, own.label, _LABEL, "--label")
+    split = split_column([("", stays)], own)
+    said = words(stays, label)
+    if none := [row for row, word in enumerate(said) if word is None]:
+        places = f"{stays.place(none[0])} and {len(none) - 1:,} more" if none[1:] else "1"
+        raise UserError(
+            "label-missing",
+            f"stays.csv has no outcome in {label!r} ({places}): leave such rows out",
+        )
     known = {str(word): row for row, word in enumerate(words(stays, stay))}
     if len(known) < stays.rows:
         raise UserError(
             "stays-twice",
             f"stays.csv names {stays.rows - len(known):,} stays twice: keep a row each",
         )
-    of = [
-        known.get(str(word), -1)
-        for word in words(events, _column(events, own.stay, _STAY, "--stay"))
-    ]
-    row, kept = np.array(of), np.array(of) >= 0
+    of = words(events, _column(events, own.stay, _STAY, "--stay"))
+    row = np.array([known.get(str(word), -1) for word in of])
     minute = column_called(events, None, _MINUTE, "")
-    clock = _numbers(events, minute or _column(events, None, _HOUR, "hour")) / (60 if minute else 1)
-    value = _numbers(events, _column(events, None, ("value", "valuenum", "result"), "value"))
+    clock = only_numbers(events, minute or _column(events, None, _HOUR, "hour"))
+    clock = clock / 60 if minute else clock
+    value = only_numbers(events, _column(events, None, ("value", "valuenum", "result"), "value"))
     called = words(
         events,
         _column(events, None, ("variable", "parameter", "name", "item", "itemid"), "variable"),
     )
+    there = np.array([word is not None for word in called]) & ~np.isnan(value) & (clock >= 0)
+    row, clock, value, called = (x[there] for x in (row, clock, value, called))
     names, code = np.unique([str(word) for word in called], return_inverse=True)
-    late = int((clock > own.hours).sum())
+    kept, late = row >= 0, int((clock > own.hours).sum())
     grid = hourly(
         row[kept], clock[kept], code[kept], value[kept], (stays.rows, own.hours, len(names))
     )
     fixed, static = [], []
     for heading in stays.headings:
-        if heading not in (stay, label, own.split, own.group):
+        if heading not in (stay, label, split, own.group):
             column, values = typed_column(stays, heading, as_category=False, ignored="")
             if column.kind == "numerical":
                 fixed.append(heading)
                 static.append(values)
-    classes, number = coded([str(word) for word in words(stays, label)])
+    classes, number = coded([str(word) for word in said])
+    used = {stay: taken("stay", "--stay", own.stay), label: taken("label", "--label", own.label)}
+    used |= dict.fromkeys(fixed, ("fixed", ""))
+    used |= {split: taken("part", "--split", own.split)} if split else {}
+    used |= {own.group: ("group", "")} if own.group else {}
     lines = [
+        *column_lines(stays, used),
         Line("stays", f"{stays.rows:,}", f"{own.hours} hours of each"),
         Line("variables", f"{len(names):,}", ", ".join(names[:6]) + ", ..." * (len(names) > 6)),
         Line("events a stay", span(np.bincount(row[kept], minlength=stays.rows))),
-        Line("fixed", f"{len(fixed)} columns", ", ".join(fixed[:6])),
         *class_lines(classes, number, source.name),
     ]
-    if late or not kept.all():
-        said = f"{late:,} after {own.hours} hours, {(~kept).sum():,} of stays that stays.csv lacks"
-        lines.append(Line("skipped", f"{late + int((~kept).sum()):,} events", said))
+    why = {
+        f"after {own.hours} hours": late,
+        "of stays that stays.csv lacks": int((~kept).sum()),
+        "without a variable, a value or a time from 0 on": int((~there).sum()),
+    }
+    if skipped := {f"{count:,} {reason}": count for reason, count in why.items() if count}:
+        lines.append(Line("skipped", f"{sum(skipped.values()):,} events", ", ".join(skipped)))
     digests = {path.name: digest_files([path]) for path in files.values()}
     details = {"variables": tuple(names.tolist()), "static": tuple(fixed)}
     info = own_info(source.name, "classification", digests, classes=classes, details=details)
@@ -130,7 +147,8 @@ def read(source: Any, own: OwnRecords) -> Found:
         else np.zeros((stays.rows, 0), np.float32),
         "label": number,
     }
-    return Found(columns, info, tuple(lines), strata=number)
+    part, group = joined([("", stays)], split)[1], group_of(stays, own)
+    return Found(columns, info, tuple(lines), part, strata=number, group=group)
 
 
 def _column(frame: Frame, given: str | None, guesses: tuple[str, ...], flag: str) -> str:
@@ -142,12 +160,3 @@ def _column(frame: Frame, given: str | None, guesses: tuple[str, ...], flag: str
             f"rename one{f', or name it by {flag}' if flag.startswith('--') else ''}",
         )
     return found
-
-
-def _numbers(frame: Frame, heading: str) -> np.ndarray:
-    column, values = typed_column(frame, heading, as_category=False, ignored="")
-    if column.kind != "numerical":
-        raise UserError(
-            "cell-unreadable", f"{frame.name}: column {heading} holds words, not numbers"
-        )
-    return values

@@ -281,6 +281,20 @@ def numbers(frame: Frame, heading: str) -> Numbers:
     return Numbers(of_all, missing, wrong, notes)
 
 
+def only_numbers(frame: Frame, heading: str, remedy: str = "mend them") -> np.ndarray:
+    """A column of numbers as float64 ``[rows]``, NaN where a cell is missing.
+
+    Raises:
+      UserError: another cell is no number.
+    """
+    found = numbers(frame, heading)
+    if found.bad.any():
+        bad = frame.show(heading, np.flatnonzero(found.bad))
+        said = f"{frame.name}, column {heading!r} has cells that are no numbers ({bad}): {remedy}"
+        raise UserError("cell-unreadable", said)
+    return found.values
+
+
 def chunks(frame: Frame, heading: str) -> Iterator[Frame]:
     """The frame's one column, as many rows at a time as lie together."""
     import pyarrow as pa

@@ -64,7 +64,7 @@ def test_mistakes_are_one_line(moved):
         dl.data.open(moved.rename(columns={"clip": "who"}), "clips", label="action")
     with raises("clip-torn", "action"):
         dl.data.open(moved.assign(clip="one"), "clips", label="action")
-    with raises("cell-unreadable", "note"):
+    with raises("cell-unreadable", "note", "--values"):
         dl.data.open(moved, "clips", label="action", values=("note",))
     with raises("column-unknown", "z"):
         dl.data.open(moved, "clips", label="action", values=("z",))

@@ -98,6 +98,11 @@ def test_a_folder_a_class(tmp_path):
     assert splits.info.classes == ("ball", "box")
     assert splits.train["points"].shape == (16, 16, 3)
     assert np.linalg.norm(splits.train["points"], axis=-1).max() <= 1 + 1e-6
+    with raises("option-misplaced", "--group"):
+        dl.data.open(tmp_path / "shapes", "clouds", group="who")
+    for row in range(8):  # of arrays alone too
+        written(tmp_path / "arrays" / "ab"[row % 2] / f"{row}.npy", POINTS)
+    assert dl.data.open(tmp_path / "arrays", "clouds", points=8).info.classes == ("a", "b")
     assert dl.data.open(tmp_path / "shapes").info.classes == ("ball", "box")  # as it looks
     for part in ("train", "test"):
         for name in ("ball", "box"):

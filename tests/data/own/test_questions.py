@@ -78,6 +78,8 @@ def test_stories_become_numbers_and_their_beginnings_are_left_out(asked):
     for text, row in zip(splits.train["story"], rows["story"], strict=True):
         for sentence, numbers in zip(text.split("\n")[-2:], row, strict=True):
             assert words.decode(numbers) == spaced(sentence)
-    with pytest.warns(UserWarning, match="sentences have more than 3 words"):
+    with pytest.warns(UserWarning, match="more than 3 words") as told:
         short = tokenized_stories(splits, words, 4, 3).train["story"]
+    for what in ("120 sentences", "40 questions and choices"):
+        assert any(f"of {what} have more than 3 words" in str(one.message) for one in told)
     np.testing.assert_array_equal(short[:, -2:], rows["story"][..., :3])
