@@ -46,6 +46,8 @@ class Config(OwnPictures, dl.Recipe):
     model: PictureModel = "cnn"
     widths: tuple[int, ...] = ()
     """channels a stage, one number for vit and mixer; none takes usual ones"""
+    depth: int | None = None
+    """layers of a stage; by default usual ones"""
     temperature: float = 0.5
     """what cosines are divided by: the lower, the more the nearest pictures count"""
     crop: float = 0.2
@@ -62,7 +64,8 @@ def build(config: Config) -> dl.Experiment:
     size, flip = few["image"].shape[1:], config.flip or config.data in FLIPPED
     tune = config.stage == "finetune"
     outputs = len(classes) if tune else 0
-    net = picture_classifier(config.model, outputs, size[:2], widths=config.widths)
+    sizes = {"widths": config.widths, "depth": config.depth}
+    net = picture_classifier(config.model, outputs, size[:2], **sizes)
     if tune:
         label = known(train)["label"]
         train = dl.data.take(train, hold_out(len(label), config.labels, 0, label)[1])

@@ -152,7 +152,7 @@ MORE: list[tuple[str, dict]] = [
         "contrastive",
         {
             **TINY["contrastive"],
-            **{"method": "mae", "model": "vit", "widths": (8,)},
+            **{"method": "mae", "model": "vit", "widths": (8,), "depth": 1},
         },
     ),
     ("health_records", {**TINY["health_records"], "model": "transformer"}),
