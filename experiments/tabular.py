@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 import dl
 from dl.baselines.trees import predicted_by_trees, tree_rivals
-from dl.data import tables
+from dl.data import cells, tables
 from dl.data.crosses import crossed
 from dl.data.drift import drift
 from dl.data.own.table import OwnTable
@@ -93,6 +93,7 @@ def build(config: Config) -> dl.Experiment:
         select=config.select or ("validation/accuracy" if classes else "-validation/mse"),
         classes=splits.info.classes,
         names=tables.feature_names(splits.info),
+        cells=cells.table_cells(raw),
         measure=measure,
         answer=lambda own, rows: labelled(say(own, rows), splits.info.classes),
         views=views,

@@ -1,7 +1,10 @@
 """What the `dl` command does with a run that is trained, a function each: its docstring is its help."""
 
+import contextlib
 import dataclasses
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +19,7 @@ def evaluate(
     run: Annotated[Path, tyro.conf.Positional],
     data: str | None = None,
     slice: str = "",
+    reading: tuple[str, ...] = (),
     out: Path | None = None,
     script: Path | None = None,
     trust: bool = False,
@@ -29,6 +33,7 @@ def evaluate(
       run: the run's folder.
       data: a file or folder of the kind that the run was trained on; by default the run's own test rows.
       slice: columns of the data's table, COLUMN[,COLUMN], read by the model or not: also the metrics by each.
+      reading: how these data are written where the run's own are not: encoding=cp1252 and other field=value.
       out: also write the scores there, as JSON.
       script: the experiment's script, where it is another file than the run was started with.
       trust: run the script that the folder names, whatever it is now.
@@ -40,7 +45,13 @@ def evaluate(
     from dl.training.reopening import open_run
 
     opened = open_run(run, script=script, trust=trust, force=force)
-    scores, slices = judged(opened, data, slice)
+    with _as_reading():
+        scores, slices = judged(
+            opened,
+            data,
+            slice,
+            **_values(opened, reading, "--reading", _script(run, script, trust)),
+        )
 
     def show(scores: dict[str, Any], indent: str = "") -> dict[str, Any]:
         for name in sorted(scores, key=by_number):
@@ -66,6 +77,7 @@ def predict(
     files: Annotated[tuple[Path, ...], tyro.conf.Positional],
     out: Path | None = None,
     batch_size: int = 0,
+    reading: tuple[str, ...] = (),
     script: Path | None = None,
     trust: bool = False,
     force: bool = False,
@@ -80,6 +92,7 @@ def predict(
       files: pictures or recordings, folders or tables of them; tables of rows or texts; files of text.
       out: a .csv or .jsonl file; for masks a folder; by default csv is printed.
       batch_size: rows computed at once; by default as many as an evaluation's.
+      reading: how these files are written where the run's own are not: encoding=cp1252 and other field=value.
       script: the experiment's script, where it is another file than the run was started with.
       trust: run the script that the folder names, whatever it is now.
       force: predict although the data it was trained on are not those any more.
@@ -88,7 +101,9 @@ def predict(
     from dl.training.reopening import open_run
 
     opened = open_run(run, script=script, trust=trust, force=force)
-    rows = predict_files(opened, files, out, batch_size)
+    with _as_reading():
+        fields = _values(opened, reading, "--reading", _script(run, script, trust))
+        rows = predict_files(opened, files, out, batch_size, **fields)
     if out is not None:
         print(printable(f"written: {out} ({rows:,} rows)"))
 
@@ -149,37 +164,63 @@ def fork(
       script: the experiment's script, where it is another file than the run was started with.
       trust: run the script that the folder names, whatever it is now.
     """
-    from dl.cli.arguments import swept_values
-    from dl.runs.folder import RunFolder, read_json
-    from dl.runs.scripts import trusted_script
     from dl.training.console import format_metrics
     from dl.training.forking import fork as branch
     from dl.training.reopening import open_run
 
     opened = open_run(run, script=script, trust=trust)
-    path = trusted_script(run, read_json(RunFolder(run).lock), script, trust)
-    given: dict[str, Any] = {}
-    for word in values:
-        field, sign, text = word.partition("=")
-        if not sign:
-            raise UserError("fork-value", f"{word}: give field=value, such as learning_rate=1e-3")
-        given[field] = text
-    build = opened.experiment.build
-    if given and path is not None and build is not None:
-        # Of the script as it was opened: loaded anew, its enumerations and nested configs would be others.
-        kind = type(opened.experiment.config)
-        known = {field.name for field in dataclasses.fields(kind)}
-        for field in given:
-            if field not in known:
-                raise unknown(f"field of {kind.__name__}", field, known)
-        convert = swept_values(kind, build, path)
-        try:
-            given = {field: convert(field, text) for field, text in given.items()}
-        except UserError as error:
-            error.message = error.message.removeprefix("--sweep ")
-            raise
+    path = _script(run, script, trust)
+    given = _values(opened, values, "", path)
     done = branch(opened, at, name, given, script=path)
     if done.folder.finished():
         print(format_metrics(done.metrics))
     print(f"run folder: {done.folder.path}")
     sys.exit(0 if done.folder.finished() else stopped_code(done.ended))
+
+
+def _script(run: Path, script: Path | None, trust: bool) -> Path | None:
+    from dl.runs.folder import RunFolder, read_json
+    from dl.runs.scripts import trusted_script
+
+    return trusted_script(run, read_json(RunFolder(run).lock), script, trust)
+
+
+def _values(opened: Any, words: tuple[str, ...], flag: str, path: Path | None) -> dict[str, Any]:
+    """Fields of a run's config by words field=value, each of its type, as the script at ``path`` reads them."""
+    from dl.cli.arguments import swept_values
+
+    given: dict[str, Any] = {}
+    for word in words:
+        field, sign, text = word.partition("=")
+        if not sign:
+            such = "encoding=cp1252" if flag else "learning_rate=1e-3"
+            raise UserError(
+                "fork-value", f"{flag} {word}: give field=value, such as {such}".lstrip()
+            )
+        given[field] = text
+    build = opened.experiment.build
+    if not given or path is None or build is None:
+        return given
+    # Of the script as it was opened: loaded anew, its enumerations and nested configs would be others.
+    kind = type(opened.experiment.config)
+    known = {field.name for field in dataclasses.fields(kind)}
+    for field in given:
+        if field not in known:
+            raise unknown(f"field of {kind.__name__}", field, known)
+    convert = swept_values(kind, build, path)
+    try:
+        return {field: convert(field, text) for field, text in given.items()}
+    except UserError as error:
+        error.message = f"{flag} {error.message.removeprefix('--sweep ')}".lstrip()
+        raise
+
+
+@contextlib.contextmanager
+def _as_reading() -> Iterator[None]:
+    """What is said of fields of the data, as this command takes them."""
+    try:
+        yield
+    except UserError as error:
+        named = r"\b(separator|encoding|headings|decimal|dates|missing|task)="
+        error.message = re.sub(named, r"--reading \1=", error.message)
+        raise

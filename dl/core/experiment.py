@@ -116,6 +116,8 @@ class Experiment:
       notes: ``(variables) -> [sentence]``, of their shapes, what is said when a run begins.
       names: by column that the task reads, what its features ``[rows, features]`` are called, or, of tokens
         ``[rows, time]``, their values: for reports.
+      cells: ``(set, row) -> {heading: text}``, a row of a set in the words and units of the user's table, for
+        reports (:func:`dl.data.cells.table_cells`), where the task reads codes and scaled numbers.
       sharding: rules for where parameters lie on a mesh, before the default ones: pairs of a pattern
         searched for in a parameter's path and the mesh axes of its last dimensions, such as
         ``(("head/kernel", (None, "tensor")),)`` (see :mod:`dl.parallel.sharding`).
@@ -147,6 +149,7 @@ class Experiment:
     start: str | None = None
     notes: Callable[[Variables], list[str]] | None = None
     names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    cells: Callable[[str, int], Mapping[str, str]] | None = None
     sharding: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     config: Any = None
     # Not copied by dataclasses.replace: an experiment changed by hand is no longer what build makes.

@@ -72,6 +72,8 @@ class Task:
       average: what the outputs of several models (leaves ``[models, ...]``) say together, and likewise
         their predictions: :func:`mean_of_values`, :func:`mean_of_probabilities`. None where they have no
         mean, as tokens, boxes and counts have none.
+      origin: what was subtracted from the numbers that ``score`` is given as true and ``predict`` adds again, for
+        reports.
       members: the members, where the task is an ensemble of them (:func:`ensemble`). They are what
         trains: change a task before it becomes an ensemble.
     """
@@ -84,6 +86,7 @@ class Task:
     check: Callable[[Variables, Batch, dict[str, Any]], None] | None = None
     average: Callable[[Any], Any] | None = None
     members: Members | None = None
+    origin: Any = 0.0
 
     def __post_init__(self) -> None:
         if self.members is not None and self.score is not self.members.task.score:

@@ -17,24 +17,31 @@ SIDE = 128  # pixels of a shown picture, at the least
 FEATURES = 20  # whose importance is drawn
 WORDS = 60  # of a text
 VARIABLES = 4  # of a series
+Cells = Mapping[int, Mapping[str, str]]  # of the rows of one set, by heading
 
 
 def judged(found: Inspection) -> str:
     """The sets' rows, as HTML, and the metrics by what a column holds."""
-    parts = [(name, _set(one, found.classes, found.names)) for name, one in found.judged.items()]
-    parts += [(name, _far(rows, found.names)) for name, rows in found.far.items()]
+    parts = [
+        (name, _set(one, found.classes, found.names, found.cells.get(name, {})))
+        for name, one in found.judged.items()
+    ]
+    parts += [
+        (name, _far(rows, found.names, found.cells.get(name, {})))
+        for name, rows in found.far.items()
+    ]
     return "".join(f"<h3>{escape(name)}</h3>{shown}" for name, shown in parts) + "".join(
         _slices(column, values) for column, values in found.slices.items()
     )
 
 
-def _far(rows: Sequence[Far], names: Names) -> str:
-    told = "Rows whose numbers are farthest from the true ones, in the units that the network is trained in."
-    return note(told) + gallery(_off(far, names) for far in rows)
+def _far(rows: Sequence[Far], names: Names, cells: Cells) -> str:
+    told = "Rows whose numbers are farthest from the true ones, in the units of what the network predicts."
+    return note(told) + gallery(_off(far, names, cells) for far in rows)
 
 
-def _off(far: Far, names: Names) -> str:
-    shown = "".join(_columns(far, names))
+def _off(far: Far, names: Names, cells: Cells) -> str:
+    shown = "".join(_columns(far, names, cells))
     if far.truth.size == 1:
         told = f"row {far.row:,}: {far.truth.item():.4g}, said {far.said.item():.4g}"
     else:
@@ -61,7 +68,7 @@ def _slices(column: str, values: Mapping[str, Mapping[str, Any]]) -> str:
     return table([column, "rows", *metrics], cells, sortable=True) + note(told)
 
 
-def _set(one: Judged, classes: Sequence[str], names: Names) -> str:
+def _set(one: Judged, classes: Sequence[str], names: Names, cells: Cells) -> str:
     known = len(classes) == len(one.counts)
     called = list(classes) if known else [str(number) for number in range(len(one.counts))]
     drawn = [
@@ -77,20 +84,20 @@ def _set(one: Judged, classes: Sequence[str], names: Names) -> str:
                 "How many nats a row the loss grows when a feature is shuffled among the rows.",
             )
         )
-    cells = [
+    rows = [
         [name, f"{int(count):,}", *("" if np.isnan(x) else f"{x:.3f}" for x in rest)]
         for name, (count, *rest) in zip(called, one.by_class(), strict=True)
     ]
     return (
         gallery(drawn)
-        + table(["class", "rows", "recall", "precision"], cells, sortable=True)
+        + table(["class", "rows", "recall", "precision"], rows, sortable=True)
         + note(
             "Rows whose true class was given the smallest chance. In red: what, once hidden, takes most of the "
             "chance from the class that was said (Zeiler & Fergus 2014)."
         )
-        + gallery(_shown(example, called, names) for example in one.worst)
+        + gallery(_shown(example, called, names, cells) for example in one.worst)
         + note("Rows whose two likeliest classes are closest.")
-        + gallery(_shown(example, called, names) for example in one.unsure)
+        + gallery(_shown(example, called, names, cells) for example in one.unsure)
     )
 
 
@@ -115,16 +122,19 @@ def _importance(one: Judged):
     return figure
 
 
-def _shown(example: Example, classes: Sequence[str], names: Names) -> str:
+def _shown(example: Example, classes: Sequence[str], names: Names, cells: Cells) -> str:
     told = (
         f"row {example.row:,}: {classes[example.truth]}, said {classes[example.said]} ({example.sure:.2f})"
         if example.said != example.truth
         else f"row {example.row:,}: {classes[example.truth]} ({example.sure:.2f})"
     )
-    return captioned("".join(_columns(example, names)), told)
+    return captioned("".join(_columns(example, names, cells)), told)
 
 
-def _columns(example: Example | Far, names: Names):
+def _columns(example: Example | Far, names: Names, cells: Cells):
+    if example.row in cells:
+        yield table(["", "cell"], list(cells[example.row].items()))
+        return
     hangs = getattr(example, "hangs", None)
     for name, column in example.columns.items():
         own = names.get(name, ())
@@ -138,8 +148,8 @@ def _columns(example: Example | Far, names: Names):
         ):
             yield f"<p>{_text(column, own, hangs)}</p>"
         elif column.ndim == 1 and len(own) == len(column):
-            cells = [[word, f"{value:.4g}"] for word, value in zip(own, column, strict=True)]
-            yield table(["", name], cells[:FEATURES])
+            shown = [[word, f"{value:.4g}"] for word, value in zip(own, column, strict=True)]
+            yield table(["", name], shown[:FEATURES])
         elif column.ndim <= 2 and np.issubdtype(column.dtype, np.floating) and column.size > 32:
             figure = new_figure(2.4, 1.2)
             figure.subplots().plot(column, lw=0.7, color=PALETTE[0])

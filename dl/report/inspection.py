@@ -22,6 +22,7 @@ class Inspection(NamedTuple):
       classes: names of the classes; empty where the experiment gives none; names: of features and tokens.
       memory: bytes by what holds them.
       far: of each set of a task that predicts numbers, the rows at which it is farthest off.
+      cells: by set and number of a row that is shown, its table's cells by heading.
       slices: by column and value the number of ``rows`` and each metric's value, and the interval that it lies in.
     """
 
@@ -33,6 +34,7 @@ class Inspection(NamedTuple):
     memory: dict[str, int]
     slices: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     far: Mapping[str, Sequence[Far]] = MappingProxyType({})
+    cells: Mapping[str, Mapping[int, Mapping[str, str]]] = MappingProxyType({})
 
 
 def inspect(experiment: Experiment, state: TrainState) -> Inspection:
@@ -43,6 +45,8 @@ def inspect(experiment: Experiment, state: TrainState) -> Inspection:
     found = {n: judge(task, state.eval_variables, sets[n], experiment.names) for n in sets}
     others = [n for n, one in found.items() if one is None]
     far = {n: farthest(task, state.eval_variables, sets[n]) for n in others}
+    shown = {n: {one.row for one in rows} for n, rows in far.items()}
+    shown |= {n: {one.row for one in (*j.worst, *j.unsure)} for n, j in found.items() if j}
     rest = {name: value for name, value in state.variables.items() if name != "params"}
     memory = {
         "parameters": state.variables["params"],
@@ -58,6 +62,11 @@ def inspect(experiment: Experiment, state: TrainState) -> Inspection:
         classes=tuple(map(str, experiment.classes)),
         names=experiment.names,
         far={name: rows for name, rows in far.items() if rows},
+        cells={
+            name: {row: experiment.cells(name, row) for row in sorted(rows)}
+            for name, rows in shown.items()
+            if experiment.cells
+        },
         memory={name: size for name, tree in memory.items() if (size := tree_bytes(tree))},
     )
 

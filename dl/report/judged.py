@@ -153,7 +153,8 @@ class Far(NamedTuple):
 
     Attributes:
       row: its number in the set; error: the mean of ``|said - truth|`` over what is known of ``truth``.
-      columns: what the task reads of it; truth, said: numbers ``[...]``, NaN for what is not known.
+      columns: what the task reads of it; truth, said: numbers ``[...]`` as ``predict`` gives them, NaN for what is
+        not known.
     """
 
     row: int
@@ -186,7 +187,7 @@ def farthest(task: Task, variables: Variables, batches: Batches, shown: int = 6)
         batch = batches[index]
         real = np.asarray(batch["mask"]) > 0
         said = np.asarray(predict(variables, batch), np.float64)[real]
-        truth = np.asarray(batch[alike[0]], np.float64)[real]
+        truth = np.asarray(batch[alike[0]], np.float64)[real] + task.origin
         apart = np.abs(said - truth).reshape(len(said), -1)
         there = ~np.isnan(apart)
         sums, counts = np.where(there, apart, 0).sum(1), there.sum(1)

@@ -64,7 +64,7 @@ def run_group(
             Lane(
                 folder,
                 Selection(group.experiment.select),
-                trackers(options, folder, group.experiment, config),
+                trackers(options, folder, group.experiment, config, console.warn),
             )
             for folder, config in zip(folders, group.configs[some], strict=True)
         ]

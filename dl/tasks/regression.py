@@ -1,5 +1,6 @@
 """One number per example."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,7 +68,7 @@ def regression(
     def finish(outputs, x):
         return value(outputs) + origin
 
-    return supervised(
+    task = supervised(
         model,
         inputs,
         score,
@@ -76,6 +77,7 @@ def regression(
         check=check,
         average=mean_of_values,
     )
+    return dataclasses.replace(task, origin=origin)
 
 
 def nasa_score(prediction: jax.Array, truth: jax.Array) -> jax.Array:

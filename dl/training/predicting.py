@@ -77,7 +77,9 @@ def recommended(
     return found | {"score": score}
 
 
-def predict_files(run: Run, files: Any, out: Path | None = None, batch_size: int = 0) -> int:
+def predict_files(
+    run: Run, files: Any, out: Path | None = None, batch_size: int = 0, **fields: Any
+) -> int:
     """Write what a run predicts for files, and return the number of rows that they are.
 
     They are read as the run's own data were and prepared by its ``build``, as :meth:`Run.evaluate` does it;
@@ -90,6 +92,7 @@ def predict_files(run: Run, files: Any, out: Path | None = None, batch_size: int
       files: pictures, recordings, folders or tables of them; tables of rows; files of text: one, or several.
       out: a .csv or .jsonl file; for masks a folder, for their pictures too. None prints csv.
       batch_size: rows computed at once; 0 for as many as in evaluation.
+      **fields: of the kind, where these files are written otherwise, such as ``encoding="cp1252"``.
 
     Raises:
       UserError: the files are unlike what the run was trained on, or ``out`` is there or cannot be written.
@@ -107,7 +110,8 @@ def predict_files(run: Run, files: Any, out: Path | None = None, batch_size: int
     files = [files] if isinstance(files, str | os.PathLike) else [*files]
     if not files:
         raise UserError("part-empty", "give the files to predict for: dl predict RUN FILE ...")
-    with tested_on([given_path(file) for file in files], alike=False, ordered=True) as wanted:
+    given = [given_path(file) for file in files]
+    with tested_on(given, alike=False, ordered=True, **fields) as wanted:
         experiment = built(own.build, own.config)
     test: Any = experiment.tests.get("test")
     if wanted.rows is None or test is None:

@@ -84,11 +84,11 @@ class Run:
         :meth:`dl.Predictor.__call__`."""
         return self.predictor(columns, key)
 
-    def predict_files(self, files: Any, out: Any = None, batch_size: int = 0) -> int:
+    def predict_files(self, files: Any, out: Any = None, batch_size: int = 0, **fields: Any) -> int:
         """Write the predictions for files: see :func:`dl.training.predicting.predict_files`."""
         from dl.training.predicting import predict_files
 
-        return predict_files(self, files, out, batch_size)
+        return predict_files(self, files, out, batch_size, **fields)
 
     def embed(self, columns: Any, layer: str) -> Any:
         """What a layer gives for every row, leaves ``[rows, ...]``: see :meth:`dl.Predictor.at`."""

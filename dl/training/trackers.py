@@ -1,9 +1,14 @@
 """Optional copies of the logged scalars for other tools; ``metrics.jsonl`` stays the source."""
 
+import collections
 import contextlib
 import functools
 import html
-from collections.abc import Iterator
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,24 +16,31 @@ import numpy as np
 
 from dl.core.errors import UserError, need
 from dl.core.experiment import Experiment
-from dl.runs.folder import RunFolder, to_json
+from dl.runs.folder import RunFolder, to_json, write_json
 from dl.runs.options import Options, recorded
+from dl.runs.readers import read_object
+
+FILE = "trackers.json"  # in the run's folder: what other tools call it
+PAUSE = 60.0  # seconds, at least, before a tool that failed is tried again
 
 
 def trackers(
-    options: Options, folder: RunFolder, experiment: Experiment, config: Any = None
+    options: Options,
+    folder: RunFolder,
+    experiment: Experiment,
+    config: Any = None,
+    say: Callable[[str], Any] = print,
 ) -> list["Tracker"]:
-    """Those that the options ask for, of a run whose folder this process writes; ``config`` is a lane's own."""
+    """Those that the options ask for, of a run whose folder this process writes; ``config`` is a lane's own; what
+    they fail in while the run trains is said by ``say``."""
     found: list[Tracker] = []
     if options.tensorboard and folder.writes:
         found.append(TensorBoard(folder.path))
-    if options.wandb is not None and folder.writes:
-        described = to_json(recorded(experiment, options, config))
-        found.append(WandB(folder.path, options.wandb, described))
-    for kind, project in ((MLflow, options.mlflow), (Trackio, options.trackio)):
+    kinds = (WandB, options.wandb), (MLflow, options.mlflow), (Trackio, options.trackio)
+    for kind, project in kinds:
         if project is not None and folder.writes:
             described = to_json(recorded(experiment, options, config))
-            found.append(kind(folder.path, project, described))
+            found.append(Patient(kind(folder.path, project, described), kind.__name__, say))
     return found
 
 
@@ -72,17 +84,60 @@ class TensorBoard:
             self._writer.close()
 
 
+class Patient:
+    """A tracker whose failures stop no run: what it does not take is kept, in order, and given to it again."""
+
+    def __init__(self, tracker: "Tracker", name: str, say: Callable[[str], Any]):
+        self._tracker, self._name, self._say = tracker, name, say
+        self._left: collections.deque[Callable[[], None]] = collections.deque()
+        self._wait, self._told = 0.0, False
+
+    def go_on(self, step: int) -> None:
+        self._give(functools.partial(self._tracker.go_on, step))
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        if metrics:
+            self._give(functools.partial(self._tracker.write, step, metrics))
+
+    def show(self, step: int, name: str, file: Path) -> None:
+        self._give(functools.partial(self._tracker.show, step, name, file))
+
+    def close(self) -> None:
+        self._wait = 0.0
+        self._give(self._tracker.close)
+        if self._left:
+            self._say(f"{self._name} lacks the last {len(self._left)} lines: metrics.jsonl has all")
+
+    def _give(self, call: Callable[[], None]) -> None:
+        self._left.append(call)
+        begun = time.monotonic()
+        if begun < self._wait:
+            return
+        try:
+            while self._left:
+                self._left[0]()
+                self._left.popleft()
+        except Exception as error:  # of a server or a disk: classes of its own
+            now = time.monotonic()
+            self._wait = now + max(PAUSE, 10 * (now - begun))  # at most a tenth of the run's time
+            if not self._told:
+                said = " ".join(str(error).split())[:200]
+                self._say(
+                    f"{self._name} takes nothing ({said}): the run goes on, and tries it again"
+                )
+            self._told = True
+
+
 class WandB:
     """A Weights & Biases run of the same name, resumed with it; needs the extra ``wandb``."""
 
     def __init__(self, folder: Path, project: str, config: Any):
         self._library = wandb = need("wandb", extra="wandb", why="Weights & Biases")
-        name = _called(folder)
         try:
             self._run = wandb.init(
                 project=project,
-                id=name,
-                name=name,
+                id=_kept(folder, "wandb") or _keep(folder, "wandb", uuid.uuid4().hex[:16]),
+                name=_called(folder),
                 config=config,
                 resume="allow",
                 reinit="create_new",
@@ -115,28 +170,56 @@ class WandB:
 
 class MLflow:
     """An MLflow run of the same name in that experiment, at the place that ``MLFLOW_TRACKING_URI`` says; needs the
-    extra ``mlflow``. What was logged after the step of a resume is logged again."""
+    extra ``mlflow``. A resumed run goes on with its own, and logs no step of it again."""
 
     def __init__(self, folder: Path, project: str, config: Any):
-        mlflow = need("mlflow", extra="mlflow", why="MLflow")
-        name = _called(folder)
+        # A server that is away is told of in seconds; by itself MLflow tries for minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        self._library = mlflow = need("mlflow", extra="mlflow", why="MLflow")
+        self._had: dict[str, set[int]] = {}
         with _reached("MLflow", "see that MLFLOW_TRACKING_URI names a server at work"):
             self._client: Any = mlflow.MlflowClient()
             known = self._client.get_experiment_by_name(project)
             place = known.experiment_id if known else self._client.create_experiment(project)
-            quote = '"' if "'" in name else "'"  # one with both is refused, in MLflow's words
-            found = self._client.search_runs([place], f"tags.mlflow.runName = {quote}{name}{quote}")
-            run = found[0] if found else self._client.create_run(place, run_name=name)
-            self._id = run.info.run_id
-            for field, value in {} if found else config["config"].items():
-                self._client.log_param(self._id, field, value)
+            self._id = self._own(folder, place) or self._new(folder, place, config["config"])
+
+    def _own(self, folder: Path, place: str) -> str | None:
+        """The run that this one has there already, opened again."""
+        own = _kept(folder, "mlflow")
+        if own is None:
+            return None
+        try:
+            run = self._client.get_run(own)
+        except self._library.exceptions.MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # removed, or on another server
+                return None
+            raise
+        if run.info.experiment_id != place or run.info.lifecycle_stage != "active":
+            return None
+        self._client.update_run(own, status="RUNNING")
+        for name in run.data.metrics:
+            self._had[name] = {m.step for m in self._client.get_metric_history(own, name)}
+        return own
+
+    def _new(self, folder: Path, place: str, config: dict[str, Any]) -> str:
+        own = self._client.create_run(place, run_name=_called(folder)).info.run_id
+        for field, value in config.items():
+            self._client.log_param(own, field, value)
+        return _keep(folder, "mlflow", own)
 
     def go_on(self, step: int) -> None:
-        """Nothing to do: MLflow keeps each value with its time."""
+        """Nothing to do: what MLflow has of later steps is not logged again."""
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        for name, value in metrics.items():
-            self._client.log_metric(self._id, name, value, step=step)
+        stamp, named = int(time.time() * 1000), {_plain(name): x for name, x in metrics.items()}
+        new = [
+            self._library.entities.Metric(name, float(value), stamp, step)
+            for name, value in named.items()
+            if step not in self._had.get(name, ())
+        ]
+        if new:
+            self._client.log_batch(self._id, metrics=new)
 
     def show(self, step: int, name: str, file: Path) -> None:
         self._client.log_artifact(self._id, str(file), "views")
@@ -146,27 +229,66 @@ class MLflow:
 
 
 class Trackio:
-    """A trackio run of the same name in that project; needs the extra ``trackio``."""
+    """A trackio run of the same name in that project; needs the extra ``trackio``. A resumed run goes on with its
+    own, and logs no step of it again where trackio keeps its files on this machine."""
 
     def __init__(self, folder: Path, project: str, config: Any):
         self._library = need("trackio", extra="trackio", why="trackio")
+        had = _kept(folder, "trackio") is not None
         with _reached("trackio", "see to what it says"):
             self._run = self._library.init(
-                project=project, name=_called(folder), config=config["config"], resume="allow"
+                project=project,
+                name=_called(folder),
+                config=config["config"],
+                resume="allow" if had else "never",
             )
+            _keep(folder, "trackio", str(self._run.id))
+            self._had = self._logged(project) if had else set()
+
+    def _logged(self, project: str) -> set[tuple[int, str]]:
+        """The steps and names that trackio has of the run."""
+        from trackio.sqlite_storage import SQLiteStorage  # no public function reads them
+
+        lines = SQLiteStorage.get_logs(project, self._run.name, run_id=self._run.id)
+        return {(int(line["step"]), name) for line in lines for name in line}
 
     def go_on(self, step: int) -> None:
-        """Nothing to do: trackio keeps all that it is given."""
+        """Nothing to do: what trackio has of later steps is not logged again."""
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        self._run.log(metrics, step=step)
+        if new := {name: x for name, x in metrics.items() if (step, name) not in self._had}:
+            self._run.log(new, step=step)
 
     def show(self, step: int, name: str, file: Path) -> None:
-        if file.suffix == ".png":
-            self._run.log({name: self._library.Image(str(file))}, step=step)
+        if file.suffix == ".txt":
+            shown = self._library.Markdown(f"```\n{file.read_text('utf-8')}\n```")
+        else:
+            shown = self._library.Image(str(file))
+        if (step, name) not in self._had:
+            self._run.log({name: shown}, step=step)
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _kept(folder: Path, tool: str) -> str | None:
+    """What a tool calls this run, which another of the same name is not to be taken for."""
+    return (read_object(folder / FILE) or {}).get(tool)
+
+
+def _keep(folder: Path, tool: str, own: str) -> str:
+    write_json(folder / FILE, {**(read_object(folder / FILE) or {}), tool: own})
+    return own
+
+
+def _plain(name: str) -> str:
+    """A metric's name in the characters that MLflow takes.
+
+    >>> _plain("test/recall of 'a, b'"), _plain("/train//../loss")
+    ('test/recall of _a_ b_', 'train/loss')
+    """
+    parts = re.sub(r"[^/\w.\- :]", "_", name).split("/")
+    return "/".join(part for part in parts if part not in ("", ".", ".."))[:250]
 
 
 @contextlib.contextmanager

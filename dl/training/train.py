@@ -163,7 +163,11 @@ def _train(
         epochs = f"{steps * data.batch_size / data.size:.3g} epochs of {data.size:,}"
         console.say(f"run {folder.path}: {steps:,} steps of {data.batch_size}{over}, {epochs}")
     compiled = Compiled.alone(experiment, layout)
-    lane = Lane(folder, Selection(experiment.select), trackers(options, folder, experiment))
+    lane = Lane(
+        folder,
+        Selection(experiment.select),
+        trackers(options, folder, experiment, say=console.warn),
+    )
     cadence = cadence_of(experiment, options)
     keeping = OwnCheckpoints(compiled, lane)
     loop = Loop(

@@ -1,5 +1,7 @@
 """Rows of a classifier, one by one, against plain NumPy."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -121,6 +123,9 @@ def test_texts_are_shown_in_words_and_hang_on_the_ones_that_count():
     inside = Inspection(None, {}, {"test": found}, ("yes", "no"), {"tokens": words}, {})
     page = judged(inside)
     assert "&lt;good&gt;" in page
+    told = judged(inside._replace(cells={"test": {2: {"town <b>": "Oslo", "age": "31"}}}))
+    assert "town &lt;b&gt;</td><td>Oslo</td>" in told  # a table's own words in place of codes
+    assert "&lt;good&gt;" not in told.partition("row 2")[0]
     assert "row 2: no, said yes" in page
 
 
@@ -168,7 +173,7 @@ def test_numbers_that_are_farthest_off_are_those_of_all_rows():
     assert page.count("<svg") == 6  # the past, and what followed beside what was said
 
 
-def test_numbers_of_another_origin_than_the_truths_are_not_compared():
+def test_numbers_are_compared_in_the_units_that_are_predicted():
     rows = {"x": np.arange(6, dtype=np.float32)[:, None], "label": np.arange(6, dtype=np.float32)}
     batches = eval_batches(rows, 4)
 
@@ -177,11 +182,16 @@ def test_numbers_of_another_origin_than_the_truths_are_not_compared():
         def __call__(self, x, *, train=False):
             return nn.Dense(1)(x)[:, 0]
 
-    for origin, count in ((0.0, 6), (1000.0, 0)):
-        task = regression(Model(), inputs="x", origin=origin)
+    moved = regression(Model(), inputs="x", origin=1000.0)
+    unknown = dataclasses.replace(moved, origin=0.0)  # predicts what is not told of
+    for task, count, truth in (
+        (regression(Model(), inputs="x"), 6, "5"),
+        (moved, 6, "1005"),
+        (unknown, 0, ""),
+    ):
         variables = task.init(jax.random.key(0), batches[0])
         found = farthest(task, variables, batches)
         assert len(found) == count
         if found:
             inside = Inspection(None, {}, {}, (), {"x": ("size",)}, {}, far={"test": found})
-            assert f"row 5: 5, said {found[0].said:.4g}" in judged(inside)
+            assert f"row 5: {truth}, said {found[0].said:.4g}" in judged(inside)

@@ -197,6 +197,9 @@ def test_rows_of_tables_by_name_of_their_columns(tmp_path):
         assert [row["row"] for row in found] == [*map(str, range(7))] * 2
         assert found[:7] == [{**row} for row in found[7:]]
         own = said(run, loans)  # the training file itself, in one go
+        turned = tmp_path / f"{target}-turned.csv"  # written otherwise
+        turned.write_text(loans.read_text().replace(",", ";"))
+        assert said(run, turned, separator=";") == [{**row, "file": str(turned)} for row in own]
         for one, other in zip(own, found[:7], strict=False):
             numbers = [name for name in one if name == "value" or name.startswith("p_")]
             assert one.get("class") == other.get("class")

@@ -1,7 +1,10 @@
 """What other tools are given is what metrics.jsonl holds."""
 
+import json
 import struct
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from dl.runs.folder import RunFolder
 from dl.runs.options import Options
 from dl.training.lane import Lane
 from dl.training.selection import Selection
-from dl.training.trackers import MLflow, TensorBoard, Trackio, WandB
+from dl.training.trackers import FILE, MLflow, Patient, TensorBoard, Trackio, WandB
 
 
 def masked_crc(data: bytes) -> int:
@@ -107,14 +110,13 @@ class Told:
     """A library of a tracker that notes what it is told."""
 
     def __init__(self):
-        self.calls, self.info, self.run_id = [], self, "7"
+        self.calls, self.info, self.run_id, self.id = [], self, "7", "7"
+        self.entities = SimpleNamespace(Metric=lambda *given: given)
 
     def __getattr__(self, name):
         def call(*args, **more):
             self.calls.append((name, args, more))
-            return (
-                None if name == "get_experiment_by_name" else [] if name == "search_runs" else self
-            )
+            return None if name == "get_experiment_by_name" else self
 
         return call
 
@@ -144,20 +146,76 @@ def test_other_tools_get_the_scalars_and_the_pictures(tmp_path, monkeypatch, nam
     assert told.calls[-1][0] in ("finish", "set_terminated")
 
 
-def test_mlflow_goes_on_with_the_run_of_that_name(tmp_path, monkeypatch):
+NAME = """Anna's "first" #1 50%"""
+
+
+def test_mlflow_goes_on_with_the_run_of_that_folder(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri((tmp_path / "kept").as_uri())
-    for step in (5, 10):
-        sink = MLflow(tmp_path / "Anna's first", "digits", {"config": {"width": 3}})
-        sink.write(step, {"train/loss": 3.0 / step})
+    for place, step in (("one", 5), ("one", 10), ("other", 5)):
+        (tmp_path / place / NAME).mkdir(parents=True, exist_ok=True)
+        sink = MLflow(tmp_path / place / NAME, "digits", {"config": {"width": 3}})
+        for at in range(5, step + 1, 5):  # the resumed run comes by step 5 again
+            sink.write(at, {"train/loss": 3.0 / at, "test/'a, b'": 1.0})
         sink.close()
     client = mlflow.MlflowClient()
     place = client.get_experiment_by_name("digits").experiment_id
-    (run,) = client.search_runs([place])
-    assert run.data.params == {"width": "3"}
-    found = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "train/loss")]
+    runs = client.search_runs([place], order_by=["attributes.start_time"])
+    assert [run.info.run_name for run in runs] == [NAME, NAME]
+    assert runs[0].data.params == {"width": "3"}
+    found = [
+        (m.step, m.value) for m in client.get_metric_history(runs[0].info.run_id, "train/loss")
+    ]
     assert found == [(5, 0.6), (10, 0.3)]
+    assert "test/_a_ b_" in runs[0].data.metrics
+
+
+def test_trackio_goes_on_with_the_run_of_that_folder(tmp_path, monkeypatch):
+    pytest.importorskip("trackio")
+    for module in ("trackio.utils", "trackio.sqlite_storage", "trackio"):
+        monkeypatch.setattr(f"{module}.TRACKIO_DIR", tmp_path / "kept", raising=False)
+    for place, step in (("one", 5), ("one", 10), ("other", 5)):
+        (tmp_path / place / NAME).mkdir(parents=True, exist_ok=True)
+        sink = Trackio(tmp_path / place / NAME, "digits", {"config": {"width": 3}})
+        for at in range(5, step + 1, 5):
+            sink.write(at, {"train/loss": 3.0 / at})
+        sink.close()
+    from trackio.sqlite_storage import SQLiteStorage
+
+    names = [Path(tmp_path / place / NAME / FILE) for place in ("one", "other")]
+    one, other = (json.loads(file.read_text())["trackio"] for file in names)
+    assert one != other
+    lines = SQLiteStorage.get_logs("digits", NAME, run_id=one)
+    assert [(line["step"], line["train/loss"]) for line in lines] == [(5, 0.6), (10, 0.3)]
+
+
+def test_a_tool_that_is_away_stops_no_run_and_gets_all_when_it_is_back(tmp_path, monkeypatch):
+    class Away:
+        def __init__(self):
+            self.given, self.away = [], False
+
+        def write(self, step, metrics):
+            if self.away:
+                raise ConnectionError("no route\nto host")
+            self.given.append(step)
+
+        def close(self):
+            self.given.append("closed")
+
+    sink, said = Away(), []
+    patient = Patient(sink, "MLflow", said.append)
+    patient.write(1, {"x": 1.0})
+    patient.write(1, {})
+    sink.away = True
+    for step in (2, 3, 4):
+        patient.write(step, {"x": 1.0})
+    sink.away = False
+    patient.write(5, {"x": 1.0})
+    assert sink.given == [1]  # it is not asked again at once
+    patient.close()
+    assert sink.given == [1, 2, 3, 4, 5, "closed"]
+    assert said == ["MLflow takes nothing (no route to host): the run goes on, and tries it again"]
 
 
 @pytest.mark.parametrize("name", ["mlflow", "trackio"])

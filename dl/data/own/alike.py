@@ -9,10 +9,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from dl.core.errors import UserError, unknown
+from dl.core.errors import UserError
 from dl.data.own.classes import known_classes
 from dl.data.own.door import Kind
 from dl.data.own.found import Line, in_fields, show
+from dl.data.own.tested import with_fields
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import digest_files
 from dl.data.readers.given import given_path
@@ -61,11 +62,7 @@ def read_like(data: Any, splits: Splits, **fields: Any) -> tuple[Columns, np.nda
             "set-of-another-kind",
             f"{splits.info.title} is no file of yours of {', '.join(_KINDS)}: only such are read alike",
         )
-    of_kind = [field.name for field in dataclasses.fields(details["own"])]
-    for name in fields:
-        if name not in of_kind:
-            raise unknown("option of data", name, of_kind)
-    own = dataclasses.replace(details["own"], **{**_sizes(splits, kind), **fields})
+    own = with_fields(details["own"], {**_sizes(splits, kind), **fields})
     source = data
     if isinstance(data, str | os.PathLike):
         source = given_path(data).absolute()

@@ -100,8 +100,12 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
                 lambda own: every(which, seen, kind, alike, guessed, tested(), data_folder()), own
             )
         return with_tested(_opened(data, kind, own, guessed), kind, own, data)
-    except UserError as error:  # a script has flags, and Python has fields
-        error.message = singular(in_fields(error.message, flags=options is not None))
+    except (
+        UserError
+    ) as error:  # a script has flags; Python, and what a run is tried on, have fields
+        tried = tested()
+        flags = options is not None and (tried is None or tried.data is None)
+        error.message = singular(in_fields(error.message, flags))
         raise
 
 

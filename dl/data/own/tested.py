@@ -3,12 +3,12 @@
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, unknown
 from dl.data.splits import Columns, Info, Splits
 
 
@@ -96,7 +96,7 @@ def with_tested(splits: Splits, kind: str, own: Any, source: Any = None) -> Spli
             from dl.data.own.unlabelled import read_unlabelled
 
             wanted.rows, wanted.names, wanted.back, wanted.before = read_unlabelled(
-                wanted.data, alike
+                wanted.data, alike, **wanted.fields
             )
         judged = wanted.alike and wanted.data is not None
         if judged and "label" in splits.train and "label" not in wanted.rows:
@@ -109,3 +109,16 @@ def with_tested(splits: Splits, kind: str, own: Any, source: Any = None) -> Spli
         joined = {name: np.concatenate([held[name], x]) for name, x in wanted.before.items()}
         splits = dataclasses.replace(splits, validation=joined)
     return dataclasses.replace(splits, test=wanted.rows)
+
+
+def with_fields(own: Any, fields: Mapping[str, Any]) -> Any:
+    """The options of a kind with other values.
+
+    Raises:
+      UserError: the kind has no such option.
+    """
+    of_kind = [field.name for field in dataclasses.fields(own)]
+    for name in fields:
+        if name not in of_kind:
+            raise unknown("option of data", name, of_kind)
+    return dataclasses.replace(own, **fields)

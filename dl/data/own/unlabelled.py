@@ -18,6 +18,7 @@ from dl.data.own.paths import SOUNDS, Named, ends, files_under, is_table
 from dl.data.own.picture_tables import IMAGES
 from dl.data.own.pixels import headers_of
 from dl.data.own.sounds import PATHS, DecodeSound, sound_header
+from dl.data.own.tested import with_fields
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import for_each
 from dl.data.readers.frames import read_frame, words
@@ -34,17 +35,18 @@ class Unlabelled(NamedTuple):
     before: Columns | None = None
 
 
-def read_unlabelled(files: Sequence[Path], splits: Splits) -> Unlabelled:
+def read_unlabelled(files: Sequence[Path], splits: Splits, **fields: Any) -> Unlabelled:
     """The rows of ``files``, of the kind of ``splits``, in the order given.
 
     Pictures and recordings are files, folders of them, or tables that name them, and are read when they are
-    needed; rows and texts are those of tables; texts are lines of other files too.
+    needed; rows and texts are those of tables; texts are lines of other files too. ``fields`` of the kind say
+    where these files are written otherwise.
 
     Raises:
-      UserError: a file is not there, cannot be read or is of another kind.
+      UserError: there is no such field, or a file is not there, cannot be read or is of another kind.
     """
     details = splits.info.details
-    kind, own = details["kind"], details["own"]
+    kind, own = details["kind"], with_fields(details["own"], fields)
     if kind not in _READ:
         raise UserError(
             "set-of-another-kind",
