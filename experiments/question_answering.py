@@ -30,11 +30,11 @@ class Config(OwnQuestions, dl.Recipe):
     hops: int = 4
     """how often the layer is applied"""
     heads: int = 4
-    dropout: float = 0.1
+    dropout: float = 0.0
     min_count: int = 1
     """a rarer word of the training set is unknown"""
     batch_size: int = 128
-    epochs: float = 8
+    epochs: float = 20
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     ema: float | None = 0.999
