@@ -64,8 +64,8 @@ def build(config: Config) -> dl.Experiment:
     size, flip = few["image"].shape[1:], config.flip or config.data in FLIPPED
     tune = config.stage == "finetune"
     outputs = len(classes) if tune else 0
-    sizes = {"widths": config.widths, "depth": config.depth}
-    net = picture_classifier(config.model, outputs, size[:2], **sizes)
+    widths, depth = config.widths, config.depth
+    net = picture_classifier(config.model, outputs, size[:2], widths=widths, depth=depth)
     if tune:
         label = known(train)["label"]
         train = dl.data.take(train, hold_out(len(label), config.labels, 0, label)[1])
