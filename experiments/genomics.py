@@ -36,6 +36,10 @@ class Config(OwnTexts, dl.Members, dl.Recipe):
     """layers of a Transformer over the places; 0 for none"""
     both: bool = False
     """a sequence and its other strand are the same: the class does not hang on the direction"""
+    places: int = 32
+    """pieces of a sequence that are told apart at the end"""
+    direct: bool = False
+    """add a linear map of every base at its place, which suits few aligned sequences"""
     longest: int = 1000
     """bases of a sequence that are read"""
     epochs: int = 25
@@ -58,7 +62,8 @@ def build(config: Config) -> dl.Experiment:
     splits = coded(config)
     classes, held = splits.info.classes, splits.validation
     sizes = config.filters, config.window, config.layers, config.attention, config.both
-    model = SequenceNetwork(len(classes), *sizes, config.dropout)
+    read = config.dropout, config.places, config.direct
+    model = SequenceNetwork(len(classes), *sizes, *read)
     task = classification(
         model, inputs="bases", prepare=lambda x: x, label_smoothing=config.label_smoothing
     )

@@ -125,6 +125,9 @@ class SequenceNetwork(nn.Module):
       attention: layers of a Transformer over places; 0 for none.
       both: whether a sequence and its other strand are one to the network: both are read out by the same weights
         and the logits averaged. Else the strand that is given is known, as for a junction with a direction.
+      places: pieces that the readout tells apart.
+      direct: whether a linear map of each base at its place adds to the logits (Cheng et al. 2016, "Wide & deep
+        learning"), for few sequences that lie aligned.
     """
 
     outputs: int
@@ -134,15 +137,23 @@ class SequenceNetwork(nn.Module):
     attention: int = 0
     both: bool = False
     dropout: float | jax.Array = 0.0
+    places: int = 32
+    direct: bool = False
 
     @nn.compact
     def __call__(self, bases, *, train: bool = False):
-        x = jax.nn.one_hot(bases, 4, dtype=jnp.result_type(float))
-        x = nn.relu(StrandConv(self.filters // 2, self.window, name="motifs")(x))
+        hot = jax.nn.one_hot(bases, 4, dtype=jnp.result_type(float))
+        x = nn.relu(StrandConv(self.filters // 2, self.window, name="motifs")(hot))
         for layer in range(self.layers):
             more = StrandConv(self.filters // 2, 5, 2**layer)(Dropout(self.dropout)(x, train=train))
             x = nn.relu(x + more)
-        read = Readout(self.outputs, attention=self.attention, dropout=self.dropout)
+        deep = Readout(self.outputs, self.places, attention=self.attention, dropout=self.dropout)
+        wide = Dense(self.outputs, name="direct") if self.direct else None
+
+        def read(x, hot):
+            logits = deep(x, train=train)
+            return logits if wide is None else logits + wide(hot.reshape(len(hot), -1))
+
         if not self.both:
-            return read(x, train=train)
-        return (read(x, train=train) + read(jnp.flip(x, (1, 2)), train=train)) / 2
+            return read(x, hot)
+        return (read(x, hot) + read(jnp.flip(x, (1, 2)), jnp.flip(hot, (1, 2)))) / 2
