@@ -46,12 +46,8 @@ def evaluate(
 
     opened = open_run(run, script=script, trust=trust, force=force)
     with _as_reading():
-        scores, slices = judged(
-            opened,
-            data,
-            slice,
-            **_values(opened, reading, "--reading", _script(run, script, trust)),
-        )
+        fields = _values(opened, reading, "--reading", script, trust)
+        scores, slices = judged(opened, data, slice, **fields)
 
     def show(scores: dict[str, Any], indent: str = "") -> dict[str, Any]:
         for name in sorted(scores, key=by_number):
@@ -102,7 +98,7 @@ def predict(
 
     opened = open_run(run, script=script, trust=trust, force=force)
     with _as_reading():
-        fields = _values(opened, reading, "--reading", _script(run, script, trust))
+        fields = _values(opened, reading, "--reading", script, trust)
         rows = predict_files(opened, files, out, batch_size, **fields)
     if out is not None:
         print(printable(f"written: {out} ({rows:,} rows)"))
@@ -169,24 +165,26 @@ def fork(
     from dl.training.reopening import open_run
 
     opened = open_run(run, script=script, trust=trust)
-    path = _script(run, script, trust)
-    given = _values(opened, values, "", path)
-    done = branch(opened, at, name, given, script=path)
+    given = _values(opened, values, "", script, trust)
+    done = branch(opened, at, name, given, script=_script(opened, script, trust))
     if done.folder.finished():
         print(format_metrics(done.metrics))
     print(f"run folder: {done.folder.path}")
     sys.exit(0 if done.folder.finished() else stopped_code(done.ended))
 
 
-def _script(run: Path, script: Path | None, trust: bool) -> Path | None:
-    from dl.runs.folder import RunFolder, read_json
+def _script(opened: Any, script: Path | None, trust: bool) -> Path | None:
+    """The script that rebuilt an opened run, whose folder is here wherever the run lies."""
+    from dl.runs.folder import read_json
     from dl.runs.scripts import trusted_script
 
-    return trusted_script(run, read_json(RunFolder(run).lock), script, trust)
+    return trusted_script(opened.folder.path, read_json(opened.folder.lock), script, trust)
 
 
-def _values(opened: Any, words: tuple[str, ...], flag: str, path: Path | None) -> dict[str, Any]:
-    """Fields of a run's config by words field=value, each of its type, as the script at ``path`` reads them."""
+def _values(
+    opened: Any, words: tuple[str, ...], flag: str, script: Path | None, trust: bool
+) -> dict[str, Any]:
+    """Fields of a run's config by words field=value, each of its type, as its script reads them."""
     from dl.cli.arguments import swept_values
 
     given: dict[str, Any] = {}
@@ -199,7 +197,8 @@ def _values(opened: Any, words: tuple[str, ...], flag: str, path: Path | None) -
             )
         given[field] = text
     build = opened.experiment.build
-    if not given or path is None or build is None:
+    path = _script(opened, script, trust) if given and build is not None else None
+    if path is None:
         return given
     # Of the script as it was opened: loaded anew, its enumerations and nested configs would be others.
     kind = type(opened.experiment.config)
