@@ -26,7 +26,7 @@ from dl.data.own.found import (
     shown_before,
     singular,
 )
-from dl.data.own.tested import tested, with_tested
+from dl.data.own.tested import known_fields, tested, with_tested
 from dl.data.prepared import chosen
 from dl.data.readers.files import data_folder
 from dl.data.readers.given import given_path
@@ -100,10 +100,8 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
                 lambda own: every(which, seen, kind, alike, guessed, tested(), data_folder()), own
             )
         return with_tested(_opened(data, kind, own, guessed), kind, own, data)
-    except (
-        UserError
-    ) as error:  # a script has flags; Python, and what a run is tried on, have fields
-        tried = tested()
+    except UserError as error:
+        tried = tested()  # a script has flags; Python, and what a run is tried on, have fields
         flags = options is not None and (tried is None or tried.data is None)
         error.message = singular(in_fields(error.message, flags))
         raise
@@ -236,10 +234,7 @@ def _divided(found: Found, kind: str, own: Any) -> Splits:
 
 def _chosen(own: type[OwnFiles], options: Any, fields: dict[str, Any]) -> Any:
     """The kind's fields, of a config and of keywords, as they would come from the command line."""
-    known = [field.name for field in dataclasses.fields(own)]
-    for name in fields:
-        if name not in known:
-            raise unknown("option of data", name, known)
+    known = known_fields(own, fields)
     chosen = {name: getattr(options, name) for name in known if hasattr(options, name)} | fields
     hints = get_type_hints(own)
     for name in (

@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -117,8 +117,18 @@ def with_fields(own: Any, fields: Mapping[str, Any]) -> Any:
     Raises:
       UserError: the kind has no such option.
     """
-    of_kind = [field.name for field in dataclasses.fields(own)]
-    for name in fields:
-        if name not in of_kind:
-            raise unknown("option of data", name, of_kind)
+    known_fields(own, fields)
     return dataclasses.replace(own, **fields)
+
+
+def known_fields(own: Any, asked: Iterable[str] = ()) -> list[str]:
+    """The names of the options of a kind, a dataclass or one of its objects.
+
+    Raises:
+      UserError: one that is ``asked`` for is none of them.
+    """
+    known = [field.name for field in dataclasses.fields(own)]
+    for name in asked:
+        if name not in known:
+            raise unknown("option of data", name, known)
+    return known
