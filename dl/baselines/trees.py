@@ -56,7 +56,9 @@ def boosted_trees(train: Columns, validation: Columns, classes: int) -> Trees:
     seen = np.unique(train["label"], return_counts=True)[1] if classes else np.array([rows])
     stop = seen.min() > 1 and row_count(train) >= 10 * len(seen)
     features, weight = matrix(train), train.get("weight")
-    has = ~np.isnan(features) if weight is None else ~np.isnan(features) & (weight > 0)[:, None]
+    has = ~np.isnan(features)
+    if weight is not None:
+        has &= (weight > 0)[:, None]
     told = has.sum(0) >= LEAF  # scikit-learn fails where no row has a feature
     features = np.where(told, features, 0)
     best = None

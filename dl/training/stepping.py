@@ -1,4 +1,4 @@
-"""Sends steps to the device in pieces, always one piece ahead of the one waited for."""
+"""Sends steps to the device in pieces, always one piece or two ahead of the one waited for."""
 
 import collections
 import time

@@ -260,12 +260,13 @@ class Trackio:
             self._run.log(new, step=step)
 
     def show(self, step: int, name: str, file: Path) -> None:
+        if (step, name) in self._had:
+            return
         if file.suffix == ".txt":
             shown = self._library.Markdown(f"```\n{file.read_text('utf-8')}\n```")
         else:
             shown = self._library.Image(str(file))
-        if (step, name) not in self._had:
-            self._run.log({name: shown}, step=step)
+        self._run.log({name: shown}, step=step)
 
     def close(self) -> None:
         self._run.finish()

@@ -12,19 +12,9 @@ from dl.data.tables import Table
 
 # Rooms beside this one that hold sets: imported when a set is first asked for, so that a script starts sooner.
 _ROOMS = (
-    *(
-        "images",
-        "packed_images",
-        "annotated",
-        "masked",
-        "text",
-        "recordings",
-        "series",
-        "clips",
-        "shapes",
-    ),
-    *("tables", "interactions", "sequences", "health", "questions", "markets", "purchases"),
-)
+    "images", "packed_images", "annotated", "masked", "text", "recordings", "series", "clips", "shapes",
+    "tables", "interactions", "sequences", "health", "questions", "markets", "purchases",
+)  # fmt: skip
 
 
 @functools.cache
