@@ -8,7 +8,6 @@ import platform as host
 import shlex
 import subprocess
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +34,7 @@ def environment(
     devices = jax.devices()
     on_cpu = devices[0].platform == "cpu"
     return {
-        "packages": {name: metadata.version(name) for name in PACKAGES} | installed(PLUGINS),
+        "packages": installed((*PACKAGES, *PLUGINS)),
         "python": host.python_version(),
         "compiler": {
             "XLA_FLAGS": sorted(os.environ.get("XLA_FLAGS", "").split()),

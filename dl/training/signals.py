@@ -67,9 +67,12 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, where: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        # Ctrl-C reaches what XLA runs to compile for a GPU (ptxas), too, and so the run fails there.
+        if self._heard and isinstance(error, jax.errors.JaxRuntimeError):
+            raise KeyboardInterrupt(self._heard) from error
 
 
 def _leave_hung_terminal() -> None:

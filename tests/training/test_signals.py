@@ -11,6 +11,7 @@ import termios
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from dl.runs.compare import first_difference
@@ -137,3 +138,19 @@ def test_what_stops_a_run_between_its_steps_hears_what_is_saved(tmp_path, there,
     with pytest.raises(KeyboardInterrupt) as stopped, folder.held():
         raise KeyboardInterrupt
     assert stopped.value.__notes__ == [f"{folder.path} {said}; --name x --resume goes on"]
+
+
+def test_a_compiler_that_the_signal_ended_fails_no_run():
+    ptxas = jax.errors.JaxRuntimeError("INTERNAL: ptxas exited with non-zero error code 2")
+
+    def compiles(asked):
+        with Signals():
+            if asked:
+                os.kill(os.getpid(), signal.SIGINT)
+            raise ptxas
+
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        compiles(asked=False)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        compiles(asked=True)
+    assert stopped.value.args == (signal.SIGINT,)

@@ -45,7 +45,7 @@ from dl.data.own.stored import in_order, rows_of, stored, text_blocks
 from dl.data.readers.files import digest_files, readable
 from dl.data.splits import Info, Splits
 
-NAMED = ("tinyshakespeare",)
+NAMED = ("tinyshakespeare", "brown", "debian_synopses")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,7 +47,7 @@ from dl.data.readers.frames import Frame
 from dl.data.readers.given import given_path
 from dl.data.splits import Splits
 
-NAMED = ("multi30k",)
+NAMED = ("multi30k", "debian_synopses")
 _SOURCES = ("source", "src", "source_text", "input", "question")
 _TARGETS = ("target", "tgt", "target_text", "output", "translation", "answer")
 

@@ -33,16 +33,24 @@ from dl.data.tokenizers import (
 
 _ENDS = ("[EOS]", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 OWN = "the model's own"  # in place of a unit, where a tokenizer is given
+_LEVELS: Any = {
+    "character": "character",
+    "word": "piece",
+    "spaced": "word",
+}  # those that are counted
 
 
 @dataclasses.dataclass(frozen=True)
 class Units:
     """Fields for the config of a script that cuts plain text, named or the user's own, into tokens."""
 
-    unit: Literal["character", "byte", "word", "wordpiece", "bpe"] = "character"
-    """what a token is; bpe is byte-level and knows every text, as byte does"""
+    unit: Literal["character", "byte", "word", "spaced", "wordpiece", "bpe"] = "character"
+    """what a token is: bpe is byte-level and knows every text, as byte does; spaced is what lies between blanks,
+    for texts whose words and marks are parted already"""
     vocabulary: int | None = None
     """how many different tokens; by default every character, or a number by the text's size, which is shown"""
+    min_count: int = 2
+    """a character or word that comes less often in your training text is unknown"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,10 +150,10 @@ def learned(parts: Callable[[], Sequence[Columns] | Iterator[Columns]], units: U
 
     if unit == "character" and not any("document" in part for part in parts()):
         return characters("".join(texts()))
-    if unit == "character" or unit == "word":
-        level: Any = "character" if unit == "character" else "piece"
+    if level := _LEVELS.get(unit):
         most = size or (None if unit == "character" else 16384)
-        return counted(level, texts(), min_count=2, size=most, specials=("[UNK]", "[EOS]"))
+        ends = ("[UNK]", "[EOS]")
+        return counted(level, texts(), min_count=units.min_count, size=most, specials=ends)
     if size is None:  # a subword for some 256 characters, in powers of two
         size = min(8192, max(512, 2 ** int(math.log2(1 + sum(map(len, texts())) / 256))))
     stored = all(isinstance(part["text"], StoredText) for part in parts())  # blocks of whole lines
@@ -259,7 +267,8 @@ def _measured(vocabulary: Vocabulary | Subwords, text: str) -> tuple[np.ndarray,
     else:
         parts = vocabulary.cut(text)
         tokens = vocabulary.encode(np.array(parts, object))
-        sizes = np.fromiter((len(part.encode()) for part in parts), np.int32, len(parts))
+        blank = vocabulary.level == "word"  # the one after it
+        sizes = np.fromiter((len(part.encode()) + blank for part in parts), np.int32, len(parts))
     unknown = vocabulary.numbers.get("[UNK]", vocabulary.numbers.get("<unk>", -1))
     return tokens, sizes, np.where(tokens == unknown, sizes, 0)
 

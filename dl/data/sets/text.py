@@ -1,5 +1,9 @@
 """Text: columns of strings, one sentence or character a row."""
 
+import itertools
+import json
+import re
+
 import numpy as np
 
 from dl.core.errors import UserError
@@ -26,6 +30,39 @@ def _read_shakespeare(paths, info, validation, seed) -> Splits:
     end = len(train["text"]) - count
     inner = take(train, slice(end, None)) if count else {}
     return Splits(take(train, slice(0, end)), inner, held, info)
+
+
+def _read_brown(paths, info, validation, seed) -> Splits:
+    (path,) = paths.values()
+    words = [word for line in decode(path).splitlines() if line for word in (*line.split(), "\n")]
+    count = np.cumsum([word != "\n" for word in words])  # of words so far
+    if count[-1] <= 1_000_000:
+        raise damaged(path, f"{count[-1]} words")
+    edges = [0, *np.searchsorted(count, (800_000, 1_000_000), "right"), len(words)]
+    texts = (re.sub(" ?\n ?", "\n", " ".join(words[a:b])) for a, b in itertools.pairwise(edges))
+    train, held, test = ({"text": np.array(text.splitlines(keepends=True))} for text in texts)
+    if validation is not None:
+        end = len(train["text"]) - rows_of(validation, len(train["text"]))
+        train, held = take(train, slice(0, end)), take(train, slice(end, None))
+    return Splits(train, held if len(held["text"]) else {}, test, info)
+
+
+def _read_synopses(paths, info, validation, seed) -> Splits:
+    def part(name: str) -> Columns:
+        path = paths[f"{name}.jsonl.gz"]
+        try:
+            rows = [json.loads(line) for line in decode(path).splitlines()]
+            return {
+                side: np.array([row[side] for row in rows], "T") for side in ("text", "summary")
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(path, error) from None
+
+    train, held, test = map(part, ("train", "validation", "test"))
+    if validation is not None:
+        kept, out = hold_out(len(train["text"]), validation, seed)
+        train, held = take(train, kept), take(train, out) if len(out) else {}
+    return Splits(train, held, test, info)
 
 
 def _read_sst2(paths, info, validation, seed) -> Splits:
@@ -124,6 +161,45 @@ SETS = (
             ),
         ),
         _read_shakespeare,
+    ),
+    DataSet(
+        Info(
+            "brown",
+            "Brown corpus",
+            "Francis & Kucera 1964; copy in nltk_data, tags removed",
+            "free for non-commercial use",
+            "language modelling",
+            "text: lines of a sentence, words and marks between blanks. As in Bengio et al. 2003 the first "
+            "800,000 words train, the next 200,000 are validation, the other 161,192 test, "
+            "which is of other genres (fiction last)",
+        ),
+        (
+            File(
+                "brown.txt.gz",
+                sha256=("05b30fa2e977f68f7ac019003edcf0517518d9710e7bfffdf7f5f5bc950bb5e9",),
+            ),
+        ),
+        _read_brown,
+    ),
+    DataSet(
+        Info(
+            "debian_synopses",
+            "Debian package descriptions",
+            "Debian 12's indices",
+            "free software (each package's own, DFSG-free)",
+            "summarisation",
+            "text, summary: a package's description and its line of 3 to 16 words. 40,203 train, 1,642 "
+            "validation, 1,697 test; packages of one source stay together",
+        ),
+        tuple(
+            File(f"{name}.jsonl.gz", sha256=(digest,))
+            for name, digest in {
+                "train": "49187275aea76af8d336ff529cbc336c592bdc0483f887af2039b5f890e69bac",
+                "validation": "6e7034cdb6862429e3164ca6511f6ddc2eb44276e32b111aca0197df59e94e75",
+                "test": "7156177f1d7438b6831517e026817c8c992399e731d302f507dcda8958c99874",
+            }.items()
+        ),
+        _read_synopses,
     ),
     DataSet(
         Info(

@@ -1,12 +1,14 @@
 """Corpora keep every line, and what is not one is named."""
 
 import gzip
+import json
 
 import numpy as np
 import pytest
 from mistakes import raises
 
 import dl.data
+from dl.data.own.units import Units, encode
 
 
 def _shakespeare(folder, text):
@@ -97,3 +99,34 @@ def test_questions_have_their_coarse_type(tmp_path):
     named = [splits.info.classes[label] for label in splits.test["label"][:4]]
     assert named == ["abbreviation", "description", "number", "location"]
     assert set(splits.test["text"]) == {"What ?"}
+
+
+def test_brown_is_parted_by_its_words(tmp_path):
+    (tmp_path / "brown").mkdir()
+    lines = "".join(f"a b{n} .\n" + "\n" * (n % 50 == 0) for n in range(333_400))
+    (tmp_path / "brown" / "brown.txt.gz").write_bytes(gzip.compress(lines.encode(), 1))
+    splits = dl.data.load("brown", tmp_path)
+    texts = ["".join(part["text"]) for part in splits.parts.values()]
+    assert [len(text.split()) for text in texts] == [800_000, 200_000, 200]
+    assert " ".join(" ".join(texts).split()) == " ".join(lines.split())
+    assert splits.train["text"][:2].tolist() == ["a b0 .\n", "a b1 .\n"]
+    encoded = encode(splits, Units("spaced", min_count=4))
+    assert encoded.vocabulary.symbols == ("[UNK]", "[EOS]", "a", ".")
+    assert encoded.splits.train["bytes"].sum() == sum(len(word) + 1 for word in texts[0].split())
+    (tmp_path / "brown" / "brown.txt.gz").write_bytes(gzip.compress(b"a few words"))
+    with raises("file-damaged", "3 words"):
+        dl.data.load("brown", tmp_path)
+
+
+def test_descriptions_and_their_synopses(tmp_path):
+    (tmp_path / "debian_synopses").mkdir()
+    for name in ("train", "validation", "test"):
+        line = json.dumps({"package": "x", "text": f"A {name} tool.\nIt is.\n", "summary": name})
+        file = tmp_path / "debian_synopses" / f"{name}.jsonl.gz"
+        file.write_bytes(gzip.compress(f"{line}\n".encode()))
+    splits = dl.data.load("debian_synopses", tmp_path)
+    assert splits.validation["text"].tolist() == ["A validation tool.\nIt is.\n"]
+    assert splits.test["summary"].tolist() == ["test"]
+    file.write_bytes(gzip.compress(b'{"text": "no summary"}'))
+    with raises("file-damaged", "summary"):
+        dl.data.load("debian_synopses", tmp_path)
