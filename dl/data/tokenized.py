@@ -59,10 +59,9 @@ def tokenized_pairs(splits: Splits, tokenizer: "Tokenizer", most: int) -> Splits
         source, target = (_encoded(tokenizer, columns[side], most) for side in ("source", "target"))
         by_length = np.zeros(len(source)) if in_order() else source.lengths
         order = np.argsort(by_length, kind="stable")
-        longest = 2 + int(max(source.lengths.max(), target.lengths.max()))
         disk = _on_disk(columns["source"])
-        padded = _padded(source, order, longest, "source", disk, end=EOS)
-        padded |= _padded(target, order, longest, "target", disk, start=BOS, end=EOS)
+        padded = _padded(source, order, None, "source", disk, end=EOS)
+        padded |= _padded(target, order, None, "target", disk, start=BOS, end=EOS)
         done = padded | {"written": columns["target"][order]}
         return StoredColumns(done) if disk else done
 

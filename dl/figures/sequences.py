@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dl.figures.pictures import attention_maps
+from dl.scores.rouge import rouge
 
 
 def taken_for(truth: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> str:
@@ -39,3 +40,34 @@ def translated(
         "translations": "\n\n".join(map("\n".join, zip(*texts, strict=True))),
         "attention": attention_maps(looks, *tokens),
     }
+
+
+def summarised(
+    predictor: Any, tokenizer: Any, held: Any, written: Sequence[str], most: int = 128
+) -> dict[str, str]:
+    """A view of the first ``most`` rows of ``held``: ``summaries`` of the shortest text, the longest, and those
+    with the least and the most ROUGE-L, each with what was written for it.
+
+    Args:
+      predictor: gives tokens of rows of ``held``, which has the column ``source``; tokenizer: of these.
+      written: the summaries as they are written.
+    """
+    few = {name: values[:most] for name, values in held.items()}
+    said = tokenizer.decode_batch(predictor(few).tolist())
+    source = tokenizer.decode_batch(few["source"].tolist())
+    score = rouge(said, written[: len(said)])["rouge_l"]
+    size = [len(text) for text in source]
+    order = np.argsort(score, kind="stable")
+    shown = {
+        "shortest text": [int(np.argmin(size))],
+        "longest text": [int(np.argmax(size))],
+        "worst": order[:4].tolist(),
+        "best": order[-2:].tolist(),
+    }
+    lines = [
+        f"{which}, ROUGE-L {score[row]:.0f}\n{source[row].strip()[:400]}\n"
+        f"said: {said[row]}\nwritten: {written[row]}"
+        for which, rows in shown.items()
+        for row in rows
+    ]
+    return {"summaries": "\n\n".join(lines)}

@@ -229,6 +229,24 @@ class _Beams(NamedTuple):
     place: jax.Array
 
 
+def _repeated(tokens: jax.Array, place: jax.Array, size: int, vocabulary: int) -> jax.Array:
+    """Which token at ``place`` of ``tokens [..., length]`` would make ``size`` of them that are there already:
+    bool ``[..., vocabulary]``."""
+    length = tokens.shape[-1]
+    starts = jnp.arange(length - size + 1)
+    ended = jax.lax.dynamic_slice_in_dim(
+        jnp.pad(tokens, [(0, 0)] * (tokens.ndim - 1) + [(size - 1, 0)], constant_values=-1),
+        place,
+        size - 1,
+        axis=-1,
+    )  # the last size - 1 tokens
+    same = starts + size - 1 < place
+    for n in range(size - 1):
+        same = same & (tokens[..., n : n + len(starts)] == ended[..., n, None])
+    last = jax.nn.one_hot(tokens[..., size - 1 :], vocabulary, dtype=bool)
+    return (same[..., None] & last).any(-2)
+
+
 def beam_search(
     step: Step,
     logits: jax.Array,
@@ -238,6 +256,7 @@ def beam_search(
     beams: int,
     stop: int,
     length_penalty: float | jax.Array = 0.6,
+    no_repeat: int = 0,
     pad: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
     """The best row found by keeping the ``beams`` likeliest beginnings at every step.
@@ -249,12 +268,15 @@ def beam_search(
     Args:
       logits: ``[batch, vocabulary]`` of the first token; carry: after what came before.
       length: most tokens to write.
+      no_repeat: no hypothesis writes so many tokens a second time in the same order (Paulus et al. 2017); 0 lets
+        all repeat.
 
     Returns:
       Tokens int32 ``[batch, length]``, ``stop`` included and then ``pad``; and their scores ``[batch]``.
     """
     bounded("beams", beams, at_least=1, whole=True)
     bounded("length", length, at_least=1, whole=True)
+    bounded("no_repeat", no_repeat, at_least=0, whole=True)
     batch, vocabulary = logits.shape
     rows = jnp.arange(batch)[:, None]
 
@@ -275,6 +297,9 @@ def beam_search(
 
     def body(state: _Beams) -> _Beams:
         scores = jax.nn.log_softmax(state.logits).reshape(batch, beams, vocabulary)
+        if 0 < no_repeat <= length:
+            again = _repeated(state.tokens, state.place, no_repeat, vocabulary)
+            scores = jnp.where(again.at[..., stop].set(False), HIDDEN, scores)
         scores = (state.total[..., None] + scores).reshape(batch, -1)
         # Twice as many candidates, since up to half of them may be stops.
         total, index = jax.lax.top_k(scores, min(2 * beams, scores.shape[1]))

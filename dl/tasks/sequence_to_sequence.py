@@ -20,6 +20,7 @@ def sequence_to_sequence(
     label_smoothing: float | jax.Array = 0.0,
     beams: int = 1,
     length_penalty: float | jax.Array = 0.6,
+    no_repeat: int = 0,
     start: int = 2,
     stop: int = 3,
     pad: int = 0,
@@ -32,7 +33,7 @@ def sequence_to_sequence(
     Args:
       length: most tokens that ``predict`` writes, ``stop`` included.
       label_smoothing: in training alone (Szegedy et al. 2016; 0.1 in Vaswani et al. 2017).
-      beams: of ``predict``; 1 is greedy. length_penalty: see :func:`dl.models.generation.beam_search`.
+      beams: of ``predict``; 1 is greedy. length_penalty, no_repeat: see :func:`dl.models.generation.beam_search`.
 
     Metrics: ``loss`` in nats a token (smoothed when training), ``accuracy``.
     """
@@ -73,6 +74,7 @@ def sequence_to_sequence(
             beams=beams,
             stop=stop,
             length_penalty=length_penalty,
+            no_repeat=no_repeat,
             pad=pad,
         )
         return tokens

@@ -74,6 +74,11 @@ TINY: dict[str, dict] = {
         **{"vocabulary": 2000, "width": 8, "layers": 1, "heads": 2, "hidden": 8, "beams": 1},
         **{"batch_size": 16, "steps": 6, "sizes": ()},
     },
+    "summarisation": {
+        "data": str(Path(__file__).with_name("summaries.csv")),
+        **{"vocabulary": 300, "width": 8, "layers": (1, 1), "heads": 2, "hidden": 8, "beams": 2},
+        **{"batch_size": 16, "steps": 6, "sizes": ()},
+    },
     "forecasting": {"horizon": 24, "look_back": 48, "steps": 8, "batch_size": 16},
     "recommendation": {
         **{"context": 20, "width": 8, "layers": 1, "epochs": 0.02, "batch_size": 20},

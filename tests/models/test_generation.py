@@ -171,3 +171,23 @@ def test_a_longer_row_gains_from_the_length_penalty():
     long, _ = beam_search(step, first, (), 3, beams=2, stop=1, length_penalty=2.0)
     np.testing.assert_array_equal(short[0], [1, 0, 0])
     np.testing.assert_array_equal(long[0], [2, 1, 0])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_no_tokens_come_again_in_the_same_order(size, beams):
+    # Of these tokens, 2 and 3 are by far the likeliest for ever; the stop is the least likely.
+    sure = jnp.log(jnp.array([[0.01, 1e-6, 0.5, 0.4, 0.06, 0.03]]))
+
+    def step(tokens, carry):
+        return jnp.tile(sure, (tokens.shape[0], 1))[:, None], carry
+
+    def found(no_repeat):
+        return beam_search(step, sure, (), 5, beams=beams, stop=1, no_repeat=no_repeat)[0][0]
+
+    assert found(0).tolist() == [2] * 5
+    row = found(size).tolist()
+    grams = [tuple(row[n : n + size]) for n in range(6 - size)]
+    assert len(set(grams)) == len(grams)
+    if beams == 1:  # the likeliest that is free, by hand
+        assert row == {1: [2, 3, 4, 5, 0], 2: [2, 2, 3, 2, 4], 3: [2, 2, 2, 3, 2]}[size]

@@ -140,7 +140,8 @@ def documents_of(part: Columns, unit: str = "word") -> Iterator[Iterable[str]]:
 
 def learned(parts: Callable[[], Sequence[Columns] | Iterator[Columns]], units: Units) -> Any:
     """The :class:`Vocabulary` or :class:`Subwords` of training parts, which are asked for as often as needed."""
-    unit, size = units.unit, units.vocabulary
+    unit: Any = units.unit
+    size = units.vocabulary
     if unit == "byte":
         return BYTES
 
