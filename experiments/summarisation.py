@@ -82,10 +82,6 @@ def build(config: Config) -> dl.Experiment:
         scores = rouge(tokenizer.decode_batch(predictor(columns).tolist()), written[name])
         return {kind: float(each.mean()) for kind, each in scores.items()}
 
-    def views(predictor):
-        name = "validation" if splits.validation else "train"
-        return summarised(predictor, tokenizer, splits.parts[name], written[name])
-
     lengths = np.maximum(splits.train["source_length"], splits.train["target_length"])
     return config.experiment(
         task,
@@ -97,7 +93,7 @@ def build(config: Config) -> dl.Experiment:
         measure=measure,
         answer=lambda own, rows: {"text": tokenizer.decode_batch(own(rows).tolist())},
         baselines=lambda: lead_baselines(dl.data.open(config.data, "pairs", config)),
-        views=views,
+        views=lambda own: summarised(own, tokenizer, splits.validation, written["validation"]),
     )
 
 
