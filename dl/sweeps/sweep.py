@@ -268,10 +268,10 @@ def carry_out(
         found = store.seen(options.runs, options.name, options.resume)
         looked = dataclasses.replace(options, runs=found)
         check_options(looked)
+        found, described, go_on = sweep_folder(config, sweep.halve, overrides, looked, script)
         groups = grouped(build, config, overrides)
         check_halving(sweep.halve, options, groups)
         console = Console(options.progress)
-        found, described, go_on = sweep_folder(config, sweep.halve, overrides, looked, script)
         place = store.working(options.runs) / found.name
         for group in groups if not go_on else ():
             check_start(group.experiment)
