@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import os
 import re
 import shlex
@@ -207,6 +208,8 @@ def test_measures_and_views_of_ones_own(tmp_path, monkeypatch):
     matplotlib.use("Agg")
     measures = importlib.import_module("wine_measures")
     run = dl.train(measures.build, measures.Config(steps=10), name="measured", eval_every=10)
+    locked = json.loads(run.folder.lock.read_text())
+    assert locked["script"].endswith("wine_measures.py")  # whose Config is another's
     assert 0 < run.metrics["validation/f1"] <= 1
     assert 0 < run.metrics["test/f1"] <= 1
     assert {path.name for path in (tmp_path / "runs/measured/views").iterdir()} == {

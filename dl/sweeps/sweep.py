@@ -187,7 +187,7 @@ def sweep(
         axes.append((name, [_plain(name, kinds[name], value) for value in _several(name, values)]))
     say = Console().warn
     overrides = over_folds(config, combine(axes, [{}], getattr(config, "seed", 0), seeds, say))
-    return carry_out(build, config, wish, overrides, chosen, chosen_script(script, config))
+    return carry_out(build, config, wish, overrides, chosen, chosen_script(script, config, build))
 
 
 def _several(name: str, values: Any) -> list[Any]:

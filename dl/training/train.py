@@ -92,7 +92,7 @@ def _start(
         experiment = built(build, config)
         check(experiment)
     cadence_of(experiment, chosen)  # a mistake in it is told before there is a folder
-    path = chosen_script(given, config)
+    path = chosen_script(given, config, build)
     layout = layout_of(chosen.mesh, experiment, chosen.deterministic_topology)
     if layout is not None:
         check_divisible(experiment, layout)
