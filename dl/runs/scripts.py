@@ -151,11 +151,12 @@ def check_config(config: Any, build: Any) -> None:
 
 def script_of(kind: type, build: Callable[[Any], Any]) -> Path | None:
     """The script that has the config's class and ``build`` by the names ``Config`` and ``build``, either of which
-    may come from another, so that it rebuilds the run; else the one that defines the class; None in a notebook."""
+    may come from another, so that it rebuilds the run; else the one that defines the class; None in a notebook,
+    and of a program that Python reads from its input."""
     both = [sys.modules.get(name) for name in (getattr(build, "__module__", ""), kind.__module__)]
     fits = [m for m in both if (getattr(m, "Config", 0), getattr(m, "build", 0)) == (kind, build)]
-    file = getattr((fits or both[1:])[0], "__file__", None)
-    return None if file is None or kind.__module__ == "builtins" else Path(file)
+    file = getattr((fits or both[1:])[0], "__file__", None) or "<none>"
+    return None if file.startswith("<") or kind.__module__ == "builtins" else Path(file)
 
 
 def chosen_script(

@@ -249,7 +249,8 @@ def _branch(folder: RunFolder, experiment: Experiment, described: dict[str, Any]
     fork."""
     stored, config = read_json(folder.config), experiment.config
     changed = lock.changed_fields(stored, to_json(described))
-    if not changed or any(callable(getattr(config, name)) for name in changed):
+    alone = lock.read(folder).get("script") is None  # of a notebook, which no command builds again
+    if not changed or alone or any(callable(getattr(config, name)) for name in changed):
         return ""
     last = read_result(folder.path)["steps"] if folder.finished() else folder.saved()
     # From its last state where steps are left to take, else from one half way.
