@@ -62,7 +62,7 @@ def training_set(config: Config):
     """The labelled rows and the generated ones. These fields alone make them: others may be traced."""
     known = "data labelled choice unlabelled generated gan_steps widths steps batch_size"
     plain = Config(**{name: getattr(config, name) for name in known.split()})
-    splits = dl.load(plain.data)
+    splits = dl.load(plain.data).only("image", "label")
     classes, label = splits.info.classes, splits.train["label"]
     _, rows = hold_out(len(label), plain.labelled, plain.choice, label)
     seen = few = dl.data.take(splits.train, rows)
@@ -90,7 +90,7 @@ def training_set(config: Config):
 
 
 def build(config: Config) -> dl.Experiment:
-    splits = dl.load(config.data)
+    splits = dl.load(config.data).only("image", "label")
     train = training_set(config)
     return classifier(
         config,

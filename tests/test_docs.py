@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ import dl
 from dl.runs.folder import RunFolder
 from dl.training.lane import Cadence, Lane
 from dl.training.selection import Selection
+from dl.training.trackers import Tracker
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -207,6 +209,8 @@ def test_measures_and_views_of_ones_own(tmp_path, monkeypatch):
     matplotlib.use("Agg")
     measures = importlib.import_module("wine_measures")
     run = dl.train(measures.build, measures.Config(steps=10), name="measured", eval_every=10)
+    locked = json.loads(run.folder.lock.read_text())
+    assert locked["script"].endswith("wine_measures.py")  # whose Config is another's
     assert 0 < run.metrics["validation/f1"] <= 1
     assert 0 < run.metrics["test/f1"] <= 1
     assert {path.name for path in (tmp_path / "runs/measured/views").iterdir()} == {
@@ -228,15 +232,16 @@ def test_the_tracker_writes_what_is_logged(tmp_path):
     space = {}
     exec(code, space)
     tracker = space["Scalars"](tmp_path)
-    assert {"go_on", "write", "close"} <= set(dir(tracker))  # what a Tracker has
+    assert {name for name in vars(Tracker) if name[0] != "_"} <= set(dir(tracker))
     Lane(RunFolder(tmp_path), Selection(None), [tracker]).go_on(
         0, Cadence(5, 1, 5, 5), False, None, None
     )
     tracker.write(3, {"loss": 0.5, "accuracy": 1.0})
     tracker.write(4, {"loss": 0.25})
-    tracker.close()
+    tracker.flush()
     lines = (tmp_path / "scalars.csv").read_text().splitlines()
     assert lines == ["3,loss,0.5", "3,accuracy,1.0", "4,loss,0.25"]
+    tracker.close()
 
 
 @pytest.mark.slow

@@ -440,6 +440,10 @@ BROKEN_TASKS: dict[str, tuple[dict[str, Any], str]] = {
     "no answer": ({"predict": lambda v, c: None}, "predict answers, but it gives None"),
     "the first of several": ({"average": lambda several: several[0]}, "average is a mean, but"),
     "several": ({"average": lambda several: several}, r"average is a mean, but it gives \[\(2, 4"),
+    "mean of other outputs": (  # each a threshold's, and not one class of all
+        scored(lambda o, m, t: mean(jax.nn.softplus(o).mean(-1), m)),
+        "two models that agree score as either, but .*: average is given what apply returns",
+    ),
     "evaluation": (
         applied(lambda o: o * random.random(), training=False),
         "evaluation has no randomness, but",

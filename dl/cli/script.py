@@ -44,11 +44,11 @@ def main(
             return
         from dl.data.readers.files import use_data_folder
         from dl.parallel import processes
-        from dl.runs.scripts import check_config
+        from dl.runs.scripts import check_config, script_of
         from dl.training.train import train
 
         check_config(config, build)
-        script = Path(sys.modules[build.__module__].__file__ or "experiment.py")
+        script = script_of(config, build) or Path("experiment.py")
         chosen, options, sweep = parse(config, build, argv, script.name)
         # Before build, which may compute: JAX learns of other processes only before it begins.
         processes.join(options.coordinator, options.processes, options.process)

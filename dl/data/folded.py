@@ -16,7 +16,8 @@ from dl.data.splits import Columns, Splits, folds, row_count, take
 FOLDS = 5  # where --fold is given alone
 _alone = contextvars.ContextVar("alone", default=False)
 _PARTS = ("train", "validation", "test")
-_OF_A_FOLD = ("lines", "row_names", "notes", "unseen", "own", "fold_rows")  # what only people read
+# What only people read, or who judges one fold.
+_OF_A_FOLD = ("lines", "row_names", "place", "notes", "unseen", "own", "fold_rows")
 
 
 @contextlib.contextmanager
@@ -130,6 +131,10 @@ class _Chosen:
         """``function`` of the columns of every fold."""
         parts = [function(self.folds.part(n)) for n in range(len(self.folds.size))]
         return Folds(parts, self.folds.rows).at(self.fold)
+
+    def smallest(self) -> int:
+        """The rows of the smallest fold."""
+        return int(self.folds.size.min())
 
     def train_batches(self, batch_size: int, seed: Any) -> Any:
         from dl.data.batches.folded import folded_train

@@ -99,9 +99,24 @@ class Splits:
         train, validation, test = (take(whole, np.flatnonzero(place == n)) for n in range(3))
         return Splits(train, validation, test, self.info)
 
+    def having(self, *names: str) -> "Splits":
+        """The same, where rows in memory have these columns.
+
+        Raises:
+          UserError: they lack one.
+        """
+        lacking = [n for n in names if isinstance(self.train, dict) and n not in self.train]
+        if lacking:
+            raise UserError(
+                "set-of-another-kind",
+                f"{self.info.title} has the columns {', '.join(self.train)}, and no {' and no '.join(lacking)}: "
+                "take another set, or the script for this kind",
+            )
+        return self
+
     def only(self, *names: str) -> "Splits":
-        """The same rows with these columns alone."""
-        return self.map(lambda columns: {name: columns[name] for name in names})
+        """The same rows with these columns alone, which must be there (:meth:`having`)."""
+        return self.having(*names).map(lambda columns: {name: columns[name] for name in names})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -321,6 +321,13 @@ def check_name(runs: Path, name: str, what: str, resume: bool) -> None:
     left = BORN_WITH | {f"{file}.part" for file in (record, "run.lock.json")}
     if RunFolder(place).saved() < 0:  # of a run that was moved away while it saved one
         left |= {"checkpoints"}
+    other = {"run": "sweep.json", "sweep": "config.json"}[what]
+    if resume and not there and (place / other).exists():
+        told = {
+            "run": f"{place} is a sweep: go on with it by the --seeds, --folds or --sweep that it has",
+            "sweep": f"{place} is one run, and no sweep: go on with it without --seeds, --folds and --sweep",
+        }
+        raise UserError("config-changed", f"{told[what]}, or choose another --name")
     if not there and place.is_dir() and {path.name for path in place.iterdir()} - left:
         raise UserError(
             "folder-not-empty", f"{place} is not the folder of a {what}: choose another --name"

@@ -1,13 +1,14 @@
 """What a run's bits depend on besides its configuration: versions, compiler, devices, data, code; and how
 the world now differs from it, asked at every door to a run: resume, replay, reopen, export, report."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import platform as host
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,6 +166,20 @@ def changes(
     devices = [c for c in apart if c.startswith("devices.")]
     others = [c for c in apart if not c.startswith(("data.", "devices."))]
     return Changes(set_to, data, devices, others)
+
+
+@contextlib.contextmanager
+def other_values_first(folder: RunFolder, config: Any) -> Iterator[None]:
+    """Where what is within fails, and the run in ``folder`` was started with another config, say that instead."""
+    try:
+        yield
+    except Exception:
+        if folder.exists() and dataclasses.is_dataclass(config) and not isinstance(config, type):
+            then = with_new_fields(read_json(folder.config), config).get("config")
+            now = to_json(dataclasses.asdict(config))
+            apart = differences(then, now, "config.") if isinstance(then, dict) else []
+            Changes(apart, [], [], []).refuse(folder, "resumed", "start anew under another --name")
+        raise
 
 
 def with_new_fields(stored: dict[str, Any], config: Any) -> dict[str, Any]:

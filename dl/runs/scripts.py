@@ -149,22 +149,25 @@ def check_config(config: Any, build: Any) -> None:
             )
 
 
-def script_of(config: Any) -> Path | None:
-    """The script that defines ``config``'s class; None in a notebook."""
-    module = sys.modules.get(type(config).__module__)
-    file = getattr(module, "__file__", None)
-    if config is None or file is None or type(config).__module__ == "builtins":
-        return None
-    return Path(file)
+def script_of(kind: type, build: Callable[[Any], Any]) -> Path | None:
+    """The script that has the config's class and ``build`` by the names ``Config`` and ``build``, either of which
+    may come from another, so that it rebuilds the run; else the one that defines the class; None in a notebook,
+    and of a program that Python reads from its input."""
+    both = [sys.modules.get(name) for name in (getattr(build, "__module__", ""), kind.__module__)]
+    fits = [m for m in both if (getattr(m, "Config", 0), getattr(m, "build", 0)) == (kind, build)]
+    file = getattr((fits or both[1:])[0], "__file__", None) or "<none>"
+    return None if file.startswith("<") or kind.__module__ == "builtins" else Path(file)
 
 
-def chosen_script(given: str | Path | None, config: Any) -> Path | None:
-    """The script that was ``given``, else the one that defines the config.
+def chosen_script(
+    given: str | Path | None, config: Any, build: Callable[[Any], Any]
+) -> Path | None:
+    """The script that was ``given``, else that of the experiment (:func:`script_of`).
 
     Raises:
       UserError: there is no such file.
     """
-    path = Path(given) if given else script_of(config)
+    path = Path(given) if given else script_of(type(config), build)
     if path is not None and not path.is_file():
         raise UserError(
             "file-missing", f"there is no script {path}: give the file that builds this experiment"

@@ -148,13 +148,30 @@ def sweep_folder(
             place = max(alike, key=lambda p: (len([*p.glob("lanes/*/result.json")]), p.name))
             go_on = True
     then = read_json(place / "sweep.json")["spec"] if go_on else spec
-    if changed := lock.differences(lock.with_new_fields(then, config), spec):
+    then = lock.with_new_fields(then, config)
+    if then != spec:
+        apart = lock.differences(_by_field(then, spec), _by_field(spec, then))
+        changed = apart or lock.differences(then, spec)
         raise UserError(
             "config-changed",
             f"{place} was started with other settings ({'; '.join(changed[:3])}): give the same, or another "
             "--name",
         )
     return place, {"spec": spec, "script": script, "started": time.time()}, go_on
+
+
+def _by_field(spec: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """What a sweep is, its values by field in place of lane by lane; of many those that ``other`` has not."""
+
+    def values(of: dict[str, Any], name: str) -> list[str]:
+        return list(dict.fromkeys(str(own[name]) for own in of["overrides"] if name in own))
+
+    found = {name: value for name, value in spec.items() if name != "overrides"}
+    for name in dict.fromkeys(name for own in spec["overrides"] for name in own):
+        own, others = values(spec, name), values(other, name)
+        shown = own if len(own) + len(others) <= 12 else [v for v in own if v not in others]
+        found[f"swept {name}"] = ", ".join(shown) or "fewer values"
+    return found
 
 
 def _goes_on(file: Path, spec: dict[str, Any]) -> bool:

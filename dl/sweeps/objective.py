@@ -202,7 +202,7 @@ def objective(
             "name-taken",
             f"{folder} is a run, and a search needs a folder for its runs: choose another name",
         )
-    return Objective(build, config, folder, lanes, chosen_script(script, config), kept)
+    return Objective(build, config, folder, lanes, chosen_script(script, config, build), kept)
 
 
 def _key(config: Any) -> str:

@@ -187,7 +187,7 @@ def sweep(
         axes.append((name, [_plain(name, kinds[name], value) for value in _several(name, values)]))
     say = Console().warn
     overrides = over_folds(config, combine(axes, [{}], getattr(config, "seed", 0), seeds, say))
-    return carry_out(build, config, wish, overrides, chosen, chosen_script(script, config))
+    return carry_out(build, config, wish, overrides, chosen, chosen_script(script, config, build))
 
 
 def _several(name: str, values: Any) -> list[Any]:
@@ -268,10 +268,10 @@ def carry_out(
         found = store.seen(options.runs, options.name, options.resume)
         looked = dataclasses.replace(options, runs=found)
         check_options(looked)
+        found, described, go_on = sweep_folder(config, sweep.halve, overrides, looked, script)
         groups = grouped(build, config, overrides)
         check_halving(sweep.halve, options, groups)
         console = Console(options.progress)
-        found, described, go_on = sweep_folder(config, sweep.halve, overrides, looked, script)
         place = store.working(options.runs) / found.name
         for group in groups if not go_on else ():
             check_start(group.experiment)

@@ -31,6 +31,7 @@ MASK = (
     "another ([b, 1] less [b] is [b, b])"
 )
 ROWS = "sum over rows (dl.core.metrics.mean), and let no row look at another"
+BOTH = "average is given what apply returns as well as what predict does: let one mean suit both"
 ANY_ROWS = "a task is pure functions of (variables, batch, key), for any number of rows"
 TRACED = "Python runs once, while JAX traces: let it look at no value, no clock, no generator"
 DRAWN = "draw from the key alone (jax.random), and where it is None not at all, or from the row's contents"
@@ -43,8 +44,8 @@ def check_task(task: Task, batch: Batch, given: Batch | None = None, *, eager: b
     not all zero. One key gives one beginning and one loss, and noise comes of it; jit changes nothing; variables
     stacked under vmap do not notice each other. Evaluation has no randomness and is the same however a batch is
     split; rows under mask 0 change nothing; ``predict`` says of a row the same alone and among others; ``average``
-    is a mean. Every transformation (mixed precision, ensemble, accumulation, augmentation, moving average, scanned
-    steps) composes with every other.
+    is a mean, and two models that agree score as either. Every transformation (mixed precision, ensemble,
+    accumulation, augmentation, moving average, scanned steps) composes with every other.
 
     Example::
 
@@ -140,8 +141,10 @@ def _check_evaluation(
         return task.evaluate(variables, batch), task.predict(variables, read)
 
     @_jit
-    def stacked_evaluation(both: Variables, batch: Batch) -> Metrics:
-        return jax.vmap(task.evaluate, (0, None))(both, batch)
+    def stacked_evaluation(both: Variables, batch: Batch) -> tuple[Metrics, Metrics | None]:
+        outputs = jax.vmap(lambda own: task.apply(own, batch, None)[0])(both)
+        lanes = jax.vmap(lambda own: task.score(own, batch, False))(outputs)
+        return lanes, _of_two_that_agree(task, outputs, batch)
 
     @_jit
     def in_bfloat16(variables: Variables, batch: Batch) -> jax.Array:
@@ -159,7 +162,7 @@ def _check_evaluation(
         metrics, answers = zip(*alike, strict=True)
     with explained("evaluation runs under vmap over stacked variables, and in bfloat16"):
         stacked = functools.partial(jax.tree.map, lambda *x: jnp.stack(x))
-        lanes = stacked_evaluation(stacked(one, other), masked)
+        lanes, agreed = stacked_evaluation(stacked(one, other), masked)
         try:
             low = in_bfloat16(one, masked)
         except jax.errors.JaxRuntimeError as error:
@@ -192,7 +195,21 @@ def _check_evaluation(
         same("predict says of a row the same alone and among others", predicted, joined, ROWS)
         if task.average is not None and task.members is None:
             _check_average(task.average, predicted)
+    if agreed is not None:
+        same("two models that agree score as either", whole, agreed, BOTH)
     return whole
+
+
+def _of_two_that_agree(task: Task, outputs: Any, batch: Batch) -> Metrics | None:
+    """The metrics of what the first of ``outputs [models, ...]`` and its like say together; None where they have
+    no mean, or a mistake that is told elsewhere."""
+    if task.average is None or task.members is not None:
+        return None
+    try:
+        together = task.average(jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), outputs))
+        return task.score(together, batch, False)
+    except Exception:
+        return None
 
 
 def _check_average(average: Callable[[Any], Any], predicted: Any) -> None:

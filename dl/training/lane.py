@@ -111,6 +111,12 @@ class Lane:
             self.folder.append(self.folder.digests, {"step": step, "leaves": leaves})
         self.saved = self.digested = step
 
+    def sync(self) -> None:
+        """Have all that was recorded be safe, with the trackers too."""
+        self.folder.sync()
+        for tracker in self.trackers:
+            tracker.flush()
+
     def go_on(
         self,
         step: int,

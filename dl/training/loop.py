@@ -318,7 +318,7 @@ class Loop:
         self._saved = step
         self._flush()
         for lane in self.lanes:
-            lane.folder.sync()
+            lane.sync()
         ended = {x.folder.name: [x.ended, x.note] for x in self.lanes if x.ended}
         seen = {lane.folder.name: lane.seen.hexdigest() for lane in self.lanes}
         meta = {"elapsed": self._elapsed(), "ended": ended, "seen": seen}

@@ -53,35 +53,59 @@ class Tracker(Protocol):
     def show(self, step: int, name: str, file: Path) -> None:
         """What was drawn at ``step`` under ``name``: a PNG, or a text (.txt)."""
 
+    def flush(self) -> None:
+        """A checkpoint comes next: behind it a resumed run goes on, and writes nothing of before once more."""
+
     def close(self) -> None: ...
 
 
 class TensorBoard:
-    """Event files in ``<run>/tensorboard``; needs the extra ``tensorboard``."""
+    """Event files in ``<run>/tensorboard``; needs the extra ``tensorboard``.
+
+    Not by tensorboardX's SummaryWriter, which holds lines back for minutes, so that a kill loses them.
+    """
 
     def __init__(self, folder: Path):
-        library = need("tensorboardX", extra="tensorboard", why="TensorBoard")
-        self._open = functools.partial(library.SummaryWriter, str(folder / "tensorboard"))
-        self._writer: Any = None
+        need("tensorboardX", extra="tensorboard", why="TensorBoard")
+        self._folder, self._begin = folder / "tensorboard", 0
+        self._file: Any = None
 
     def go_on(self, step: int) -> None:
-        self._writer = self._open(purge_step=step + 1) if step else None
+        self._begin = step + 1 if step else 0
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        self._writer = self._writer or self._open()
+        from tensorboardX import summary
+
         for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+            self._add(step, summary=summary.scalar(name, value))
 
     def show(self, step: int, name: str, file: Path) -> None:
-        self._writer = self._writer or self._open()
+        from tensorboardX import summary
+
         if file.suffix == ".txt":
-            self._writer.add_text(name, f"```\n{file.read_text('utf-8')}\n```", step)
+            shown = summary.text(name, f"```\n{file.read_text('utf-8')}\n```")
         else:
-            self._writer.add_image(name, _pixels(file), step, dataformats="HWC")
+            shown = summary.image(name, _pixels(file), dataformats="HWC")
+        self._add(step, summary=shown)
+
+    def flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _add(self, step: int, **what: Any) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        if self._file is None:
+            self._folder.mkdir(exist_ok=True)
+            self._file = EventsWriter(str(self._folder / "events"))
+            if self._begin:  # what is there of this step and later ones is void
+                self._add(self._begin, session_log=SessionLog(status=SessionLog.START))
+        self._file.write_event(Event(step=step, wall_time=time.time(), **what))
 
 
 class Patient:
@@ -101,6 +125,10 @@ class Patient:
 
     def show(self, step: int, name: str, file: Path) -> None:
         self._give(functools.partial(self._tracker.show, step, name, file))
+
+    def flush(self) -> None:
+        if not self._left:  # else it is away, and what it lacks stays here
+            self._give(self._tracker.flush)
 
     def close(self) -> None:
         self._wait = 0.0
@@ -164,6 +192,9 @@ class WandB:
         )
         self._run.log({name: shown}, step=step)
 
+    def flush(self) -> None:
+        """Nothing to do: W&B has a process of its own, which outlives this one."""
+
     def close(self) -> None:
         self._run.finish()
 
@@ -224,6 +255,9 @@ class MLflow:
     def show(self, step: int, name: str, file: Path) -> None:
         self._client.log_artifact(self._id, str(file), "views")
 
+    def flush(self) -> None:
+        """Nothing to do: what is written is sent at once."""
+
     def close(self) -> None:
         self._client.set_terminated(self._id)
 
@@ -267,6 +301,9 @@ class Trackio:
         else:
             shown = self._library.Image(str(file))
         self._run.log({name: shown}, step=step)
+
+    def flush(self) -> None:
+        """Nothing to do: trackio sends by a thread of its own."""
 
     def close(self) -> None:
         self._run.finish()

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,11 @@ def _start(
     seen = store.seen(chosen.runs, chosen.name, chosen.resume)
     if chosen.name is not None:
         check_name(seen, chosen.name, "run", chosen.resume)
-    experiment = built(build, config)
-    check(experiment)
+    with _of_that_name(seen, chosen, config):
+        experiment = built(build, config)
+        check(experiment)
     cadence_of(experiment, chosen)  # a mistake in it is told before there is a folder
-    path = chosen_script(given, config)
+    path = chosen_script(given, config, build)
     layout = layout_of(chosen.mesh, experiment, chosen.deterministic_topology)
     if layout is not None:
         check_divisible(experiment, layout)
@@ -110,6 +112,13 @@ def _start(
             f"another process of this run is gone, so this one stops too; {folder.path} holds all up to "
             "its last checkpoint: start all processes again with --resume",
         ) from error
+
+
+def _of_that_name(runs: Path, options: Options, config: Any) -> AbstractContextManager[None]:
+    """Within, a mistake in the experiment is told after another config than that of the run to be resumed."""
+    if not options.resume or options.name is None:
+        return nullcontext()
+    return lock.other_values_first(RunFolder(runs / options.name), config)
 
 
 def _choose_folder(
@@ -240,7 +249,8 @@ def _branch(folder: RunFolder, experiment: Experiment, described: dict[str, Any]
     fork."""
     stored, config = read_json(folder.config), experiment.config
     changed = lock.changed_fields(stored, to_json(described))
-    if not changed or any(callable(getattr(config, name)) for name in changed):
+    alone = lock.read(folder).get("script") is None  # of a notebook, which no command builds again
+    if not changed or alone or any(callable(getattr(config, name)) for name in changed):
         return ""
     last = read_result(folder.path)["steps"] if folder.finished() else folder.saved()
     # From its last state where steps are left to take, else from one half way.

@@ -399,6 +399,14 @@ FLAGS = {
         ["--name", "a", "--resume", "--steps", "30"],
         ("config-changed", "runs/a", "config.steps: 20 then, 30 now"),
     ),
+    "another config resumed, that cannot be built": (
+        ["--name", "a", "--resume", "--dropout", "1.5"],
+        ("config-changed", "runs/a", "config.dropout: 0.1 then, 1.5 now"),
+    ),
+    "a run resumed as a sweep": (
+        ["--name", "a", "--resume", "--seeds", "2"],
+        ("config-changed", "runs/a is one run", "without --seeds"),
+    ),
     "nothing to resume": (["--resume", "--steps", "7"], ("nothing-to-resume", "run", "runs/")),
     "a folder of something else": (
         ["--name", "notes"],

@@ -43,6 +43,8 @@ def test_a_traced_folds_batches_are_those_of_the_fold_alone(parts):
     pooled = Folds([part.train for part in parts])
     assert len(set(pooled.size.tolist())) > 1
     whole = train_batches(pooled.at(0), 5, 7)
+    most = [train_batches(pooled.at(n), 99, at_most=True).batch_size for n in range(4)]
+    assert set(most) == {min(len(part.train["x"]) for part in parts)}
 
     @jax.jit
     def batch(fold, step, data):

@@ -397,6 +397,15 @@ def test_a_sweep_goes_on_only_with_its_own_data_and_cadence(tmp_path):
         dl.sweep(build, kind(steps=4), seeds=2, lanes="map", eval_every=3, **again)
     with raises("config-changed", "(config.steps: 4 then, 5 now)"):
         dl.sweep(build, kind(steps=5), seeds=2, lanes="map", **again)
+    with raises("config-changed", "(swept seed: 0, 1 then, 0, 1, 2 now)"):
+        dl.sweep(build, kind(steps=4), seeds=3, lanes="map", **again)
+    with raises("config-changed", "config.dropout: 0.1 then, 1.5 now"):  # before it is built
+        dl.sweep(build, kind(steps=4, dropout=1.5), seeds=2, lanes="map", **again)
+    with raises("config-changed", f"{swept.folder} is a sweep", "--seeds"):
+        dl.train(build, kind(steps=4), **again)
+    many = [0.01 * n for n in range(40)]
+    with raises("config-changed", "swept learning_rate: None then, 0.0, 0.01, "):
+        dl.sweep(build, kind(steps=4), {"learning_rate": many}, seeds=2, **again)
     with raises("config-changed", "--lanes map, not vmap"):
         dl.sweep(build, kind(steps=4), seeds=2, lanes="vmap", **again)
     for file in swept.folder.glob("lanes/*/run.lock.json"):

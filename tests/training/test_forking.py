@@ -1,6 +1,7 @@
 """A fork takes the steps that a run of its values takes in the state it begins in."""
 
 import dataclasses
+import json
 import shlex
 import shutil
 import subprocess
@@ -181,6 +182,14 @@ def test_a_refused_resume_offers_the_fork(whole):
     with raises("config-changed", "config.optimizer") as told:
         dl.train(BUILD, CONFIG(steps=36, optimizer="sgd"), resume=True, **options)
     assert "dl fork" not in str(told.value)  # which would be refused: the state is another
+    locked = json.loads(whole.folder.lock.read_text())
+    try:
+        whole.folder.lock.write_text(json.dumps({**locked, "script": None}))  # as of a notebook
+        with raises("config-changed", "config.learning_rate") as told:
+            dl.train(BUILD, config, resume=True, **options)
+        assert "dl fork" not in str(told.value)
+    finally:
+        whole.folder.lock.write_text(json.dumps(locked))
 
 
 def test_what_the_config_gives_is_that_of_the_fork():

@@ -234,13 +234,15 @@ def train_batches(
     Args:
       balance: a column of class numbers, of which batches hold as many rows of each: a row's chance is inverse to
         the frequency of its class. An epoch is still as many rows as there are.
-      at_most: of fewer rows than ``batch_size`` a batch holds all, as suits small files of a user's own.
+      at_most: of fewer rows than ``batch_size`` a batch holds all, of folds as many as the smallest has; as suits
+        small files of a user's own.
 
     Raises:
       UserError: there are too few rows, or no such column; or a part that streams is to be balanced.
     """
     if at_most:
-        batch_size = min(batch_size, row_count(arrays))
+        rows = arrays.smallest() if hasattr(arrays, "smallest") else row_count(arrays)
+        batch_size = min(batch_size, rows)
     if hasattr(arrays, "train_batches"):
         if balance is not None:
             raise UserError(

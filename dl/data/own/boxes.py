@@ -24,6 +24,7 @@ from dl.data.sets.catalogue import load
 from dl.data.splits import Splits
 
 NAMED = ("bccd",)
+OF_NAMED = ("image", "boxes", "label")
 FOR_NAMED = ("height", "width")
 
 

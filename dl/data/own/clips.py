@@ -20,6 +20,7 @@ from dl.data.splits import Splits
 from dl.platform import host_memory
 
 NAMED = ("jhmdb_pose", "radhar")
+OF_NAMED = ("values", "length", "label", "test_in")
 FOR_NAMED = ("official",)
 # Not y, which points have.
 LABELS = ("label", "labels", "class", "category", "target", "activity", "gesture", "state")

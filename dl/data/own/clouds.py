@@ -17,6 +17,7 @@ from dl.data.sets.shapes import surface_points
 from dl.data.splits import Splits
 
 NAMED = ("modelnet10",)
+OF_NAMED = ("voxels", "label")
 FOR_NAMED = ("points",)
 
 

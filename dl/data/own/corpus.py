@@ -46,6 +46,7 @@ from dl.data.readers.files import digest_files, readable
 from dl.data.splits import Info, Splits
 
 NAMED = ("tinyshakespeare", "brown", "debian_synopses")
+OF_NAMED = ("text",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +65,6 @@ class OwnCorpus(OwnSheet):
 
 def named(splits: Splits) -> Splits:
     """A named set with a column ``text``, whose rows follow each other."""
-    if "text" not in splits.train:
-        raise UserError(
-            "set-of-another-kind",
-            f"{splits.info.title} has the columns {', '.join(splits.train)}, and no text",
-        )
     return splits.only("text")
 
 

@@ -133,10 +133,11 @@ def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
             )
         other = _of_that_name(name)
         try:
+            splits = load(name).having(*getattr(module, "OF_NAMED", ()))
             if hasattr(module, "load_named"):
                 splits = _load_named(name, kind, own, data_folder())
-            else:
-                splits = getattr(module, "named", lambda splits: splits)(load(name))
+            elif hasattr(module, "named"):
+                splits = module.named(splits)
             if own.folds is not None and "fold" not in free:
                 splits = recut(splits, own.folds, own.fold)
         except UserError as gone:

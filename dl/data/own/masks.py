@@ -53,6 +53,7 @@ from dl.data.readers.pictures import read_pixels
 from dl.data.sets.annotated import resize
 
 NAMED = ("isbi_membrane", "camvid", "magnetic_tile")
+OF_NAMED = ("image", "segments")
 LONGEST = 512  # side that larger pictures are proposed to be scaled down to
 _IMAGES = ("images", "image", "imgs", "img", "pictures", "jpegimages", "originals", "inputs", "rgb")
 _MASKS = (

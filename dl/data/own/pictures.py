@@ -33,6 +33,7 @@ from dl.data.splits import Splits
 ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 FLIPPED = ("cifar10", "cifar10_jpeg", "rsscn7")  # whose mirror images are as likely
 NAMED = ("digits", "mnist", *FLIPPED, "orl_faces", "pneumoniamnist")
+OF_NAMED = ("image", "label")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ from dl.data.readers.frames import only_numbers, words
 from dl.data.readers.series_tables import proposed_times, series_times
 
 NAMED = ("stocknet_prices",)
+OF_NAMED = ("share", "day", "prices")
 CALLED = {
     "open": ("open", "opening"),
     "high": ("high",),

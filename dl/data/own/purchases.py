@@ -23,6 +23,7 @@ from dl.data.readers.frames import only_numbers, words
 from dl.data.readers.series_tables import proposed_times, series_times
 
 NAMED = ("cdnow",)
+OF_NAMED = ("repeat", "recency", "age", "history", "profile", "later")
 CUSTOMERS = ("customer", "customer_id", "customerid", "customer id", "client", "user", "user_id")
 ITEMS = ("items", "quantity", "units", "count")
 AMOUNTS = ("amount", "price", "value", "revenue", "total", "dollars", "spend")

@@ -24,6 +24,7 @@ from dl.data.readers.frames import Frame, words
 from dl.data.sets.questions import column, sentences
 
 NAMED = ("babi", "mctest")
+OF_NAMED = ("story", "question", "label")
 STORIES = ("story", "context", "passage", "article", "paragraph", "document", "text")
 QUESTIONS = ("question", "query", "q")
 ANSWERS = ("answer", "label", "correct", "target", "a")

@@ -32,6 +32,7 @@ from dl.data.sets.interactions import last_ones, movielens_fold, one_fold
 from dl.data.splits import Columns, Splits, folds, shuffled, take
 
 NAMED = ("movielens_100k",)
+OF_NAMED = ("user", "item", "value")
 FOR_NAMED = ("fold",)
 CALLED = {
     "user": [

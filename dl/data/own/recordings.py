@@ -22,6 +22,7 @@ from dl.data.own.pixels import no_columns
 from dl.data.own.sounds import Listed, OwnSounds, listed_in, no_sounds, read_sounds
 
 NAMED = ("fsdd",)
+OF_NAMED = ("waveform", "length", "label")
 _LABELS = ("label", "class", "category", "target", "word", "genre", "emotion", "species", "y")
 # Lists of files by part, as the Speech Commands have them.
 _LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}

@@ -17,6 +17,7 @@ from dl.data.readers.files import digest_files
 from dl.data.readers.frames import Frame, only_numbers, read_frame, words
 
 NAMED = ("physionet2012",)
+OF_NAMED = ("values", "static", "label")
 _STAY = (
     "stay",
     "stay_id",

@@ -29,6 +29,7 @@ from dl.data.sets.catalogue import load
 from dl.data.splits import Splits, take
 
 NAMED = ("ett", "m4_hourly", "exchange_rate")
+OF_NAMED = ("values",)
 FOR_NAMED = ("period", "horizon", "look_back")
 SERIES = ("unique_id", "series_id", "series", "item_id", "ticker", "symbol")
 _COUNTED = ("t", "step", "time_idx", "minute", "hour", "day", "week", "month", "quarter", "year")

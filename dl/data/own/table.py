@@ -46,6 +46,7 @@ from dl.data.tables import (
 )
 
 NAMED = ("adult", "statlog_landsat", *FOLDED)
+OF_NAMED = ("numerical", "categorical", "label")
 FOR_NAMED = ("folds", "fold")
 _TARGETS = ("target", "label", "class", "y")
 _USES = ("says the part", "groups rows", "orders the rows", "weighs the rows")

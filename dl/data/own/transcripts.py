@@ -26,6 +26,7 @@ from dl.data.readers.files import digest_files
 from dl.data.splits import Splits, known
 
 NAMED = ("fsdd",)
+OF_NAMED = ("waveform", "length", "label")
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # a character that training never shows
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _TEXTS = (

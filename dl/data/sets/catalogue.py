@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib
 import os
+from pathlib import Path
 
 from dl.core.errors import unknown
 from dl.data.readers.files import data_folder, fetch, sha256
@@ -58,10 +59,7 @@ def load(
       seed: of every random split.
     """
     if name.startswith("tfds:"):
-        from dl.data.sets.tfds import load_tfds
-
-        name = name.removeprefix("tfds:")
-        return measured(load_tfds(name, data_dir, validation=validation, seed=seed), {})
+        return _read_tfds(name.removeprefix("tfds:"), data_folder(data_dir), validation, seed)
     paths = _paths(_dataset(name), data_dir)
     files = tuple((file, path, path.stat().st_mtime_ns) for file, path in paths.items())
     return _read(name, files, validation, seed)
@@ -72,7 +70,18 @@ def load(
 def _read(name: str, files: tuple, validation: int | float | None, seed: int) -> Splits:
     dataset, paths = _dataset(name), {file: path for file, path, _ in files}
     digests = {path.name: sha256(path) for path in paths.values()}
-    splits = measured(dataset.read(paths, dataset.info, validation, seed), digests)
+    return _kept(measured(dataset.read(paths, dataset.info, validation, seed), digests))
+
+
+@functools.lru_cache(maxsize=4, typed=True)
+def _read_tfds(name: str, folder: Path, validation: int | float | None, seed: int) -> Splits:
+    from dl.data.sets.tfds import load_tfds
+
+    return _kept(measured(load_tfds(name, folder, validation=validation, seed=seed), {}))
+
+
+def _kept(splits: Splits) -> Splits:
+    """``splits`` whose columns nobody can write to, as many read them."""
     for columns in splits.parts.values():
         for column in columns.values():
             column.flags.writeable = False

@@ -11,6 +11,7 @@ from dl.data import open as open_data
 from dl.data.own.door import Kind, options_of
 from dl.data.own.kinds import guessed_kind
 from dl.data.readers import series_tables
+from dl.data.splits import Info, Splits
 
 
 @pytest.mark.parametrize(
@@ -185,3 +186,19 @@ def test_a_wide_table_is_looked_at_a_column_at_a_time(tmp_path, monkeypatch):
     assert open_data(path, "table").train["numerical"].shape[1] > 290
     assert set(seen) == {1}
     assert len(seen) <= 200  # of its first columns
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_a_named_set_of_another_kind_is_refused_and_one_of_tfds_read_once(kind, monkeypatch):
+    read = []
+
+    def load_tfds(name, folder, **more):
+        read.append(name)
+        part = {"angle": np.arange(4.0)}
+        return Splits(part, part, part, Info(name, "Angles", "", "", "regression", ""))
+
+    monkeypatch.setattr("dl.data.sets.tfds.load_tfds", load_tfds)
+    for _ in range(2):
+        with raises("set-of-another-kind", "Angles"):
+            open_data(f"tfds:{kind}", kind)
+    assert read == [kind]

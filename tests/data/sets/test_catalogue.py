@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mistakes import raises
 
 import dl.data
+from dl.data.sets import catalogue
 
 SIZES = {  # train, validation, test, as published or as each set's Info promises
     "mnist": (55000, 5000, 10000),
@@ -66,6 +68,12 @@ def test_validation_may_be_left_out(tmp_path):
     splits = dl.data.load("digits", tmp_path, validation=0)
     assert splits.validation == {}
     assert splits.info.sizes == {"train": 1437, "test": 360}
+
+
+def test_every_file_of_sets_is_in_the_catalogue():
+    files = Path(catalogue.__file__).parent.glob("*.py")
+    with_sets = {file.stem for file in files if "\nSETS = " in file.read_text()}
+    assert with_sets == set(catalogue._ROOMS)
 
 
 def test_every_name_is_described():
