@@ -1,7 +1,6 @@
 """``dl.main(Config, build)``, the last line of an experiment script."""
 
 import contextlib
-import dataclasses
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -42,22 +41,18 @@ def main(
             required = (tyro.conf.PositionalRequiredArgs,)
             tyro.cli(commands[given[0]], args=given[1:], prog=prog, config=required)
             return
-        from dl.data.readers.files import use_data_folder
         from dl.parallel import processes
         from dl.runs.scripts import check_config, script_of
-        from dl.training.train import train
+        from dl.training.train import start
 
         check_config(config, build)
         script = script_of(config, build) or Path("experiment.py")
         chosen, options, sweep = parse(config, build, argv, script.name)
-        # Before build, which may compute: JAX learns of other processes only before it begins.
-        processes.join(options.coordinator, options.processes, options.process)
-        use_data_folder(options.data_dir)
         with _memory_advice(chosen, sweep):
             if sweep.wanted(chosen):
                 sys.exit(_sweep(config, build, chosen, sweep, options, script, given))
             sweep.check_unwanted()
-            run = train(build, chosen, script=script, **_given(options))
+            run = start(build, chosen, options, script)
         code = _report(run, script, given, processes.first())
     sys.exit(code)
 
@@ -92,10 +87,6 @@ def _sweep(
     print("next:", shlex.join(["dl", "sweep", "report", store.named(str(place))]))
     print("next:", shlex.join(["dl", "replay", store.named(str(best))]))
     return 0
-
-
-def _given(options: Any) -> dict[str, Any]:
-    return {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
 
 
 def _report(run: Any, script: Path, given: list[str], first: bool) -> int:

@@ -71,6 +71,17 @@ class Options:
         """Within, programs are made that compute as these options say."""
         return computing(self.deterministic, self.precision, self.remat)
 
+    def prepare(self) -> None:
+        """What comes before ``build``, which may compute: find packages, join the other processes, of which JAX
+        learns only before it begins, and take data sets from ``data_dir``."""
+        from dl.data.readers.files import use_data_folder
+        from dl.parallel import processes
+
+        self.find_packages()
+        processes.join(self.coordinator, self.processes, self.process)
+        if self.data_dir is not None:
+            use_data_folder(self.data_dir)
+
     def find_packages(self) -> None:
         """Raise UserError where a package is missing that a run would only ask for once it is under way."""
         store.check(self.runs)

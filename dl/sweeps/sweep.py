@@ -9,7 +9,6 @@ import numpy as np
 
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, check_door, unboxed
-from dl.data.readers.files import use_data_folder
 from dl.figures.curves import shown
 from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
 from dl.runs import store
@@ -173,8 +172,6 @@ def sweep(
     wish, chosen = Sweep(seeds=seeds, lanes=lanes, halve=halve), chosen_options(options)
     typed("seeds", int, seeds)
     typed("halve", int | None, halve)
-    if chosen.data_dir is not None:
-        use_data_folder(chosen.data_dir)
     known, kinds = _names(config, wish), get_type_hints(type(config))
     axes = []
     if not isinstance(over or {}, Mapping):
@@ -264,7 +261,7 @@ def carry_out(
 ) -> SweepRun:
     """Run every lane, or go on with those that have no end yet."""
     with options.computing():
-        options.find_packages()
+        options.prepare()
         found = store.seen(options.runs, options.name, options.resume)
         looked = dataclasses.replace(options, runs=found)
         check_options(looked)

@@ -10,7 +10,6 @@ from typing import Any
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment, built
 from dl.core.state import shapes
-from dl.data.readers.files import use_data_folder
 from dl.parallel import processes
 from dl.parallel.mesh import mesh_name
 from dl.parallel.sharding import Layout
@@ -44,7 +43,6 @@ from dl.training.starting import check_start
 from dl.training.trackers import trackers
 
 
-@store.naming()
 def train(
     build: Callable[[Any], Experiment],
     config: Any = None,
@@ -69,22 +67,30 @@ def train(
     Raises:
       UserError: a mistake in the options, data or folder. NonFiniteError: the loss was not finite.
     """
-    chosen, begun = chosen_options(options), time.perf_counter()
-    with chosen.computing():
-        return _start(build, config, Path(script) if script else None, chosen, begun)
+    return start(build, config, chosen_options(options), script)
+
+
+@store.naming()
+def start(
+    build: Callable[[Any], Experiment],
+    config: Any,
+    options: Options,
+    script: str | Path | None = None,
+) -> Run:
+    """:func:`train`, its options in one."""
+    begun = time.perf_counter()
+    with options.computing():
+        options.prepare()
+        return _start(build, config, script, options, begun)
 
 
 def _start(
     build: Callable[[Any], Experiment],
     config: Any,
-    given: Path | None,
+    given: str | Path | None,
     chosen: Options,
     begun: float,
 ) -> Run:
-    chosen.find_packages()
-    processes.join(chosen.coordinator, chosen.processes, chosen.process)
-    if chosen.data_dir is not None:
-        use_data_folder(chosen.data_dir)
     seen = store.seen(chosen.runs, chosen.name, chosen.resume)
     if chosen.name is not None:
         check_name(seen, chosen.name, "run", chosen.resume)
