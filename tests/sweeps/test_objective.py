@@ -89,6 +89,8 @@ def test_where_lower_is_better_the_sign_is_turned(tmp_path):
 
     score = objective(tmp_path, by_loss)
     assert score() == -read_run(score.run()).value < 0
+    with raises("objective-of-another-metric", "-validation/loss", "by validation/accuracy"):
+        objective(tmp_path)  # whose scores would be losses
 
 
 def test_a_loss_that_is_not_finite_is_the_worst_score_and_stays_so(tmp_path, counted):
