@@ -146,6 +146,8 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         score.batch([{"learning_rate": "high"}])
     with raises("batch-of-values", "[values]"):
         score.batch({"learning_rate": 1e-3})
+    with raises("batch-of-values", "[values]"):
+        score.batch([1e-3])
     with raises("objective-without-select", "select="):
         objective(tmp_path, lambda config: dataclasses.replace(build(config), select=None))
     with raises("option-misplaced", "resume"):
