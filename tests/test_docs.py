@@ -121,7 +121,7 @@ def recipe(tmp_path_factory):
 def test_two_optimisers_and_a_backbone(recipe):
     _, run = recipe("two_optimizers", steps=60)
     assert run.metrics["test/accuracy"] > 0.9
-    _, first = recipe("backbone")
+    _, first = recipe("backbone", steps=110)
     assert first.metrics["test/accuracy"] > 0.95
     others = {"digits": (5, 6, 7, 8, 9), "start": str(first.folder.path)}
     _, begun = recipe("backbone", steps=1, learning_rate=0.0, **others)

@@ -14,7 +14,7 @@ import tyro
 
 from dl.cli.arguments import parse, unnamed
 from dl.cli.flags import extra
-from dl.core.errors import UserError, bounded, need
+from dl.core.errors import UserError, bounded, need, one_line
 
 STOPPED = 128 + signal.SIGTERM  # how a run ends that SIGTERM stopped, all saved
 
@@ -148,4 +148,4 @@ def _told(name: str, sent: Any, logs: Path) -> None:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[-200:]
+    return one_line(error, 10_000)[-200:]

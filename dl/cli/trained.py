@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,9 +202,14 @@ def _values(
     # Of the script as it was opened: loaded anew, its enumerations and nested configs would be others.
     kind = type(opened.experiment.config)
     known = {field.name for field in dataclasses.fields(kind)}
+    what = f"field of {kind.__name__}"
+    if flag:
+        from dl.data.own.tested import reading_options
+
+        known, what = known & reading_options(kind), f"{flag} of this run's data,"
     for field in given:
         if field not in known:
-            raise unknown(f"field of {kind.__name__}", field, known)
+            raise unknown(what, field, known)
     convert = swept_values(kind, build, path)
     try:
         return {field: convert(field, text) for field, text in given.items()}
@@ -217,9 +221,10 @@ def _values(
 @contextlib.contextmanager
 def _as_reading() -> Iterator[None]:
     """What is said of fields of the data, as this command takes them."""
+    from dl.data.own.found import in_fields
+
     try:
         yield
     except UserError as error:
-        named = r"\b(separator|encoding|headings|decimal|dates|missing|task)="
-        error.message = re.sub(named, r"--reading \1=", error.message)
+        error.message = in_fields(error.message, "reading")
         raise

@@ -26,6 +26,16 @@ class NonFiniteError(UserError):
     """The loss became NaN or infinite; the message names the step, the leaves and the batch rows."""
 
 
+def one_line(error: object, most: int = 200) -> str:
+    """What an error or a text says, in one line of at most so many characters; of a wordless error its class.
+
+    >>> one_line(ValueError("no route\\n  to host")), one_line(TimeoutError())
+    ('no route to host', 'TimeoutError')
+    """
+    said = " ".join(str(error).split())
+    return said[:most] or (type(error).__name__ if isinstance(error, Exception) else "")
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not among the ``known`` ones, suggesting the nearest."""
     known = sorted(known)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
 
-from dl.core.errors import UserError, need, unknown
+from dl.core.errors import UserError, need, one_line, unknown
 from dl.core.target import Target
 from dl.platform import hushed
 
@@ -217,8 +217,8 @@ def machine(text: str) -> Machine:
             with hushed():
                 found = topologies.get_topology_desc(f"{name}:{'x'.join(map(str, shape))}", "tpu")
         except Exception as error:
-            told = str(error).splitlines()[0][:200]
-            raise UserError("device-malformed", f"--device {text} is no slice: {told}") from None
+            told = f"--device {text} is no slice: {one_line(error)}"
+            raise UserError("device-malformed", told) from None
     return Machine(text, card, list(found.devices)[:many], tuple(shape))
 
 

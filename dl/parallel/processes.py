@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from dl import platform
-from dl.core.errors import UserError
+from dl.core.errors import UserError, one_line
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -30,7 +30,7 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     except ValueError as error:
         raise UserError(
             "processes-unnamed",
-            f"this run cannot find its other processes ({_line(error)}): give --coordinator host:port, "
+            f"this run cannot find its other processes ({one_line(error)}): give --coordinator host:port, "
             "--processes N and --process I, or let SLURM, Kubernetes or a TPU pod start it",
         ) from None
     except RuntimeError as error:
@@ -42,7 +42,7 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             ) from None
         raise UserError(
             "processes-absent",
-            f"the other processes of this run did not come ({_line(error)}): start all of them, each "
+            f"the other processes of this run did not come ({one_line(error)}): start all of them, each "
             "with the same --coordinator and --processes and its own --process",
         ) from None
     lacking = platform.no_backend()
@@ -110,7 +110,3 @@ def lost(error: Exception) -> bool:
         r"waiting for \S+ barrier"  # Orbax's, where one is killed while all write a checkpoint
     )
     return jax.process_count() > 1 and re.search(signs, str(error)) is not None
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

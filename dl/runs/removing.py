@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dl.core.errors import UserError
+from dl.core.errors import NonFiniteError, UserError
 from dl.runs import store
 from dl.runs.files import SAFE, sync, sync_tree
 from dl.runs.folder import RunFolder
@@ -117,6 +117,27 @@ def _take(places: Sequence[Path]) -> None:
         place.rename(hidden)
         sync(place.parent)
         shutil.rmtree(hidden)
+
+
+@contextlib.contextmanager
+def unless_begun(folder: RunFolder, new: bool) -> Iterator[None]:
+    """Take a ``new`` run or sweep away again, so that its name is free, where an error ends it before a line or a
+    checkpoint of it is kept: a tracker that is away, a program that does not fit. One whose loss is not finite
+    stays, to be looked at. The folder must be held."""
+    try:
+        yield
+    except NonFiniteError:
+        raise
+    except Exception:
+        if new and folder.writes and not _has_begun(folder.path):
+            with contextlib.suppress(OSError, UserError):  # the error itself matters more
+                _take([folder.path])
+        raise
+
+
+def _has_begun(place: Path) -> bool:
+    lines = any(file.stat().st_size for file in place.rglob("metrics.jsonl"))
+    return lines or any(step.name.isdigit() for step in place.glob("**/checkpoints/**/"))
 
 
 def archive(places: Sequence[Path], to: Path, keep: bool = False) -> list[Path]:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dl.core.errors import UserError, need, unknown
+from dl.core.errors import UserError, need, one_line, unknown
 from dl.platform import cache_folder
 
 # What reads a kind of store, and the extra that brings it.
@@ -350,8 +350,8 @@ def told(address: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise _refusal(error, "/".join(address.split("/")[:3]), address, said) from None
+        bucket = "/".join(address.split("/")[:3])
+        raise _refusal(error, bucket, address, one_line(error)) from None
 
 
 def _refusal(error: Exception, bucket: str, address: str, said: str) -> UserError:

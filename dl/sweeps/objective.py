@@ -53,7 +53,7 @@ class Objective:
                 "objective-without-select",
                 "an objective scores by the experiment's select, which is none: give select='validation/loss'",
             )
-        self._sign = -1.0 if rule.startswith("-") else 1.0
+        self._rule, self._sign = rule, -1.0 if rule.startswith("-") else 1.0
         self._known: dict[str, tuple[Path, float]] = {}
         self._warned = False
         self._learn(folder)
@@ -68,7 +68,7 @@ class Objective:
 
     def batch(self, many: Sequence[Mapping[str, Any]]) -> list[float]:
         """The scores of several runs, in order; those of one structure are lanes of one compiled program."""
-        if isinstance(many, Mapping):
+        if isinstance(many, Mapping) or not all(isinstance(own, Mapping) for own in many):
             raise UserError(
                 "batch-of-values", "batch takes a list of dicts of values: give [values]"
             )
@@ -150,7 +150,14 @@ class Objective:
             )
             if not stored or not (result or lost):
                 continue
-            value = result.get("selected", {}).get("value")
+            chosen = result.get("selected", {})
+            if chosen.get("rule") not in (None, self._rule):
+                raise UserError(
+                    "objective-of-another-metric",
+                    f"{path} was selected by {chosen['rule']}, and this search scores by {self._rule}: choose "
+                    "another name, or take that run away",
+                )
+            value = chosen.get("value")
             score = -math.inf if lost or value is None else self._sign * float(value)
             self._known[_key(stored.get("config"))] = (Path(store.url(path) or path), score)
             self._warn_of_other_code(path, lock or {})
@@ -190,7 +197,7 @@ def objective(
       **options: fields of :class:`~dl.runs.options.Options`, such as ``eval_every=100``.
 
     Raises:
-      UserError: the experiment selects by no metric, or the folder is a run.
+      UserError: the experiment selects by no metric, the folder is a run, or its runs go by another metric.
     """
     if "resume" in options:
         raise UserError("option-misplaced", "an objective goes on by itself: leave resume out")

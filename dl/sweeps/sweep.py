@@ -16,6 +16,7 @@ from dl.runs.folder import RunFolder, name_taken, write_json
 from dl.runs.frames import frame
 from dl.runs.listing import OWN, best, list_runs
 from dl.runs.options import Options, chosen_options
+from dl.runs.removing import unless_begun
 from dl.runs.scripts import chosen_script
 from dl.runs.toml import typed
 from dl.sweeps.groups import (
@@ -279,18 +280,19 @@ def carry_out(
                 ).exists():  # another process began it since this one looked
                     raise name_taken(place)
                 write_json(place / "sweep.json", described)
-            make_folders(groups, place, options, script, go_on)
-            lanes = sum(len(group.names) for group in groups)
-            console.say(
-                f"sweep {place}: {lanes} lanes in {len(groups)} compiled program{'s' * (len(groups) > 1)}"
-            )
-            apart = structural(groups, overrides)
-            if apart:
-                console.say(f"structural, so compiled one by one: {', '.join(apart)}")
-            for number, group in enumerate(groups):
-                if stopped := run_group(group, number, sweep, options, place, console):
-                    console.say(f"stopped by {stopped}; all is saved in {place}")
-                    return SweepRun(place, stopped)
-            gather_predictions(place, [name for group in groups for name in group.names])
-            write_json(place / "result.json", {"lanes": lanes, "finished": True})
+            with unless_begun(RunFolder(place), new=not go_on):
+                make_folders(groups, place, options, script, go_on)
+                lanes = sum(len(group.names) for group in groups)
+                console.say(
+                    f"sweep {place}: {lanes} lanes in {len(groups)} compiled program{'s' * (len(groups) > 1)}"
+                )
+                apart = structural(groups, overrides)
+                if apart:
+                    console.say(f"structural, so compiled one by one: {', '.join(apart)}")
+                for number, group in enumerate(groups):
+                    if stopped := run_group(group, number, sweep, options, place, console):
+                        console.say(f"stopped by {stopped}; all is saved in {place}")
+                        return SweepRun(place, stopped)
+                gather_predictions(place, [name for group in groups for name in group.names])
+                write_json(place / "result.json", {"lanes": lanes, "finished": True})
         return SweepRun(place)

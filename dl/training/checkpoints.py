@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dl.core.digests import KINDS, kind_of
-from dl.core.errors import UserError
+from dl.core.errors import UserError, one_line
 from dl.parallel import processes
 from dl.parallel.sharding import on_host
 from dl.runs import store
@@ -205,7 +205,7 @@ class Checkpoints:
         if self._record and not self._record.exists():
             return gone(self._record.parent)
         code = re.search(r"os_error_code='(\d+)'", str(error))  # how TensorStore passes errno on
-        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        text = one_line(error)
         text = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or text
         whole = [other for other in self.steps() if other != step]
         last = (
@@ -276,8 +276,7 @@ class Checkpoints:
             except Exception as error:
                 if not self.writes and not (self.folder / str(candidate)).exists():
                     return None, True
-                text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-                problems.append(f"checkpoint {candidate} is damaged ({text})")
+                problems.append(f"checkpoint {candidate} is damaged ({one_line(error)})")
                 self._spoilt.append(candidate)
                 say(f"{problems[-1]}; trying the one before it")
         if problems:

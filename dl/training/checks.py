@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from dl.core.contract import changes, kind, shape, sound
-from dl.core.errors import UserError, unknown
+from dl.core.errors import UserError, one_line, unknown
 from dl.core.experiment import Batches, Experiment
 from dl.core.lanes import step_of
 from dl.core.state import TrainState, init_state, path_name
@@ -174,7 +174,7 @@ def _first(batches: Batches) -> dict[str, Any]:
             "batches-not-traceable",
             f"{type(batches).__name__} cannot be passed to a compiled step, which reads batches[step] while it "
             "is traced: make it a pytree of jax arrays (flax.struct.dataclass) that indexes with jnp, or give "
-            f"it iterate(start), and it streams ({str(error).splitlines()[0][:100]})",
+            f"it iterate(start), and it streams ({one_line(error, 100)})",
         ) from error
 
 
@@ -275,11 +275,12 @@ def explained(what: str, tree: Any, more: str = "") -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if isinstance(error, KeyError) and isinstance(tree, dict) and error.args[0] not in tree:
+        lacks = isinstance(error, KeyError) and isinstance(tree, dict) and error.args
+        if lacks and error.args[0] not in tree:
             said = f"there is no column {error.args[0]!r}"
         else:
-            text = str(error).split(" (https://")[0].strip()
-            said = f"{type(error).__name__}: {' '.join(text.split())[:300]}"
+            text = str(error).split(" (https://")[0]
+            said = f"{type(error).__name__}: {one_line(text, 300)}"
         raise UserError(
             "own-code-fails", f"{what} fails on {_shapes(tree)}{more}: {said}{_place(error)}"
         ) from error

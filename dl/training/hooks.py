@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dl.core.errors import UserError, bounded
+from dl.core.errors import UserError, bounded, one_line
 from dl.core.experiment import Experiment, Hook, Moment
 from dl.core.state import TrainState
 from dl.parallel import processes
@@ -26,6 +26,10 @@ def hooks_of(experiment: Experiment) -> tuple[Hook, ...]:
       UserError: one is no function, or two have one name.
     """
     found: dict[str, Hook] = {}
+    if not isinstance(experiment.hooks, list | tuple):
+        raise UserError(
+            "not-a-function", f"hooks are several, (hook,), unlike {experiment.hooks!r:.60}"
+        )
     for given in experiment.hooks:
         hook = given if isinstance(given, Hook) else Hook(given)
         name = hook.name or getattr(hook.function, "__name__", type(hook.function).__name__)
@@ -105,10 +109,9 @@ class Hooks:
                 )
             found = {str(name): float(value) for name, value in given.items()}
         except Exception as error:  # of someone's own code, any
-            said = " ".join(str(error).split())
             self.say(
                 f"the hook {hook.name!r} failed at step {moment.step}, and the run goes on: "
-                f"{type(error).__name__}: {said}"
+                f"{type(error).__name__}: {one_line(error)}"
             )
             return None
         line = {"event": "hook", "step": moment.step, "hook": hook.name, "metrics": found}

@@ -53,7 +53,7 @@ def evaluate(run: Run, data: Any = None, **fields: Any) -> dict[str, Score]:
 
 
 def judged(
-    run: Run, data: Any, columns: str | Sequence[str], **fields: Any
+    run: Run, data: Any, columns: str | Sequence[str], /, **fields: Any
 ) -> tuple[dict[str, Score], dict[str, Slices]]:
     """What :func:`evaluate` gives, and the same of the rows that share a value of a column.
 
@@ -72,7 +72,7 @@ def judged(
         raise UserError(
             "build-not-known", "this run was not made by build(config): evaluate needs both"
         )
-    with tested_on(data, alike=True, ordered=bool(columns), **fields) as wanted:
+    with tested_on(data, alike=True, ordered=bool(columns), fields=fields) as wanted:
         experiment = built(own.build, own.config)
         test = experiment.tests.get("test")
         if (wanted.rows is None and (columns or data is not None)) or test is None:

@@ -7,25 +7,26 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import jax
 import numpy as np
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, bounded
 from dl.core.experiment import Experiment, built
-from dl.core.state import path_name
+from dl.core.state import combine, path_name
 from dl.data.own.lines import texts_column
-from dl.data.own.paths import short_names
+from dl.data.own.paths import files_in, short_names
 from dl.data.own.tested import Tested, tested_on
 from dl.data.readers.given import given_path
 from dl.data.splits import Splits
 from dl.platform import harmless
-from dl.runs.folder import lock_file, read_json, write_json
+from dl.runs.folder import lock_file, read_json, to_json, write_json
 from dl.scores.ranking import best, known_items
 from dl.tasks.detection import Detections
+from dl.training.leaves import digests, flatten
 from dl.training.prediction import Predictor, predictor_of
 from dl.training.run import Run
 
@@ -78,7 +79,7 @@ def recommended(
 
 
 def predict_files(
-    run: Run, files: Any, out: Path | None = None, batch_size: int = 0, **fields: Any
+    run: Run, files: Any, out: Path | None = None, batch_size: int = 0, /, **fields: Any
 ) -> int:
     """Write what a run predicts for files, and return the number of rows that they are.
 
@@ -102,16 +103,16 @@ def predict_files(
         raise UserError(
             "build-not-known", "this run was not made by build(config): predict needs both"
         )
-    if batch_size < 0:
-        raise UserError("range", f"--batch-size {batch_size}: give a number of rows, 1 or more")
+    bounded("--batch-size", batch_size, at_least=0, whole=True)
     table = out and _table_of(given_path(out))
     if table and table.exists():
         raise UserError("file-exists", f"{table} is there already: name another, or take it away")
-    files = [files] if isinstance(files, str | os.PathLike) else [*files]
+    several = isinstance(files, Iterable) and not isinstance(files, str | os.PathLike)
+    files = [*files] if several else [files]
     if not files:
         raise UserError("part-empty", "give the files to predict for: dl predict RUN FILE ...")
     given = [given_path(file) for file in files]
-    with tested_on(given, alike=False, ordered=True, **fields) as wanted:
+    with tested_on(given, alike=False, ordered=True, fields=fields) as wanted:
         experiment = built(own.build, own.config)
     test: Any = experiment.tests.get("test")
     if wanted.rows is None or test is None:
@@ -131,7 +132,15 @@ def predict_files(
     if batch_size:
         predictor = dataclasses.replace(predictor, batch_size=batch_size)
         test = dataclasses.replace(test, batch_size=min(batch_size, count))
-    sink = Sink(out, wanted, str(run.folder.path.resolve()), int(run.state.step))
+    of: dict[str, Any] = {
+        "run": str(run.folder.path.resolve()),
+        "variables": combine(digests(flatten({"variables": predictor.variables}))),
+        "fields": to_json(fields),
+    }
+    if "file" not in wanted.names:  # rows are of all of them
+        every = [below for path in given for below in files_in(path)]
+        of["files"] = [[str(path), _stamp(path)] for path in every]
+    sink = Sink(out, wanted, of)
     with sink:
         for end, lines in predicted(experiment, predictor, test, wanted, sink):
             sink.write(end, lines)
@@ -210,10 +219,16 @@ class Sink:
       done: rows whose lines an earlier process has written, which are kept.
     """
 
-    def __init__(self, out: Path | None, wanted: Tested, run: str, step: int):
+    def __init__(self, out: Path | None, wanted: Tested, of: Mapping[str, Any]):
+        """
+        Args:
+          of: what the lines hang on beside their rows: the run, its variables, how the files are read.
+        """
         self.done, self._names = 0, wanted.names
         self._file: BinaryIO | None = None
-        self._of = {"run": run, "step": step, "jsonl": False}
+        self._of: dict[str, Any] = {**of, "jsonl": False}
+        self._named, self._told = 0, hashlib.sha256()  # the rows told of so far
+        self._stamped: tuple[str, Any] = ("", None)
         self._folder: Path | None = None
         self._fields: list[str] = []
         if out is None:
@@ -262,20 +277,31 @@ class Sink:
         return file
 
     def _begun(self) -> bool:
-        """Whether there is something to go on with: of the same run, its rows the first of these."""
+        """Whether there is something to go on with: of the same run, its rows the first of these, and their
+        files as they were."""
         if not (self._note.is_file() and self._part.is_file()):
             return False
         note = read_json(self._note)
         rows = int(note["rows"])
-        if note["of"] != self._of or note["names"] != self._digest(rows):
+        if note["of"] != self._of or rows > len(next(iter(self._names.values()))):
+            return False
+        if note["names"] != self._digest(rows):
+            self._named, self._told = 0, hashlib.sha256()
             return False
         self.done, self._bytes, self._fields = rows, int(note["bytes"]), note["fields"]
         return True
 
     def _digest(self, rows: int) -> str:
-        """Of what the first rows are called."""
-        named = [list(map(str, column[:rows])) for column in self._names.values()]
-        return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+        """Of what the first rows are called, and of the size and time of the files that they are of. Asked for
+        more and more rows, it looks at each once."""
+        files = self._names.get("file")
+        for row in range(self._named, rows):
+            if files is not None and files[row] != self._stamped[0]:
+                self._stamped = files[row], _stamp(Path(files[row]))
+            named = [str(column[row]) for column in self._names.values()]
+            self._told.update(json.dumps([named, self._stamped[1]]).encode())
+        self._named = rows
+        return self._told.hexdigest()
 
     def __enter__(self) -> "Sink":
         if self._file is not None and self.done:
@@ -343,6 +369,15 @@ def _table_of(out: Path) -> Path:
             "file-ending", f"--out {out}: name a .csv or a .jsonl file, or for masks a folder"
         )
     return out / "predictions.csv"
+
+
+def _stamp(file: Path) -> list[int] | None:
+    """What changes when a file does."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return [found.st_mtime_ns, found.st_size]
 
 
 def _plain(x: Any) -> Any:

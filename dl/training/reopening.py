@@ -33,6 +33,7 @@ def open_run(
     that the run was started with. Other versions or code than the run's are told on stderr.
 
     Args:
+      config: beside ``build``; its class for the values that the run has.
       script: the experiment's script, where it is another file or has changed.
       trust: run the script that the folder names, whatever it is now.
       force: open it on data, or with a config, that are not those it was started with; what differs is told.
@@ -54,10 +55,13 @@ def open_run(
         config = from_json(kind, entry(found.config, stored, "config", dict, None))
     elif config is None:
         raise UserError(
-            "config-not-given", "build makes the run of its config: pass config= beside build="
+            "config-not-given",
+            "build makes the run of its config: pass config= beside build=, or its class for the run's own values",
         )
     else:
         path = locked["script"] and Path(locked["script"])
+        if isinstance(config, type):
+            config = from_json(config, entry(found.config, stored, "config", dict, None))
     lock.reopen_data(found)
     with shown_before():
         experiment = built(build, config)

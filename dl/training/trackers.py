@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dl.core.errors import UserError, need
+from dl.core.errors import UserError, need, one_line
 from dl.core.experiment import Experiment
 from dl.runs.folder import RunFolder, to_json, write_json
 from dl.runs.options import Options, recorded
@@ -149,9 +149,8 @@ class Patient:
             now = time.monotonic()
             self._wait = now + max(PAUSE, 10 * (now - begun))  # at most a tenth of the run's time
             if not self._told:
-                said = " ".join(str(error).split())[:200]
                 self._say(
-                    f"{self._name} takes nothing ({said}): the run goes on, and tries it again"
+                    f"{self._name} takes nothing ({one_line(error)}): the run goes on, and tries it again"
                 )
             self._told = True
 
@@ -173,7 +172,7 @@ class WandB:
         except Exception as error:  # no key, no network, no such project: classes of its own
             raise UserError(
                 "wandb-unavailable",
-                f"Weights & Biases cannot begin ({' '.join(str(error).split())[:200]}): log in with "
+                f"Weights & Biases cannot begin ({one_line(error)}): log in with "
                 "`wandb login`, set WANDB_MODE=offline, or leave --wandb out",
             ) from error
 
@@ -337,7 +336,7 @@ def _reached(name: str, remedy: str) -> Iterator[None]:
     except Exception as error:  # no server, no such place: classes of its own
         raise UserError(
             "tracker-unavailable",
-            f"{name} cannot begin ({' '.join(str(error).split())[:200]}): {remedy}, or leave its flag out",
+            f"{name} cannot begin ({one_line(error)}): {remedy}, or leave its flag out",
         ) from error
 
 

@@ -27,6 +27,7 @@ from dl.runs.folder import (
 )
 from dl.runs.options import Options, chosen_options, recorded
 from dl.runs.readers import numbers, read_result
+from dl.runs.removing import unless_begun
 from dl.runs.scripts import chosen_script, from_json
 from dl.training.checks import check
 from dl.training.compiled import Compiled
@@ -177,19 +178,20 @@ def _train(
         data, steps = experiment.data, experiment.steps
         epochs = f"{steps * data.batch_size / data.size:.3g} epochs of {data.size:,}"
         console.say(f"run {folder.path}: {steps:,} steps of {data.batch_size}{over}, {epochs}")
-    compiled = Compiled.alone(experiment, layout)
-    lane = Lane(
-        folder,
-        Selection(experiment.select),
-        trackers(options, folder, experiment, say=console.warn),
-    )
-    cadence = cadence_of(experiment, options)
-    keeping = OwnCheckpoints(compiled, lane)
-    loop = Loop(
-        compiled, [lane], keeping, cadence, console, program=settled["program"], begun=begun
-    )
-    with folder.failing():
-        state = loop.run()
+    with unless_begun(folder, new=not go_on):
+        compiled = Compiled.alone(experiment, layout)
+        lane = Lane(
+            folder,
+            Selection(experiment.select),
+            trackers(options, folder, experiment, say=console.warn),
+        )
+        cadence = cadence_of(experiment, options)
+        keeping = OwnCheckpoints(compiled, lane)
+        loop = Loop(
+            compiled, [lane], keeping, cadence, console, program=settled["program"], begun=begun
+        )
+        with folder.failing():
+            state = loop.run()
     if loop.stopped:
         console.say(
             f"stopped by {loop.stopped} at step {int(state.step)}; all is saved in {folder.path}"

@@ -14,9 +14,16 @@ import numpy as np
 import pytest
 from mistakes import raises
 
-from dl.core.errors import UserError, bounded, need
+from dl.core.errors import UserError, bounded, need, one_line
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_what_an_error_says_is_one_line():
+    assert one_line(ValueError("no route\n  to host ")) == "no route to host"
+    assert one_line(TimeoutError()) == "TimeoutError"
+    assert one_line(ValueError("x" * 500), 7) == "x" * 7
+    assert one_line("") == ""
 
 
 def test_an_error_cannot_be_made_without_a_code():

@@ -347,6 +347,8 @@ def test_another_config_is_refused_by_name(from_file):
     kind, build = load_script(script)
     with raises("config-changed", "config.steps: 4 then, 5 now"):
         dl.open_run(run.folder.path, build, kind(steps=5, file=str(file)))
+    own = dl.open_run(run.folder.path, build, kind).experiment.config  # with the run's values
+    assert own == kind(**dataclasses.asdict(run.experiment.config))
 
 
 def test_a_run_whose_config_no_script_knows_needs_its_build(tmp_path):

@@ -14,8 +14,10 @@ from folders import run
 from mistakes import raises
 
 from dl.cli.main import main
+from dl.core.errors import NonFiniteError
 from dl.runs import removing
-from dl.runs.removing import archive, chosen, remove
+from dl.runs.folder import RunFolder, check_name
+from dl.runs.removing import archive, chosen, remove, unless_begun
 
 
 @pytest.fixture
@@ -196,3 +198,37 @@ def test_what_a_kill_left_is_no_run_and_is_swept_up(runs, tmp_path):
     assert len(find_runs([runs])) == 3
     remove(chosen(["second"], runs))
     assert [p.name for p in runs.iterdir()] == ["rates"]
+
+
+@pytest.mark.parametrize("what", ["run", "sweep"])
+def test_what_failed_before_anything_was_kept_frees_its_name(tmp_path, what):
+    place = tmp_path / "first"
+    folder = RunFolder(place)
+    record = {"run": "config.json", "sweep": "sweep.json"}[what]
+    own = place if what == "run" else place / "lanes" / "000-a"
+
+    def fails(new: bool, error: Exception) -> None:
+        with folder.held():
+            own.mkdir(parents=True, exist_ok=True)
+            for file in (place / record, own / "failed.json", place / "trackers.json"):
+                file.write_text("{}")
+            with pytest.raises(type(error)), unless_begun(folder, new):
+                raise error
+
+    away = OSError("away")
+    fails(True, away)
+    assert not [*tmp_path.iterdir()]
+    check_name(tmp_path, "first", what, resume=False)
+    fails(True, NonFiniteError("loss-not-finite", "nan"))
+    assert (own / "failed.json").exists()  # to be looked at
+    fails(False, away)
+    assert place.exists()
+    for kept in ("metrics.jsonl", "checkpoints/5" if what == "run" else "checkpoints/0-0/5"):
+        at = (own if kept == "metrics.jsonl" else place) / kept
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.write_text("{}") if kept == "metrics.jsonl" else at.mkdir()
+        fails(True, away)
+        assert place.exists()
+        at.unlink() if at.is_file() else at.rmdir()
+    fails(True, away)
+    assert not place.exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -139,11 +140,14 @@ def test_a_sweep_goes_on_elsewhere(served, runs, tiny, tmp_path, elsewhere):
 def test_what_reads_runs_reads_them_there(served, runs, tiny, capsys):
     dl.train(*tiny, runs=runs, name="one", script=SCRIPTS / "tiny.py", **OPTIONS)
     assert replay_run(Path(f"{runs}/one"), say=lambda line: None)
-    for words in (["watch", "--once"], ["report"]):
+    for words in (["watch", "--once"], ["report"], ["evaluate"]):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["dl", *words, f"{runs}/one"])
             main()
-    assert f"written: {runs}/one/report.html" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"written: {runs}/one/report.html" in said
+    accuracy = dl.open_run(f"{runs}/one").metrics["test/accuracy"]
+    assert re.search(rf"^accuracy +{accuracy:.4f} ", said, re.MULTILINE)
     assert "report.html" in names(served, f"{runs}/one")
 
 

@@ -89,6 +89,8 @@ def test_where_lower_is_better_the_sign_is_turned(tmp_path):
 
     score = objective(tmp_path, by_loss)
     assert score() == -read_run(score.run()).value < 0
+    with raises("objective-of-another-metric", "-validation/loss", "by validation/accuracy"):
+        objective(tmp_path)  # whose scores would be losses
 
 
 def test_a_loss_that_is_not_finite_is_the_worst_score_and_stays_so(tmp_path, counted):
@@ -144,6 +146,8 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         score.batch([{"learning_rate": "high"}])
     with raises("batch-of-values", "[values]"):
         score.batch({"learning_rate": 1e-3})
+    with raises("batch-of-values", "[values]"):
+        score.batch([1e-3])
     with raises("objective-without-select", "select="):
         objective(tmp_path, lambda config: dataclasses.replace(build(config), select=None))
     with raises("option-misplaced", "resume"):

@@ -5,6 +5,7 @@ import json
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from mistakes import raises
 from PIL import Image
@@ -116,6 +117,15 @@ def test_slices_go_by_any_column_of_a_table_of_pictures(trained):
     assert columns_named('city, "born, died",,') == columns_named(["city", "born, died"])
     with raises("column-unknown", "'hour'", "camera"):
         run.slices("hour", table)
+    one_each = place / "sliced" / "each.csv"
+    one_each.write_text("path,label\n" + "".join(f"0/{row:04}.png,{row}\n" for row in range(5)))
+    with tested.tested_on(one_each, alike=True, ordered=False, fields={}) as wanted:
+        dl.data.open(run.experiment.config.data, "pictures")
+    assert wanted.rows["label"].tolist() == [*range(5)]
+    with raises("option-misplaced", "encoding"):  # it is of no other data
+        run.evaluate(encoding="cp1252")
+    with raises("unknown", "'columns'"):
+        run.evaluate(table, columns=1)
     with raises("slice-no-table"):
         run.slices("camera")  # its own rows lie in a folder a class
 
@@ -124,23 +134,37 @@ def test_slices_of_tables_and_texts_go_by_columns_that_no_model_reads(tmp_path):
     csv = tmp_path / "people.csv"
     ages = [17 + row for row in range(30)]
     csv.write_text(
-        "age,sex,town,rich\n"
-        + "".join(f"{a},{'fm'[a % 2]},T{a % 25},{'yn'[a % 3 == 0]}\n" for a in ages)
+        "age,sex,town,rich,seen\n"
+        + "".join(
+            f"{a},{'fm'[a % 2]},T{a % 25},{'yn'[a % 3 == 0]},{1_700_000_000_000 + a}\n"
+            for a in ages
+        )
     )
-    with tested.tested_on(None, alike=True, ordered=True) as wanted:
-        fields = {"target": "rich", "ignore": ("sex", "town"), "hold_out": (0.1, 0.4)}
+    with tested.tested_on(None, alike=True, ordered=True, fields={}) as wanted:
+        fields = {"target": "rich", "ignore": ("sex", "town", "seen"), "hold_out": (0.1, 0.4)}
         splits = dl.data.open(csv, "table", **fields)
     found = slices_of(wanted, ["sex", "age"])
     held = splits.test["numerical"][:, 0]
     assert sum(map(len, found["sex"].values())) == len(held) == 12
     for sex, rows in found["sex"].items():
         assert {"fm"[int(age) % 2] for age in held[rows]} == {sex}
-    with tested.tested_on(csv, alike=True, ordered=True) as wanted:
+    with tested.tested_on(csv, alike=True, ordered=True, fields={}) as wanted:
         dl.data.open(csv, "table", **fields)
-    found = slices_of(wanted, ["town", "age"])
+    found = slices_of(wanted, ["town", "age", "seen"])
     assert len(found["town"]) == 21
     assert len(found["town"]["(5 others)"]) >= 5
     assert [len(rows) for rows in found["age"].values()] == [8, 7, 7, 8]
+    seen = found["seen"]  # told apart by their last digits alone
+    assert [rows.tolist() for rows in seen.values()] == [r.tolist() for r in found["age"].values()]
+    assert next(iter(seen)) == "1700000000017 ... 1700000000024"
+    with tested.tested_on(pl.read_csv(csv), alike=True, ordered=True, fields={}) as wanted:
+        dl.data.open(csv, "table", **fields)
+    np.testing.assert_array_equal(slices_of(wanted, ["sex"])["sex"]["m"], np.arange(0, 30, 2))
+    with (
+        raises("not-a-file", "folder"),
+        tested.tested_on(tmp_path, alike=True, ordered=False, fields={}),
+    ):
+        dl.data.open(csv, "table", **fields)
 
     texts = tmp_path / "texts.jsonl"
     lines = (
@@ -148,7 +172,7 @@ def test_slices_of_tables_and_texts_go_by_columns_that_no_model_reads(tmp_path):
         for a in ages
     )
     texts.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with tested.tested_on(texts, alike=True, ordered=True) as wanted:
+    with tested.tested_on(texts, alike=True, ordered=True, fields={}) as wanted:
         dl.data.open(texts, "texts", text="text", label="label")
     found = slices_of(wanted, ["site", "text"])
     assert [len(found["site"][name]) for name in "0123"] == [6, 8, 8, 7]  # one of 0 has no text

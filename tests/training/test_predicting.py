@@ -132,6 +132,31 @@ def test_a_kill_between_batches_loses_nothing(digits, monkeypatch, ending, torn)
         run.predict_files([place / "killed"], part)
 
 
+def test_what_was_begun_of_other_files_or_read_otherwise_is_not_gone_on_with(tmp_path):
+    file = tmp_path / "new.csv"
+    names = {"file": np.array([str(file)] * 3), "row": np.arange(3)}
+    wanted = SimpleNamespace(names=names, info=None)
+
+    def done(content: str, stamp: int, **of) -> int:
+        """Rows kept of an unfinished file; two are there in the end, or all of one."""
+        file.write_text(content)
+        os.utime(file, ns=(stamp, stamp))
+        with predicting.Sink(tmp_path / "said.csv", wanted, of) as sink:
+            rows = min(2, len(wanted.names["row"]))
+            sink.write(rows, [{"row": row} for row in range(sink.done, rows)])
+            sink.__exit__(Killed)
+            sink._file = None
+        return sink.done
+
+    assert done("a", 1, fields={"encoding": None}) == 0
+    assert done("a", 1, fields={"encoding": None}) == 2
+    assert done("b", 2, fields={"encoding": None}) == 0
+    assert done("b", 2, fields={"encoding": "cp1252"}) == 0
+    wanted.names = {name: column[:1] for name, column in names.items()}
+    assert done("b", 2, fields={"encoding": "cp1252"}) == 0  # of fewer rows
+    assert (tmp_path / "said.csv.part").read_text() == "row\n0\n"
+
+
 def test_another_runs_unfinished_file_is_not_gone_on_with(digits, capsys):
     run, splits, place = digits
     files = pictures(place / "two", splits.test["image"][:2], ["a.png", "b.png"])
@@ -167,8 +192,13 @@ def test_mistakes_are_one_line(digits, tmp_path):
         run.predict_files([])
     with raises("file-ending", ".csv"):
         run.predict_files([tmp_path / "torn.png"], tmp_path / "said.txt")
-    with raises("range", "--batch-size"):
-        run.predict_files([tmp_path / "torn.png"], batch_size=-1)
+    for size in (-1, 2.5):
+        with raises("range", "--batch-size"):
+            run.predict_files([tmp_path / "torn.png"], batch_size=size)
+    with raises("data-unknown", "path", "3"):
+        run.predict_files(3)
+    with raises("unknown", "'alike'"):
+        run.predict_files([tmp_path / "torn.png"], alike=1)
     with raises("not-a-batch", "x[None]"):
         run.predict(splits.test["image"][0])
 
@@ -206,6 +236,9 @@ def test_rows_of_tables_by_name_of_their_columns(tmp_path):
             assert [float(one[n]) for n in numbers] == pytest.approx(
                 [float(other[n]) for n in numbers]
             )
+        (tmp_path / "none").mkdir(exist_ok=True)
+        with raises("part-empty", "none"):
+            run.predict_files(tmp_path / "none")
         if target == "age":
             outputs = of_test_set(run)
             tested = dl.data.open(str(loans), "table", run.experiment.config)
@@ -240,6 +273,12 @@ def test_texts_of_tables_and_lines(tmp_path, capfd):
     )  # it has none called Plot, as training's file did
     for one, other in zip(by_table, by_line, strict=True):
         assert {**one, "file": ""} == {**other, "file": ""}
+    assert [row["class"] for row in said(run, tmp_path / "other.csv", text="note")] == ["yes", "no"]
+    with raises("column-unknown", "'remark'"):  # which was asked for
+        run.predict_files(tmp_path / "other.csv", text="remark")
+    (tmp_path / "none.txt").write_text("")
+    with raises("part-empty", "none.txt"):
+        run.predict_files(tmp_path / "none.txt")
 
 
 def sound(path: Path, seconds: float, pitch: float, rate: int = 8000) -> Path:
@@ -533,7 +572,7 @@ def test_no_mask_is_written_beside_the_folder_asked_for(tmp_path):
     wanted: Any = SimpleNamespace(
         names={"file": np.array(files, object)}, info=SimpleNamespace(details={"kind": "masks"})
     )
-    with predicting.Sink(tmp_path / "in" / "out", wanted, "run", 1) as sink:
+    with predicting.Sink(tmp_path / "in" / "out", wanted, {"run": "run"}) as sink:
         lines = [sink.picture(row, np.zeros((2, 2), int), None) for row in range(2)]
     names = [str(line["mask"]) for line in lines]
     assert all((tmp_path / "in" / "out" / name).is_file() for name in names)

@@ -1,5 +1,7 @@
 """What other tools are given is what metrics.jsonl holds."""
 
+import dataclasses
+import functools
 import json
 import struct
 import sys
@@ -7,12 +9,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import optax
 import pytest
 from mistakes import raises
 from PIL import Image
 
+import dl
+from dl.core.errors import UserError
+from dl.models.mlp import MLP
 from dl.runs.folder import RunFolder
 from dl.runs.options import Options
+from dl.tasks.regression import regression
 from dl.training.lane import Lane
 from dl.training.selection import Selection
 from dl.training.trackers import FILE, MLflow, Patient, TensorBoard, Trackio, WandB
@@ -233,3 +240,27 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", Gone())
     with raises("tracker-unavailable", "MLflow", "no route to host", "MLFLOW_TRACKING_URI"):
         MLflow(tmp_path, "digits", {"config": {}})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 0
+
+
+def build(config: Config) -> dl.Experiment:
+    rows = {"x": np.ones((4, 1), np.float32), "label": np.ones((4, 1), np.float32)}
+    task = regression(MLP((1,)), inputs="x")
+    return dl.Experiment(task, dl.train_batches(rows, 2), optax.sgd(0.1), 2, config.seed)
+
+
+def test_a_tracker_that_is_away_at_the_start_leaves_the_name_free(tmp_path, monkeypatch):
+    def away(*_, **__):
+        raise UserError("tracker-unavailable", "no route to host")
+
+    for module in ("training.train", "sweeps.running"):
+        monkeypatch.setattr(f"dl.{module}.trackers", away)
+    for start in (dl.train, functools.partial(dl.sweep, seeds=2, lanes="map")):
+        for _ in range(2):
+            with raises("tracker-unavailable"):
+                start(build, Config(), runs=tmp_path, name="first", progress=False)
+    assert not [*tmp_path.iterdir()]

@@ -217,6 +217,7 @@ def test_a_hook_that_fails_is_told_and_stops_nothing(tmp_path, capsys):
 def test_mistakes_in_hooks_and_profiles_are_one_line(tmp_path):
     for hooks, code, words in (
         ((3,), "not-a-function", "3"),
+        (print, "not-a-function", "(hook,)"),
         ((print, print), "hook-twice", "print"),
         ((dl.Hook(print, 0),), "range", "print"),
     ):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dl.core.errors import UserError, unknown
+from dl.core.errors import UserError, one_line, unknown
 from dl.data.batches.resident import check_arrays, digest_arrays
 from dl.data.readers.files import digest_files, unbroken
 
@@ -64,8 +64,8 @@ def open_arrays(paths: Mapping[str, str | os.PathLike]) -> ArraySource:
         try:
             arrays[name] = np.load(Path(path), mmap_mode="r", allow_pickle=False)
         except Exception as error:  # NumPy raises all kinds over a damaged header
-            said = " ".join(str(error).split())
-            raise UserError("file-read", f"cannot map {path} as a .npy file: {said}") from None
+            told = f"cannot map {path} as a .npy file: {one_line(error)}"
+            raise UserError("file-read", told) from None
     check_arrays(arrays)
     return ArraySource(arrays, tuple(str(path) for path in paths.values()))
 

@@ -46,7 +46,7 @@ def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
     return read_like(data, splits, **fields)[0]
 
 
-def read_like(data: Any, splits: Splits, **fields: Any) -> tuple[Columns, np.ndarray | None]:
+def read_like(data: Any, splits: Splits, /, **fields: Any) -> tuple[Columns, np.ndarray | None]:
     """As :func:`open_alike`, and the place of every row as :class:`dl.data.own.found.Found` has it."""
     details = splits.info.details
     kind = details.get("kind")
@@ -68,20 +68,24 @@ def read_like(data: Any, splits: Splits, **fields: Any) -> tuple[Columns, np.nda
         source = given_path(data).absolute()
         if not source.exists():
             raise UserError("data-unknown", f"no file or folder {data} is here")
+        if kind == "table" and source.is_dir():
+            raise UserError(
+                "not-a-file", f"{data} is a folder, and a table is judged by one file: name it"
+            )
     try:
         if kind == "table":
             from dl.data.own.table import read_alike
 
             rows, lines = read_alike(source, splits.info, own)
             title = getattr(source, "name", "the table")
-            file = isinstance(source, Path) and source.is_file()
-            lines = (*_same([digest_files([source])] * file, splits), *lines)
+            digests = [digest_files([source])] if isinstance(source, Path) else []
+            lines = (*_same(digests, splits), *lines)
             show(dataclasses.replace(splits.info, title=title, details={"lines": lines}))
             return rows, np.arange(len(rows["numerical"]))
         with known_classes():
             found = importlib.import_module(f"dl.data.own.{kind}").read(source, own)
     except UserError as error:
-        error.message = in_fields(error.message, flags=False)
+        error.message = in_fields(error.message, "fields")
         raise
     lines = (*_same(found.info.digests.values(), splits), *found.lines)
     show(dataclasses.replace(found.info, details={"lines": lines}))

@@ -26,6 +26,11 @@ def known_classes() -> Iterator[None]:
         _known.reset(token)
 
 
+def are_known() -> bool:
+    """Whether this is within :func:`known_classes`."""
+    return _known.get()
+
+
 def ordered(names: set[str]) -> tuple[str, ...]:
     """Numbers by size, then words by their code points."""
 
@@ -60,13 +65,13 @@ def class_lines(
     """
     counts = np.bincount(labels, minlength=len(classes))
     rows, there = len(labels), int((counts > 0).sum())
-    if there < 2 and not _known.get():
+    if there < 2 and not are_known():
         raise UserError(
             "target-one-class",
             f"all {rows:,} {what} are of one class, {classes[labels[0]]!r}: there is nothing to tell apart; give "
             "a folder for each class, or the column of the classes by --label",
         )
-    if there > 2 and there * least > rows and not _known.get():
+    if there > 2 and there * least > rows and not are_known():
         raise UserError(
             "target-too-many-classes",
             f"{rows:,} {what} have {there:,} different classes, {classes[0]!r} and so on: name the column of the "

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dl.core.errors import UserError
+from dl.data.own.classes import are_known
 from dl.data.own.found import (
     Line,
     OwnFiles,
@@ -351,7 +352,7 @@ def check_classes(frame: Frame, label: str, others: Iterable[str | None], most: 
     index, different = coded_words(frame, label)
     there = np.array([cell is not None for cell in different], bool)
     count, rows = int(there.sum()), int(there[index].sum())
-    if 2 < count > most * rows:
+    if 2 < count > most * rows and not are_known():
         free = [h for h in frame.headings if h not in (label, *others)]
         few = ", ".join(map(plain, of_few_values(frame, free)[:6]))
         raise UserError(

@@ -103,7 +103,7 @@ def open(data: Any, kind: Kind | None = None, options: Any = None, **fields: Any
     except UserError as error:
         tried = tested()  # a script has flags; Python, and what a run is tried on, have fields
         flags = options is not None and (tried is None or tried.data is None)
-        error.message = singular(in_fields(error.message, flags))
+        error.message = singular(in_fields(error.message, "flags" if flags else "fields"))
         raise
 
 

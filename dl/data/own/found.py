@@ -5,7 +5,7 @@ import contextvars
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -65,18 +65,19 @@ def sheet_options(own: OwnSheet) -> dict[str, Any]:
 # What readers call an option, as they say it: encoding='cp1252', header=False, missing=(),
 # task='classification'.
 _OPTION = re.compile(
-    r"\b(separator|encoding|header|decimal|dates|missing|task)=('([^']*)'|\(\)|False)?"
+    r"\b(separator|encoding|headings|header|decimal|dates|missing|task)=('([^']*)'|\(\)|False)?"
 )
 
 
-def in_fields(said: str, flags: bool = True) -> str:
-    """What a reader says of its options, as flags (``--encoding cp1252``) or else as the fields of a kind."""
+def in_fields(said: str, form: Literal["flags", "fields", "reading"] = "flags") -> str:
+    """What a reader says of its options as a script has them (``--encoding cp1252``), as Python has them
+    (``encoding='cp1252'``), or as `dl predict` and `dl evaluate` do (``--reading encoding='cp1252'``)."""
 
     def field(match: re.Match) -> str:
         name = "headings" if match[1] == "header" else match[1]
-        if not flags:
+        if form != "flags":
             value = "(...)" if match[2] == "False" else match[2] or ""
-            return f"{name}={value}"
+            return f"{'--reading ' * (form == 'reading')}{name}={value}"
         value = "NAME ..." if match[2] == "False" else match[3]
         return f"--{name} {value}" if value else f"--{name}"
 
@@ -306,7 +307,7 @@ def shown_before() -> Iterator[None]:
 
 def show(info: Info) -> None:
     """Print what the user's files were taken for, as a table on standard error."""
-    if _silent.get():
+    if _silent.get() or not info.details["lines"]:
         return
     from rich.table import Table
 

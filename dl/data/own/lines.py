@@ -44,8 +44,8 @@ def text_in(data: bytes, name: str, encoding: str | None = None) -> str:
 
 def lines_of(path: Path, encoding: str | None = None) -> list[str]:
     """The lines of a file of text, without ends and surrounding space."""
-    lines = text_of(path, encoding).removesuffix("\n").split("\n")
-    return [line.strip() for line in lines]
+    text = text_of(path, encoding)
+    return [line.strip() for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def tab_separated(lines: Sequence[str]) -> bool:

@@ -88,6 +88,11 @@ def files_under(folder: Path, endings: Sequence[str] = ("",)) -> list[Path]:
     return sorted(found, key=lambda path: path.parts)
 
 
+def files_in(path: Path) -> list[Path]:
+    """The file, or all that lie in the folder (:func:`files_under`)."""
+    return [path / below for below in files_under(path)] if path.is_dir() else [path]
+
+
 def filled_lines(path: Path) -> list[str]:
     """The lines of a list, without those that are empty."""
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()

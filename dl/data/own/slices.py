@@ -90,6 +90,15 @@ def slices_of(tested: Tested, columns: Sequence[str]) -> dict[str, Slices]:
     return {name: _by_value(frame, name, tested.place) for name in columns}
 
 
+def _told_apart(numbers: np.ndarray, digits: int) -> list[str]:
+    """Different numbers in so many digits, or in as many as tell them apart."""
+    for more in range(digits, 18):
+        told = [f"{number:.{more}g}" for number in numbers.tolist()]
+        if len(set(told)) == len(told):
+            break
+    return told
+
+
 def _by_value(frame: Frame, heading: str, place: np.ndarray) -> Slices:
     found = numbers(frame, heading)
     values, missing = found.values[place], found.missing[place]
@@ -98,10 +107,12 @@ def _by_value(frame: Frame, heading: str, place: np.ndarray) -> Slices:
     if found.numeric and not found.unit and len(known) > VALUES:
         edges = np.unique(np.quantile(values[~missing], np.linspace(0, 1, BINS + 1)))
         which = np.searchsorted(edges[1:-1], values, side="right")
-        for number, (low, high) in enumerate(itertools.pairwise(edges)):
-            slices[f"{low:.6g} ... {high:.6g}"] = np.flatnonzero(~missing & (which == number))
+        told = _told_apart(edges, 6)
+        for number, (low, high) in enumerate(itertools.pairwise(told)):
+            slices[f"{low} ... {high}"] = np.flatnonzero(~missing & (which == number))
     elif found.numeric and not found.unit:
-        slices = {f"{value:.10g}": np.flatnonzero(values == value) for value in known}
+        named = zip(_told_apart(known, 10), known, strict=True)
+        slices = {name: np.flatnonzero(values == value) for name, value in named}
     else:
         cells = np.array(words(frame, heading), object)[place]
         missing = np.array([cell is None or str(cell) in WORDS_MISSING for cell in cells], bool)

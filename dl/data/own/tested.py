@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError, unknown
+from dl.data.own.found import OwnFiles
 from dl.data.splits import Columns, Info, Splits
 
 
@@ -57,13 +58,23 @@ def in_order() -> bool:
 
 
 @contextlib.contextmanager
-def tested_on(data: Any, *, alike: bool, ordered: bool, **fields: Any) -> Iterator[Tested]:
+def tested_on(
+    data: Any, *, alike: bool, ordered: bool, fields: Mapping[str, Any]
+) -> Iterator[Tested]:
     """Within, :func:`dl.data.open` gives training and validation parts as ever, and ``data`` for the test part.
 
     So a script's ``build`` prepares them as it prepared its own test rows, by what it learned of the training
     rows: sizes, vocabularies, means. Files that are not labelled ``alike`` get labels that say nothing.
+
+    Raises:
+      UserError: there are ``fields``, and no ``data`` that would be written so.
     """
-    own = Tested(data, fields, alike, ordered)
+    if fields and data is None:
+        raise UserError(
+            "option-misplaced",
+            f"{', '.join(fields)}: these say how other data are written, so give such, or leave them out",
+        )
+    own = Tested(data, dict(fields), alike, ordered)
     token = _tested.set(own)
     try:
         yield own
@@ -132,3 +143,13 @@ def known_fields(own: Any, asked: Iterable[str] = ()) -> list[str]:
         if name not in known:
             raise unknown("option of data", name, known)
     return known
+
+
+def reading_options(config: type) -> set[str]:
+    """The fields of a config that say how files of its kind are written, and are not of the script's own."""
+    kinds = [
+        base
+        for base in config.__mro__
+        if issubclass(base, OwnFiles) and base.__module__.startswith(__package__)
+    ]
+    return {field.name for base in kinds for field in dataclasses.fields(base)}

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, one_line
 from dl.data.batches.mixtures import shares_of
 from dl.data.batches.tokens import TokenFiles
 from dl.data.own.corpus import OwnCorpus
@@ -173,10 +173,9 @@ def _read(folder: Path) -> tuple[Tokenizer, dict[str, Columns]]:
         if {os.path.dirname(path) for path in named} != {os.path.normpath(folder)}:
             raise ValueError("it names files elsewhere")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = " ".join(str(error).split())
         raise UserError(
             "tokens-foreign",
-            f"{folder / FILE} is none that `dl data tokens` wrote ({told}): write the folder again",
+            f"{folder / FILE} is none that `dl data tokens` wrote ({one_line(error)}): write the folder again",
         ) from None
     vocabulary = load_tokenizer(saved)
     if len(vocabulary) != size:

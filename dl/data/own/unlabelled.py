@@ -14,7 +14,7 @@ from dl.data.own.columns import OwnCells, column_of_paths, which_column
 from dl.data.own.found import Line, column_called, own_info, sheet_options, show
 from dl.data.own.lines import TEXTS, lengths, lines_of, text_of, text_table, texts_column
 from dl.data.own.masks import DecodeMasked
-from dl.data.own.paths import SOUNDS, Named, ends, files_under, is_table
+from dl.data.own.paths import SOUNDS, Named, ends, files_in, files_under, is_table
 from dl.data.own.picture_tables import IMAGES
 from dl.data.own.pixels import headers_of
 from dl.data.own.sounds import PATHS, DecodeSound, sound_header
@@ -35,7 +35,7 @@ class Unlabelled(NamedTuple):
     before: Columns | None = None
 
 
-def read_unlabelled(files: Sequence[Path], splits: Splits, **fields: Any) -> Unlabelled:
+def read_unlabelled(files: Sequence[Path], splits: Splits, /, **fields: Any) -> Unlabelled:
     """The rows of ``files``, of the kind of ``splits``, in the order given.
 
     Pictures and recordings are files, folders of them, or tables that name them, and are read when they are
@@ -183,22 +183,27 @@ def _recordings(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
 
 def _texts(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
     trained = own.text or splits.info.details.get("text")
-    texts, names = _text_rows(files, own, trained, TEXTS, "--text")
+    asked = own.text != splits.info.details["own"].text
+    texts, names = _text_rows(files, own, trained, TEXTS, "--text", asked)
     label = np.zeros(len(texts), np.int32)
     return Unlabelled({"text": texts_column(texts), "label": label}, names)
 
 
 def _pairs(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
     source = splits.info.details["languages"][0]
-    texts, names = _text_rows(files, own, own.source, (source, "source", "src", *TEXTS), "--source")
+    guesses = (source, "source", "src", *TEXTS)
+    asked = own.source != splits.info.details["own"].source
+    texts, names = _text_rows(files, own, own.source, guesses, "--source", asked)
     empty = texts_column([""] * len(texts))
     return Unlabelled({"source": texts_column(texts), "target": empty}, names)
 
 
-def _text_rows(files, own, given, guesses, flag) -> tuple[list[str], Columns]:
+def _text_rows(files, own, given, guesses, flag, asked) -> tuple[list[str], Columns]:
+    """The texts of files and where each stands; in the column ``given``, or where that was not ``asked`` for
+    these files, in another that looks like it."""
     texts: list[str] = []
     counts = []
-    every = [below for path in files for below in _files_in(path)]
+    every = [below for path in files for below in files_in(path)]
     for path in every:
         if path.suffix.lower() == ".txt" or not is_table(path):
             whole = path not in files  # in a folder a text each, as training takes such
@@ -210,7 +215,9 @@ def _text_rows(files, own, given, guesses, flag) -> tuple[list[str], Columns]:
         else:
             frame = text_table(path, own)
             heading = (
-                given if given in frame.headings else column_called(frame, None, guesses, flag)
+                given
+                if given in frame.headings
+                else column_called(frame, given if asked else None, guesses, flag)
             )
             sizes = lengths(frame)
             if heading is None and not sizes:
@@ -229,16 +236,14 @@ def _text_rows(files, own, given, guesses, flag) -> tuple[list[str], Columns]:
     return texts, _numbered(every, counts)
 
 
-def _files_in(path: Path) -> list[Path]:
-    return [path / below for below in files_under(path)] if path.is_dir() else [path]
-
-
 def _table(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
     from dl.data.own.table import read_alike
 
-    every = [below for path in files for below in _files_in(path)]
+    every = [below for path in files for below in files_in(path)]
     label = known(splits.train)["label"].dtype
     parts = []
+    if not every:
+        raise UserError("part-empty", f"there are no tables in {', '.join(map(str, files[:3]))}")
     for path in every:
         rows, _ = read_alike(path, splits.info, own)
         count = len(rows["numerical"])
@@ -307,7 +312,7 @@ def _ratings(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
     """A row for each user of the files, who has rated all that the run's own data say and what the files add."""
     from dl.data.own.ratings import read_more
 
-    every = [below for path in files for below in _files_in(path)]
+    every = [below for path in files for below in files_in(path)]
     names, users, added = read_more(every, own, splits.info.details)
     one = known(splits.train)
     if "time" in one:  # what is added comes last

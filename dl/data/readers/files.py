@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, one_line
 from dl.data.readers.given import check_plain
 from dl.platform import cache_folder, host_memory, screen
 
@@ -295,9 +295,9 @@ def members(path: Path, *suffixes: str) -> Iterator[tuple[str, bytes]]:
 
 def damaged(path: Path, error: object) -> UserError:
     """The error for a file that cannot be read as what it should be."""
-    said = " ".join(str(error).split())  # tarfile's words take several lines
     return UserError(
-        "file-damaged", f"{path} is damaged or not what it should be ({said}): delete or replace it"
+        "file-damaged",
+        f"{path} is damaged or not what it should be ({one_line(error)}): delete or replace it",
     )
 
 

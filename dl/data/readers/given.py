@@ -11,8 +11,12 @@ def given_path(name: str | os.PathLike) -> Path:
     """The path that a user names, with ``~`` for a home folder.
 
     Raises:
-      UserError: it is empty, speaks of no user's home, or is no file or folder (:func:`check_plain`).
+      UserError: it is no path or empty, speaks of no user's home, or is no file or folder (:func:`check_plain`).
     """
+    if not isinstance(name, str | os.PathLike):
+        raise UserError(
+            "data-unknown", f"a file or folder goes by its path, and {name!r:.40} is none"
+        )
     if not os.fspath(name):
         raise UserError("data-unknown", "a path is empty: name a file or a folder, . for this one")
     try:

@@ -16,11 +16,14 @@ from dl.data.own.found import (
     Line,
     OwnFiles,
     divide,
+    in_fields,
     part_called,
     parts_called,
     show,
     shown_before,
 )
+from dl.data.own.table import OwnTable
+from dl.data.own.tested import reading_options
 from dl.data.splits import Info
 from dl.platform import screen
 
@@ -160,3 +163,19 @@ def test_a_run_opened_again_does_not_show_its_files_again(tmp_path, capsys):
     assert not capsys.readouterr().err
     dl.data.open(tmp_path / "t.csv", "table", target="b", hold_out=(0.2, 0.2))
     assert "t.csv" in capsys.readouterr().err
+
+
+def test_options_are_called_as_each_door_calls_them():
+    said = "say encoding='cp1252' or header=False"
+    assert in_fields(said) == "say --encoding cp1252 or --headings NAME ..."
+    told = in_fields(said, "fields")
+    assert told == "say encoding='cp1252' or headings=(...)"
+    for each in (said, told):  # in Python's words or a reader's
+        wanted = "say --reading encoding='cp1252' or --reading headings=(...)"
+        assert in_fields(each, "reading") == wanted
+
+    @dataclasses.dataclass(frozen=True)
+    class Config(OwnTable, dl.Recipe):
+        steps: int = 3
+
+    assert reading_options(Config) == {field.name for field in dataclasses.fields(OwnTable)}
