@@ -43,6 +43,9 @@ def evaluate(
     from dl.training.judging import judged
     from dl.training.reopening import open_run
 
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        said = f"the scores cannot be {out}: name a file in a folder that is there"
+        raise UserError("file-write", said)
     opened = open_run(run, script=script, trust=trust, force=force)
     with _as_reading():
         fields = _values(opened, reading, "--reading", script, trust)

@@ -36,9 +36,9 @@ def one_line(error: object, most: int = 200) -> str:
     return said[:most] or (type(error).__name__ if isinstance(error, Exception) else "")
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     """The error for a name that is not among the ``known`` ones, suggesting the nearest."""
-    known = sorted(known)
+    known, name = sorted(known), str(name)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UserError("unknown", f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")

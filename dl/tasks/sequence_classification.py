@@ -1,9 +1,12 @@
 """One label per token row."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dl.core.column_checks import within
 from dl.core.errors import bounded
 from dl.core.random import example_keys
 from dl.core.task import Task
@@ -34,10 +37,19 @@ def sequence_classification(
         return {**batch, "tokens": jnp.where(dropped & (tokens >= first), unknown, tokens)}
 
     drops = isinstance(word_dropout, jax.Array) or word_dropout > 0
-    return classification(
+    task = classification(
         model,
         inputs="tokens",
         prepare=lambda tokens: tokens,
         label_smoothing=label_smoothing,
         corrupt=drop_words if drops else None,
     )
+    size = getattr(getattr(model, "encoder", model), "vocabulary", None)
+
+    def check(variables, batch, columns):
+        if size is not None and "tokens" in columns:
+            within("tokens", columns["tokens"], size)
+        if task.check is not None:
+            task.check(variables, batch, columns)
+
+    return dataclasses.replace(task, check=check)

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from learning import learn
+from mistakes import raises
 
 from dl.core import metrics as M
 from dl.models.language import LanguageModel, TextClassifier
@@ -85,3 +86,14 @@ def test_word_dropout_takes_its_share_of_words_and_no_special_token():
     assert abs((seen[:, 1:] == 1).mean() - 0.3) < 0.03
     seen, _ = task.apply({"params": {}}, {"tokens": tokens}, None)
     np.testing.assert_array_equal(seen, tokens)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_token_beyond_the_vocabulary_is_refused(name):
+    task = sequence_classification(MODELS[name])
+    batch = jax.tree.map(np.array, sentences(jax.random.key(0), 4))
+    variables = jax.eval_shape(task.init, jax.random.key(0), batch)
+    task.check(variables, batch, batch)
+    batch["tokens"][1, 2] = 30
+    with raises("class-out-of-range", "'tokens'", "0 to 29"):
+        task.check(variables, batch, batch)
