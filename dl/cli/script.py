@@ -33,6 +33,9 @@ def main(
         the word that then comes first, `script.py transcribe RUN FILE`. Its parameters become
         arguments, its docstring the help.
     """
+    from dl.runs.scripts import leave_if_loading
+
+    leave_if_loading()
     given = sys.argv[1:] if argv is None else argv
     with plain_errors():
         check_locale([sys.argv[0], *given])

@@ -1,5 +1,6 @@
 """Experiment scripts as modules: a ``Config`` dataclass and a ``build(config)``."""
 
+import contextvars
 import dataclasses
 import enum
 import hashlib
@@ -17,6 +18,19 @@ from dl.runs.files import lies_within
 from dl.runs.functions import called
 
 LARGEST = 2**24  # bytes of a script
+
+_loading = contextvars.ContextVar("loading", default=False)
+
+
+class _Loaded(BaseException):
+    """A script that is loaded came to where it would train: no exception that it may catch."""
+
+
+def leave_if_loading() -> None:
+    """Called where training begins, a command, or a run is opened: what a script does when it is run, and not when
+    its ``Config`` and ``build`` are fetched. One without a main guard is loaded up to there."""
+    if _loading.get():
+        raise _Loaded
 
 
 def shipped() -> Path:
@@ -42,7 +56,8 @@ def find_script(name: Path) -> Path:
 
 
 def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:
-    """``(Config, build)`` of the experiment script at ``path``, without running it."""
+    """``(Config, build)`` of the experiment script at ``path``, without running it: one that trains under no
+    ``if __name__ == "__main__":`` is loaded up to there."""
     if not path.is_file():
         raise UserError("file-missing", f"there is no experiment script {path}")
     spec = importlib.util.spec_from_file_location(f"dl_script_{path.stem}", path)
@@ -53,8 +68,11 @@ def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:
     beside = str(path.parent.absolute())
     if beside not in sys.path:  # where Python itself looks for what a script imports
         sys.path.insert(0, beside)
+    token = _loading.set(True)
     try:
         spec.loader.exec_module(module)
+    except _Loaded:
+        pass
     except SyntaxError as error:
         raise UserError("script-syntax", f"{path}, line {error.lineno}: {error.msg}") from None
     except ModuleNotFoundError as error:
@@ -65,6 +83,8 @@ def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:
         raise UserError(
             "script-fails", f"{path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
+    finally:
+        _loading.reset(token)
     config, build = getattr(module, "Config", None), getattr(module, "build", None)
     if config is None or build is None:
         raise UserError(

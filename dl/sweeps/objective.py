@@ -20,7 +20,7 @@ from dl.runs.lock import script_digest
 from dl.runs.options import chosen_options
 from dl.runs.readers import read_object, read_result
 from dl.runs.records import runs_within
-from dl.runs.scripts import chosen_script
+from dl.runs.scripts import chosen_script, leave_if_loading
 from dl.runs.toml import typed
 from dl.sweeps.groups import Sweep
 from dl.sweeps.search_space import Overrides, words
@@ -199,6 +199,7 @@ def objective(
     Raises:
       UserError: the experiment selects by no metric, the folder is a run, or its runs go by another metric.
     """
+    leave_if_loading()
     if "resume" in options:
         raise UserError("option-misplaced", "an objective goes on by itself: leave resume out")
     kept = {"progress": False, **options}

@@ -17,7 +17,7 @@ from dl.runs.frames import frame
 from dl.runs.listing import OWN, best, list_runs
 from dl.runs.options import Options, chosen_options
 from dl.runs.removing import unless_begun
-from dl.runs.scripts import chosen_script
+from dl.runs.scripts import chosen_script, leave_if_loading
 from dl.runs.toml import typed
 from dl.sweeps.groups import (
     Group,
@@ -162,6 +162,7 @@ def sweep(
       script: the experiment's script, for the lock and for replay; found by itself if left out.
       **options: fields of :class:`~dl.runs.options.Options`.
     """
+    leave_if_loading()
     check_door(build, config)
     seeds, halve = unboxed(seeds), unboxed(halve)
     if "folds" in options:

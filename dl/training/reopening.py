@@ -10,7 +10,7 @@ from dl.runs import lock, store
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.options import Options, recorded
 from dl.runs.readers import entry
-from dl.runs.scripts import from_json, load_script, trusted_script
+from dl.runs.scripts import from_json, leave_if_loading, load_script, trusted_script
 from dl.training.console import Console
 from dl.training.run import Run, reopen
 
@@ -41,6 +41,7 @@ def open_run(
     Raises:
       UserError: no run there, its script is gone or another, or its data or config are others now.
     """
+    leave_if_loading()
     found, console = RunFolder(store.opened(folder), writes=False), Console(show=False)
     stored, locked = read_json(found.config), lock.read(found)
     described = dict(stored)

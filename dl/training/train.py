@@ -28,7 +28,7 @@ from dl.runs.folder import (
 from dl.runs.options import Options, chosen_options, recorded
 from dl.runs.readers import numbers, read_result
 from dl.runs.removing import unless_begun
-from dl.runs.scripts import chosen_script, from_json
+from dl.runs.scripts import chosen_script, from_json, leave_if_loading
 from dl.training.checks import check
 from dl.training.compiled import Compiled
 from dl.training.console import Console, format_metrics
@@ -79,6 +79,7 @@ def start(
     script: str | Path | None = None,
 ) -> Run:
     """:func:`train`, its options in one."""
+    leave_if_loading()
     begun = time.perf_counter()
     with options.computing():
         options.prepare()
