@@ -22,6 +22,7 @@ from dl.parallel.mesh import mesh_name
 from dl.parallel.sharding import Layout
 from dl.platform import TESTED, installed
 from dl.runs.folder import Document, RunFolder, read_json, to_json, write_json
+from dl.runs.options import COMPUTING, Options
 from dl.runs.readers import entry
 
 PLUGINS = [name for name in TESTED if name != "jaxlib"]
@@ -74,16 +75,19 @@ def write(
     layout: Layout | None = None,
 ) -> None:
     """Write the lock of a run about to start."""
-    own = {"experiment": said_by_build(experiment)}
-    write_json(folder.lock, begun(script, environment(experiment, script, layout)) | own)
+    said = said_by_build(experiment)
+    write_json(folder.lock, begun(script, environment(experiment, script, layout), said))
 
 
-def begun(script: Path | None, environment: dict[str, Any]) -> dict[str, Any]:
-    """The lock of a run that begins now, in such an environment."""
+def begun(
+    script: Path | None, environment: dict[str, Any], said: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The lock of a run that begins now, in such an environment; ``said`` by :func:`said_by_build`."""
     return {
         "script": script and script.absolute(),
         "digests": KIND.get(),
         "environment": environment,
+        "experiment": said,
     }
 
 
@@ -100,6 +104,7 @@ def read(folder: RunFolder) -> Document:
     locked = read_json(folder.lock)
     entry(folder.lock, locked, "script", str, None)
     entry(folder.lock, locked["environment"], "data_dir", str, None)
+    entry(folder.lock, locked, "experiment", dict, None)
     for name in ("packages", "compiler", "devices", "data", "code"):
         entry(folder.lock, locked["environment"], name, dict)
     return locked
@@ -158,9 +163,11 @@ def changes(
         :func:`dl.runs.options.recorded`).
     """
     stored, locked = read_json(folder.config), read(folder)
-    set_to = differences(with_new_fields(stored, experiment.config), to_json(described))
-    now = to_json(said_by_build(experiment))
-    set_to = set_to or differences(locked.get("experiment") or now, now, "experiment.")
+    usual = {name: getattr(Options(), name) for name in COMPUTING}
+    then = usual | with_new_fields(stored, experiment.config)
+    set_to = differences(then, usual | to_json(described))
+    said, now = locked.get("experiment") or {}, to_json(said_by_build(experiment))
+    set_to = set_to or differences(said, {n: now.get(n) for n in said}, "experiment.")
     apart = differences(locked["environment"], to_json(environment(experiment, script, layout)))
     data = [c for c in apart if c.startswith("data.")]
     devices = [c for c in apart if c.startswith("devices.")]
@@ -226,7 +233,8 @@ def differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> list
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, path + ".")
         elif a != b:
-            found.append(f"{path}: {_short(a)} then, {_short(b)} now")
+            told = (_short(x[name]) if name in x else "not there" for x in (then, now))
+            found.append("{}: {} then, {} now".format(path, *told))
     return found
 
 

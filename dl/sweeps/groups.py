@@ -29,6 +29,12 @@ from dl.training.compiled import Compiled
 from dl.training.console import Console
 from dl.training.halving import rungs
 
+OF_A_LANE = (
+    "seed",
+    "data_seed",
+    "ema",
+)  # of what build says, that which lanes of one program may differ in
+
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
@@ -184,11 +190,17 @@ def _goes_on(file: Path, spec: dict[str, Any]) -> bool:
 
 def make_folders(
     groups: list[Group], place: Path, options: Options, script: Path | None, go_on: bool
-) -> None:
+) -> list[bool]:
     """Make every lane's folder with its config and lock; of a sweep that goes on, compare them with the
-    experiment and the world as they are now."""
-    for group in groups:
+    experiment and the world as they are now.
+
+    Returns:
+      Of each group, whether nothing can have changed its program since it was started.
+    """
+    same = [True] * len(groups)
+    for number, group in enumerate(groups):
         environment = lock.environment(group.experiment, script)
+        said = lock.said_by_build(group.experiment)
         compared = False
         for name, config in zip(group.names, group.configs, strict=True):
             folder = RunFolder(place / "lanes" / name)
@@ -196,7 +208,7 @@ def make_folders(
             if not folder.exists():
                 folder.path.mkdir(parents=True, exist_ok=True)
                 sync(folder.path.parent)
-                write_json(folder.lock, lock.begun(script, environment))
+                write_json(folder.lock, lock.begun(script, environment, said))
                 write_json(folder.config, described)
             elif go_on and not compared:  # the others of its program are like it
                 changes = lock.changes(folder, group.experiment, described, script)
@@ -206,7 +218,9 @@ def make_folders(
                     Console().warn(
                         f"resumed under other conditions, so bits may differ: {'; '.join(told[:3])}"
                     )
-                compared = True
+                compared, same[number] = True, not told
+            said = {n: x for n, x in said.items() if n not in OF_A_LANE}
+    return same
 
 
 def _same_structure(config: Any, group: Group) -> bool:

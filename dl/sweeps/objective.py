@@ -203,14 +203,17 @@ def objective(
     if "resume" in options:
         raise UserError("option-misplaced", "an objective goes on by itself: leave resume out")
     kept = {"progress": False, **options}
-    folder = chosen_options(kept).runs / name
+    chosen = chosen_options(kept)
+    folder = chosen.runs / name
     kept.pop("runs", None)
     if RunFolder(store.opened(folder, FILES), writes=False).exists():
         raise UserError(
             "name-taken",
             f"{folder} is a run, and a search needs a folder for its runs: choose another name",
         )
-    return Objective(build, config, folder, lanes, chosen_script(script, config, build), kept)
+    with chosen.computing():
+        chosen.prepare()
+        return Objective(build, config, folder, lanes, chosen_script(script, config, build), kept)
 
 
 def _key(config: Any) -> str:

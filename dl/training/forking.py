@@ -13,7 +13,7 @@ from dl.core.experiment import Experiment, built
 from dl.core.state import TrainState, shapes, with_given
 from dl.runs import lock, store
 from dl.runs.folder import RunFolder, check_name, read_json, write_json
-from dl.runs.options import Options, kept_options, recorded
+from dl.runs.options import Options, chosen_options, kept_options, recorded
 from dl.runs.readers import entry, read_result
 from dl.runs.scripts import from_json
 from dl.runs.toml import typed
@@ -23,6 +23,7 @@ from dl.training.compiled import Compiled
 from dl.training.keeping import restored
 from dl.training.lane import branched_at
 from dl.training.leaves import digests, flatten, state_digest
+from dl.training.placing import layout_of
 from dl.training.prefetch import prefetch
 from dl.training.run import Run, reopen
 from dl.training.starting import base_of, started
@@ -84,6 +85,10 @@ def fork(
             "option-misplaced",
             f"a fork begins on this machine: give a folder here as runs, not {place}",
         )
+    own_options = {n: stored[n] for n in CADENCE} | kept
+    given = own_options | {n: value for n, value in options.items() if value is not None}
+    chosen = chosen_options(given)
+    chosen.cadence(experiment.steps)
     if name is not None:
         check_name(place, name, "run", False)
     _check_alike(run.state, begin, folder.path)  # before steps are computed again
@@ -98,9 +103,7 @@ def fork(
         if name is None:
             name = _free(place, f"{folder.name}-from-{step}")
             check_name(place, name, "run", False)
-        given = {n: options.pop(n, None) or stored[n] for n in CADENCE} | kept
         script = script or (lambda named: named and Path(named))(read_json(folder.lock)["script"])
-        chosen = Options(**given)
         plant(place / name, experiment, (folder.path, step, state), chosen, script)
     del state
     return train(
@@ -111,7 +114,6 @@ def fork(
         name=name,
         resume=True,
         **given,
-        **options,
     )
 
 
@@ -131,8 +133,9 @@ def plant(
     _check_alike(state, begin, path)
     state = dataclasses.replace(with_given(state, begin), key=begin.key)
     there = script if script is not None and script.is_file() else None
+    layout = layout_of(options.mesh, experiment, options.deterministic_topology)
     with folder.held():
-        lock.write(folder, experiment, there)
+        lock.write(folder, experiment, there, layout)
         checkpoints = Checkpoints(folder.checkpoints)
         try:
             tree = {"state": state, "totals": compiled.empty_metrics()}

@@ -382,14 +382,16 @@ def run_lanes(
     cadence: Cadence,
     console: Console,
     halve: int | None,
+    program: str | None = None,
 ) -> str | None:
     """Drive a sweep's lanes to their results, their shared checkpoints in ``place``; the name of the signal
-    that stopped them, if one did."""
+    that stopped them, if one did. ``program`` as of :class:`Loop`."""
     keeping: Keeping = (
         OwnCheckpoints(compiled, lanes[0])
         if compiled.mode is None
         else SharedCheckpoints(compiled, lanes, place)
     )
-    loop = Loop(compiled, lanes, keeping, cadence, console, halve=halve, tolerant=True)
+    how: dict[str, Any] = {"halve": halve, "tolerant": True, "program": program}
+    loop = Loop(compiled, lanes, keeping, cadence, console, **how)
     loop.run()
     return loop.stopped

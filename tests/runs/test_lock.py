@@ -20,7 +20,7 @@ from dl.data.batches import eval_batches, train_batches
 from dl.data.transforms import images as augment
 from dl.models.cnn import CNN
 from dl.proofs.replay import replay_run
-from dl.runs.folder import RunFolder
+from dl.runs.folder import RunFolder, read_json
 from dl.runs.lock import revision, script_digest
 from dl.runs.scripts import load_script
 from dl.tasks.classification import classification
@@ -403,13 +403,30 @@ def test_a_sweep_goes_on_only_with_its_own_data_and_cadence(tmp_path):
         dl.sweep(build, kind(steps=4), seeds=3, lanes="map", **again)
     with raises("config-changed", "config.dropout: 0.1 then, 1.5 now"):  # before it is built
         dl.sweep(build, kind(steps=4, dropout=1.5), seeds=2, lanes="map", **again)
+    first, second = (
+        read_json(f)["experiment"] for f in sorted(swept.folder.glob("lanes/*/*lock*"))
+    )
+    assert first == {**second, "seed": 0, "data_seed": 0, "ema": 0.9}
+    changed = lambda config: dataclasses.replace(build(config), select="-validation/loss")  # noqa: E731
+    says = "experiment.select: validation/accuracy then, -validation/loss now"
+    with raises("config-changed", says):
+        dl.sweep(changed, kind(steps=4), seeds=2, lanes="map", **again)
     with raises("config-changed", f"{swept.folder} is a sweep", "--seeds"):
         dl.train(build, kind(steps=4), **again)
     many = [0.01 * n for n in range(40)]
-    with raises("config-changed", "swept learning_rate: None then, 0.0, 0.01, "):
+    with raises("config-changed", "swept learning_rate: not there then, 0.0, 0.01, "):
         dl.sweep(build, kind(steps=4), {"learning_rate": many}, seeds=2, **again)
     with raises("config-changed", "--lanes map, not vmap"):
         dl.sweep(build, kind(steps=4), seeds=2, lanes="vmap", **again)
+    for place in swept.folder.glob("lanes/*"):
+        (place / "result.json").unlink()
+    shutil.rmtree(swept.folder / "checkpoints")  # killed before the first
+
+    def clipped(config):
+        return dataclasses.replace(build(config), optimizer=dl.optimizer("adam", 1e-3, clip=2.0))
+
+    with raises("program-changed", "lanes", "Make it a field"):
+        dl.sweep(clipped, kind(steps=4), seeds=2, lanes="map", **again)
     for file in swept.folder.glob("lanes/*/run.lock.json"):
         locked = json.loads(file.read_text())
         locked["environment"]["data"]["train"] = "0" * 64

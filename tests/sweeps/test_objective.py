@@ -10,6 +10,7 @@ import pytest
 from mistakes import raises
 
 import dl
+from dl.data.readers.files import data_folder, same_data_folder
 from dl.runs import frames
 from dl.runs.folder import RunFolder, read_json, write_json
 from dl.runs.records import read_run
@@ -54,6 +55,18 @@ def test_values_give_the_score_of_their_run_once(tmp_path, counted):
     assert dl.open_run(place, script=TINY).result["digest"] == solo.result["digest"]
     assert score(learning_rate=1e-2 + 1e-9) != math.inf  # another run, though its name reads alike
     assert counted == ["train", "train"]
+
+
+def test_data_come_from_the_folder_that_is_given_from_the_first_build_on(tmp_path):
+    seen = []
+
+    def made(config):
+        seen.append(data_folder())
+        return build(config)
+
+    with same_data_folder():
+        objective(tmp_path / "runs", made, data_dir=tmp_path)
+    assert set(seen) == {tmp_path}
 
 
 def test_a_batch_is_one_program_of_lanes_that_are_the_solo_runs(tmp_path, counted):

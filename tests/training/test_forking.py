@@ -163,6 +163,10 @@ def test_mistakes_are_one_line(whole):
             fork(whole, at, **QUIET)
     with raises("config-value", "learning_rate", "float"):
         fork(whole, 10, values={"learning_rate": "1e-3"}, **QUIET)
+    with raises("unknown", "'evel_every'", "eval_every"):
+        fork(whole, 10, evel_every=5, **QUIET)
+    with raises("range", "eval_every must be 1 or more, not 0"):
+        fork(whole, 10, eval_every=0, **QUIET)
     told = []  # of what can be known before, no step is computed again
     with raises("name-taken", "whole"):
         fork(whole, 10, "whole", say=told.append)
@@ -170,6 +174,14 @@ def test_mistakes_are_one_line(whole):
         fork(whole, 10, values={"optimizer": "sgd"}, say=told.append)
     assert not told
     assert len(list(runs.iterdir())) == before
+
+
+def test_a_fork_is_carried_out_as_its_options_say(whole, capfd):
+    done = fork(whole, 20, "apart", deterministic=True, mesh="data=1", eval_every=2, progress=False)
+    stored, locked = (read_json(file) for file in (done.folder.config, done.folder.lock))
+    assert (stored["deterministic"], stored["eval_every"]) == (True, 2)
+    assert locked["environment"]["devices"]["mesh"] == "data=1"
+    assert "resumed on other devices" not in capfd.readouterr().err
 
 
 def test_a_refused_resume_offers_the_fork(whole):
