@@ -392,6 +392,17 @@ def rounded(outputs):
     return outputs / ((one + 1e-3) - one)
 
 
+def as_many_as_rows(key, batch):
+    return {"params": {**SOUND.init(key, batch)["params"], "each": jnp.zeros(len(batch["label"]))}}
+
+
+def over_light(batch):
+    """A mean that the mask multiplies, of what a black picture has none of."""
+    mask = batch.get("mask", jnp.ones(4))
+    light = batch["image"].astype(jnp.float32).sum((1, 2, 3))
+    return Mean((mask * light / light).sum(), mask.sum())
+
+
 def counting(variables, batch, key):
     """Its statistics are in the precision of the day."""
     outputs, _ = SOUND.apply(variables, batch, key)
@@ -484,6 +495,25 @@ BROKEN_TASKS: dict[str, tuple[dict[str, Any], str]] = {
     "columns": (
         {"columns": ("noise",)},
         "predict reads columns of the batch, but 'noise' is none: give it",
+    ),
+    "labels": (
+        {
+            "columns": (*SOUND.columns, "label"),
+            "predict": lambda v, c: SOUND.predict(v, c) + c["label"][:, None],
+        },
+        "predict reads what apply reads, but label is read by score",
+    ),
+    "as many as rows": (
+        {"init": as_many_as_rows},
+        "init gives the same params for any number of rows, but params/each was",
+    ),
+    "check": (
+        {"check": lambda v, b, columns: columns["absent"]},
+        "check accepts the rows that it is tried on, but: KeyError: 'absent'",
+    ),
+    "empty rows": (
+        {"score": lambda o, b, t: {**SOUND.score(o, b, t), "odd": over_light(b)}},
+        "under mask 0 change nothing in evaluation, but odd/total is",
     ),
     "one answer": (
         {"predict": lambda v, c: SOUND.predict(v, c).sum()},

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.extend.core import Var
 
 from dl.core.contract import changes, sound
 from dl.core.errors import UserError
@@ -43,9 +44,10 @@ def check_task(task: Task, batch: Batch, given: Batch | None = None, *, eager: b
     Its functions return the shapes of the contract. Loss, gradient and metrics are finite, and the gradient is
     not all zero. One key gives one beginning and one loss, and noise comes of it; jit changes nothing; variables
     stacked under vmap do not notice each other. Evaluation has no randomness and is the same however a batch is
-    split; rows under mask 0 change nothing; ``predict`` says of a row the same alone and among others; ``average``
-    is a mean, and two models that agree score as either. Every transformation (mixed precision, ensemble,
-    accumulation, augmentation, moving average, scanned steps) composes with every other.
+    split; rows under mask 0 change nothing; ``check`` accepts the rows. ``predict`` says of a row the same alone
+    and among others, and reads no column that is for ``score`` alone; ``average`` is a mean, and two models that
+    agree score as either. Every transformation (mixed precision, ensemble, accumulation, augmentation, moving
+    average, scanned steps) composes with every other.
 
     Example::
 
@@ -85,9 +87,43 @@ def _check_shapes(task: Task, data: Batch) -> None:
         variables = whole.init(key, batch)
         return whole.loss(variables, batch, key)[0], whole.evaluate(variables, batch)
 
-    whole = sound(task)
+    whole, key = sound(task), jax.random.key(0)
     with explained("a task's functions return what the contract says"):
-        jax.eval_shape(everything, jax.random.key(0), _masked(data))
+        jax.eval_shape(everything, key, _masked(data))
+    with explained("init takes any number of rows"):
+        variables, alone = (jax.eval_shape(task.init, key, own) for own in (data, _row(data, 0)))
+    changed = changes(*({"params": own["params"]} for own in (variables, alone)))
+    rule(not changed, "init gives the same params for any number of rows", changed, ANY_ROWS)
+    if task.check is not None:
+        first = jax.eval_shape(lambda: data)
+        with explained("check accepts the rows that it is tried on"):
+            task.check(variables, first, {name: np.asarray(x) for name, x in data.items()})
+    own = {name for name in task.columns if name in data}
+    if own == {*task.columns}:
+        with explained("predict needs no more than the columns that it names"):
+            read = _read(task.predict, variables, {name: data[name] for name in own})
+            scored = _read(task.evaluate, variables, data)
+            given = _read(lambda own, batch: task.apply(own, batch, None)[0], variables, data)
+        told = ", ".join(sorted(read & scored - given))
+        fix = "what is to be predicted is for score alone: leave it out of columns"
+        rule(
+            not told,
+            "predict reads what apply reads",
+            f"{told} is read by score and not by it",
+            fix,
+        )
+
+
+def _read(function: Callable[..., Any], variables: Variables, columns: Batch) -> set[str]:
+    """The columns that what a function returns hangs on."""
+    program = jax.make_jaxpr(lambda *given: function(*given))(variables, columns).jaxpr
+    needed = {x for x in program.outvars if isinstance(x, Var)}
+    for step in reversed(program.eqns):
+        if needed & {*step.outvars}:
+            needed |= {x for x in step.invars if isinstance(x, Var)}
+    names = sorted(columns)
+    read = zip(names, program.invars[-len(names) :], strict=True) if names else ()
+    return {name for name, x in read if x in needed}
 
 
 def _check_training(task: Task, variables: Variables, data: Batch) -> None:
@@ -155,7 +191,11 @@ def _check_evaluation(
     rest = {**data, "mask": 1.0 - real["mask"]}
     with explained("evaluation and prediction run under jit"):
         (whole, predicted), (second, _) = told(one, masked, read), told(other, masked, read)
-        shown, unseen, changed = (told(one, part, read)[0] for part in (real, rest, hidden))
+        empty = {
+            name: jax.vmap(jnp.where)(real["mask"] > 0, x, jnp.zeros_like(x))
+            for name, x in real.items()
+        }
+        shown, unseen, *changed = (told(one, part, read)[0] for part in (real, rest, hidden, empty))
         once, again = (_program(task.evaluate, one, masked) for _ in range(2))
     with explained("evaluation and prediction run on one row, without a mask"):
         alike = [told(one, _row(data, i), _row(read, i)) for i in rows]
@@ -177,7 +217,8 @@ def _check_evaluation(
         rule(exact, "metrics are summed in float32", kinds, "make them by dl.core.metrics.mean")
         seen, fix = f"{metric} is not", "give weight 0 to what cannot be scored"
         rule(np.isfinite(total).all(), "metrics are finite", seen, fix)
-    same("rows under mask 0 change nothing in evaluation", shown, changed, MASK)
+    for other_rows in changed:
+        same("rows under mask 0 change nothing in evaluation", shown, other_rows, MASK)
     for split in (merge(shown, unseen), functools.reduce(merge, metrics)):
         same("any split of a batch gives the same evaluation", whole, split, ROWS)
     name, fix = "vmap over variables changes no metric", "count axes from the end"
