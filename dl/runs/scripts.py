@@ -19,17 +19,23 @@ from dl.runs.functions import called
 
 LARGEST = 2**24  # bytes of a script
 
-_loading = contextvars.ContextVar("loading", default=False)
+_loading: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "loading", default=None
+)  # the module
 
 
 class _Loaded(BaseException):
     """A script that is loaded came to where it would train: no exception that it may catch."""
 
 
-def leave_if_loading() -> None:
-    """Called where training begins, a command, or a run is opened: what a script does when it is run, and not when
-    its ``Config`` and ``build`` are fetched. One without a main guard is loaded up to there."""
-    if _loading.get():
+def leave_if_loading(training: bool = True) -> None:
+    """Called where ``training`` begins, a command, or else where a run is opened: what a script does when it is
+    run, and not when its ``Config`` and ``build`` are fetched. One without a main guard is loaded up to there; but
+    a run that is opened before both are there, such as a teacher, is."""
+    module = _loading.get()
+    if module is not None and (
+        training or (hasattr(module, "Config") and hasattr(module, "build"))
+    ):
         raise _Loaded
 
 
@@ -68,7 +74,7 @@ def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:
     beside = str(path.parent.absolute())
     if beside not in sys.path:  # where Python itself looks for what a script imports
         sys.path.insert(0, beside)
-    token = _loading.set(True)
+    token = _loading.set(module)
     try:
         spec.loader.exec_module(module)
     except _Loaded:

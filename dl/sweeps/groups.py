@@ -29,11 +29,8 @@ from dl.training.compiled import Compiled
 from dl.training.console import Console
 from dl.training.halving import rungs
 
-OF_A_LANE = (
-    "seed",
-    "data_seed",
-    "ema",
-)  # of what build says, that which lanes of one program may differ in
+# Of what build says, that which lanes of one program may differ in.
+OF_A_LANE = ("seed", "data_seed", "ema")
 
 
 @dataclasses.dataclass(frozen=True)

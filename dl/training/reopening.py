@@ -41,7 +41,7 @@ def open_run(
     Raises:
       UserError: no run there, its script is gone or another, or its data or config are others now.
     """
-    leave_if_loading()
+    leave_if_loading(training=False)
     found, console = RunFolder(store.opened(folder), writes=False), Console(show=False)
     stored, locked = read_json(found.config), lock.read(found)
     described = dict(stored)

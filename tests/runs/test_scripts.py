@@ -1,6 +1,7 @@
 """Scripts are loaded without being run."""
 
 import pytest
+from mistakes import raises
 
 import dl
 from dl.runs.scripts import load_script
@@ -12,6 +13,16 @@ DOORS = [
     "dl.open_run('runs/a')",
     "dl.main(Config, build)",
 ]
+
+
+def test_a_run_that_is_opened_before_build_is_there_is_opened(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "taught.py"
+    path.write_text(
+        "import dl\n\nTEACHER = dl.open_run('runs/teacher')\nclass Config: pass\ndef build(c): pass\n"
+    )
+    with raises("script-fails", "runs/teacher"):
+        load_script(path)
 
 
 @pytest.mark.parametrize("door", DOORS)
