@@ -44,6 +44,7 @@ def main(
             required = (tyro.conf.PositionalRequiredArgs,)
             tyro.cli(commands[given[0]], args=given[1:], prog=prog, config=required)
             return
+        from dl.data.readers.files import use_data_folder
         from dl.parallel import processes
         from dl.runs.scripts import check_config, script_of
         from dl.training.train import start
@@ -51,6 +52,7 @@ def main(
         check_config(config, build)
         script = script_of(config, build) or Path("experiment.py")
         chosen, options, sweep = parse(config, build, argv, script.name)
+        use_data_folder(options.data_dir)  # of a script before it in this process no longer
         with _memory_advice(chosen, sweep):
             if sweep.wanted(chosen):
                 sys.exit(_sweep(config, build, chosen, sweep, options, script, given))

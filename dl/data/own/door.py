@@ -133,7 +133,8 @@ def _opened(data: Any, kind: Kind, own: Any, guessed: bool) -> Splits:
             )
         other = _of_that_name(name)
         try:
-            splits = load(name).having(*getattr(module, "OF_NAMED", ()))
+            if not hasattr(module, "load_named") or name not in module.NAMED:
+                splits = load(name).having(*getattr(module, "OF_NAMED", ()))
             if hasattr(module, "load_named"):
                 splits = _load_named(name, kind, own, data_folder())
             elif hasattr(module, "named"):
