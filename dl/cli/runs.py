@@ -1,6 +1,5 @@
 """`dl runs` and `dl config`: what runs there are, and what becomes of them."""
 
-import csv as tables
 import json as notation
 import sys
 from pathlib import Path
@@ -137,11 +136,12 @@ def _list(
         print(notation.dumps(to_json(told), indent=2))
         return
     if csv:
+        from dl.data.readers.csv_text import csv_line
+
         names = columns or tuple(dict.fromkeys(name for row in rows for name in row.names))
-        write = tables.writer(sys.stdout, lineterminator="\n").writerow
-        write([printable(name) for name in names])
+        print(csv_line([printable(name) for name in names]), end="")
         for row in rows:
-            write([_cell(row.get(name)) for name in names])
+            print(csv_line([_cell(row.get(name)) for name in names]), end="")
         return
     if not rows:
         print(

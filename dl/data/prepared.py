@@ -17,6 +17,7 @@ Config = TypeVar("Config")
 Result = TypeVar("Result")
 
 KEPT = 4  # results of one function
+_ABSENT = object()  # the value of a field that a config has not, which counts as any other
 
 
 class _Kept(NamedTuple):
@@ -80,7 +81,7 @@ def _keeping(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     kept: list[_Kept] = []
 
     def plain(config: Any, name: str) -> Any:
-        value = getattr(config, name)
+        value = getattr(config, name, _ABSENT)
         if isinstance(value, jax.core.Tracer):
             raise UserError(
                 "field-traced",
@@ -94,13 +95,9 @@ def _keeping(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         folder = data_folder(), tested()
         for place, one in enumerate(kept):
             # As in the call that is kept, a field is asked for only where those before it agree.
-            try:
-                same = one.folder == folder and all(
-                    _same(plain(config, name), value) for name, value in one.fields.items()
-                )
-            except AttributeError:  # a config of another kind, which has no such field
-                same = False
-            if same:
+            if one.folder == folder and all(
+                _same(plain(config, name), value) for name, value in one.fields.items()
+            ):
                 kept.append(kept.pop(place))
                 return one.result
         fields: dict[str, Any] = {}
@@ -112,7 +109,10 @@ def _keeping(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
                     "config-read-late",
                     f"what {function.__name__}(config) returned reads {name!r} only now: read it before",
                 )
-            return fields.setdefault(name, plain(config, name))
+            value = fields.setdefault(name, plain(config, name))
+            if value is _ABSENT:
+                raise AttributeError(f"{type(config).__name__} has no field {name}")
+            return value
 
         # Values, though the experiment be built inside a trace. What is prepared may reopen other runs.
         with jax.ensure_compile_time_eval(), same_data_folder():

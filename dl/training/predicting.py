@@ -1,6 +1,5 @@
 """A trained run's predictions for files: lines in the user's words, in a file that no kill tears."""
 
-import csv
 import dataclasses
 import hashlib
 import io
@@ -20,6 +19,7 @@ from dl.core.state import combine, path_name
 from dl.data.own.lines import texts_column
 from dl.data.own.paths import files_in, short_names
 from dl.data.own.tested import Tested, tested_on
+from dl.data.readers.csv_text import csv_line
 from dl.data.readers.given import given_path
 from dl.data.splits import Splits
 from dl.platform import harmless
@@ -319,11 +319,10 @@ class Sink:
         elif plain:
             begun = bool(self._fields)
             self._fields = self._fields or list(plain[0])
-            table = csv.writer(text, lineterminator="\n")
-            table.writerows([] if begun else [self._fields])
+            text.write("" if begun else csv_line(self._fields))
             for line in plain:
                 cells = (line.get(name) for name in self._fields)
-                table.writerow(json.dumps(x) if isinstance(x, list) else x for x in cells)
+                text.write(csv_line(json.dumps(x) if isinstance(x, list) else x for x in cells))
         if self._file is None:
             said = text.getvalue() if not sys.stdout.isatty() else harmless(text.getvalue(), "\n\t")
             sys.stdout.write(said.encode("utf-8", "backslashreplace").decode())

@@ -263,9 +263,11 @@ def test_configs_of_two_kinds_share_nothing():
     class Other:
         size: int = 1
 
-    @prepared
     def made(config):
         return config.size, getattr(config, "weights", "none")
 
-    assert made(One()) == (1, None)
-    assert made(Other()) == (1, "none")
+    said = {One: (1, None), Other: (1, "none")}
+    for first, second in ((One, Other), (Other, One)):
+        kept = prepared(made)
+        for kind in (first, second, first):
+            assert kept(kind()) == said[kind]

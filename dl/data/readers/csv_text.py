@@ -1,6 +1,8 @@
 """csv text as columns of text: its encoding, separator, headings and marks within numbers, guessed
 where the user does not say them. :func:`dl.data.readers.frames.read_frame` is the door to it."""
 
+import csv
+import io
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,6 +24,20 @@ SAID = re.compile(r"sep=(.)(?:\r\n|\r|\n)")  # spreadsheets write and read it
 BLANKS = "cells are separated by blanks"
 _SEPARATORS = "\t;|,"  # a comma last: it may be a decimal mark or stand in a sentence
 _BLOCK = 1 << 30  # bytes that pyarrow parses at once; a row may not be longer
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """A row of csv, with its end.
+
+    Python's writer, told to end rows in a line feed, leaves a carriage return in a cell bare (before 3.13), which
+    every reader takes for a row's end.
+
+    >>> csv_line(["a\\rb", 1.5, None])
+    '"a\\rb",1.5,\\n'
+    """
+    text = io.StringIO()
+    csv.writer(text).writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def text_columns(
