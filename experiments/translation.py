@@ -15,8 +15,7 @@ import dl
 from dl.baselines.word_by_word import translation_baselines
 from dl.data.batches.buckets import bucket_batches, trim
 from dl.data.own.pairs import OwnPairs
-from dl.data.tokenized import both_sides, tokenized_pairs
-from dl.data.tokenizers import train_subwords
+from dl.data.tokenized import subword_pairs
 from dl.figures.sequences import translated
 from dl.models.attention_rnn import translator
 from dl.scores.bleu import corpus_bleu
@@ -56,21 +55,13 @@ class Config(OwnPairs, dl.Recipe):
     length_penalty: float = 0.8
 
 
-@dl.prepared
-def sentences(config: Config):
-    """The tokenizer, and the sentences in its tokens, by length, beside the targets as they are written."""
-    splits = dl.data.open(config.data, "pairs", config)
-    tokenizer = train_subwords(both_sides(splits.train), "bpe", config.vocabulary)
-    return tokenizer, tokenized_pairs(splits, tokenizer, config.longest)
-
-
 def build(config: Config) -> dl.Experiment:
     own = config.heads, config.hidden
     if config.model != "transformer" and own != (Config.heads, Config.hidden):
         said = "--heads and --hidden are of the transformer: leave them out"
         raise dl.UserError("option-misplaced", said)
     dl.need("sacrebleu", extra="text", why="BLEU")
-    tokenizer, texts = sentences(config)
+    tokenizer, texts = subword_pairs(config)
     splits = texts.only("source", "source_length", "target", "target_length")
     written = {name: list(part["written"]) for name, part in texts.parts.items()}
     sizes = config.width, config.layers, *own

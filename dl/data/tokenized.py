@@ -11,10 +11,12 @@ import numpy as np
 from dl.core.errors import UserError
 from dl.data.batches.stored import StoredColumns
 from dl.data.batches.tokens import chunks
+from dl.data.own import door
 from dl.data.own.tested import in_order
+from dl.data.prepared import prepared
 from dl.data.readers.on_disk import Store, room
 from dl.data.splits import Columns, Splits
-from dl.data.tokenizers import BOS, EOS, Vocabulary, encode_all, pad, spaced
+from dl.data.tokenizers import BOS, EOS, Vocabulary, encode_all, pad, spaced, train_subwords
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,6 +68,16 @@ def tokenized_pairs(splits: Splits, tokenizer: "Tokenizer", most: int) -> Splits
         return StoredColumns(done) if disk else done
 
     return splits.map(part)
+
+
+@prepared
+def subword_pairs(config: Any) -> tuple["Tokenizer", Splits]:
+    """The byte-pair tokenizer of the training part's pairs of texts that a script's config names, one for both
+    sides, and its :func:`tokenized_pairs`; by ``data``, ``vocabulary``, ``longest`` and the fields of
+    :class:`dl.data.own.pairs.OwnPairs`."""
+    splits = door.open(config.data, "pairs", config)
+    tokenizer = train_subwords(both_sides(splits.train), "bpe", config.vocabulary)
+    return tokenizer, tokenized_pairs(splits, tokenizer, config.longest)
 
 
 def both_sides(columns: Columns) -> Iterable[str]:

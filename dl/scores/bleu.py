@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from dl.core.errors import UserError, need
+from dl.core.errors import need
+from dl.scores.paired import paired
 
 
 def corpus_bleu(translations: Sequence[str], references: Sequence[str]) -> float:
@@ -14,13 +15,7 @@ def corpus_bleu(translations: Sequence[str], references: Sequence[str]) -> float
     Raises:
       UserError: not as many references as translations, or sacreBLEU is not installed.
     """
-    translations, references = list(translations), list(references)
-    if len(translations) != len(references):
-        raise UserError(
-            "counts-differ",
-            f"there are {len(translations)} translations and {len(references)} references: give one "
-            "reference for each",
-        )
+    translations, references = paired(translations=translations, references=references)
     sacrebleu = need("sacrebleu", extra="text", why="BLEU")
     if not any(reference.strip() for reference in references):
         return float("nan")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dl.core.errors import UserError, need
+from dl.core.errors import need
+from dl.scores.paired import paired
 
 KINDS = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
 
@@ -16,12 +17,7 @@ def rouge(summaries: Sequence[str], references: Sequence[str]) -> dict[str, np.n
     Raises:
       UserError: not as many references as summaries, or rouge-score is not installed.
     """
-    summaries, references = list(summaries), list(references)
-    if len(summaries) != len(references):
-        raise UserError(
-            "counts-differ",
-            f"there are {len(summaries)} summaries and {len(references)} references: give one reference for each",
-        )
+    summaries, references = paired(summaries=summaries, references=references)
     scorer = need("rouge_score.rouge_scorer", extra="text", why="ROUGE")
     by_row = scorer.RougeScorer(list(KINDS), use_stemmer=True)
     found = [by_row.score(*pair) for pair in zip(references, summaries, strict=True)]
