@@ -12,20 +12,20 @@ from dl.tasks.supervised import supervised
 def poisson_counts(model: nn.Module, *, target: str = "later") -> Task:
     """``batch[target] [batch]``, counts, by a model whose rate is that of a known one, corrected.
 
-    The model takes ``features [batch, features]`` and gives ``(correction [batch], log-odds [batch], code [batch,
-    code])``; the logarithm of the rate is ``batch["offset"] [batch]`` and the correction, the log-odds are of a
-    count above 0. ``predict`` gives ``rate``, ``again``, the log-odds, and ``code`` by name.
+    The model takes ``features [batch, features]`` and ``offset [batch]``, the logarithm of the known rate, and
+    gives ``(log-rate [batch], log-odds [batch], code [batch, code])``; the log-odds are of a count above 0.
+    ``predict`` gives ``rate``, ``again``, the log-odds, and ``code`` by name.
 
     Metrics: ``loss`` in nats, the negative log-likelihood of a Poisson distribution of that rate without the part
     that no rate changes, and that of there being any; and ``mse`` of the rate.
     """
 
-    def log_rate(outputs, offset):
+    def log_rate(outputs):
         # No customer is held to buy more than e^8 times, so that one row cannot undo a run.
-        return jnp.minimum(offset + outputs[0].astype(jnp.float32), 8.0)
+        return jnp.minimum(outputs[0].astype(jnp.float32), 8.0)
 
     def score(outputs, batch, train):
-        log, count = log_rate(outputs, batch["offset"]), batch[target]
+        log, count = log_rate(outputs), batch[target]
         rate, mask = jnp.exp(log), batch.get("mask")
         odds = outputs[1].astype(jnp.float32)
         any_ = jax.nn.softplus(jnp.where(count > 0, -odds, odds))
@@ -35,11 +35,9 @@ def poisson_counts(model: nn.Module, *, target: str = "later") -> Task:
         }
 
     def finish(outputs, x):
-        return {
-            "rate": jnp.exp(log_rate(outputs, x["offset"])),
-            "again": outputs[1],
-            "code": outputs[2],
-        }
+        return {"rate": jnp.exp(log_rate(outputs)), "again": outputs[1], "code": outputs[2]}
 
     columns = ("features", "offset")
-    return supervised(model, columns, score, arguments=lambda x: (x["features"],), finish=finish)
+    return supervised(
+        model, columns, score, arguments=lambda x: tuple(x[name] for name in columns), finish=finish
+    )

@@ -105,7 +105,10 @@ def _check_shapes(task: Task, data: Batch) -> None:
             scored = _read(task.evaluate, variables, data)
             given = _read(lambda own, batch: task.apply(own, batch, None)[0], variables, data)
         told = ", ".join(sorted(read & scored - given))
-        fix = "what is to be predicted is for score alone: leave it out of columns"
+        fix = (
+            "what is to be predicted is for score alone: leave it out of columns; what is known beforehand, as an "
+            "offset, goes through the model"
+        )
         rule(
             not told,
             "predict reads what apply reads",
