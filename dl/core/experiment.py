@@ -192,7 +192,15 @@ def built(build: Callable[[Any], Experiment], config: Any) -> Experiment:
         raise UserError(
             "build-not-experiment", f"build(config) must return a dl.Experiment, not {made!r:.60}"
         )
-    experiment = _plain(dataclasses.replace(made, config=config))
+    return _built_by(build, _plain(dataclasses.replace(made, config=config)))
+
+
+def with_task(experiment: Experiment, task: Task) -> Experiment:
+    """``experiment`` of another task, which knows its build still."""
+    return _built_by(experiment.build, dataclasses.replace(experiment, task=task))
+
+
+def _built_by(build: Any, experiment: Experiment) -> Experiment:
     object.__setattr__(experiment, "build", build)  # frozen for everyone else
     return experiment
 

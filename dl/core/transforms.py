@@ -1,7 +1,9 @@
 """Transformations of a task: mixed precision, ensembles, parameters learned elsewhere."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -32,6 +34,29 @@ def mixed_precision(task: Task, compute: jnp.dtype = jnp.bfloat16) -> Task:
             task.predict(lowered(variables), columns), jnp.float32
         ),
         members=members and members._replace(task=mixed_precision(members.task, compute)),
+    )
+
+
+def traced_within(task: Task, context: Callable[[], AbstractContextManager[Any]]) -> Task:
+    """``task`` whose functions enter ``context()`` wherever they are traced, such as that of
+    :func:`dl.core.target.computing`: so they compute alike in every program that calls them."""
+
+    def within(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def traced(*given: Any) -> Any:
+            with context():
+                return function(*given)
+
+        return traced
+
+    members = task.members and task.members._replace(task=traced_within(task.members.task, context))
+    return dataclasses.replace(
+        task,
+        init=within(task.init),
+        apply=within(task.apply),
+        score=members.task.score if members else within(task.score),
+        predict=within(task.predict),
+        members=members,
     )
 
 

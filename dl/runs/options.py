@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from dl.core.errors import UserError, need, unknown
-from dl.core.experiment import Experiment, unboxed
+from dl.core.experiment import Experiment, unboxed, with_task
 from dl.core.target import Precision, Remat, computing
+from dl.core.transforms import traced_within
 from dl.runs import store
 from dl.runs.toml import typed
 
@@ -70,6 +71,13 @@ class Options:
     def computing(self) -> AbstractContextManager[None]:
         """Within, programs are made that compute as these options say."""
         return computing(self.deterministic, self.precision, self.remat)
+
+    def carried_by(self, experiment: Experiment) -> Experiment:
+        """``experiment`` that computes as these options say wherever it is used, not only within
+        :meth:`computing`: a trained run's, which is to predict as it was evaluated."""
+        if all(getattr(self, name) == getattr(Options, name) for name in COMPUTING):
+            return experiment
+        return with_task(experiment, traced_within(experiment.task, self.computing))
 
     def prepare(self) -> None:
         """What comes before ``build``, which may compute: find packages, join the other processes, of which JAX

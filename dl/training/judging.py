@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.core.experiment import Batches, built
+from dl.core.experiment import Batches
 from dl.core.metrics import Metrics
 from dl.core.task import Batch, Variables
 from dl.data.own.slices import columns_named, slices_of
@@ -67,13 +67,9 @@ def judged(
     Raises:
       UserError: as :func:`evaluate`; there is no such column; or rows of the table are not rows of the test set.
     """
-    own, columns = run.experiment, columns_named(columns)
-    if own.build is None:
-        raise UserError(
-            "build-not-known", "this run was not made by build(config): evaluate needs both"
-        )
+    columns = columns_named(columns)
     with tested_on(data, alike=True, ordered=bool(columns), fields=fields) as wanted:
-        experiment = built(own.build, own.config)
+        experiment = run.rebuilt()
         test = experiment.tests.get("test")
         if (wanted.rows is None and (columns or data is not None)) or test is None:
             more = (

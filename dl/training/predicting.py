@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from dl.core.errors import UserError, bounded
-from dl.core.experiment import Experiment, built
+from dl.core.experiment import Experiment
 from dl.core.state import combine, path_name
 from dl.data.own.lines import texts_column
 from dl.data.own.paths import files_in, short_names
@@ -98,11 +98,6 @@ def predict_files(
     Raises:
       UserError: the files are unlike what the run was trained on, or ``out`` is there or cannot be written.
     """
-    own = run.experiment
-    if own.build is None:
-        raise UserError(
-            "build-not-known", "this run was not made by build(config): predict needs both"
-        )
     bounded("--batch-size", batch_size, at_least=0, whole=True)
     table = out and _table_of(given_path(out))
     if table and table.exists():
@@ -113,7 +108,7 @@ def predict_files(
         raise UserError("part-empty", "give the files to predict for: dl predict RUN FILE ...")
     given = [given_path(file) for file in files]
     with tested_on(given, alike=False, ordered=True, fields=fields) as wanted:
-        experiment = built(own.build, own.config)
+        experiment = run.rebuilt()
     test: Any = experiment.tests.get("test")
     if wanted.rows is None or test is None:
         raise UserError(

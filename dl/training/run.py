@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.core.experiment import Experiment
+from dl.core.experiment import Experiment, built
 from dl.core.lanes import first_batch
 from dl.core.state import TrainState
 from dl.parallel.sharding import Layout
@@ -16,6 +16,7 @@ from dl.report.layers import Summary, summary
 from dl.report.page import plain_table
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.frames import frame as as_frame
+from dl.runs.options import Options, kept_options
 from dl.runs.readers import numbers, read_result
 from dl.training.checkpoints import Checkpoints
 from dl.training.compiled import Compiled
@@ -107,6 +108,21 @@ class Run:
 
         return judged(self, data, columns, **fields)[1]
 
+    def rebuilt(self) -> Experiment:
+        """The experiment built once more, of data that have taken the place of its own.
+
+        Raises:
+          UserError: the run was not made by ``build(config)``.
+        """
+        own = self.experiment
+        if own.build is None:
+            raise UserError(
+                "build-not-known",
+                "this run was not made by build(config): evaluate and predict need both for other data",
+            )
+        kept = Options(**kept_options(read_json(self.folder.config)))
+        return kept.carried_by(built(own.build, own.config))
+
     def fork(self, at: int | None = None, name: str | None = None, **values: Any) -> "Run":
         """A new run from a state of this one, with other values: see :func:`dl.training.forking.fork`."""
         from dl.training.forking import fork
@@ -152,7 +168,9 @@ def reopen(
     if folder.finished():
         result = read_result(folder.path)
         step, ended = result["selected"].get("step"), result["ended"]
-    return Run(folder, experiment, _state(folder, experiment, step, say, layout), ended)
+    state = _state(folder, experiment, step, say, layout)
+    kept = Options(**kept_options(read_json(folder.config)))
+    return Run(folder, kept.carried_by(experiment), state, ended)
 
 
 def newest_whole(folder: RunFolder, experiment: Experiment, layout: Layout | None) -> int | None:

@@ -197,7 +197,8 @@ def _train(
         console.say(
             f"stopped by {loop.stopped} at step {int(state.step)}; all is saved in {folder.path}"
         )
-    return Run(folder, experiment, state, loop.stopped or lane.ended or "done")
+    ended = loop.stopped or lane.ended or "done"
+    return Run(folder, options.carried_by(experiment), state, ended)
 
 
 def _selected(folder: RunFolder) -> int:

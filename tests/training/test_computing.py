@@ -21,7 +21,7 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "small_gpt.py"
 CADENCE = {"log_every": 2, "eval_every": 4, "progress": False}
 
 
-def test_a_run_keeps_how_it_computed(tmp_path):
+def test_a_run_keeps_how_it_computed(tmp_path, capfd):
     config, build = load_script(SCRIPT)
     options = {"remat": "all", "precision": "float32", "deterministic": True, **CADENCE}
     run = dl.train(build, config(steps=4), script=SCRIPT, runs=tmp_path, name="a", **options)
@@ -29,6 +29,13 @@ def test_a_run_keeps_how_it_computed(tmp_path):
     assert kept_options(stored) == {"remat": "all", "precision": "float32", "deterministic": True}
     locked = read_json(run.folder.lock)["environment"]
     assert locked["compiler"]["matmul_precision"] == "float32"
+    capfd.readouterr()
+    opened = dl.open_run(run.folder.path, script=SCRIPT)
+    assert capfd.readouterr().err == ""
+    for task in (run.experiment.task, opened.experiment.task, opened.rebuilt().task):
+        for function in (task.predict, task.evaluate):  # outside of training, by the same products
+            program = jax.make_jaxpr(function)(run.state.eval_variables, run.experiment.data[0])
+            assert str(program).count("HIGHEST") == 2 * str(program).count("dot_general") > 0
     assert replay_run(run.folder.path, say=lambda _: None)
     with raises("config-changed", "precision: float32 then, None now"):
         dl.train(
