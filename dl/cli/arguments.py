@@ -98,10 +98,12 @@ def swept_values(config: type, build: Callable, script: Path) -> Callable[[str, 
 def again(script: Path, given: list[str], *more: str) -> str:
     """The command that a shell takes for the one that was typed, with its ``given`` flags but for the
     run's name and whether to resume it, and with ``more``."""
-    from dl.runs.scripts import shipped
+    from dl.runs.scripts import reads_flags, shipped
 
     ours = script.absolute().parent == shipped()
-    start = ["dl", "run", script.stem] if ours else ["python", str(script)]
+    start = ["python", str(script)] if reads_flags(script) else ["dl", "run", str(script)]
+    if ours:
+        start = ["dl", "run", script.stem]
     return shlex.join([*start, *unnamed(given), *more])
 
 

@@ -44,11 +44,15 @@ def run(script: tyro.conf.Positional[Path]) -> None:
     Args:
       script: one of `dl list`, or a path; its own flags follow, --help among them.
     """
-    from dl.runs.scripts import find_script
+    from dl.runs.scripts import command, find_script, load_script, reads_flags
 
-    found = find_script(script)
+    found, given = find_script(script), sys.argv[3:]  # after dl run NAME
+    if not reads_flags(found):
+        from dl.cli.script import main
+
+        main(*load_script(found), given)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, str(found), *sys.argv[3:]])  # after dl run NAME
+    os.execv(sys.executable, [*command(found), *given])
 
 
 def data(

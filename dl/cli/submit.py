@@ -5,7 +5,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,7 +77,7 @@ def submit(
         here: carry the jobs out on this machine, one after the other, to try them.
     """
     from dl.runs.folder import called_after, new_name
-    from dl.runs.scripts import find_script, load_script
+    from dl.runs.scripts import command, find_script, load_script
     from dl.sweeps.search_space import lane_name
 
     bounded("--hours", hours, above=0)
@@ -102,8 +101,8 @@ def submit(
         if not number:
             base = options.name or new_name(options.runs, called_after(script, chosen))
         name = f"{base}-{lane_name(number, dict(own))}" if own else base
-        command = [sys.executable, str(script), *unnamed(given), "--name", name, "--resume"]
-        jobs.append((name, Job(command)))
+        words = [*command(script), *unnamed(given), "--name", name, "--resume"]
+        jobs.append((name, Job(words)))
     parameters: dict[str, Any] = {
         "name": base,
         "timeout_min": max(1, round(60 * hours)),

@@ -8,7 +8,6 @@ import contextlib
 import json
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -22,7 +21,7 @@ from dl.core.errors import UserError, bounded
 from dl.platform import screen
 from dl.runs.compare import first_difference, leaves
 from dl.runs.folder import RunFolder, read_json
-from dl.runs.scripts import load_script
+from dl.runs.scripts import command, load_script
 
 ROWS = 32  # of the table; leaves that differ come first
 ROUNDS = 3  # runs that are killed, until a kill of every kind has struck
@@ -189,9 +188,9 @@ def _run(
     """Carry the run out, or go on with it, in a process of its own; it is killed ``delay`` seconds after
     the moment at which ``now()`` is true."""
     options = ["--runs", str(folder.path.parent), "--name", folder.name, "--resume"]
-    command = [sys.executable, str(script), *flags, *options, "--no-progress"]
+    words = [*command(script), *flags, *options, "--no-progress"]
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said)
         try:
             while process.poll() is None and not now():
                 time.sleep(LOOK)

@@ -1,5 +1,6 @@
 """Experiment scripts as modules: a ``Config`` dataclass and a ``build(config)``."""
 
+import ast
 import contextvars
 import dataclasses
 import enum
@@ -59,6 +60,23 @@ def find_script(name: Path) -> Path:
     if len(name.parts) == 1 and not name.suffix:
         raise unknown("script", str(name), (path.stem for path in shipped().glob("*.py")))
     raise UserError("file-missing", f"there is no experiment script {name}")
+
+
+def command(script: Path) -> list[str]:
+    """The words that start a script, its flags to follow: Python's, or `dl run` for one that never calls
+    ``dl.main``, which would heed no flag."""
+    return [sys.executable, *(() if reads_flags(script) else ("-m", "dl", "run")), str(script)]
+
+
+def reads_flags(script: Path) -> bool:
+    """Whether it calls a function ``main``; of what is no Python, Python says so itself."""
+    try:
+        calls = [
+            x.func for x in ast.walk(ast.parse(script.read_bytes())) if isinstance(x, ast.Call)
+        ]
+    except (SyntaxError, ValueError, OSError):
+        return True
+    return any(getattr(f, "attr", getattr(f, "id", None)) == "main" for f in calls)
 
 
 def load_script(path: Path) -> tuple[type, Callable[[Any], Any]]:

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import json
 import os
 import re
 import shlex
@@ -25,7 +26,7 @@ from dl.platform import no_backend
 from dl.report.sweeps import print_report
 from dl.runs.folder import called_after
 from dl.runs.options import Options
-from dl.runs.scripts import load_script
+from dl.runs.scripts import command, load_script, reads_flags
 from dl.sweeps.sweep import Sweep
 from dl.training.console import by_number
 
@@ -378,6 +379,25 @@ def test_a_script_runs_by_a_path_however_it_is_written(tmp_path):
     for path in ("mine.py", "./mine.py", f"{tmp_path}//mine.py"):
         done = call(*DL, "run", path, "--steps", "0", cwd=tmp_path)
         one_line(done.stderr, "range", "steps")
+
+
+def test_dl_run_gives_flags_to_a_script_that_reads_none(tmp_path):
+    tiny, plain = TINY.read_text(), tmp_path / "plain.py"
+    plain.write_text(
+        tiny.replace("dl.main(Config, build)", 'dl.train(build, Config(), name="own")')
+    )
+    assert plain.read_text() != tiny
+    assert reads_flags(TINY)
+    assert not reads_flags(plain)
+    given = ("--steps", "3", "--name", "short", "--no-progress")
+    done = call(*DL, "run", "plain.py", *given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "runs" / "short" / "config.json").read_text())["steps"] == 3
+    assert not (tmp_path / "runs" / "own").exists()
+    next_ = lines(done.stdout, "next: ")[-1]
+    assert next_.startswith("dl run ") and "plain.py --steps 3" in next_
+    assert "--stops" in call(*DL, "run", "plain.py", "--stops", "3", cwd=tmp_path).stderr
+    assert command(plain)[1:] == ["-m", "dl", "run", str(plain)]  # for dl verify and dl submit
 
 
 def test_runs_are_called_after_their_script_and_other_data():
