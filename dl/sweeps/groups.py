@@ -87,12 +87,14 @@ class Group:
     Attributes:
       experiment: of the first; traceable: its traced fields.
       configs: a lane each; names: those of their folders.
+      same: nothing can have changed their program since they were started.
     """
 
     experiment: Experiment
     traceable: Traceable
     configs: list[Any] = dataclasses.field(default_factory=list)
     names: list[str] = dataclasses.field(default_factory=list)
+    same: bool = True
 
     @property
     def fields(self) -> list[str]:
@@ -187,18 +189,14 @@ def _goes_on(file: Path, spec: dict[str, Any]) -> bool:
 
 def make_folders(
     groups: list[Group], place: Path, options: Options, script: Path | None, go_on: bool
-) -> list[bool]:
+) -> list[Group]:
     """Make every lane's folder with its config and lock; of a sweep that goes on, compare them with the
-    experiment and the world as they are now.
-
-    Returns:
-      Of each group, whether nothing can have changed its program since it was started.
-    """
-    same = [True] * len(groups)
-    for number, group in enumerate(groups):
+    experiment and the world as they are now: the groups say whether they are the same."""
+    made = []
+    for group in groups:
         environment = lock.environment(group.experiment, script)
         said = lock.said_by_build(group.experiment)
-        compared = False
+        compared, same = False, True
         for name, config in zip(group.names, group.configs, strict=True):
             folder = RunFolder(place / "lanes" / name)
             described = recorded(group.experiment, options, config)
@@ -215,9 +213,10 @@ def make_folders(
                     Console().warn(
                         f"resumed under other conditions, so bits may differ: {'; '.join(told[:3])}"
                     )
-                compared, same[number] = True, not told
+                compared, same = True, not told
             said = {n: x for n, x in said.items() if n not in OF_A_LANE}
-    return same
+        made.append(dataclasses.replace(group, same=same))
+    return made
 
 
 def _same_structure(config: Any, group: Group) -> bool:

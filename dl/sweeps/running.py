@@ -28,18 +28,9 @@ from dl.training.trackers import trackers
 
 
 def run_group(
-    group: Group,
-    number: int,
-    sweep: Sweep,
-    options: Options,
-    place: Path,
-    console: Console,
-    same: bool,
+    group: Group, number: int, sweep: Sweep, options: Options, place: Path, console: Console
 ) -> str | None:
     """Run the lanes of one group that are not at their end; the name of a signal that stopped them, or None.
-
-    Args:
-      same: whether nothing can have changed the program since the lanes were started.
 
     Raises:
       UserError: the program is another all the same, or the lanes are computed in another way.
@@ -83,7 +74,7 @@ def run_group(
         ]
         compiled = group.compiled(settled["mode"], some)
         shared = place / "checkpoints" / f"{number}-{part}"
-        program = read_json(folders[0].lock).get("program") if same else None
+        program = read_json(folders[0].lock).get("program") if group.same else None
         if stopped := run_lanes(compiled, lanes, shared, cadence, console, sweep.halve, program):
             return stopped
     return None

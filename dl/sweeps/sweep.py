@@ -282,7 +282,7 @@ def carry_out(
                     raise name_taken(place)
                 write_json(place / "sweep.json", described)
             with unless_begun(RunFolder(place), new=not go_on):
-                same = make_folders(groups, place, options, script, go_on)
+                groups = make_folders(groups, place, options, script, go_on)
                 lanes = sum(len(group.names) for group in groups)
                 console.say(
                     f"sweep {place}: {lanes} lanes in {len(groups)} compiled program{'s' * (len(groups) > 1)}"
@@ -291,8 +291,7 @@ def carry_out(
                 if apart:
                     console.say(f"structural, so compiled one by one: {', '.join(apart)}")
                 for number, group in enumerate(groups):
-                    own = (sweep, options, place, console, same[number])
-                    if stopped := run_group(group, number, *own):
+                    if stopped := run_group(group, number, sweep, options, place, console):
                         console.say(f"stopped by {stopped}; all is saved in {place}")
                         return SweepRun(place, stopped)
                 gather_predictions(place, [name for group in groups for name in group.names])
