@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from dl.core.errors import UserError, need
+from dl.core.errors import need
+from dl.scores.paired import paired
 
 
 def word_error(truth: Sequence[str], said: Sequence[str]) -> float:
@@ -12,12 +13,7 @@ def word_error(truth: Sequence[str], said: Sequence[str]) -> float:
     Raises:
       UserError: not as many strings on either side, or jiwer is not installed.
     """
-    truth, said = list(truth), list(said)
-    if len(truth) != len(said):
-        raise UserError(
-            "counts-differ",
-            f"there are {len(truth)} true strings and {len(said)} recognised ones: give one for each",
-        )
+    said, truth = paired(**{"recognised strings": said, "true strings": truth})
     jiwer = need("jiwer", extra="speech", why="word error")
     # Without a true word jiwer gives the number of inserted ones, which is no rate.
     return float(jiwer.wer(truth, said)) if any(map(str.strip, truth)) else float("nan")
