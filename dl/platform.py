@@ -237,8 +237,10 @@ def start_distributed(
     process = _number(process, "JAX_PROCESS_ID")
     given = (coordinator, processes, process)
     explicit = coordinator is not None and None not in given
-    if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
-        raise ValueError(f"the coordinator is host:port, not {coordinator!r}")
+    if coordinator is not None:
+        host, _, port = coordinator.rpartition(":")
+        if not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+            raise ValueError(f"the coordinator is host:port, not {coordinator!r}")
     launched, on_tpu_vm = _launched(), _on_tpu_vm()
     if not (explicit or launched or on_tpu_vm):
         if any(value is not None for value in given):
@@ -257,7 +259,6 @@ def start_distributed(
         names = ("coordinator_address", "num_processes", "process_id")
         options |= dict(zip(names, given, strict=True))
         options["cluster_detection_method"] = "deactivate"
-        host, _, port = str(coordinator).rpartition(":")
         if process == 0 and _answers(host.strip("[]"), int(port)):
             raise ValueError(f"another program has the port of {coordinator} already")
         if host in ("localhost", "127.0.0.1", "[::1]"):

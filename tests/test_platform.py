@@ -1,8 +1,10 @@
 """Compiler settings: set where known to work, never over the user's, and needed for right results."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -12,6 +14,7 @@ import pytest
 import rich.table
 
 from dl import platform
+from dl.parallel import processes
 from dl.platform import XLA_DEFAULTS, cache_folder, xla_flags
 
 
@@ -133,3 +136,23 @@ def test_every_screen_is_such_a_one():
     for path in Path(platform.__file__).parent.rglob("*.py"):
         made = [line for line in path.read_text("utf-8").splitlines() if "rich.console" in line]
         assert path.name == "platform.py" or not any("Console" in line for line in made), path
+
+
+@pytest.mark.parametrize("coordinator", ["here", ":12345", "here:0", "here:99999", "here:١"])
+def test_a_coordinator_that_cannot_be_is_refused_before_jax_aborts(coordinator):
+    with pytest.raises(ValueError, match="is host:port, not"):
+        platform.start_distributed(coordinator, 1, 0)
+
+
+def test_who_waits_for_other_processes_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(processes, "PATIENCE", 0.01)
+    heard = []
+
+    def wait(*_):
+        heard.append(signal.getsignal(signal.SIGINT))
+        time.sleep(0.3)
+
+    monkeypatch.setattr(platform, "start_distributed", wait)
+    processes.join("here:12345", 2, 0)
+    assert "waiting for the other processes" in capsys.readouterr().err
+    assert heard == [signal.SIG_DFL] != [signal.getsignal(signal.SIGINT)]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from dl.core.errors import UserError, need, one_line, unknown
 from dl.core.target import Target
+from dl.parallel.programs import EXACT, THREE_PASSES
 from dl.platform import hushed
 
 
@@ -54,6 +55,15 @@ class Card(NamedTuple):
     @property
     def platform(self) -> str:
         return "tpu" if self.smallest else "gpu"
+
+    def peak(self, kind: str) -> float:
+        """FLOP/s of products that go by this name in :func:`dl.parallel.programs.products`."""
+        if kind == EXACT and not self.smallest:  # a multiplication and a sum a turn in each unit
+            return min(2e9 * self.cores * self.lanes * self.clock, self.peaks["float32"])
+        passes = {EXACT: 6, THREE_PASSES: 3}.get(kind) if self.smallest else None
+        if passes is not None:
+            return self.peaks["bfloat16"] / passes
+        return self.peaks.get(kind, self.peaks["float32"])
 
 
 def _peaks(half: float, single: float) -> dict[str, float]:
@@ -124,11 +134,25 @@ class Machine(NamedTuple):
     @property
     def taken(self) -> float:
         """The share of a GPU's memory that JAX takes for programs, as this process's environment says, which is
-        three quarters unless told otherwise; TPUs have all of it for them."""
+        three quarters unless told otherwise; TPUs have all of it for them.
+
+        Raises:
+          UserError: the environment says no share.
+        """
         told = os.environ.get("XLA_CLIENT_MEM_FRACTION") or os.environ.get(
             "XLA_PYTHON_CLIENT_MEM_FRACTION"
         )
-        return 1.0 if self.card.smallest else float(told or 0.75)
+        if self.card.smallest:
+            return 1.0
+        try:
+            share = float(told or 0.75)
+        except ValueError:
+            share = 0.0
+        if not share > 0:
+            raise UserError(
+                "range", f"XLA_CLIENT_MEM_FRACTION={told}: a share of the memory, such as 0.75"
+            )
+        return min(share, 1.0)
 
     @property
     def link(self) -> float:

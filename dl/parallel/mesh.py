@@ -25,12 +25,19 @@ def parse_mesh(text: str, devices: int) -> dict[str, int]:
     """The size of every axis: ``'data=2,fsdp=4'`` gives ``{'data': 2, 'fsdp': 4, 'expert': 1, ...}``.
 
     ``-1`` stands for as many as there are devices left.
+
+    Raises:
+      UserError: no such axis, an axis twice, or no such size.
     """
     sizes = dict.fromkeys(AXES, 1)
+    named: set[str] = set()
     for part in filter(None, text.replace(" ", "").split(",")):
         name, _, number = part.partition("=")
         if name not in AXES:
             raise unknown("mesh axis", name, AXES)
+        if name in named:
+            raise UserError("mesh-malformed", f"mesh {text!r}: {name} stands there twice")
+        named.add(name)
         try:
             sizes[name] = int(number)
         except ValueError:
@@ -44,7 +51,14 @@ def parse_mesh(text: str, devices: int) -> dict[str, int]:
             f"mesh {text!r}: sizes are 1 or more, and one of them may be -1, 'the rest'",
         )
     for name in open_:
-        sizes[name] = max(1, devices // -math.prod(sizes.values()))
+        others = -math.prod(sizes.values())
+        sizes[name] = max(1, devices // others)
+        if others < devices and devices % others:
+            raise UserError(
+                "mesh-malformed",
+                f"mesh {text!r}: {devices} devices cannot be shared out evenly, for they are no multiple of "
+                f"{others}: write a number in place of -1, and the rest stay idle",
+            )
     return sizes
 
 

@@ -5,9 +5,13 @@ folder's name, how many steps the next piece has, whether to stop) is agreed on 
 agrees with itself and nothing is sent.
 """
 
+import contextlib
 import json
 import re
-from collections.abc import Callable
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,6 +20,8 @@ from jax.experimental import multihost_utils
 
 from dl import platform
 from dl.core.errors import UserError, one_line
+
+PATIENCE = 10.0  # seconds, until it is said that others are waited for
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -26,7 +32,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         device to compute on.
     """
     try:
-        platform.start_distributed(coordinator, processes, process)
+        with _waiting():
+            platform.start_distributed(coordinator, processes, process)
     except ValueError as error:
         raise UserError(
             "processes-unnamed",
@@ -48,6 +55,35 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     lacking = platform.no_backend()
     if lacking:
         raise UserError("device-missing", lacking)
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[None]:
+    """While processes are missing, JAX is silent for five minutes and then aborts in many lines; it lets Python
+    hear of no signal. So within it is said what is waited for, and SIGINT and SIGTERM end the process."""
+    told = threading.Timer(PATIENCE, _tell)
+    told.daemon = True
+    told.start()
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        told.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell() -> None:
+    print(
+        "waiting for the other processes of this run: start all of them, each with the same --coordinator and "
+        "--processes and its own --process; JAX ends this one where they are not there after five minutes",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def first() -> bool:

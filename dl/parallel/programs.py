@@ -14,9 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax.extend.core import Jaxpr
+from jax.lax import Precision
 
 SLICES = ("dynamic-slice", "slice", "gather")
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+PRODUCTS = ("dot_general", "conv_general_dilated")
+# What float32 products are called whose precision was asked for (--precision float32, tensorfloat32).
+EXACT, THREE_PASSES = "exact float32", "tensorfloat32"
 # Instructions that move nothing themselves.
 _FREE = frozenset({
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call",
@@ -297,22 +301,38 @@ def _along(mesh: str, axes: str) -> list[list[int]]:
     return ids.reshape(-1, count).tolist()
 
 
+def flops_of(equation: Any) -> float:
+    """FLOPs of one equation of :data:`PRODUCTS`. A strided convolution's gradient, as a transposed one, puts
+    zeros between its inputs, which no kernel multiplies; those of its padding count."""
+    left, right = (v.aval.shape for v in equation.invars[:2])
+    size, numbers = math.prod(equation.outvars[0].aval.shape), equation.params["dimension_numbers"]
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = numbers
+        return 2.0 * size * math.prod(left[axis] for axis in contracted)
+    window = math.prod(right[axis] for axis in numbers.rhs_spec[1:])
+    return 2.0 * size * window / math.prod(equation.params["lhs_dilation"])
+
+
+def _computed_as(equation: Any) -> str:
+    """The dtype of a product's operands, with the precision asked for where float32 is to be more than usual."""
+    dtype, asked = str(equation.invars[0].aval.dtype), equation.params["precision"]
+    asked = {asked} if not isinstance(asked, tuple) else set(asked)
+    if dtype == "float32" and Precision.HIGHEST in asked:
+        return EXACT
+    return THREE_PASSES if dtype == "float32" and Precision.HIGH in asked else dtype
+
+
 def products(jaxpr: Jaxpr, times: float = 1.0) -> Counter[str]:
-    """FLOPs of a traced program's matrix products and convolutions, by the dtype of their operands; of a
-    loop of unknown length those of one turn. They are the whole program's, of all devices together."""
+    """FLOPs of a traced program's matrix products and convolutions, by the dtype of their operands, or as
+    :data:`EXACT` and :data:`THREE_PASSES`; of a loop of unknown length those of one turn. They are the whole
+    program's, of all devices together."""
     found: Counter[str] = Counter()
     for equation in jaxpr.eqns:
         name, own = equation.primitive.name, times
         shapes: list[Any] = [v.aval for v in equation.invars]
-        size = getattr(equation.outvars[0].aval, "size", 0) if equation.outvars else 0
-        if name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            inner = math.prod(shapes[0].shape[axis] for axis in contracted)
-            found[str(shapes[0].dtype)] += times * 2 * inner * size
-        elif name == "conv_general_dilated":
-            axes = equation.params["dimension_numbers"].rhs_spec
-            window = math.prod(shapes[1].shape[axis] for axis in axes[1:])
-            found[str(shapes[0].dtype)] += times * 2 * window * size
+        if name in PRODUCTS:
+            own_flops: Any = times * flops_of(equation)
+            found[_computed_as(equation)] += own_flops
         elif "dot_product_attention" in name and "wrapper" in name:
             # q [batch, time, heads, dim] and k [batch, source, heads, dim]: two products, five in the
             # gradient; a causal mask leaves out half, but this counts, as others do, all.

@@ -13,6 +13,7 @@ from dl.core.lanes import Mode
 from dl.data.own.found import shown_before
 from dl.runs import lock, store
 from dl.runs.compare import first_difference, leaves
+from dl.runs.files import printable
 from dl.runs.folder import RunFolder, read_json, write_json
 from dl.runs.options import Options, kept_options
 from dl.runs.readers import entry
@@ -94,6 +95,12 @@ def _replay(
         )
     for line in changed:
         say(f"differs: {line}")
+    for noted in lock.resumed(folder, locked):
+        told = "; ".join(noted["changed"][:3])
+        how = (
+            f"under other conditions ({told}), so its bits may differ" if told else "under its own"
+        )
+        say(printable(f"after step {noted['step']:,} the run went on {how}"))
     options = {name: stored[name] for name in ("log_every", "eval_every", "save_every")}
     computed = _computed(folder, locked)
     with tempfile.TemporaryDirectory(prefix="dl-replay-") as name:

@@ -20,6 +20,7 @@ from dl.core.random import purpose_key
 from dl.core.state import path_name
 from dl.core.step import gradient
 from dl.core.task import Batch, Task, Variables
+from dl.parallel.programs import PRODUCTS, flops_of
 from dl.platform import screen
 
 HEAD = ("layer", "kind", "output", "parameters", "FLOPs")
@@ -169,22 +170,8 @@ def _flops(jaxpr: Any, above: str) -> Iterator[tuple[str, float]]:
         where = re.findall(re.escape(_TAG) + r"([^/()]*)", scope)
         path = where[-1].replace(":", "/") if where else ""
         name, params = equation.primitive.name, equation.params
-        if name == "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            yield (
-                path,
-                2.0
-                * math.prod(equation.outvars[0].aval.shape)
-                * math.prod(left[axis] for axis in contracted),
-            )
-        elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            features = kernel[params["dimension_numbers"].rhs_spec[0]]
-            yield (
-                path,
-                2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / features,
-            )
+        if name in PRODUCTS:
+            yield path, flops_of(equation)
         times = params["length"] if name == "scan" else 1
         for inner in _inner(params, one=name == "cond"):
             for place, count in _flops(inner, scope):

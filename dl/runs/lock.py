@@ -4,6 +4,7 @@ the world now differs from it, asked at every door to a run: resume, replay, reo
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import platform as host
 import shlex
@@ -18,11 +19,12 @@ from dl.core.digests import KIND, SHA
 from dl.core.errors import UserError
 from dl.core.experiment import Experiment
 from dl.data.readers.files import named_data_folder, reopen_data_folder
+from dl.parallel import processes
 from dl.parallel.mesh import mesh_name
 from dl.parallel.sharding import Layout
 from dl.platform import TESTED, installed
 from dl.runs.folder import Document, RunFolder, read_json, to_json, write_json
-from dl.runs.options import COMPUTING, Options
+from dl.runs.options import COMPUTING, Options, recorded
 from dl.runs.readers import entry
 
 PLUGINS = [name for name in TESTED if name != "jaxlib"]
@@ -54,18 +56,20 @@ def environment(
             # CPU programs differ by instruction set, and their sums by the number of threads.
             "cpu": f"{_cpu_model()} x{os.cpu_count()}",
         },
-        "data": {
-            name: batches.digest()
-            for name, batches in {
-                "train": experiment.data,
-                **experiment.evals,
-                **experiment.tests,
-            }.items()
-        },
-        "code": {"dl": package_digest(), **(script_digest(script) if script else {})},
+        "data": _data(experiment),
+        "code": _code(script),
         "revision": revision(script.parent if script else Path.cwd()),
         "data_dir": named_data_folder(),
     }
+
+
+def _data(experiment: Experiment) -> dict[str, str]:
+    sets = {"train": experiment.data, **experiment.evals, **experiment.tests}
+    return {name: batches.digest() for name, batches in sets.items()}
+
+
+def _code(script: Path | None) -> dict[str, str]:
+    return {"dl": package_digest(), **(script_digest(script) if script else {})}
 
 
 def write(
@@ -114,6 +118,37 @@ def digests_of(folder: RunFolder) -> str:
     """The kind of digests that a run records of its states (:mod:`dl.core.digests`)."""
     locked = read_json(folder.lock) if folder.lock.exists() else {}
     return entry(folder.lock, locked, "digests", str, None) or SHA
+
+
+def check_alike(
+    experiment: Experiment,
+    options: Options,
+    script: Path | None = None,
+    layout: Layout | None = None,
+) -> None:
+    """Raise UserError in every process of a run where one was started otherwise than the first: they would
+    compute with different values as if with the same."""
+    if jax.process_count() == 1:
+        return
+    here = {
+        **recorded(experiment, options),
+        "experiment": said_by_build(experiment),
+        "mesh": None if layout is None else mesh_name(layout.mesh),
+        "packages": installed(PACKAGES),
+        "data": _data(experiment),
+        "code": _code(script),
+    }
+    text = json.dumps(to_json(here), default=float)
+    first = processes.on_first_process(lambda: text)
+    apart = [] if first == text else differences(json.loads(first), json.loads(text))
+    words = (change.removesuffix(" now") + " here" for change in apart[:3])
+    told = "; ".join(each.replace(" then,", " in the first,") for each in words)
+    if processes.smallest(first == text) == [0]:
+        raise UserError(
+            "processes-differ",
+            f"the processes of this run were not started alike ({told or 'another one tells how'}): give all of "
+            "them the same flags, data and versions",
+        )
 
 
 class Changes(NamedTuple):
@@ -209,6 +244,30 @@ def add(folder: RunFolder, **entries: Any) -> None:
     locked = read_json(folder.lock)
     if entries.keys() - locked.keys():
         write_json(folder.lock, {**entries, **locked})
+
+
+def note_changes(folder: RunFolder, changes: Changes) -> None:
+    """Note from which step on a run goes on under other conditions than it began, or under its own again."""
+    locked = read_json(folder.lock)
+    noted = resumed(folder, locked)
+    changed = [*changes.others, *changes.devices]
+    if (noted[-1]["changed"] if noted else []) != changed:
+        here = {"step": max(folder.saved(), 0), "changed": changed}
+        write_json(folder.lock, {**locked, "resumed": [*noted, here]})
+
+
+def resumed(folder: RunFolder, locked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a lock tells of the steps from which on a run was made under other conditions than it began: ``step``,
+    and what was ``changed``, in words."""
+    noted = entry(folder.lock, dict(locked), "resumed", list) or []
+    for each in noted:
+        step, changed = (
+            entry(folder.lock, each, "step", int),
+            entry(folder.lock, each, "changed", list),
+        )
+        if step is None or changed is None or not all(isinstance(x, str) for x in changed):
+            raise UserError("record-damaged", f"{folder.lock}: 'resumed' cannot be {each!r:.60}")
+    return noted
 
 
 def reopen_data(folder: RunFolder) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from rich.table import Table
 
+from dl.core.errors import UserError, one_line
 from dl.core.experiment import Experiment
 from dl.parallel.devices import Machine, answering_for
 from dl.parallel.programs import Program, Work, products, shape_bytes
@@ -68,7 +69,7 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
       options: of the run; of them its mesh counts, by default one device.
 
     Raises:
-      UserError: no such mesh there, or batches that it cannot cut.
+      UserError: no such mesh there, batches that it cannot cut, or a compiler that fails.
     """
     options = options or Options()
     check(experiment, here=False)
@@ -95,9 +96,13 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
     try:
         with hushed():
             compiled_step = program.compiled
-    except Exception as error:
+    except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error) and "Ran out of memory" not in str(error):
-            raise
+            raise UserError(
+                "compiler-fails",
+                f"the compiler for {machine.name} cannot make this program ({one_line(error)}): that is a fault "
+                "of its own, mostly of odd sizes; try a batch, a width and a length that are multiples of 8",
+            ) from error
         return Planned(count, shares | _asked(str(error)), memory, _first(error))
     shares["activations and temporaries"] = compiled_step.memory_analysis().temp_size_in_bytes
     try:
@@ -113,11 +118,10 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
         sent[one.kind] = times + one.times, size + one.times * one.result
         speed = machine.link if one.span <= card.near else card.network
         links += one.times * one.wire / speed
-    peaks = card.peaks
     launches = sum(work.kernels.values()) * LAUNCH if card.platform == "gpu" else 0.0
     seconds = {
         "launches": launches,
-        "products": sum(n / peaks.get(dtype, peaks["float32"]) for dtype, n in flops.items()),
+        "products": sum(n / card.peak(kind) for kind, n in flops.items()),
         "memory": work.memory / card.bandwidth,
         "links": links,
     }

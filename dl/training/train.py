@@ -104,6 +104,7 @@ def _start(
     layout = layout_of(chosen.mesh, experiment, chosen.deterministic_topology)
     if layout is not None:
         check_divisible(experiment, layout)
+    lock.check_alike(experiment, chosen, path, layout)
     found = dataclasses.replace(chosen, runs=seen)
     name, go_on = processes.on_first_process(lambda: _choose_folder(found, experiment, path))
     if not go_on:
@@ -250,6 +251,7 @@ def _lock_or_compare(
             f"resumed on other devices ({told}): the data come in the same order, but sums may round "
             "differently"
         )
+    lock.note_changes(folder, changes)
     same = not (changes.others or changes.devices)
     return {"finished": False, "program": read_json(folder.lock).get("program") if same else None}
 

@@ -64,6 +64,20 @@ def test_of_a_gpu_programs_have_what_jax_takes(monkeypatch):
     assert Machine("v5e", CARDS["v5e"], []).taken == 1
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", ".9")
     assert Machine("h100", CARDS["h100"], []).taken == 0.9
+    monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "most")
+    with raises("range", "XLA_CLIENT_MEM_FRACTION=most", "0.75"):
+        _ = Machine("h100", CARDS["h100"], []).taken
+
+
+@pytest.mark.parametrize(
+    ("name", "usual", "exact"),  # data sheets: TF32 and FP32; bfloat16 in one pass and six
+    [("t4", 8.1, 8.1), ("a100", 156, 19.5), ("h100", 494, 67), ("v5e", 197, 197 / 6)],
+)
+def test_exact_products_take_longer(name, usual, exact):
+    peak = CARDS[name].peak
+    assert peak("float32") == usual * 1e12
+    assert peak("exact float32") == pytest.approx(exact * 1e12, rel=0.01)
+    assert peak("exact float32") <= peak("tensorfloat32") <= peak("float32") <= peak("float16")
 
 
 def test_an_unknown_card_is_answered_with_the_nearest():

@@ -45,6 +45,9 @@ def test_losses_and_metrics_are_those_of_one_device(found, alone, together):
 def test_a_run_goes_on_on_any_mesh_with_its_data_in_order(found):
     agree(found["on_meshes"]["mlp None"], found["elastic"])
     assert "resumed on other devices (mesh: None then, data=2,fsdp=4 now)" in found["stderr"]
+    meshes = {3: "data=2,fsdp=4", 8: "data=2"}
+    said = [[step, [f"devices.mesh: None then, {mesh} now"]] for step, mesh in meshes.items()]
+    assert found["elastic"]["resumed"] == said
 
 
 def test_replay_takes_the_mesh_from_the_lock(found):

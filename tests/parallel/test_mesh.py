@@ -26,6 +26,8 @@ def test_axes_left_out_are_one_and_minus_one_is_the_rest():
     }
     sizes = {"data": 4, "fsdp": 1, "expert": 1, "sequence": 1, "tensor": 2}
     assert parse_mesh("data=-1,tensor=2", 8) == sizes
+    with raises("mesh-malformed", "8 devices", "no multiple of 3"):
+        parse_mesh("data=-1,fsdp=3", 8)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,7 @@ def test_axes_left_out_are_one_and_minus_one_is_the_rest():
         ("data=two", ("mesh-malformed", "write an axis as data=4")),
         ("data=0", ("mesh-malformed", "1 or more")),
         ("data=-1,fsdp=-1", ("mesh-malformed", "one of them may be -1")),
+        ("data=2,data=4", ("mesh-malformed", "data stands there twice")),
         (
             "data=4096",
             (

@@ -114,13 +114,35 @@ def test_products_count_loops_conditions_and_gradients():
     assert products(both) == {"float32": 3 * 5 * once}
 
 
-def test_products_count_convolutions():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_products_count_convolutions_and_their_gradients(stride):
     def convolved(x, w):
         return jax.lax.conv_general_dilated(
-            x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x, w, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
-    jaxpr = jax.make_jaxpr(convolved)(
-        jnp.ones((2, 6, 6, 3), jnp.bfloat16), jnp.ones((3, 3, 3, 5), jnp.bfloat16)
-    )
-    assert products(jaxpr.jaxpr) == {"bfloat16": 2 * (2 * 4 * 4 * 5) * (3 * 3 * 3)}
+    x, w = jnp.ones((2, 6, 6, 3), jnp.bfloat16), jnp.ones((2, 2, 3, 5), jnp.bfloat16)
+    side = 5 if stride == 1 else 3
+    once = 2 * (2 * side * side * 5) * (2 * 2 * 3)
+    assert products(jax.make_jaxpr(convolved)(x, w).jaxpr) == {"bfloat16": once}
+    # Through the weights as many again, and through the inputs: each product of numbers comes once in each,
+    # but for those with the zeros of a padding, which count.
+    both = jax.make_jaxpr(jax.grad(lambda *of: convolved(*of).sum(), (0, 1)))(x, w).jaxpr
+    through_inputs = 2 * x.size * (2 * 2 * 5) / stride**2
+    assert products(both) == {"bfloat16": 2 * once + through_inputs}
+    assert stride == 1 or through_inputs == once
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind"),
+    [
+        (None, "float32"),
+        ("bfloat16", "float32"),
+        ("tensorfloat32", "tensorfloat32"),
+        ("float32", "exact float32"),
+    ],
+)
+def test_products_of_float32_go_by_the_precision_asked_for(precision, kind):
+    with jax.default_matmul_precision(precision):
+        jaxpr = jax.make_jaxpr(jnp.matmul)(jnp.ones((2, 3)), jnp.ones((3, 4)))
+    assert products(jaxpr.jaxpr) == {kind: 2 * 2 * 3 * 4}

@@ -16,12 +16,16 @@ from mistakes import raises
 import dl
 from dl.cli.commands import export, replay
 from dl.cli.commands import report as report_command
+from dl.core.experiment import built
 from dl.data.batches import eval_batches, train_batches
 from dl.data.transforms import images as augment
 from dl.models.cnn import CNN
+from dl.parallel import processes
 from dl.proofs.replay import replay_run
+from dl.runs import lock
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.lock import revision, script_digest
+from dl.runs.options import Options
 from dl.runs.scripts import load_script
 from dl.tasks.classification import classification
 
@@ -252,6 +256,26 @@ def test_the_front_door_takes_build_and_config(tmp_path, build, config, says):
     assert not (tmp_path / "runs").exists()
 
 
+def test_processes_that_were_not_started_alike_are_told(monkeypatch):
+    kind, build = load_script(TINY)
+    alike, other = (built(build, kind(learning_rate=rate)) for rate in (0.1, 0.2))
+    said = []
+
+    def of_the_first(function):
+        said.append(function())
+        return said[0]
+
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    monkeypatch.setattr(processes, "on_first_process", of_the_first)
+    monkeypatch.setattr(processes, "smallest", lambda same: [int(same)])
+    for _ in range(2):
+        lock.check_alike(alike, Options(), TINY)
+    with raises("processes-differ", "config.learning_rate: 0.1 in the first, 0.2 here"):
+        lock.check_alike(other, Options(), TINY)
+    with raises("processes-differ", "eval_every"):
+        lock.check_alike(alike, Options(eval_every=3), TINY)
+
+
 def test_a_run_resumed_under_other_conditions_may_go_back(plain, capfd):
     train(plain, name="moves")
     folder = plain / "moves"
@@ -267,9 +291,13 @@ def test_a_run_resumed_under_other_conditions_may_go_back(plain, capfd):
     elsewhere["environment"]["packages"]["optax"], elsewhere["program"] = "0.0.1", "0" * 64
     file.write_text(json.dumps(elsewhere))
     assert again() == "done"
-    assert json.loads(file.read_text())["program"] == "0" * 64  # that of the run's own conditions
-    file.write_text(json.dumps(locked))
+    found = json.loads(file.read_text())
+    assert found["program"] == "0" * 64  # that of the run's own conditions
+    assert [noted["step"] for noted in found["resumed"]] == [0]
+    assert found["resumed"][0]["changed"][0].startswith("packages.optax: 0.0.1 then, ")
+    file.write_text(json.dumps({**locked, "resumed": found["resumed"]}))
     assert again() == "done"
+    assert [len(noted["changed"]) for noted in json.loads(file.read_text())["resumed"]] == [1, 0]
 
 
 def test_the_same_settings_go_on(plain, capfd):
@@ -507,6 +535,7 @@ def test_a_lock_that_no_run_writes_is_damage(from_file):
         *({"script": x} for x in (7, [])),
         *({"environment": x} for x in (None, [], {"code": None}, {"data_dir": 7})),
         *({"computed": x} for x in ([], {"lanes": ["../../x"]}, {"lanes": [".."]}, {"mode": "x"})),
+        *({"resumed": x} for x in ({}, [7], [{"step": 1}], [{"step": 1, "changed": [2]}])),
     ):
         run.folder.lock.write_text(json.dumps(honest | odd))
         with raises("record-damaged", "run.lock.json"):

@@ -103,7 +103,8 @@ def elastic():
     for step, mesh in ((3, None), (8, "data=2,fsdp=4"), (99, "data=2")):
         with faults.at("step", step, lambda: os.kill(os.getpid(), signal.SIGTERM)):
             run = dl.train(MLP.build, MLP.config, name="elastic", mesh=mesh, resume=True, **OPTIONS)
-    return told(run)
+    noted = read_json(run.folder.lock)["resumed"]
+    return told(run) | {"resumed": [(each["step"], each["changed"]) for each in noted]}
 
 
 def same_bits():

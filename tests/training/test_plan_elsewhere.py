@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import pytest
 from mistakes import raises
 
@@ -87,3 +88,25 @@ def test_a_plan_says_whether_it_fits_into_what_jax_takes(monkeypatch, capsys, gi
     shown = capsys.readouterr().out
     assert said in shown
     assert "0.75 of 79.11 GiB" in shown
+
+
+def test_a_compiler_that_fails_is_told_apart_from_one_that_lacks_memory(monkeypatch):
+    class Program:
+        words = ""
+
+        @property
+        def compiled(self):
+            raise jax.errors.JaxRuntimeError(self.words)
+
+    state = SimpleNamespace(variables={"params": {}}, opt_state={}, ema={})
+    compiled = SimpleNamespace(shapes=lambda: state, step=lambda *_: Program())
+    monkeypatch.setattr(plan_elsewhere, "Compiled", SimpleNamespace(alone=lambda *_: compiled))
+    for name in ("check", "layout_of", "_batches"):
+        monkeypatch.setattr(plan_elsewhere, name, lambda *_, **__: None)
+    Program.words = "INTERNAL: Couldn't find output tile sizes\nfor a dot"
+    with raises("compiler-fails", "h100", "output tile sizes for a dot", "multiples of 8"):
+        plan_elsewhere.planned(SimpleNamespace(steps=9), H100)  # type: ignore[arg-type]
+    Program.words = "RESOURCE_EXHAUSTED: Used 90.00G of 75.00G"
+    found = plan_elsewhere.planned(SimpleNamespace(steps=9), H100)  # type: ignore[arg-type]
+    assert not found.fits
+    assert found.bytes_of["activations and temporaries"] == 90 * 2**30
