@@ -93,7 +93,8 @@ def _held(places: Sequence[Path]) -> Iterator[None]:
     """Within, no other process writes there. Raises UserError where one does."""
     with contextlib.ExitStack() as stack:
         for place in places:
-            stack.enter_context(RunFolder(place).held(new=False))
+            in_store = bool(store.url(place))  # its folder here may never have been made
+            stack.enter_context(RunFolder(place).held(new=in_store))
         yield
 
 
