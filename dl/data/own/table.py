@@ -242,7 +242,7 @@ def read_alike(source: Any, info: Info, own: OwnTable) -> tuple[Columns, tuple[L
     Raises:
       UserError: a column is missing, a cell of numbers holds none, or the target a class never trained on.
     """
-    details, lines = info.details, []
+    details, lines = info.details, list[Line]()
     columns = [column for column in details["columns"] if column.kind != "ignored"]
     target = details["target"]
     if isinstance(source, Path) and source.is_dir():
