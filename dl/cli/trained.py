@@ -63,7 +63,7 @@ def evaluate(
     for column, values in slices.items():
         for value, found in values.items():
             rows = found.pop("rows")
-            print(printable(f"\n{column} = {value}: {rows:,} rows"))
+            print(printable(f"\n{column} = {value}: {rows:,} row{'s' * (rows != 1)}"))
             told = {"rows": rows, **show(found, "  ")}
             written.setdefault("slices", {}).setdefault(column, {})[value] = told
     if out is not None:
@@ -104,7 +104,7 @@ def predict(
         fields = _values(opened, reading, "--reading", script, trust)
         rows = predict_files(opened, files, out, batch_size, **fields)
     if out is not None:
-        print(printable(f"written: {out} ({rows:,} rows)"))
+        print(printable(f"written: {out} ({rows:,} row{'s' * (rows != 1)})"))
 
 
 def export(
