@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ def evaluate(
         said = f"the scores cannot be {out}: name a file in a folder that is there"
         raise UserError("file-write", said)
     opened = open_run(run, script=script, trust=trust, force=force)
-    with _as_reading():
+    with _as_reading(opened):
         fields = _values(opened, reading, "--reading", script, trust)
         scores, slices = judged(opened, data, slice, **fields)
 
@@ -62,7 +63,7 @@ def evaluate(
     for column, values in slices.items():
         for value, found in values.items():
             rows = found.pop("rows")
-            print(printable(f"\n{column} = {value}: {rows:,} rows"))
+            print(printable(f"\n{column} = {value}: {rows:,} row{'s' * (rows != 1)}"))
             told = {"rows": rows, **show(found, "  ")}
             written.setdefault("slices", {}).setdefault(column, {})[value] = told
     if out is not None:
@@ -99,11 +100,11 @@ def predict(
     from dl.training.reopening import open_run
 
     opened = open_run(run, script=script, trust=trust, force=force)
-    with _as_reading():
+    with _as_reading(opened):
         fields = _values(opened, reading, "--reading", script, trust)
         rows = predict_files(opened, files, out, batch_size, **fields)
     if out is not None:
-        print(printable(f"written: {out} ({rows:,} rows)"))
+        print(printable(f"written: {out} ({rows:,} row{'s' * (rows != 1)})"))
 
 
 def export(
@@ -210,6 +211,12 @@ def _values(
         from dl.data.own.tested import reading_options
 
         known, what = known & reading_options(kind), f"{flag} of this run's data,"
+        if given and not known:
+            raise UserError(
+                "option-misplaced",
+                f"{flag} {next(iter(given))}: {kind.__name__} of this run's script has no fields of its data, "
+                "such as OwnPictures brings; in Python run.evaluate and run.predict_files take them by name",
+            )
     for field in given:
         if field not in known:
             raise unknown(what, field, known)
@@ -222,12 +229,19 @@ def _values(
 
 
 @contextlib.contextmanager
-def _as_reading() -> Iterator[None]:
+def _as_reading(opened: Any) -> Iterator[None]:
     """What is said of fields of the data, as this command takes them."""
     from dl.data.own.found import in_fields
+    from dl.data.own.tested import reading_options
 
+    names = reading_options(type(opened.experiment.config))
+    flags = "|".join(sorted(names)).replace("_", "-")
+    flag = re.compile(rf"(?<!\S)--({flags or '(?!)'})(?![\w-])(?: ('[^']*'))?")
     try:
         yield
     except UserError as error:
-        error.message = in_fields(error.message, "reading")
+        error.message = flag.sub(
+            lambda said: f"--reading {said[1].replace('-', '_')}={said[2] or '...'}",
+            in_fields(error.message, "reading"),
+        )
         raise

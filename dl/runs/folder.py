@@ -198,8 +198,8 @@ class RunFolder:
         files.replace(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the processes of other runs from writing into this folder."""
+    def held(self, new: bool = True) -> Iterator[None]:
+        """Keep the processes of other runs from writing into this folder; one that may be ``new`` is made."""
         if not self.writes:
             store.fetch(self.path)
             yield
@@ -212,13 +212,16 @@ class RunFolder:
                 f"no checkpoint can be written in {self.path.absolute()}, for the {odd[0]} in its name: "
                 "choose another --name or --runs, or start from another folder",
             )
-        new = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            for path in new:
+            if new:
+                self.path.mkdir(parents=True, exist_ok=True)
+            for path in made if new else ():
                 files.sync(path.parent)
             file = files.opened_to_append(self.path / ".writer")
         except OSError as error:
+            if not new and isinstance(error, FileNotFoundError):
+                raise self._gone() from None
             raise UserError(
                 "file-write",
                 f"cannot make the run folder {self.path} ({error.strerror}): mend that, "
@@ -240,11 +243,21 @@ class RunFolder:
                     file=sys.stderr,
                 )
             try:
+                if not os.path.samestat(os.fstat(file.fileno()), os.stat(self.path / ".writer")):
+                    raise FileNotFoundError
+            except FileNotFoundError:  # the folder went while its lock was waited for
+                raise self._gone() from None
+            try:
                 with written(self.path):
                     yield
             except KeyboardInterrupt as stop:  # between steps: one on its way ends, and is saved
                 stop.add_note(self._so_far())
                 raise
+
+    def _gone(self) -> UserError:
+        return UserError(
+            "not-a-run", f"{self.path} is no longer there: another process took it away"
+        )
 
 
 def lock_file(file: Any) -> None:

@@ -93,7 +93,8 @@ def _held(places: Sequence[Path]) -> Iterator[None]:
     """Within, no other process writes there. Raises UserError where one does."""
     with contextlib.ExitStack() as stack:
         for place in places:
-            stack.enter_context(RunFolder(place).held())
+            in_store = bool(store.url(place))  # its folder here may never have been made
+            stack.enter_context(RunFolder(place).held(new=in_store))
         yield
 
 
@@ -101,7 +102,7 @@ def remove(places: Sequence[Path]) -> None:
     """Take runs and sweeps away, each at once.
 
     Raises:
-      UserError: one is in training, or others need it; then nothing is taken.
+      UserError: one is in training, or others need it, or another process has taken it; then nothing is taken.
     """
     check_unneeded(places)
     with _held(places):
@@ -112,11 +113,18 @@ def _take(places: Sequence[Path]) -> None:
     for place in places:
         store.remove(place)
         for left in place.parent.glob(".*.removing"):  # by a kill
-            shutil.rmtree(left)
+            _delete(left)
         hidden = place.with_name(f".{place.name}.removing")
         place.rename(hidden)
         sync(place.parent)
-        shutil.rmtree(hidden)
+        _delete(hidden)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder that another process may be deleting too."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)  # where something is left, this says why
 
 
 @contextlib.contextmanager

@@ -59,7 +59,9 @@ def read_predictions(place: Path) -> dict[str, np.ndarray]:
     """The columns that :func:`gather_predictions` wrote."""
     if not (place / NAME).exists():
         raise UserError(
-            "folds-none", f"{place} has no predictions out of folds: sweep with --folds 5"
+            "folds-none",
+            f"{place} has no predictions out of folds: they are kept of a sweep with --folds 5 whose folds are "
+            "one program, not one each",
         )
     return _read(place / NAME)
 

@@ -16,6 +16,7 @@ import numpy as np
 from dl.core.errors import UserError, bounded
 from dl.core.experiment import Experiment
 from dl.core.state import combine, path_name
+from dl.data.batches.streams import FileRows
 from dl.data.own.lines import texts_column
 from dl.data.own.paths import files_in, short_names
 from dl.data.own.tested import Tested, tested_on
@@ -108,7 +109,13 @@ def predict_files(
         raise UserError("part-empty", "give the files to predict for: dl predict RUN FILE ...")
     given = [given_path(file) for file in files]
     with tested_on(given, alike=False, ordered=True, fields=fields) as wanted:
-        experiment = run.rebuilt()
+        try:
+            experiment = run.rebuilt()
+        except UserError as error:
+            if error.code != "stream-not-here" or not isinstance(wanted.rows, FileRows):
+                raise
+            wanted.rows = wanted.rows.read()  # the script takes whole columns, as training had them
+            experiment = run.rebuilt()
     test: Any = experiment.tests.get("test")
     if wanted.rows is None or test is None:
         raise UserError(

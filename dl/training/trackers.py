@@ -208,7 +208,10 @@ class MLflow:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         self._library = mlflow = need("mlflow", extra="mlflow", why="MLflow")
         self._had: dict[str, set[int]] = {}
-        with _reached("MLflow", "see that MLFLOW_TRACKING_URI names a server at work"):
+        with _reached(
+            "MLflow",
+            "see that MLFLOW_TRACKING_URI names a server or a database, sqlite:///mlflow.db",
+        ):
             self._client: Any = mlflow.MlflowClient()
             known = self._client.get_experiment_by_name(project)
             place = known.experiment_id if known else self._client.create_experiment(project)

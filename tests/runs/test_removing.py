@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,7 +16,7 @@ from mistakes import raises
 
 from dl.cli.main import main
 from dl.core.errors import NonFiniteError
-from dl.runs import removing
+from dl.runs import folder, removing
 from dl.runs.folder import RunFolder, check_name
 from dl.runs.removing import archive, chosen, remove, unless_begun
 
@@ -198,6 +199,22 @@ def test_what_a_kill_left_is_no_run_and_is_swept_up(runs, tmp_path):
     assert len(find_runs([runs])) == 3
     remove(chosen(["second"], runs))
     assert [p.name for p in runs.iterdir()] == ["rates"]
+
+
+def test_of_two_that_remove_a_run_one_says_that_it_is_gone(runs, monkeypatch):
+    both = chosen(["second"], runs)
+    remove(both)
+    with raises("not-a-run", "no longer there"):
+        remove(both)
+    with monkeypatch.context() as at_once, raises("not-a-run", "no longer there"):
+        at_once.setattr(folder, "lock_file", lambda file: shutil.rmtree(runs / "first"))
+        remove(chosen(["first"], runs))
+    swept = runs / ".first.removing"
+    swept.mkdir()
+    with monkeypatch.context() as at_once:  # the other process is ahead in sweeping up
+        at_once.setattr(removing.Path, "glob", lambda path, what: [swept, runs / ".gone.removing"])
+        remove(chosen(["rates"], runs))
+    assert not [*runs.iterdir()]
 
 
 @pytest.mark.parametrize("what", ["run", "sweep"])

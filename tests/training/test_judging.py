@@ -160,11 +160,6 @@ def test_slices_of_tables_and_texts_go_by_columns_that_no_model_reads(tmp_path):
     with tested.tested_on(pl.read_csv(csv), alike=True, ordered=True, fields={}) as wanted:
         dl.data.open(csv, "table", **fields)
     np.testing.assert_array_equal(slices_of(wanted, ["sex"])["sex"]["m"], np.arange(0, 30, 2))
-    with (
-        raises("not-a-file", "folder"),
-        tested.tested_on(tmp_path, alike=True, ordered=False, fields={}),
-    ):
-        dl.data.open(csv, "table", **fields)
 
     texts = tmp_path / "texts.jsonl"
     lines = (

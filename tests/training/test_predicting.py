@@ -19,6 +19,7 @@ from PIL import Image
 from scipy.special import softmax
 
 import dl
+from dl.core.experiment import built
 from dl.runs.folder import lock_file
 from dl.runs.scripts import load_script
 from dl.tasks.regression import regression
@@ -93,6 +94,23 @@ def test_files_whose_paths_are_not_utf8_are_found_again(digits, capsys):
     assert said(run, folder)[0]["file"].endswith(r"caf\udce9/a.png")
     run.predict_files(folder)  # one may be given by itself
     assert r"caf\udce9/b.png" in capsys.readouterr().out
+
+
+def test_a_script_that_takes_whole_columns_is_given_them(digits, monkeypatch):
+    run, splits, place = digits
+    files = pictures(
+        place / "columns", splits.test["image"][:5], [f"{row}.png" for row in range(5)]
+    )
+    plain, usual = run.experiment.build, said(run, *files)
+
+    def build(config):
+        made = plain(config)
+        test = dl.data.open(config.data, "pictures", config).test
+        columns = {name: column[:] for name, column in test.items()} | {"image": test["image"] + 0}
+        return dataclasses.replace(made, tests={"test": dl.eval_batches(columns, 4)})
+
+    monkeypatch.setattr(run, "experiment", built(build, run.experiment.config))
+    assert [row["class"] for row in said(run, *files)] == [row["class"] for row in usual]
 
 
 class Killed(Exception):

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -84,7 +84,26 @@ class FileRows:
         return len(next(iter(self.columns.values())))
 
     def __getitem__(self, row: int) -> Row:
+        if isinstance(row, str):
+            self._whole(f"[{row!r}]")
         return self.drawn(row, None)
+
+    def _whole(self, asked: str) -> NoReturn:
+        raise UserError(
+            "stream-not-here",
+            f"{asked} of rows that are read from disk as they are needed: leave --stream out, or bring fewer "
+            "(dl.data.splits.known(part) has what is known of them unread, take(part, rows) there reads some)",
+        )
+
+    def keys(self) -> NoReturn:
+        """Refuse what asks for whole columns, as ``items`` and ``values`` do: a part in memory is a dictionary."""
+        self._whole("keys()")
+
+    def items(self) -> NoReturn:
+        self._whole("items()")
+
+    def values(self) -> NoReturn:
+        self._whole("values()")
 
     def drawn(self, row: int, key: int | None) -> Row:
         """A row, of which training sees what is drawn by ``key``."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.own.classes import known_classes
+from dl.data.own.columns import tables_in
 from dl.data.own.door import Kind
 from dl.data.own.found import Line, in_fields, show
 from dl.data.own.tested import with_fields
@@ -68,17 +69,16 @@ def read_like(data: Any, splits: Splits, /, **fields: Any) -> tuple[Columns, np.
         source = given_path(data).absolute()
         if not source.exists():
             raise UserError("data-unknown", f"no file or folder {data} is here")
-        if kind == "table" and source.is_dir():
-            raise UserError(
-                "not-a-file", f"{data} is a folder, and a table is judged by one file: name it"
-            )
     try:
         if kind == "table":
             from dl.data.own.table import read_alike
 
             rows, lines = read_alike(source, splits.info, own)
             title = getattr(source, "name", "the table")
-            digests = [digest_files([source])] if isinstance(source, Path) else []
+            files = []
+            if isinstance(source, Path):
+                files = [p for _, p in tables_in(source)[0]] if source.is_dir() else [source]
+            digests = [digest_files([file]) for file in files]
             lines = (*_same(digests, splits), *lines)
             show(dataclasses.replace(splits.info, title=title, details={"lines": lines}))
             return rows, np.arange(len(rows["numerical"]))

@@ -76,7 +76,8 @@ def read_tables(
     """The tables of a file, of a folder or of Python, the one to train on first; the digest of each file by its
     path from there; and lines about files that are left out.
 
-    Those of a folder are called by their parts (train.csv, val.parquet, ...), or lie in folders called so.
+    Those of a folder are called by their parts (train.csv, val.parquet, ...), or lie in folders called so; or
+    they are one table, cut into files that are numbered (part-0.csv, part-1.csv, ...).
 
     Raises:
       UserError: a folder has no tables, or several of which none says that it is to train on.
@@ -87,6 +88,11 @@ def read_tables(
     paths, lines = tables_in(path) if path.is_dir() else ([("", path)], [])
     frames = [(part, of_cells(read(path))) for part, path in paths]
     _check_cut(frames[0][1])
+    if len(frames) > 1 and not frames[0][0]:
+        whole, _, more = joined([("train", frame) for _, frame in frames])
+        last = frames[-1][1].name
+        lines += [Line("tables", f"{len(frames):,}", f"{frames[0][1].name} ... {last}"), *more]
+        frames = [("", dataclasses.replace(whole, name=path.name))]
     return frames, digests_under(Path(source), [path for _, path in paths]), lines
 
 
@@ -156,17 +162,32 @@ def tables_in(folder: Path) -> tuple[list[tuple[str, Path]], list[Line]]:
         if any(found.values()):
             break
     paths = [(part, path) for part, some in found.items() for path in some]
+    if len(some := numbered([path for _, path in paths])) > 1 and "train" not in found:
+        return [("", path) for path in some], []
     if len(paths) != 1 and not found.get("train"):
         names = (
             ", ".join(path.name for _, path in paths[:4]) or "no csv, tsv, Parquet or Arrow file"
         )
         raise UserError(
             "table-folder",
-            f"{folder} has {names}: name one file, or call them train.csv, validation.csv and test.csv",
+            f"{folder} has {names}: name one file, or call them train.csv, validation.csv and test.csv (or, where "
+            "they are one table, part-0.csv, part-1.csv, ...)",
         )
     kept = [(part, path) for part, some in called_by_part(found).items() for path in some]
     other = [each for _, each in set(paths) - set(kept)]
     return kept, of_no_part([path for path in [*rest, *sorted(other)] if is_table(path)])
+
+
+def numbered(paths: Sequence[Path]) -> list[Path]:
+    """The tables of a folder in the order of their numbers, where their names differ in these alone; else none.
+
+    >>> [p.name for p in numbered([Path("y-10.csv"), Path("y-9.csv")])], numbered([Path("a.csv"), Path("b.csv")])
+    (['y-9.csv', 'y-10.csv'], [])
+    """
+    called = {re.sub(r"\d+", "0", path.name) for path in paths if is_table(path)}
+    if len(called) != 1 or not all(map(is_table, paths)):
+        return []
+    return sorted(paths, key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)])
 
 
 def joined(

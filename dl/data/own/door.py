@@ -8,7 +8,7 @@ import importlib
 import itertools
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
@@ -26,10 +26,12 @@ from dl.data.own.found import (
     shown_before,
     singular,
 )
+from dl.data.own.paths import SOUNDS, ends
 from dl.data.own.tested import known_fields, tested, with_tested
 from dl.data.prepared import chosen
 from dl.data.readers.files import data_folder
 from dl.data.readers.given import given_path
+from dl.data.readers.picture_folders import PICTURES
 from dl.data.sets.catalogue import load
 from dl.data.splits import Splits
 
@@ -212,14 +214,24 @@ def _read(path: Path, signature: Any, kind: str, own: Any, guessed: bool) -> Spl
 
 
 def _signature(path: Path, kind: str) -> tuple:
-    """Changes when a file does, or when one comes or goes, in a folder at any depth (of its first 20,000); in that
-    of a file too, which may name others there."""
+    """Changes when a file does, or when one comes or goes, in a folder at any depth (of its first 20,000); of a
+    file, which may name others there, with the pictures and recordings beside it."""
     alone = kind in ("table", "texts", "corpus", "series", "ratings")
     folder = path if path.is_dir() else path.absolute().parent
-    places = () if alone and folder != path else itertools.islice(folder.rglob("*"), 20_000)
-    inner = (place.stat() for place in places if not place.is_symlink())
+    places = folder.rglob("*") if folder == path else () if alone else _media(folder)
+    some = itertools.islice(places, 20_000)
+    inner = (place.stat() for place in some if not place.is_symlink())
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size, hash(tuple((s.st_mtime_ns, s.st_size) for s in inner))
+
+
+def _media(folder: Path) -> Iterator[Path]:
+    """The pictures and recordings under a folder, but for what runs have drawn: they do so while data are read."""
+    for place, folders, files in os.walk(folder):
+        if {"run.lock.json", "sweep.json"} & {*files}:
+            folders.clear()
+            continue
+        yield from (Path(place, name) for name in files if ends(Path(name), (*PICTURES, *SOUNDS)))
 
 
 def _divided(found: Found, kind: str, own: Any) -> Splits:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -230,8 +231,8 @@ def read_alike(source: Any, info: Info, own: OwnTable) -> tuple[Columns, tuple[L
     """The rows of another file as the table of ``info`` was taken, column by column and class by class, by name.
 
     Args:
-      source: a file or frame. Its columns may stand in another order; others than those learned from are left
-        out, and so may the target be missing: then there is no ``label``.
+      source: a file, a folder as :func:`read` takes it, or a frame. Its columns may stand in another order;
+        others than those learned from are left out, and so may the target be missing: then there is no ``label``.
       info: of the splits that a model learned from, as :func:`read` or a named table gives it.
       own: how the cells are written.
 
@@ -241,9 +242,16 @@ def read_alike(source: Any, info: Info, own: OwnTable) -> tuple[Columns, tuple[L
     Raises:
       UserError: a column is missing, a cell of numbers holds none, or the target a class never trained on.
     """
-    frame = read_frame(source, **sheet_options(own))
-    details, lines = info.details, []
+    details, lines = info.details, list[Line]()
     columns = [column for column in details["columns"] if column.kind != "ignored"]
+    target = details["target"]
+    if isinstance(source, Path) and source.is_dir():
+        wanted = [column.name for column in columns]
+        frames, _, lines = read_cells(source, own)
+        frame, _, told = joined(frames, None, target, wanted)
+        lines += told
+    else:
+        frame = read_frame(source, **sheet_options(own))
     taken: dict[str, list[np.ndarray]] = {"numerical": [], "categorical": []}
     for column in columns:
         values, new = typed_alike(frame, column)
@@ -259,7 +267,6 @@ def read_alike(source: Any, info: Info, own: OwnTable) -> tuple[Columns, tuple[L
         else np.zeros((frame.rows, 0), dtypes[name])
         for name, arrays in taken.items()
     }
-    target = details["target"]
     known = {target, *(column.name for column in details["columns"])}
     if more := [heading for heading in frame.headings if heading not in known]:
         lines.append(Line(", ".join(more[:4]), "left out", "not there in training"))

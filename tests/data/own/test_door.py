@@ -29,6 +29,26 @@ def test_a_name_gives_the_named_set():
     assert opened.train["image"] is loaded.train["image"]
 
 
+def test_pictures_of_a_table_are_not_read_again_for_what_a_run_draws_beside_it(tmp_path):
+    rows = ["path,label", *(f"{n}.png,{'ab'[n % 2]}" for n in range(20))]
+    (tmp_path / "own.csv").write_text("\n".join(rows))
+    for n in range(20):
+        Image.new("L", (4, 4), n).save(tmp_path / f"{n}.png")
+    views = tmp_path / "runs" / "first" / "views"
+    views.mkdir(parents=True)
+    (views.parent / "run.lock.json").write_text("{}")
+
+    def first_train():
+        return dl.data.open(tmp_path / "own.csv", "pictures").train["image"]
+
+    before = first_train()
+    Image.new("L", (9, 9)).save(views / "samples-20.png")
+    (tmp_path / "log").write_text("training ...")
+    assert first_train() is before
+    Image.new("L", (4, 4), 255).save(tmp_path / "3.png")
+    assert first_train() is not before
+
+
 def test_a_name_that_is_a_folder_here_too_says_how_to_mean_it(tmp_path, monkeypatch, recwarn):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import unicodedata
+from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -11,6 +12,8 @@ from mistakes import raises
 from rich.text import Text
 
 import dl
+from dl.cli.trained import _as_reading
+from dl.core.errors import UserError
 from dl.data.own.found import (
     Found,
     Line,
@@ -177,5 +180,10 @@ def test_options_are_called_as_each_door_calls_them():
     @dataclasses.dataclass(frozen=True)
     class Config(OwnTable, dl.Recipe):
         steps: int = 3
+
+    opened = SimpleNamespace(experiment=SimpleNamespace(config=Config()))
+    told = "--reading target=... with one of a, b, or --reading separator='^', not --slice"
+    with raises("unknown", told), _as_reading(opened):
+        raise UserError("unknown", "--target with one of a, b, or --separator '^', not --slice")
 
     assert reading_options(Config) == {field.name for field in dataclasses.fields(OwnTable)}

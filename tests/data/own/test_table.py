@@ -9,6 +9,8 @@ import pytest
 from mistakes import raises
 
 import dl
+from dl.data.own import tested
+from dl.data.own.slices import slices_of
 from dl.data.own.table import OwnTable, read_alike
 
 
@@ -123,6 +125,30 @@ def test_a_folder_of_parts(tmp_path, loans):
         dl.data.open(folder, "table")
     (folder / "train.csv").unlink()
     with raises("table-folder", "dev.csv, test.csv", "train.csv"):
+        dl.data.open(folder, "table")
+
+
+def test_a_table_cut_into_numbered_files_is_one(tmp_path, loans):
+    lines = loans.read_text().splitlines()
+    folder = tmp_path / "numbered"
+    folder.mkdir()
+    for number, start in zip((2, 9, 10), (1, 8, 20), strict=True):
+        end = {1: 8, 8: 20}.get(start)
+        (folder / f"part-{number}.csv").write_text("\n".join([lines[0], *lines[start:end]]))
+    whole, cut = (dl.data.open(path, "table") for path in (loans, folder))
+    assert shown(cut)["tables"] == "3 part-2.csv ... part-10.csv"
+    alike = dl.data.open_alike(folder, whole)
+    every = dl.data.open_alike(loans, whole)
+    for name, column in every.items():
+        np.testing.assert_array_equal(column, alike[name])
+        for part, rows in whole.parts.items():
+            np.testing.assert_array_equal(rows[name], cut.parts[part][name])
+    with tested.tested_on(folder, alike=True, ordered=True, fields={}) as wanted:
+        dl.data.open(loans, "table")
+    for town, rows in slices_of(wanted, ["town"])["town"].items():
+        assert {lines[1 + row].split(",")[1] for row in rows} == {town}
+    (folder / "part-9.csv").write_text("age,repaid\n3,yes\n")
+    with raises("table-columns-differ", "part-9.csv", "'town'"):
         dl.data.open(folder, "table")
 
 
