@@ -395,7 +395,8 @@ def test_dl_run_gives_flags_to_a_script_that_reads_none(tmp_path):
     assert json.loads((tmp_path / "runs" / "short" / "config.json").read_text())["steps"] == 3
     assert not (tmp_path / "runs" / "own").exists()
     next_ = lines(done.stdout, "next: ")[-1]
-    assert next_.startswith("dl run ") and "plain.py --steps 3" in next_
+    assert next_.startswith("dl run ")
+    assert "plain.py --steps 3" in next_
     assert "--stops" in call(*DL, "run", "plain.py", "--stops", "3", cwd=tmp_path).stderr
     assert command(plain)[1:] == ["-m", "dl", "run", str(plain)]  # for dl verify and dl submit
 

@@ -13,7 +13,14 @@ from nbformat.v4 import new_code_cell, new_notebook
 TESTS = Path(__file__).parents[1]
 NOTEBOOKS = sorted((TESTS.parent / "colab").glob("*.ipynb"))
 SLOW = {"generate", "perception"}  # their cells are run once
-SHORT = {"generate", "perception", "speech", "tables"}  # their runs have a fifth of the steps
+SHORT = {
+    "alike",
+    "generate",
+    "perception",
+    "sequences",
+    "speech",
+    "tables",
+}  # theirs have a fifth of the steps
 
 
 def code(path):
