@@ -233,8 +233,8 @@ def start_distributed(
         not come.
     """
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
-    processes = _number(processes, "JAX_NUM_PROCESSES")
-    process = _number(process, "JAX_PROCESS_ID")
+    processes = whole_number(processes, "JAX_NUM_PROCESSES")
+    process = whole_number(process, "JAX_PROCESS_ID")
     given = (coordinator, processes, process)
     explicit = coordinator is not None and None not in given
     if coordinator is not None:
@@ -263,7 +263,7 @@ def start_distributed(
             raise ValueError(f"another program has the port of {coordinator} already")
         if host in ("localhost", "127.0.0.1", "[::1]"):
             options["coordinator_bind_address"] = coordinator  # no other machine needs to reach it
-    elif own := _slurm_gpus():
+    elif own := slurm_gpus():
         options["local_device_ids"] = own
     try:
         jax.distributed.initialize(**options)
@@ -342,7 +342,7 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _number(given: int | None, variable: str) -> int | None:
+def whole_number(given: int | None, variable: str) -> int | None:
     text = os.environ.get(variable)
     if given is not None or text is None:
         return given
@@ -376,7 +376,7 @@ def _launched() -> bool:
     return "KUBERNETES_SERVICE_HOST" in variables and "JOB_COMPLETION_INDEX" in variables
 
 
-def _slurm_gpus() -> list[int]:
+def slurm_gpus() -> list[int]:
     """Which of the GPUs that SLURM shows this task are its own; none where it shows none. JAX takes the one of the
     task's number, which a task bound to its own does not see (jax#28194), and no other one (jax#16788)."""
     told = os.environ

@@ -13,7 +13,7 @@ from dl.cli.arguments import again, check_locale, parse, swept_values
 from dl.cli.errors import out_of_memory, plain_errors, stopped_code
 from dl.core.errors import UserError
 
-ALONE = {"--mesh", "--deterministic-topology", "--coordinator"}  # flags that a sweep refuses
+ALONE = {"--mesh", "--deterministic-topology"}  # flags that a sweep refuses
 
 
 def main(
@@ -81,6 +81,8 @@ def _sweep(
     convert = swept_values(config, build, script)
     done = run_sweep(build, chosen, sweep, options, convert, script)
     place = done.folder
+    if not done.first:
+        return 0 if done.ended == "done" else stopped_code(done.ended)
     if done.ended != "done":
         print(f"go on with: {again(script, given, '--name', place.name, '--resume')}")
         return stopped_code(done.ended)

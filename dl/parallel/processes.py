@@ -7,6 +7,7 @@ agrees with itself and nothing is sent.
 
 import contextlib
 import json
+import os
 import re
 import signal
 import sys
@@ -22,6 +23,12 @@ from dl import platform
 from dl.core.errors import UserError, one_line
 
 PATIENCE = 10.0  # seconds, until it is said that others are waited for
+
+# How launchers tell a process how many were started and which of them it is.
+LAUNCHERS = (
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+)
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -84,6 +91,38 @@ def _tell() -> None:
         file=sys.stderr,
         flush=True,
     )
+
+
+def place_among(processes: int | None = None, process: int | None = None) -> tuple[int, int]:
+    """How many processes were started together and which of them this is, from the arguments or the environment
+    (JAX's variables, SLURM's, an MPI launcher's), for work that needs no common JAX; ``(1, 0)`` alone. Of the GPUs
+    that SLURM shows, this process then sees its own.
+
+    Raises:
+      ValueError: one of the two is lacking or no whole number, or there is no such process.
+    """
+    processes, process = (
+        platform.whole_number(processes, "JAX_NUM_PROCESSES"),
+        platform.whole_number(process, "JAX_PROCESS_ID"),
+    )
+    for count, place in LAUNCHERS:
+        if processes is None and process is None and count in os.environ:
+            processes, process = (
+                platform.whole_number(None, count),
+                platform.whole_number(None, place),
+            )
+    if processes is None and process is None:
+        return 1, 0
+    if processes is None or process is None:
+        raise ValueError("the number of processes and this process's go together")
+    if not 0 <= process < processes:
+        raise ValueError(
+            f"of {processes} processes there is no number {process}: they count from 0"
+        )
+    if own := platform.slurm_gpus():
+        shown = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(shown[place] for place in own)
+    return processes, process
 
 
 def first() -> bool:

@@ -79,14 +79,15 @@ class Options:
             return experiment
         return with_task(experiment, traced_within(experiment.task, self.computing))
 
-    def prepare(self) -> None:
-        """What comes before ``build``, which may compute: find packages, join the other processes, of which JAX
-        learns only before it begins, and take data sets from ``data_dir``."""
+    def prepare(self, join: bool = True) -> None:
+        """What comes before ``build``, which may compute: find packages, ``join`` the other processes, of which
+        JAX learns only before it begins, and take data sets from ``data_dir``."""
         from dl.data.readers.files import use_data_folder
         from dl.parallel import processes
 
         self.find_packages()
-        processes.join(self.coordinator, self.processes, self.process)
+        if join:
+            processes.join(self.coordinator, self.processes, self.process)
         if self.data_dir is not None:
             use_data_folder(self.data_dir)
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import jax
-
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.lanes import Mode, Traceable, traceable_fields
@@ -236,16 +234,11 @@ def structural(groups: list[Group], overrides: list[Overrides]) -> list[str]:
 
 def check_options(options: Options) -> None:
     """Raise UserError for what a single run heeds and a sweep does not."""
-    if (
-        jax.process_count() > 1
-        or options.mesh
-        or options.deterministic_topology
-        or (options.coordinator, options.processes, options.process) != (None, None, None)
-    ):
+    if options.mesh or options.deterministic_topology:
         raise UserError(
             "option-misplaced",
-            "a sweep is one process whose lanes lie over all its devices, a lane on one of them: leave "
-            "--mesh, --deterministic-topology and --coordinator out",
+            "a sweep's lanes lie over all devices, a lane on one of them: leave --mesh and "
+            "--deterministic-topology out",
         )
     if options.name is not None:
         check_name(options.runs, options.name, "sweep", options.resume)

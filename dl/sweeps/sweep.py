@@ -19,6 +19,7 @@ from dl.runs.options import Options, chosen_options
 from dl.runs.removing import unless_begun
 from dl.runs.scripts import chosen_script, leave_if_loading
 from dl.runs.toml import typed
+from dl.sweeps.among import among, may_begin, wait_for_lanes, wait_to_begin
 from dl.sweeps.groups import (
     Group,
     Sweep,
@@ -30,7 +31,7 @@ from dl.sweeps.groups import (
     structural,
     sweep_folder,
 )
-from dl.sweeps.running import run_group
+from dl.sweeps.running import Work, run_group, settle
 from dl.sweeps.search_space import Overrides, combine, lane_overrides, parse_field
 from dl.training.console import Console
 from dl.training.out_of_fold import gather_predictions, read_predictions
@@ -79,10 +80,11 @@ def over_folds(config: Any, overrides: list[Overrides]) -> list[Overrides]:
 
 
 class SweepRun:
-    """A sweep: its ``folder``, what it found, and how it ``ended``, ``"done"`` or by the signal of that name."""
+    """A sweep: its ``folder``, what it found, and how it ``ended``, ``"done"`` or by the signal of that name. Of
+    several processes the ``first`` knows of all lanes."""
 
-    def __init__(self, folder: Path, ended: str = "done"):
-        self.folder, self.ended = store.opened(folder), ended
+    def __init__(self, folder: Path, ended: str = "done", first: bool = True):
+        self.folder, self.ended, self.first = store.opened(folder), ended, first
 
     @property
     def settings(self) -> list[dict[str, Any]]:
@@ -263,37 +265,51 @@ def carry_out(
 ) -> SweepRun:
     """Run every lane, or go on with those that have no end yet."""
     with options.computing():
-        options.prepare()
+        options.prepare(join=False)  # lanes need no other process
+        own = among(options)
+        if not own.first:
+            wait_to_begin(options.runs / str(options.name))
+            options = dataclasses.replace(options, resume=True)
         found = store.seen(options.runs, options.name, options.resume)
         looked = dataclasses.replace(options, runs=found)
         check_options(looked)
         found, described, go_on = sweep_folder(config, sweep.halve, overrides, looked, script)
         groups = grouped(build, config, overrides)
         check_halving(sweep.halve, options, groups)
-        console = Console(options.progress)
+        console = Console(options.progress, own.first)
         place = store.working(options.runs) / found.name
         for group in groups if not go_on else ():
             check_start(group.experiment)
-        with RunFolder(place).held():
+        folder = RunFolder(place, writes=own.first)
+        with folder.held():
             if not go_on:
                 if (
                     place / "sweep.json"
                 ).exists():  # another process began it since this one looked
                     raise name_taken(place)
                 write_json(place / "sweep.json", described)
-            with unless_begun(RunFolder(place), new=not go_on):
+            with unless_begun(folder, new=not go_on):
                 groups = make_folders(groups, place, options, script, go_on)
-                lanes = sum(len(group.names) for group in groups)
+                lanes = [name for group in groups for name in group.names]
                 console.say(
-                    f"sweep {place}: {lanes} lanes in {len(groups)} compiled program{'s' * (len(groups) > 1)}"
+                    f"sweep {place}: {len(lanes)} lanes in {len(groups)} compiled program{'s' * (len(groups) > 1)}"
                 )
                 apart = structural(groups, overrides)
                 if apart:
                     console.say(f"structural, so compiled one by one: {', '.join(apart)}")
-                for number, group in enumerate(groups):
-                    if stopped := run_group(group, number, sweep, options, place, console):
-                        console.say(f"stopped by {stopped}; all is saved in {place}")
-                        return SweepRun(place, stopped)
-                gather_predictions(place, [name for group in groups for name in group.names])
-                write_json(place / "result.json", {"lanes": lanes, "finished": True})
-        return SweepRun(place)
+                work = Work(sweep, options, place, console, own)
+                settled = [settle(group, number, work) for number, group in enumerate(groups)]
+                if own.first:
+                    may_begin(place, own)
+                stopped = None
+                for number, (group, how) in enumerate(zip(groups, settled, strict=True)):
+                    stopped = stopped or run_group(group, number, how, work)
+                if own.first:
+                    stopped = stopped or wait_for_lanes(place, lanes, own)
+                if stopped:
+                    console.say(f"stopped by {stopped}; all is saved in {place}")
+                    return SweepRun(place, stopped, own.first)
+                if own.first:
+                    gather_predictions(place, lanes)
+                    write_json(place / "result.json", {"lanes": len(lanes), "finished": True})
+        return SweepRun(place, first=own.first)

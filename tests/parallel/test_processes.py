@@ -13,7 +13,7 @@ from mistakes import one_line
 import dl
 from dl.core.errors import UserError
 from dl.parallel import processes
-from dl.platform import _slurm_gpus
+from dl.platform import slurm_gpus
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder
 from dl.runs.scripts import load_script
@@ -109,9 +109,9 @@ def test_a_slurm_task_takes_its_own_gpus(monkeypatch, shown, tasks, number, own)
     for name, value in {**given, "SLURM_LOCALID": str(number)}.items():
         if value is not None:
             monkeypatch.setenv(name, value)
-    assert _slurm_gpus() == own
+    assert slurm_gpus() == own
     monkeypatch.setenv("SLURM_GPUS_PER_TASK", "2")  # then all that are seen are its own
-    assert _slurm_gpus() == list(range(len(shown.split(",")) if shown else 0))
+    assert slurm_gpus() == list(range(len(shown.split(",")) if shown else 0))
 
 
 @pytest.mark.parametrize("count", [2, 4])
