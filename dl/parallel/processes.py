@@ -6,12 +6,14 @@ agrees with itself and nothing is sent.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +25,8 @@ from dl import platform
 from dl.core.errors import UserError, one_line
 
 PATIENCE = 10.0  # seconds, until it is said that others are waited for
+_turns = itertools.count()  # of agreeing by JAX's coordination service, the same in all processes
+_said = False  # that another is waited for
 
 # How launchers tell a process how many were started and which of them it is.
 LAUNCHERS = (
@@ -155,13 +159,60 @@ def on_first_process(function: Callable[[], Any]) -> Any:
 def smallest(*numbers: int) -> list[int]:
     """Of each of ``numbers`` the smallest of all processes.
 
-    By a program of the devices, so that a process whose peer was killed is told (over gloo at once, see
-    :func:`lost`). The coordination service's store of keys does without one; but who waits there for a peer that
-    was killed hears nothing for 30 s, until its heartbeats are missed, and is then aborted without a word of ours.
+    Accelerators take no part: a program of theirs would wait for the steps that were sent before it, and the next
+    ones for it. CPUs do, over gloo, which tells at once of a process that was killed (see :func:`lost`).
     """
     if jax.process_count() == 1:
         return list(numbers)
-    return multihost_utils.process_allgather(np.array(numbers, np.int32)).min(0).tolist()
+    if by_devices():
+        return multihost_utils.process_allgather(np.array(numbers, np.int32)).min(0).tolist()
+    return _by_service([int(number) for number in numbers])
+
+
+def by_devices() -> bool:
+    """Whether processes agree by a program of their devices."""
+    return jax.default_backend() == "cpu"
+
+
+def _by_service(numbers: list[int]) -> list[int]:
+    """:func:`smallest` by JAX's coordination service: each tells the first, which tells all."""
+    from jax._src import distributed
+
+    client: Any = distributed.global_state.client
+    turn = next(_turns)
+    here, place = jax.process_index(), f"dl/smallest/{turn}"
+    if here:
+        client.key_value_set(f"{place}/{here}", json.dumps(numbers))
+        found: list[int] = json.loads(_told(client, f"{place}/all"))
+        return found
+    others = [f"{place}/{process}" for process in range(1, jax.process_count())]
+    told = [numbers, *(json.loads(_told(client, key)) for key in others)]
+    found = [min(each) for each in zip(*told, strict=True)]
+    client.key_value_set(f"{place}/all", json.dumps(found))
+    # Who has told of this turn has read the last one's answer.
+    for key in (*others, *([f"dl/smallest/{turn - 1}/all"] if turn else [])):
+        client.key_value_delete(key)
+    return found
+
+
+def _told(client: Any, key: str) -> str:
+    """The value of a key once it is set; says once that another process is waited for."""
+    global _said
+    begun = time.monotonic()
+    while True:
+        try:
+            return str(client.blocking_key_value_get(key, 1000))  # after which signals are heard
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+        if not _said and time.monotonic() - begun > 2 * PATIENCE:
+            _said = True
+            print(
+                "dl: waiting for another process of this run; where it is gone JAX ends this one too, half a "
+                "minute after: start all again with --resume",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def all_or_none(function: Callable[[], Any]) -> Any:

@@ -28,8 +28,9 @@ CLOSE = 1e-4  # relative, of a loss: sums come in another order, and 24 steps sp
 pytestmark = pytest.mark.slow
 
 
-def start(count, runs, name, port, kill=None):
-    """``(exit code, stderr)`` of each of ``count`` processes; the last one gets ``kill``."""
+def start(count, runs, name, port, kill=None, through=()):
+    """``(exit code, stderr)`` of each of ``count`` processes, run by a program ``through``; the last one
+    gets ``kill``."""
     flags = [
         f"--{n.replace('_', '-')}={v}" for n, v in {**SHAPE, **CADENCE}.items() if n != "stream"
     ]
@@ -37,7 +38,7 @@ def start(count, runs, name, port, kill=None):
     flags += ["--runs", str(runs), "--name", name, "--resume", "--no-progress"]
     begun = []
     for process in range(count):
-        program = [KILLED, kill, TINY] if kill and process == count - 1 else [TINY]
+        program = [KILLED, kill, TINY] if kill and process == count - 1 else [*through, TINY]
         begun.append(
             subprocess.Popen(
                 [sys.executable, *program, *flags, "--process", str(process)],
@@ -125,6 +126,12 @@ def test_processes_together_are_one_run(runs, single, free_port, count):
     leaves, meta = checkpoints.restore(None)
     checkpoints.close()
     assert leaves.keys() == meta["digests"].keys()
+
+
+def test_they_agree_without_their_devices_to_the_same_bits(runs, single, free_port):
+    ends = start(2, runs, "served", free_port(), through=[TINY.with_name("by_service.py")])
+    assert [code for code, _ in ends] == [0, 0], ends
+    assert first_difference(RunFolder(runs / "of-2"), RunFolder(runs / "served")) is None
 
 
 def test_killed_terminated_and_resumed_they_end_alike(runs, single, free_port):
