@@ -11,7 +11,6 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.own.classes import known_classes
-from dl.data.own.columns import tables_in
 from dl.data.own.door import Kind
 from dl.data.own.found import Line, in_fields, show
 from dl.data.own.tested import with_fields
@@ -71,6 +70,7 @@ def read_like(data: Any, splits: Splits, /, **fields: Any) -> tuple[Columns, np.
             raise UserError("data-unknown", f"no file or folder {data} is here")
     try:
         if kind == "table":
+            from dl.data.own.columns import tables_in
             from dl.data.own.table import read_alike
 
             rows, lines = read_alike(source, splits.info, own)
