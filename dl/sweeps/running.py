@@ -86,22 +86,22 @@ def run_group(group: Group, number: int, settled: dict[str, Any], work: Work) ->
         mine = work.among.takes(number + part)  # groups may be of one lane each
         if not mine or all(folder.finished() for folder in folders):
             continue
-        how = {"mode": mode, "lanes": group.names[some], "fields": group.fields}
-        for folder in folders:
-            lock.add(folder, computed={**how, "halve": work.sweep.halve})
-        lanes = [
-            Lane(
-                folder,
-                Selection(group.experiment.select),
-                trackers(options, folder, group.experiment, config, work.console.warn),
-            )
-            for folder, config in zip(folders, group.configs[some], strict=True)
-        ]
-        compiled = group.compiled(mode, some)
-        shared = work.place / "checkpoints" / f"{number}-{part}"
-        program = read_json(folders[0].lock).get("program") if group.same else None
         # One process alone holds the sweep's folder; of several each holds what it works on.
         with folders[0].held(new=False) if work.among.processes > 1 else nullcontext():
+            how = {"mode": mode, "lanes": group.names[some], "fields": group.fields}
+            for folder in folders:
+                lock.add(folder, computed={**how, "halve": work.sweep.halve})
+            lanes = [
+                Lane(
+                    folder,
+                    Selection(group.experiment.select),
+                    trackers(options, folder, group.experiment, config, work.console.warn),
+                )
+                for folder, config in zip(folders, group.configs[some], strict=True)
+            ]
+            compiled = group.compiled(mode, some)
+            shared = work.place / "checkpoints" / f"{number}-{part}"
+            program = read_json(folders[0].lock).get("program") if group.same else None
             stopped = run_lanes(
                 compiled, lanes, shared, cadence, work.console, work.sweep.halve, program
             )
