@@ -20,6 +20,11 @@ from pathlib import Path
 from typing import Any
 
 STARTED = time.perf_counter()  # the moment that a start's seconds are counted from
+# How launchers tell a process how many were started, and which of them it is.
+LAUNCHERS = {
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+}
 
 # Why each default stands:
 #   ynn fusion   jaxlib 0.10-0.12 on CPU lowers a vmapped matrix-vector product followed by a
@@ -241,8 +246,8 @@ def start_distributed(
         host, _, port = coordinator.rpartition(":")
         if not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
             raise ValueError(f"the coordinator is host:port, not {coordinator!r}")
-    launched, on_tpu_vm = _launched(), _on_tpu_vm()
-    if not (explicit or launched or on_tpu_vm):
+    by_launcher, on_tpu_vm = launched(), _on_tpu_vm()
+    if not (explicit or by_launcher or on_tpu_vm):
         if any(value is not None for value in given):
             raise ValueError(
                 "a coordinator, the number of processes and this process's go together"
@@ -268,7 +273,7 @@ def start_distributed(
     try:
         jax.distributed.initialize(**options)
     except ValueError:  # JAX knows of no others
-        if explicit or launched:
+        if explicit or by_launcher:
             raise
         # A TPU VM that is no part of a pod, or that no metadata server speaks for, is alone.
 
@@ -361,17 +366,13 @@ def _answers(host: str, port: int) -> bool:
     return True
 
 
-def _launched() -> bool:
+def launched() -> bool:
     """Whether a launcher that JAX knows started this process beside others."""
     variables = os.environ
-    if (
-        "," in variables.get("TPU_WORKER_HOSTNAMES", "")
-        or "MEGASCALE_COORDINATOR_ADDRESS" in variables
-    ):
+    hosts = variables.get("TPU_WORKER_HOSTNAMES", "")
+    if "," in hosts or "MEGASCALE_COORDINATOR_ADDRESS" in variables:
         return True
-    if int(variables.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        return True
-    if int(variables.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+    if any(int(variables.get(count, 1)) > 1 for count in LAUNCHERS):
         return True
     return "KUBERNETES_SERVICE_HOST" in variables and "JOB_COMPLETION_INDEX" in variables
 

@@ -28,12 +28,6 @@ PATIENCE = 10.0  # seconds, until it is said that others are waited for
 _turns = itertools.count()  # of agreeing by JAX's coordination service, the same in all processes
 _said = False  # that another is waited for
 
-# How launchers tell a process how many were started and which of them it is.
-LAUNCHERS = (
-    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
-    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
-)
-
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
     """Join the other processes of this run, where the arguments or the environment name some.
@@ -63,8 +57,12 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             f"the other processes of this run did not come ({one_line(error)}): start all of them, each "
             "with the same --coordinator and --processes and its own --process",
         ) from None
-    lacking = platform.no_backend()
-    if lacking:
+    check_devices()
+
+
+def check_devices() -> None:
+    """Raise UserError where JAX has no device to compute on; opens them, so what they depend on comes before."""
+    if lacking := platform.no_backend():
         raise UserError("device-missing", lacking)
 
 
@@ -105,17 +103,15 @@ def place_among(processes: int | None = None, process: int | None = None) -> tup
     Raises:
       ValueError: one of the two is lacking or no whole number, or there is no such process.
     """
-    processes, process = (
-        platform.whole_number(processes, "JAX_NUM_PROCESSES"),
-        platform.whole_number(process, "JAX_PROCESS_ID"),
-    )
-    for count, place in LAUNCHERS:
+    processes = platform.whole_number(processes, "JAX_NUM_PROCESSES")
+    process = platform.whole_number(process, "JAX_PROCESS_ID")
+    for count, place in platform.LAUNCHERS.items():
         if processes is None and process is None and count in os.environ:
-            processes, process = (
-                platform.whole_number(None, count),
-                platform.whole_number(None, place),
-            )
+            processes = platform.whole_number(None, count)
+            process = platform.whole_number(None, place)
     if processes is None and process is None:
+        if platform.launched():
+            raise ValueError("they were started together, and nothing says which this is")
         return 1, 0
     if processes is None or process is None:
         raise ValueError("the number of processes and this process's go together")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 from dl.core.errors import UserError
 from dl.parallel import processes
 from dl.runs import store
@@ -42,7 +44,7 @@ def among(options: Options) -> Among:
     """The processes that ``options`` or a launcher tell of.
 
     Raises:
-      UserError: they are told wrongly, or share no folder.
+      UserError: they are told wrongly, share no folder or more than it, or JAX has no device.
     """
     try:
         own = Among(*processes.place_among(options.processes, options.process))
@@ -52,6 +54,13 @@ def among(options: Options) -> Among:
             f"this sweep cannot tell its processes apart ({error}): give --processes N and --process I, or let "
             "SLURM or mpirun start them",
         ) from None
+    processes.check_devices()
+    if jax.process_count() > 1:
+        raise UserError(
+            "option-misplaced",
+            "a sweep's processes have no common JAX, and this one shares it with others: start each by itself, on "
+            "a TPU slice with TPU_PROCESS_BOUNDS=1,1,1, or leave them out",
+        )
     if own.processes > 1 and options.name is None:
         raise UserError(
             "option-misplaced",

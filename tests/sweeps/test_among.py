@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+import jax
 import pytest
 from mistakes import raises
 
@@ -40,9 +41,19 @@ def test_flags_and_launchers_say_which_process_this_is(monkeypatch):
         among(Options(processes=2, process=0))
     with raises("option-misplaced", "shared disk"):
         among(Options(name="a", runs="s3://bucket/runs", processes=2, process=1))
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "one,two")  # which says how many, and not who
+    with raises("processes-unnamed", "started together", "--process I"):
+        among(Options(name="a"))
+    monkeypatch.delenv("TPU_WORKER_HOSTNAMES")
+    monkeypatch.setenv("SLURM_PROCID", "0")  # as in a batch script, of no step
+    assert among(Options(name="a")) == Among()
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
     monkeypatch.setenv("SLURM_PROCID", "2")
     assert among(Options(name="a")) == Among(3, 2)
+    with monkeypatch.context() as joined:
+        joined.setattr(jax, "process_count", lambda: 3)
+        with raises("option-misplaced", "no common JAX"):
+            among(Options(name="a"))
     monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
     with raises("processes-unnamed", "JAX_NUM_PROCESSES", "'two'"):
         among(Options(name="a"))
