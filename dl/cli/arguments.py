@@ -100,10 +100,10 @@ def again(script: Path, given: list[str], *more: str) -> str:
     run's name and whether to resume it, and with ``more``."""
     from dl.runs.scripts import reads_flags, shipped
 
-    ours = script.absolute().parent == shipped()
-    start = ["python", str(script)] if reads_flags(script) else ["dl", "run", str(script)]
-    if ours:
+    if script.absolute().parent == shipped():
         start = ["dl", "run", script.stem]
+    else:
+        start = [*(["python"] if reads_flags(script) else ["dl", "run"]), str(script)]
     return shlex.join([*start, *unnamed(given), *more])
 
 

@@ -44,7 +44,7 @@ def run(script: tyro.conf.Positional[Path]) -> None:
     Args:
       script: one of `dl list`, or a path; its own flags follow, --help among them.
     """
-    from dl.runs.scripts import command, find_script, load_script, reads_flags
+    from dl.runs.scripts import find_script, load_script, reads_flags
 
     found, given = find_script(script), sys.argv[3:]  # after dl run NAME
     if not reads_flags(found):
@@ -52,7 +52,7 @@ def run(script: tyro.conf.Positional[Path]) -> None:
 
         main(*load_script(found), given)
     sys.stdout.flush()
-    os.execv(sys.executable, [*command(found), *given])
+    os.execv(sys.executable, [sys.executable, str(found), *given])
 
 
 def data(

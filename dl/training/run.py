@@ -120,8 +120,7 @@ class Run:
                 "build-not-known",
                 "this run was not made by build(config): evaluate and predict need both for other data",
             )
-        kept = Options(**kept_options(read_json(self.folder.config)))
-        return kept.carried_by(built(own.build, own.config))
+        return _as_trained(self.folder, built(own.build, own.config))
 
     def fork(self, at: int | None = None, name: str | None = None, **values: Any) -> "Run":
         """A new run from a state of this one, with other values: see :func:`dl.training.forking.fork`."""
@@ -169,8 +168,12 @@ def reopen(
         result = read_result(folder.path)
         step, ended = result["selected"].get("step"), result["ended"]
     state = _state(folder, experiment, step, say, layout)
-    kept = Options(**kept_options(read_json(folder.config)))
-    return Run(folder, kept.carried_by(experiment), state, ended)
+    return Run(folder, _as_trained(folder, experiment), state, ended)
+
+
+def _as_trained(folder: RunFolder, experiment: Experiment) -> Experiment:
+    """``experiment`` that computes as the options say that the run in ``folder`` was trained with."""
+    return Options(**kept_options(read_json(folder.config))).carried_by(experiment)
 
 
 def newest_whole(folder: RunFolder, experiment: Experiment, layout: Layout | None) -> int | None:
