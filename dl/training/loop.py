@@ -94,6 +94,7 @@ class Loop:
         Raises:
           NonFiniteError: a loss was not finite, and the loop is not ``tolerant``.
         """
+        lost = False
         try:
             begin, totals = self._resume()
             self._compile_seconds += time.perf_counter() - self.begun
@@ -101,9 +102,13 @@ class Loop:
                 return self._finish(begin.state())
             state = self._train(begin, totals)
             return state if self.stopped else self._finish(state)
+        except Exception as error:
+            lost = processes.lost(error)
+            raise
         finally:
             self.console.stop()
-            self.keeping.close()
+            if not lost:  # what all processes save together is never whole once one is gone
+                self.keeping.close()
             for lane in self.lanes:
                 lane.close()
 
@@ -181,14 +186,12 @@ class Loop:
                     runner.drain(state)
                     self.profile.at(step)
                     aside = time.perf_counter()
-                    best = False
-                    if event and cadence.due(step, cadence.eval_every):
-                        best = bool(self.experiment.evals) and self._evaluate(step, state)
+                    evaluate = event and cadence.due(step, cadence.eval_every)
+                    best = evaluate and bool(self.experiment.evals) and self._evaluate(step, state)
                     if event and self.hooks.hooks:
                         self._flush()
                         for place, lane in self._running():
-                            evaluated = cadence.due(step, cadence.eval_every)
-                            found = lane.evaluated if evaluated else None
+                            found = lane.evaluated if evaluate else None
                             self.hooks.at(place, step, state, found)
                     due = event and cadence.due(step, cadence.save_every)
                     if due or best or asked or not self._active.any():
