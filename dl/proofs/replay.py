@@ -15,7 +15,7 @@ from dl.runs import lock, store
 from dl.runs.compare import first_difference, leaves
 from dl.runs.files import printable
 from dl.runs.folder import RunFolder, read_json, write_json
-from dl.runs.options import Options, kept_options
+from dl.runs.options import Options, kept_options, trained_by
 from dl.runs.readers import entry
 from dl.runs.scripts import from_json, load_script, trusted_script
 from dl.training.compiled import Compiled
@@ -56,7 +56,7 @@ def replay_run(
         raise UserError(
             "script-not-recorded", f"{path} was not started by a script, so it cannot be replayed"
         )
-    with Options(**kept_options(stored)).computing():
+    with trained_by(stored).computing():
         alike = contextvars.copy_context()
         alike.run(KIND.set, lock.digests_of(folder))  # so that the states' digests can be compared
         return alike.run(_replay, folder, stored, locked, script, force, say)

@@ -116,9 +116,7 @@ class RunFolder:
 
     def saved(self) -> int:
         """The step of the newest checkpoint, whole or not; -1 where there is none."""
-        return max(
-            (int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit()), default=-1
-        )
+        return newest_step(self.checkpoints)
 
     def _so_far(self) -> str:
         """What is there of an unfinished run or sweep, in words."""
@@ -258,6 +256,11 @@ class RunFolder:
         return UserError(
             "not-a-run", f"{self.path} is no longer there: another process took it away"
         )
+
+
+def newest_step(checkpoints: Path) -> int:
+    """The step of the newest checkpoint in that folder, whole or not; -1 where there is none."""
+    return max((int(p.name) for p in checkpoints.glob("*") if p.name.isdigit()), default=-1)
 
 
 def lock_file(file: Any) -> None:

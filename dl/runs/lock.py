@@ -164,6 +164,11 @@ class Changes(NamedTuple):
     devices: list[str]
     others: list[str]
 
+    @property
+    def conditions(self) -> list[str]:
+        """What a run may go on under all the same, though its bits may differ then."""
+        return [*self.others, *self.devices]
+
     def refuse(self, folder: RunFolder, verb: str, remedy: str) -> None:
         """Raise UserError where the run would not be the one it was.
 
@@ -246,13 +251,13 @@ def add(folder: RunFolder, **entries: Any) -> None:
         write_json(folder.lock, {**entries, **locked})
 
 
-def note_changes(folder: RunFolder, changes: Changes) -> None:
-    """Note from which step on a run goes on under other conditions than it began, or under its own again."""
+def note_resumed(folder: RunFolder, changed: list[str], saved: int) -> None:
+    """Note that from the step ``saved`` on a run goes on though conditions ``changed`` since it began, or, where
+    none did, under its own again."""
     locked = read_json(folder.lock)
     noted = resumed(folder, locked)
-    changed = [*changes.others, *changes.devices]
     if (noted[-1]["changed"] if noted else []) != changed:
-        here = {"step": max(folder.saved(), 0), "changed": changed}
+        here = {"step": max(saved, 0), "changed": changed}
         write_json(folder.lock, {**locked, "resumed": [*noted, here]})
 
 

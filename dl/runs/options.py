@@ -145,6 +145,11 @@ def kept_options(stored: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def trained_by(stored: Mapping[str, Any]) -> Options:
+    """The options by which the run of that ``config.json`` computes; raises as :func:`kept_options`."""
+    return Options(**kept_options(stored))
+
+
 def chosen_options(given: Mapping[str, Any]) -> Options:
     """The options that keyword arguments name.
 

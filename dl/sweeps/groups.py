@@ -85,14 +85,14 @@ class Group:
     Attributes:
       experiment: of the first; traceable: its traced fields.
       configs: a lane each; names: those of their folders.
-      same: nothing can have changed their program since they were started.
+      changed: the conditions that did since they were started, in words.
     """
 
     experiment: Experiment
     traceable: Traceable
     configs: list[Any] = dataclasses.field(default_factory=list)
     names: list[str] = dataclasses.field(default_factory=list)
-    same: bool = True
+    changed: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def fields(self) -> list[str]:
@@ -189,12 +189,12 @@ def make_folders(
     groups: list[Group], place: Path, options: Options, script: Path | None, go_on: bool
 ) -> list[Group]:
     """Make every lane's folder with its config and lock; of a sweep that goes on, compare them with the
-    experiment and the world as they are now: the groups say whether they are the same."""
+    experiment and the world as they are now: the groups say what changed."""
     made = []
     for group in groups:
         environment = lock.environment(group.experiment, script)
         said = lock.said_by_build(group.experiment)
-        compared, same = False, True
+        changed: list[str] | None = None
         for name, config in zip(group.names, group.configs, strict=True):
             folder = RunFolder(place / "lanes" / name)
             described = recorded(group.experiment, options, config)
@@ -203,17 +203,16 @@ def make_folders(
                 sync(folder.path.parent)
                 write_json(folder.lock, lock.begun(script, environment, said))
                 write_json(folder.config, described)
-            elif go_on and not compared:  # the others of its program are like it
+            elif go_on and changed is None:  # the others of its program are like it
                 changes = lock.changes(folder, group.experiment, described, script)
                 changes.refuse(folder, "resumed", "start anew under another --name")
-                told = [*changes.others, *changes.devices]
-                if told:
+                changed = changes.conditions
+                if changed:
                     Console().warn(
-                        f"resumed under other conditions, so bits may differ: {'; '.join(told[:3])}"
+                        f"resumed under other conditions, so bits may differ: {'; '.join(changed[:3])}"
                     )
-                compared, same = True, not told
             said = {n: x for n, x in said.items() if n not in OF_A_LANE}
-        made.append(dataclasses.replace(group, same=same))
+        made.append(dataclasses.replace(group, changed=changed or []))
     return made
 
 

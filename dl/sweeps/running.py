@@ -14,7 +14,7 @@ from dl.core.experiment import Experiment
 from dl.core.lanes import Mode, initial, shape_source
 from dl.platform import host_memory
 from dl.runs import lock
-from dl.runs.folder import RunFolder, read_json, write_json
+from dl.runs.folder import RunFolder, newest_step, read_json, write_json
 from dl.runs.options import Options
 from dl.sweeps.among import Among
 from dl.sweeps.groups import Group, Sweep
@@ -101,7 +101,12 @@ def run_group(group: Group, number: int, settled: dict[str, Any], work: Work) ->
             ]
             compiled = group.compiled(mode, some)
             shared = work.place / "checkpoints" / f"{number}-{part}"
-            program = read_json(folders[0].lock).get("program") if group.same else None
+            for folder in folders:
+                if not folder.finished():
+                    lock.note_resumed(
+                        folder, group.changed, max(newest_step(shared), folder.saved())
+                    )
+            program = None if group.changed else read_json(folders[0].lock).get("program")
             stopped = run_lanes(
                 compiled, lanes, shared, cadence, work.console, work.sweep.halve, program
             )

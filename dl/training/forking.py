@@ -13,7 +13,7 @@ from dl.core.experiment import Experiment, built
 from dl.core.state import TrainState, shapes, with_given
 from dl.runs import lock, store
 from dl.runs.folder import RunFolder, check_name, read_json, write_json
-from dl.runs.options import Options, chosen_options, kept_options, recorded
+from dl.runs.options import Options, chosen_options, kept_options, recorded, trained_by
 from dl.runs.readers import entry, read_result
 from dl.runs.scripts import from_json
 from dl.runs.toml import typed
@@ -92,7 +92,7 @@ def fork(
     if name is not None:
         check_name(place, name, "run", False)
     _check_alike(run.state, begin, folder.path)  # before steps are computed again
-    with Options(**kept).computing():
+    with trained_by(stored).computing():
         step, state = state_at(run, at, say)
         if step >= experiment.steps:
             raise UserError(

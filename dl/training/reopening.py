@@ -8,7 +8,7 @@ from dl.core.experiment import built
 from dl.data.own.found import shown_before
 from dl.runs import lock, store
 from dl.runs.folder import RunFolder, read_json
-from dl.runs.options import Options, kept_options, recorded
+from dl.runs.options import Options, recorded, trained_by
 from dl.runs.readers import entry
 from dl.runs.scripts import from_json, leave_if_loading, load_script, trusted_script
 from dl.training.console import Console
@@ -70,7 +70,7 @@ def open_run(
         described = {**stored, "config": recorded(experiment, Options())["config"]}
     described["steps"] = experiment.steps
     path = path if path is not None and path.is_file() else None
-    with Options(**kept_options(stored)).computing():
+    with trained_by(stored).computing():
         changes = lock.changes(found, experiment, described, path)
     # What the experiment says beside its config concerns its training: it is told, like other code.
     own = [c for c in changes.settings if c.startswith(("config", "steps"))]

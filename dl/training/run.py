@@ -16,7 +16,7 @@ from dl.report.layers import Summary, summary
 from dl.report.page import plain_table
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.frames import frame as as_frame
-from dl.runs.options import Options, kept_options
+from dl.runs.options import trained_by
 from dl.runs.readers import numbers, read_result
 from dl.training.checkpoints import Checkpoints
 from dl.training.compiled import Compiled
@@ -173,7 +173,7 @@ def reopen(
 
 def _as_trained(folder: RunFolder, experiment: Experiment) -> Experiment:
     """``experiment`` that computes as the options say that the run in ``folder`` was trained with."""
-    return Options(**kept_options(read_json(folder.config))).carried_by(experiment)
+    return trained_by(read_json(folder.config)).carried_by(experiment)
 
 
 def newest_whole(folder: RunFolder, experiment: Experiment, layout: Layout | None) -> int | None:

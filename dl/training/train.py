@@ -251,9 +251,9 @@ def _lock_or_compare(
             f"resumed on other devices ({told}): the data come in the same order, but sums may round "
             "differently"
         )
-    lock.note_changes(folder, changes)
-    same = not (changes.others or changes.devices)
-    return {"finished": False, "program": read_json(folder.lock).get("program") if same else None}
+    lock.note_resumed(folder, changes.conditions, folder.saved())
+    program = None if changes.conditions else read_json(folder.lock).get("program")
+    return {"finished": False, "program": program}
 
 
 def _branch(folder: RunFolder, experiment: Experiment, described: dict[str, Any]) -> str:

@@ -249,10 +249,17 @@ def test_vmap_agrees_within_rounding(tmp_path):
 def test_a_killed_sweep_goes_on_exactly(mapped, tmp_path, phase, step):
     fields = ("learning_rate=1e-3,1e-2", "dropout=0.0,0.2")
     with faults.at(phase, step), pytest.raises(faults.Crash):
-        sweep(tmp_path, lanes="map", seeds=2, sweep=fields)
-    resumed = sweep(tmp_path, lanes="map", seeds=2, sweep=fields, resume=True)
+        sweep(tmp_path, lanes="map", seeds=2, sweep=fields, name="killed")
+    for lane in lanes(tmp_path / "killed"):  # begun with another release
+        locked = json.loads((lane / "run.lock.json").read_text())
+        locked["environment"]["packages"]["optax"] = "0.0.1"
+        (lane / "run.lock.json").write_text(json.dumps(locked))
+    resumed = sweep(tmp_path, lanes="map", seeds=2, sweep=fields, name="killed", resume=True)
     for a, b in zip(lanes(mapped), lanes(resumed), strict=True):
         assert first_difference(RunFolder(a), RunFolder(b)) is None
+        (noted,) = json.loads((b / "run.lock.json").read_text())["resumed"]
+        assert noted["step"] == 8
+        assert noted["changed"][0].startswith("packages.optax: 0.0.1 then, ")
 
 
 @pytest.mark.parametrize("mode", ["map", "vmap"])
