@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 TESTS = Path(__file__).parents[1]
 NOTEBOOKS = sorted((TESTS.parent / "colab").glob("*.ipynb"))
-SLOW = {"generate", "perception"}  # their cells are run once
+SLOW = {"generate", "perception", "things"}  # their cells are run once
 SHORT = {
     "alike",
     "generate",
@@ -20,6 +20,7 @@ SHORT = {
     "sequences",
     "speech",
     "tables",
+    "things",
 }  # theirs have a fifth of the steps
 
 
