@@ -21,6 +21,7 @@ from dl.runs.folder import (
     write_json,
 )
 from dl.runs.options import Options, recorded
+from dl.runs.seal import check_seal
 from dl.sweeps.search_space import Overrides, lane_name
 from dl.training.checks import check
 from dl.training.compiled import Compiled
@@ -198,6 +199,8 @@ def make_folders(
         for name, config in zip(group.names, group.configs, strict=True):
             folder = RunFolder(place / "lanes" / name)
             described = recorded(group.experiment, options, config)
+            if folder.finished():
+                check_seal(folder)
             if not folder.exists():
                 folder.path.mkdir(parents=True, exist_ok=True)
                 sync(folder.path.parent)

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -98,6 +99,10 @@ class Checkpoints:
 
     def _managed(self) -> Any:
         ocp = self._ocp
+        # Orbax reads these as it opens: a pipe would hold it up, and a link leads elsewhere.
+        for path in self.folder.glob("[0-9]*/_CHECKPOINT_METADATA") if processes.first() else ():
+            if path.is_symlink() or not path.is_file():
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         options: dict[str, Any] = {"create": True}
         # Orbax measures by the wall clock how long a write takes and how long its threads wait for a
         # folder, and gives up after 20 minutes: a clock set forward would do. Alone, there is no other
@@ -361,10 +366,17 @@ class Checkpoints:
         return self._manager.restore(step, args=args)
 
     def close(self) -> None:
-        self.wait()
-        if self._sender:
-            self._sender.shutdown()
-        (self._reader or self._manager).close()
+        try:
+            self.wait()
+            if self._sender:
+                self._sender.shutdown()
+            (self._reader or self._manager).close()
+        finally:
+            # A run that was moved or deleted leaves nothing: what was being written makes its folders anew.
+            if self.writes and self._record and not self._record.exists():
+                own = self.folder.parent
+                if own.is_dir() and {path.name for path in own.iterdir()} <= {self.folder.name}:
+                    shutil.rmtree(own, ignore_errors=True)
 
 
 def _meta_digest(meta: dict[str, Any]) -> str:

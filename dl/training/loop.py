@@ -19,7 +19,7 @@ from dl.core.metrics import Metrics, compute
 from dl.core.state import TrainState
 from dl.parallel import processes
 from dl.runs import lock
-from dl.runs.folder import write_json
+from dl.runs.seal import write_result
 from dl.training.compiled import Beginning, Compiled
 from dl.training.compiling import idle_flags
 from dl.training.console import Console, format_metrics
@@ -356,7 +356,7 @@ class Loop:
                     keep_predictions(self.evaluation, chosen, place, lane.folder.path)
             lane.folder.sync()  # a run that has its result is not looked at again
             result = self._result(lane, last, best, metrics)
-            processes.on_first_process(functools.partial(write_json, lane.folder.result, result))
+            processes.on_first_process(functools.partial(write_result, lane.folder, result))
         return chosen
 
     def _result(self, lane: Lane, last: int, best: int, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dl.runs.folder import RunFolder, read_json
 from dl.runs.frames import frame as as_frame
 from dl.runs.options import trained_by
 from dl.runs.readers import numbers, read_result
+from dl.runs.seal import check_seal
 from dl.training.checkpoints import Checkpoints
 from dl.training.compiled import Compiled
 from dl.training.console import format_metrics
@@ -165,6 +166,10 @@ def reopen(
     """The run in ``folder`` with its selected state, or its last one where it is unfinished."""
     step, ended = None, "unfinished"
     if folder.finished():
+        try:
+            check_seal(folder)
+        except UserError as error:  # which a reader is told
+            say(str(error))
         result = read_result(folder.path)
         step, ended = result["selected"].get("step"), result["ended"]
     state = _state(folder, experiment, step, say, layout)

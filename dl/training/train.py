@@ -29,6 +29,7 @@ from dl.runs.options import Options, chosen_options, recorded
 from dl.runs.readers import numbers, read_result
 from dl.runs.removing import unless_begun
 from dl.runs.scripts import chosen_script, from_json, leave_if_loading
+from dl.runs.seal import check_seal
 from dl.training.checks import check
 from dl.training.compiled import Compiled
 from dl.training.console import Console, format_metrics
@@ -236,6 +237,7 @@ def _lock_or_compare(
         changes.refuse(folder, "resumed", remedy)
     told = "; ".join(changes.others[:3])
     if folder.finished():
+        check_seal(folder)
         metrics = format_metrics(numbers(read_json(folder.result)["metrics"]))
         console.say(f"{folder.path} is finished: {metrics}")
         if told:

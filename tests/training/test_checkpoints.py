@@ -116,6 +116,20 @@ def test_what_is_no_plain_file_is_damage_and_holds_nothing_up(written, odd, tmp_
     assert "is no plain file" in line
 
 
+@pytest.mark.parametrize("odd", ["link", "pipe", "folder"])
+def test_what_only_orbax_reads_holds_nothing_up(written, odd, tmp_path):
+    place, _ = written
+    file = place / "2" / "_CHECKPOINT_METADATA"
+    file.unlink()
+    os.mkfifo(tmp_path / "pipe")
+    {"link": lambda: file.symlink_to(tmp_path / "pipe"), "folder": file.mkdir}.get(
+        odd, lambda: os.mkfifo(file)
+    )()
+    checkpoints = Checkpoints(place)
+    assert checkpoints.restore(tree(0))[1]["step"] == 2
+    checkpoints.close()
+
+
 def test_a_damaged_one_makes_room_for_those_of_earlier_steps(written):
     """Orbax writes nothing of a step up to the newest that it finds, and says nothing of it."""
     place, file = written
