@@ -2,7 +2,7 @@
 
 Data: SST-2, sentence level, trained from scratch, no outside vectors; --data sst2_phrases trains on its phrases
 too, as the reference does: 82.7 % for CNN-rand (Kim 2014); trec_questions (91.2 there); --data PATH, your texts.
-All three: --sweep model=cnn,bilstm,transformer --seeds 3
+All three: --sweep model=cnn,bilstm,transformer --seeds 3; several that answer together: --members 5
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from dl.tasks.sequence_classification import sequence_classification
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(OwnTexts, dl.Recipe):
+class Config(OwnTexts, dl.Members, dl.Recipe):
     data: str = "sst2"
     """a named set, a table of texts and labels, or a folder of files a class"""
     model: Literal["cnn", "bilstm", "transformer"] = "cnn"
@@ -74,7 +74,7 @@ def build(config: Config) -> dl.Experiment:
     if config.model == "cnn" and config.learning_rate is None:
         config = dataclasses.replace(config, learning_rate=3e-3)
     return config.experiment(
-        sequence_classification(model, **noise),
+        dl.ensemble(sequence_classification(model, **noise), config.members),
         bucket_batches(splits.train, "tokens_length", config.batch_size, config.seed),
         trim=trim(["tokens"], (16, 28, 64, 128, 256)),
         **dl.held_out(splits, 128),
