@@ -109,12 +109,15 @@ def again(script: Path, given: list[str], *more: str) -> str:
 
 def unnamed(given: list[str]) -> list[str]:
     """Flags but for the run's name and whether to resume it."""
-    kept, name = [], False
+    return without([word for word in given if word != "--resume"], "--name")
+
+
+def without(given: list[str], *flags: str) -> list[str]:
+    """The words but for ``flags``, which take a value each."""
+    kept, value = [], False
     for word in given:
-        if name or word == "--resume" or word.startswith("--name="):
-            name = False
-        elif word == "--name":
-            name = True
+        if value or word.partition("=")[0] in flags:
+            value = not value and "=" not in word
         else:
             kept.append(word)
     return kept

@@ -1,6 +1,7 @@
 """The ``dl`` command."""
 
 import contextlib
+import inspect
 import re
 import shlex
 import sys
@@ -63,11 +64,27 @@ def _flags_after_dashes(words: list[str]) -> Iterator[None]:
     try:
         yield
     except SystemExit as left:
-        placed = "--" in sys.argv
-        if left.code == 2 and len(words) > 2 and words[0] in TAKE_FLAGS and not placed:
-            own = 2
-            if words[0] == "data":  # of an action and names
-                own = next((n for n, word in enumerate(words) if word.startswith("-")), 3)
-            meant = shlex.join(["dl", *words[:own], "--", *words[own:]])
-            print(f"the script's own flags follow after --: {meant}", file=sys.stderr)
+        if left.code == 2 and len(words) > 2 and words[0] in TAKE_FLAGS:
+            own, script = _told_apart(words)
+            if script:
+                after = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+                meant = shlex.join(["dl", *own, "--", *script, *after])
+                print(f"the script's own flags follow after --: {meant}", file=sys.stderr)
         raise
+
+
+def _told_apart(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words of a command, and those that it has no flag for, with their values."""
+    from dl.cli.commands import COMMANDS
+
+    names = inspect.signature(COMMANDS[words[0]]).parameters
+    known = {"--" + name.replace("_", "-") for name in names} | {"-h", "--help"}
+    own: list[str] = []
+    others: list[str] = []
+    into = own
+    for word in words:
+        if word.startswith("-"):
+            flag = word.partition("=")[0].replace("_", "-")
+            into = own if {flag, flag.replace("--no-", "--", 1)} & known else others
+        into.append(word)
+    return own, others

@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from dl.cli.arguments import again, check_locale, parse, swept_values
+from dl.cli.arguments import again, check_locale, parse, swept_values, without
 from dl.cli.errors import out_of_memory, plain_errors, stopped_code
 from dl.core.errors import UserError
 
@@ -130,7 +130,8 @@ def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
     print("next:", shlex.join(["dl", "replay", place]))
     print("next:", shlex.join(["dl", "report", place]))
     if not {word.partition("=")[0] for word in given} & ALONE:
-        print("next:", again(script, given, "--seeds", "3"))
+        alone = without(given, "--coordinator", "--processes", "--process")
+        print("next:", again(script, alone, "--seeds", "3"))
     return 0
 
 

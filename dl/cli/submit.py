@@ -4,6 +4,7 @@ import itertools
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -19,20 +20,26 @@ STOPPED = 128 + signal.SIGTERM  # how a run ends that SIGTERM stopped, all saved
 
 
 class Job:
-    """A process of one run, which begins it or goes on with it; as submitit wants it, to be pickled."""
+    """A process of one run, which begins it or goes on with it; as submitit wants it, to be pickled.
 
-    def __init__(self, command: list[str]):
-        self.command, self.child = command, 0
+    ``port``: of this machine, at which processes that no SLURM starts find each other.
+    """
+
+    def __init__(self, command: list[str], port: int = 0):
+        self.command, self.port, self.child = command, port, 0
 
     def __call__(self) -> int:
         # SLURM's warning comes to all processes of a job. It is for this one; the run knows SIGTERM alone.
         child = subprocess.Popen(
-            self.command, preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+            self.command,
+            env=os.environ | self._each_other(),
+            preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
         )
         self.child = child.pid
         while (code := child.poll()) is None:
             time.sleep(0.2)
-        if code and not (code == STOPPED and os.environ.get("SLURM_PROCID", "0") != "0"):
+        place = os.environ.get("SLURM_PROCID") or os.environ.get("SUBMITIT_LOCAL_GLOBALID", "0")
+        if code and not (code == STOPPED and place != "0"):
             raise RuntimeError(f"{shlex.join(self.command)} ended with {code}")
         return code
 
@@ -42,7 +49,18 @@ class Job:
 
         os.kill(self.child, signal.SIGTERM)
         os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOWAIT)
-        return DelayedSubmission(Job(self.command))
+        return DelayedSubmission(Job(self.command, self.port))
+
+    def _each_other(self) -> dict[str, str]:
+        """What tells processes on this machine of each other; SLURM tells its own."""
+        count = os.environ.get("SUBMITIT_LOCAL_NTASKS", "1")
+        if count == "1":
+            return {}
+        return {
+            "JAX_COORDINATOR_ADDRESS": f"localhost:{self.port}",
+            "JAX_NUM_PROCESSES": count,
+            "JAX_PROCESS_ID": os.environ["SUBMITIT_LOCAL_GLOBALID"],
+        }
 
 
 def submit(
@@ -92,7 +110,11 @@ def submit(
         if not values:
             raise UserError("sweep-malformed", f"--array {word}: write FIELD=VALUE,VALUE,...")
         axes.append([(field, value) for value in values.split(",")])
+    if here and nodes > 1:
+        raise UserError("option-misplaced", "--here is this machine alone: leave --nodes out")
     jobs = []
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]  # free, as far as can be known
     for number, own in enumerate(itertools.product(*axes)):
         flags = [w for n, v in own for w in ("--" + n.replace("_", "-"), v)]
         given = [*extra(), *flags]
@@ -102,7 +124,7 @@ def submit(
             base = options.name or new_name(options.runs, called_after(script, chosen))
         name = f"{base}-{lane_name(number, dict(own))}" if own else base
         words = [*command(script), *unnamed(given), "--name", name, "--resume"]
-        jobs.append((name, Job(words)))
+        jobs.append((name, Job(words, port)))
     parameters: dict[str, Any] = {
         "name": base,
         "timeout_min": max(1, round(60 * hours)),

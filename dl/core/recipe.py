@@ -54,7 +54,7 @@ class Recipe:
     b2: float = 0.999
     """decay of the second moment, for the optimisers that have one"""
     moment: Literal["float32", "bfloat16"] = "float32"
-    """in which adam, adamw and lion keep the first moment; bfloat16 spares a third of their memory"""
+    """in which adam, adamw and lion keep the first moment; bfloat16 takes a quarter off Adam's memory"""
     clip: float | None = 1.0
     """largest global norm of the gradient; None for no limit"""
     micro_batches: int = 1

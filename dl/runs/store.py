@@ -281,8 +281,12 @@ def _copies() -> Path:
 
 @functools.cache
 def _filesystem(scheme: str) -> Any:
+    if scheme == "file":
+        raise UserError(
+            "unknown", "file:// is this machine: give the folder's path alone, such as /runs"
+        )
     if scheme not in STORES:
-        raise unknown("kind of store", f"{scheme}://", [f"{name}://" for name in STORES])
+        raise unknown("kind of store", scheme, STORES)
     if scheme == "s3":
         library = need("s3fs", extra="s3", why="s3://")
     else:

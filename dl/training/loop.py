@@ -59,6 +59,7 @@ class Loop:
         tolerant: bool = False,
         program: str | None = None,
         begun: float | None = None,
+        signals: Signals | None = None,
     ):
         """
         Args:
@@ -66,11 +67,12 @@ class Loop:
           tolerant: a lane whose loss is not finite ends, and nothing is raised.
           program: the digest that the step's program must have, where nothing can have changed it.
           begun: when the run did, by ``time.perf_counter()``; by default now.
+          signals: which may have heard one already.
         """
         self.compiled, self.experiment, self.lanes = compiled, compiled.experiment, lanes
         self.keeping, self.cadence, self.console = keeping, cadence, console
         self.halve, self.tolerant, self.program = halve, tolerant, program
-        self.evaluation = Evaluation(compiled)
+        self.evaluation, self.signals = Evaluation(compiled), signals or Signals()
         self.begun = time.perf_counter() if begun is None else begun
         self.stopped: str | None = None  # the name of the signal that did
         self._compile_seconds = self._train_seconds = self._wait_seconds = 0.0
@@ -168,7 +170,7 @@ class Loop:
             self._compile_seconds += time.perf_counter() - made + program.wait()
             self.console.start(step, cadence.steps)
             self._mark = time.perf_counter()
-            with Signals() as signals:
+            with self.signals as signals:
                 runner = StepRunner(program, source, signals.agreed, self._sent, self._settle)
                 self.profile.at(step)
                 while step < cadence.steps and self._active.any():

@@ -81,7 +81,16 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
         compiled = Compiled.alone(experiment, layout, machine)
         state, batches = compiled.shapes(), _batches(compiled)
         log_every = options.cadence(experiment.steps)["log_every"]
-        program = compiled.step(state, batches, log_every)
+        try:
+            program = compiled.step(state, batches, log_every)
+        except RuntimeError as error:
+            if "Unknown backend" not in str(error):
+                raise
+            raise UserError(
+                "compiler-fails",
+                "the step calls Python while it computes (jax.debug.print, jax.pure_callback and such), and JAX "
+                f"compiles that only where the {machine.card.platform.upper()} is: leave it out of the plan",
+            ) from error
     params = state.variables["params"]
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     shares: dict[str, float] = {
@@ -147,10 +156,12 @@ def print_plan(
     batch: int = experiment.data.batch_size
     title = f"a step of {batch} on {machine.name}" + (f", {options.mesh}" if options.mesh else "")
     title += ": the share of one device, compiled for it" if options.mesh else ", compiled for it"
-    if not options.mesh and len(machine.devices) > 1:
-        title += (
-            f". One of its {len(machine.devices)} devices computes: spread it by -- --mesh data=-1"
-        )
+    devices = len(machine.devices)
+    if lanes is not None and devices > 1:
+        to = f"its {devices}" if lanes >= devices else f"{lanes} of its {devices}"
+        title += f". Lanes are dealt to {to} devices"
+    elif not options.mesh and devices > 1:
+        title += f". One of its {devices} devices computes: spread it by -- --mesh data=-1"
     if lanes is not None:
         title = f"{lanes} lane{'s' if lanes > 1 else ''}{told}, each {title}"
     table = Table("what", "amount", title=title)
@@ -183,9 +194,9 @@ def print_plan(
     if found.seconds:
         bound = max(found.seconds, key=lambda name: found.seconds[name])
         for name, seconds in found.seconds.items():
-            table.add_row(f"estimated time of {name} at peak", f"{1e3 * seconds:.2f} ms")
+            table.add_row(f"estimated time of {name} at peak", _in_ms(seconds))
         least = found.seconds[bound]
-        table.add_row("estimated step, at least", f"{1e3 * least:.2f} ms, bound by {bound}")
+        table.add_row("estimated step, at least", f"{_in_ms(least)}, bound by {bound}")
         table.add_row("estimated examples a second, at most", f"{batch / least:,.0f}")
     if largest is not None:
         told = f"{largest():,} of {experiment.data.size:,} training examples"
@@ -206,7 +217,8 @@ def largest_batch(
     step = begun.micro_batches * (1 if layout is None else layout.pieces)
 
     fitting: list[tuple[int, float]] = []  # batches that fit, and the bytes that they take
-    low, high = 0, max(1, min(2**20, begun.data.size) // step) * step + step
+    low, beyond = 0, max(1, min(2**20, begun.data.size) // step) * step + step
+    high = beyond
     size = max(step, first // step * step)
     while True:
         found = planned(build(size), machine, options)
@@ -216,15 +228,22 @@ def largest_batch(
         else:
             high = size
         eighth = max(step, low // 8 // step * step)
-        if high - low <= eighth:
+        if high - low <= (step if high == beyond else eighth):
             return low
         aim = 2.0 * low if low else high / 2
         if len(fitting) > 1:  # memory grows with the batch along a line, more or less
             (few, least), (many, most) = fitting[-2:]
             slope = (most - least) / (many - few)
             aim = many + (found.memory - most) / slope if slope > 0 else aim
-        aim = aim if aim < high else (low + high) / 2
+        untried = (
+            high if high == beyond else (low + high) / 2
+        )  # all examples, where nothing speaks against it
+        aim = aim if aim < high else untried
         size = min(max(int(aim) // step * step, low + eighth), high - step)
+
+
+def _in_ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.{2 if seconds >= 1e-3 or not seconds else 4}f} ms"
 
 
 def _batches(compiled: Compiled) -> Any:

@@ -37,12 +37,17 @@ class Signals:
             self.caught = -heard or None
         return steps if self.caught is None else 0
 
+    def while_together(self) -> contextlib.AbstractContextManager["Signals | None"]:
+        """Where there are several processes, remember signals before the loop enters this as well: JAX ends the
+        others where one leaves alone. One by itself just leaves, as nothing is there to be saved."""
+        return self if jax.process_count() > 1 else contextlib.nullcontext()
+
     @property
     def name(self) -> str:
         return signal.Signals(self.caught).name if self.caught is not None else ""
 
     def __enter__(self) -> "Signals":
-        if threading.current_thread() is threading.main_thread():
+        if not self._before and threading.current_thread() is threading.main_thread():
             for number in (getattr(signal, name) for name in ASK if hasattr(signal, name)):
                 before = signal.getsignal(number)
                 if number == signal.SIGINT or before != signal.SIG_IGN:
@@ -70,6 +75,7 @@ class Signals:
     def __exit__(self, kind: object, error: BaseException | None, where: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._before.clear()
         # Ctrl-C reaches what XLA runs to compile for a GPU (ptxas), too, and so the run fails there.
         if self._heard and isinstance(error, jax.errors.JaxRuntimeError):
             raise KeyboardInterrupt(self._heard) from error

@@ -41,6 +41,7 @@ from dl.training.placing import layout_of
 from dl.training.prefetch import check_divisible
 from dl.training.run import Run, newest_whole, reopen
 from dl.training.selection import Selection
+from dl.training.signals import Signals
 from dl.training.starting import check_start
 from dl.training.trackers import trackers
 
@@ -84,7 +85,8 @@ def start(
     begun = time.perf_counter()
     with options.computing():
         options.prepare()
-        return _start(build, config, script, options, begun)
+        with Signals().while_together() as signals:
+            return _start(build, config, script, options, begun, signals)
 
 
 def _start(
@@ -93,6 +95,7 @@ def _start(
     given: str | Path | None,
     chosen: Options,
     begun: float,
+    signals: Signals | None,
 ) -> Run:
     seen = store.seen(chosen.runs, chosen.name, chosen.resume)
     if chosen.name is not None:
@@ -113,7 +116,7 @@ def _start(
     folder = RunFolder(store.working(chosen.runs) / name, writes=processes.first())
     try:
         with folder.held():
-            return _train(experiment, chosen, folder, path, go_on, layout, begun)
+            return _train(experiment, chosen, folder, path, go_on, layout, begun, signals)
     except Exception as error:
         if not processes.lost(error):
             raise
@@ -158,6 +161,7 @@ def _train(
     go_on: bool,
     layout: Layout | None,
     begun: float,
+    signals: Signals | None,
 ) -> Run:
     console = Console(options.progress, processes.first())
 
@@ -191,7 +195,14 @@ def _train(
         cadence = cadence_of(experiment, options)
         keeping = OwnCheckpoints(compiled, lane)
         loop = Loop(
-            compiled, [lane], keeping, cadence, console, program=settled["program"], begun=begun
+            compiled,
+            [lane],
+            keeping,
+            cadence,
+            console,
+            program=settled["program"],
+            begun=begun,
+            signals=signals,
         )
         with folder.failing():
             state = loop.run()

@@ -634,11 +634,26 @@ def test_a_wrong_command_gets_one_line(exits, capfd, monkeypatch, finished, what
     refused(*answer(capfd, dl_command)[:2], *says)
 
 
-def test_a_scripts_flags_belong_after_dashes(exits, capfd, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["dl", "plan", "some.py", "--steps", "5"])
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("plan some.py --steps 5", "dl plan some.py -- --steps 5"),
+        ("submit some.py --name a --here", "dl submit some.py --here -- --name a"),
+        ("plan some.py --steps=5 -- --width 3", "dl plan some.py -- --steps=5 --width 3"),
+        ("data show x --label y --kind texts", "dl data show x --kind texts -- --label y"),
+        ("plan some.py --largest-batch --device", None),
+    ],
+)
+def test_a_scripts_flags_belong_after_dashes(exits, capfd, monkeypatch, given, meant):
+    monkeypatch.setattr(sys, "argv", ["dl", *given.split()])
     code, err, _ = answer(capfd, dl_command)
     assert code == 2
-    assert "the script's own flags follow after --: dl plan some.py -- --steps 5" in err
+    hints = [
+        line.partition("follow after --: ")[2]
+        for line in err.splitlines()
+        if "follow after" in line
+    ]
+    assert hints == [meant] * (meant is not None)
 
 
 def test_a_scripts_flags_that_stand_after_dashes_are_where_they_belong(exits, capfd, monkeypatch):

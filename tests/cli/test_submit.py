@@ -114,3 +114,18 @@ def test_mistakes_are_told_before_anything_is_queued(tmp_path, monkeypatch, clus
     with raises("slurm-missing", "--here"):
         submit(TINY, **given)
     assert not (tmp_path / "batch").exists()
+
+
+def test_processes_that_no_slurm_starts_are_told_of_each_other(monkeypatch):
+    asked = 'test "$JAX_COORDINATOR_ADDRESS,$JAX_NUM_PROCESSES,$JAX_PROCESS_ID" = '
+    monkeypatch.setenv("SUBMITIT_LOCAL_NTASKS", "2")
+    monkeypatch.setenv("SUBMITIT_LOCAL_GLOBALID", "1")
+    assert Job(["sh", "-c", asked + "localhost:77,2,1"], 77)() == 0
+    monkeypatch.setenv("SUBMITIT_LOCAL_NTASKS", "1")  # the run is alone
+    assert Job(["sh", "-c", asked + ",,"], 77)() == 0
+
+
+def test_this_machine_is_one_node(tmp_path, monkeypatch):
+    flags(monkeypatch)
+    with raises("option-misplaced", "--nodes"):
+        submit(TINY, here=True, nodes=2, logs=tmp_path / "jobs")

@@ -49,12 +49,19 @@ def test_the_largest_batch_is_found_among_those_that_can_be_cut(
         assert len(asked) <= most
 
 
-def test_no_batch_is_larger_than_the_training_set(monkeypatch):
-    fits = SimpleNamespace(fits=True, total=1.0, memory=2.0)
-    monkeypatch.setattr(plan_elsewhere, "planned", lambda *given: fits)
+@pytest.mark.parametrize("grows", [0.0, 1.0])
+def test_no_batch_is_larger_than_the_training_set(monkeypatch, grows):
+    asked = []
+
+    def planned(experiment, machine, options):
+        asked.append(experiment.data.batch_size)
+        return SimpleNamespace(fits=True, total=1 + grows * asked[-1], memory=1e9)
+
+    monkeypatch.setattr(plan_elsewhere, "planned", planned)
     for micro in (1, 4):
         one = functools.partial(of, micro=micro, size=1257)
-        assert 1257 * 8 // 9 <= plan_elsewhere.largest_batch(one, H100, Options(), 64) <= 1257
+        assert plan_elsewhere.largest_batch(one, H100, Options(), 64) == 1257 // micro * micro
+    assert len(asked) <= (6 if grows else 12)
 
 
 def test_a_script_without_batches_has_no_largest(monkeypatch, capfd):
@@ -110,3 +117,10 @@ def test_a_compiler_that_fails_is_told_apart_from_one_that_lacks_memory(monkeypa
     found = plan_elsewhere.planned(SimpleNamespace(steps=9), H100)  # type: ignore[arg-type]
     assert not found.fits
     assert found.bytes_of["activations and temporaries"] == 90 * 2**30
+
+    def step(*_):
+        raise RuntimeError("Unknown backend: 'gpu' requested, but no platforms are present")
+
+    compiled.step = step
+    with raises("compiler-fails", "calls Python", "GPU"):
+        plan_elsewhere.planned(SimpleNamespace(steps=9), H100)  # type: ignore[arg-type]

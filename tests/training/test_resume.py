@@ -16,7 +16,8 @@ import dl
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder
 from dl.runs.scripts import load_script
-from dl.training import checkpoints
+from dl.training import checkpoints, loop
+from dl.training.signals import Signals
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 OPTIONS = {"log_every": 4, "eval_every": 10, "save_every": 10, "progress": False}
@@ -67,6 +68,17 @@ def test_a_signal_in_a_log_window_changes_nothing(whole, tmp_path):
         stopped = dl.train(*tiny(), runs=tmp_path, name="killed", **OPTIONS)
     assert stopped.ended == "SIGTERM"
     assert int(stopped.state.step) == 17
+    done = dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
+    assert first_difference(whole.folder, done.folder) is None
+
+
+def test_several_processes_heed_a_signal_once_all_can(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as early:
+        early.setattr(Signals, "while_together", lambda self: self)
+        # While the step compiles.
+        early.setattr(loop, "fit_baselines", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        stopped = dl.train(*tiny(), runs=tmp_path, name="killed", **OPTIONS)
+    assert (stopped.ended, int(stopped.state.step)) == ("SIGTERM", 0)
     done = dl.train(*tiny(), runs=tmp_path, name="killed", resume=True, **OPTIONS)
     assert first_difference(whole.folder, done.folder) is None
 
