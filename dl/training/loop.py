@@ -147,9 +147,7 @@ class Loop:
                 lane.ended = "early"
         self._record_states(leaves)  # a kill may have come between a checkpoint and its lines
         if begin.step:
-            which = (
-                self.lanes[0].folder.path if len(self.lanes) == 1 else f"{len(self.lanes)} lanes"
-            )
+            which = f"{len(self.lanes)} lanes" if len(self.lanes) > 1 else self.lanes[0].folder.path
             self.console.say(f"resuming {which} at step {begin.step} of {self.cadence.steps}")
         return begin, totals
 
