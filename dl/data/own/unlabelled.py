@@ -53,7 +53,8 @@ def read_unlabelled(files: Sequence[Path], splits: Splits, /, **fields: Any) -> 
     if kind not in _READ:
         raise UserError(
             "set-of-another-kind",
-            f"files are predicted for by what was trained on {', '.join(_READ)}, and this was trained on {kind}",
+            f"files are predicted for by what was trained on {', '.join(_READ)}, and this was trained on {kind}: "
+            "give the columns that its script prepares to run.predict",
         )
     for path in files:
         if not path.exists():
