@@ -371,7 +371,9 @@ def test_one_changed_set_is_named(from_file):
 
     def build(config):
         sets = {"validation": eval_batches(columns(1), 16)}
-        more = run.experiment.steps + 1  # follows from the data, and is not the mistake that is told
+        more = (
+            run.experiment.steps + 1
+        )  # follows from the data, and is not the mistake that is told
         return dataclasses.replace(run.experiment, evals=sets, steps=more)
 
     with raises("data-changed") as told:
