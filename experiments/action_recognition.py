@@ -41,6 +41,7 @@ class Config(OwnClips, dl.Recipe):
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     warmup_percent: int = 10
+    clip: float | None = None
     ema: float | None = 0.99
     turn: float = 10.0
     """degrees that training clips are turned by, at most"""

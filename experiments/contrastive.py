@@ -16,7 +16,7 @@ from dl.baselines.majority import on_held
 from dl.baselines.pictures import picture_baselines
 from dl.baselines.probe import linear_probe
 from dl.data.own.pictures import FLIPPED, OwnPictures
-from dl.data.splits import hold_out, known
+from dl.data.splits import labelled
 from dl.data.transforms import images
 from dl.figures.codes import code_map
 from dl.models.pictures import PictureModel, picture_classifier
@@ -34,8 +34,9 @@ class Config(OwnPictures, dl.Recipe):
     stage: Literal["pretrain", "finetune"] = "pretrain"
     method: Literal["simclr", "mae"] = "simclr"
     """two views of a picture are alike, or hidden patches are told from the others, which takes --model vit"""
-    labels: float = 0.01
-    """share of the training pictures whose labels fine-tuning knows, classes in proportion"""
+    labels: float | None = None
+    """share of the training pictures whose labels fine-tuning knows, classes in proportion; by default all of your
+    own, and 0.01 of a named set"""
     epochs: float | None = None
     """passes over the pictures; by default 5 to pre-train, and 1,000 steps to fine-tune"""
     batch_size: int = 128
@@ -67,8 +68,8 @@ def build(config: Config) -> dl.Experiment:
     widths, depth = config.widths, config.depth
     net = picture_classifier(config.model, outputs, size[:2], widths=widths, depth=depth)
     if tune:
-        label = known(train)["label"]
-        train = dl.data.take(train, hold_out(len(label), config.labels, 0, label)[1])
+        usual = 1.0 if "own" in splits.info.details else 0.01
+        train = labelled(train, usual if config.labels is None else config.labels, classes)
         task = classification(net)
     elif config.method == "simclr":
         view = images.simclr_view(config.crop, 0.4, flip)

@@ -67,7 +67,7 @@ def build(config: Config) -> dl.Experiment:
 
     return config.experiment(
         task,
-        dl.train_batches(splits.train, config.batch_size, config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         **dl.held_out(splits, 2048),
         select="-validation/loss",
         names={"features": (*customers.FEATURES, "log purchases expected by BG/NBD")},

@@ -89,7 +89,7 @@ def build(config: Config) -> dl.Experiment:
 
     return config.experiment(
         task,
-        dl.train_batches(train, config.batch_size, config.seed),
+        dl.train_batches(train, config.batch_size, config.seed, at_most=True),
         **dl.held_out(splits, 500),
         select="-validation/frechet",
         measure=measure,

@@ -68,7 +68,7 @@ def build(config: Config) -> dl.Experiment:
 
     return config.experiment(
         task,
-        dl.train_batches(splits.train, config.batch_size, config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         augment=config.transforms(splits.train["image"].shape[1], people),
         usual_epochs=60 if config.known else 20,
         least_steps=150,

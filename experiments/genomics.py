@@ -75,7 +75,7 @@ def build(config: Config) -> dl.Experiment:
 
     return config.experiment(
         dl.ensemble(task, config.members),
-        dl.train_batches(splits.train, config.batch_size, config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         **dl.held_out(splits, 256),
         select="validation/mcc",
         classes=classes,

@@ -69,7 +69,7 @@ def build(config: Config) -> dl.Experiment:
 
     return config.experiment(
         dl.ensemble(tabular_classification(model, columns=irregular.COLUMNS), config.members),
-        dl.train_batches(splits.train, config.batch_size, config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         **dl.held_out(splits, 500),
         select="validation/auc" if len(classes) == 2 else "validation/accuracy",
         classes=classes,

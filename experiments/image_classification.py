@@ -95,7 +95,7 @@ def build(config: Config) -> dl.Experiment:
     task = classification(model, prepare=prepare, label_smoothing=config.label_smoothing)
     return config.experiment(
         dl.initialized_from(task, given),
-        dl.train_batches(train, config.batch_size, config.seed, balance),
+        dl.train_batches(train, config.batch_size, config.seed, balance, at_most=True),
         augment=config.transforms(height, classes, flip, crop=not config.resized_crop),
         usual_epochs=10,
         **dl.held_out(splits, max(1, 500 * 32**2 // max(height * width, 32**2))),

@@ -65,7 +65,7 @@ def build(config: Config) -> dl.Experiment:
 
     return config.experiment(
         detection(model, STRIDES),
-        dl.train_batches(splits.train, config.batch_size, config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         augment=(
             joint.random_flips(0.5, 0.5),
             joint.random_scale(config.low, config.high, stretch=0.2, fill=200.0),

@@ -84,7 +84,7 @@ def build(config: Config) -> dl.Experiment:
 
     return config.experiment(
         task,
-        dl.train_batches(splits.train, config.batch_size, config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         augment=(*augmentation, augment.color_jitter(0.1, 0.2)),
         **dl.held_out(splits, max(1, 512**2 // (height * width))),
         select="validation/mean_iou" if classes == 2 else "validation/class_iou",

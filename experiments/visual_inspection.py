@@ -93,7 +93,7 @@ def build(config: Config) -> dl.Experiment:
             dice=config.dice,
             class_weights=None if alone else weights,
         ),
-        dl.train_batches(splits.train, config.batch_size, config.seed),
+        dl.train_batches(splits.train, config.batch_size, config.seed, at_most=True),
         augment=(*augmentation, augment.color_jitter(0.1, 0.2)),
         **dl.held_out(splits, 50),
         select="validation/auc",

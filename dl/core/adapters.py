@@ -50,6 +50,7 @@ def lora(
             "ensemble-last", "give the task adapters first, and make it an ensemble last"
         )
     scale = 1.0 if alpha is None else alpha / rank
+    whole = (whole,) if isinstance(whole, str) else tuple(whole)
     patterns = (*whole, pattern)
 
     def init(key: jax.Array, batch: Batch) -> Variables:

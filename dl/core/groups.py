@@ -35,7 +35,7 @@ def matching(patterns: Sequence[str], params: Any) -> Any:
         if not found:
             raise UserError(
                 "pattern-nowhere",
-                f"{pattern!r} is in no parameter's path: there are {', '.join(_near(pattern, paths))}",
+                f"{pattern!r} is in no parameter's path: {_near(pattern, paths)}",
             )
 
     def first(path: Any, _: Any) -> int:
@@ -45,19 +45,25 @@ def matching(patterns: Sequence[str], params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(first, params)
 
 
-def _near(pattern: str, paths: list[str]) -> list[str]:
-    """The modules and parameters nearest to a pattern; the outermost ones where none is near."""
+def _near(pattern: str, paths: list[str]) -> str:
+    """The modules and parameters nearest to a pattern, and the outermost ones."""
     parts = [path.split("/") for path in paths]
     known = {"/".join(p[:n]) for p in parts for n in range(1, len(p) + 1)}
     known |= {word for p in parts for word in p}
-    return difflib.get_close_matches(pattern, sorted(known), 4, 0.5) or sorted(
-        {p[0] for p in parts}
-    )
+    near = difflib.get_close_matches(pattern, sorted(known), 4, 0.5)
+    every = f"there are {', '.join(sorted({p[0] for p in parts}))}"
+    return f"near are {', '.join(near)}; {every}" if near else every
 
 
 def check_groups(groups: Groups) -> None:
     """Raise UserError where an option of a group is none."""
     for pattern, options in groups.items():
+        if not isinstance(pattern, str) or not isinstance(options, Mapping):
+            raise UserError(
+                "groups-malformed",
+                "groups are options by pattern, such as {'^head/': {'factor': 0.1}}, not "
+                f"{pattern!r}: {options!r:.60}",
+            )
         for name in options:
             if name not in OPTIONS:
                 raise unknown(f"option of the group {pattern!r}", name, OPTIONS)

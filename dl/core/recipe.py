@@ -119,6 +119,7 @@ class Recipe:
             """The rate of the last step, and the experiment's own."""
             return {"learning_rate": rate(jnp.maximum(state.step - 1, 0)), **more(state)}
 
+        frozen = (self.freeze,) if isinstance(self.freeze, str) else self.freeze
         chosen = others.pop("optimizer", None)
         if chosen is not None and (self.freeze or self.layer_decay is not None):
             raise UserError(
@@ -134,7 +135,7 @@ class Recipe:
                 b2=self.b2,
                 clip=self.clip,
                 moment=self.moment,
-                groups={pattern: {"freeze": True} for pattern in self.freeze},
+                groups={pattern: {"freeze": True} for pattern in frozen},
             )
             others["scalars"] = scalars
         if self.layer_decay is not None:
@@ -144,7 +145,7 @@ class Recipe:
             params = variables["params"]
             if task.members is not None:  # each is trained as it would be alone
                 params = jax.eval_shape(lambda tree: jax.tree.map(lambda x: x[0], tree), params)
-            return told(params, stacked_axes(params), self.freeze, self.layer_decay)
+            return told(params, stacked_axes(params), frozen, self.layer_decay)
 
         return Experiment(
             task=mixed_precision(task) if self.bfloat16 else task,

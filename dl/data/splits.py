@@ -1,7 +1,7 @@
 """What a named data set looks like once loaded, and how rows are held out of it."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +216,21 @@ def hold_out(
     kept = np.ones(size, bool)
     kept[chosen] = False
     return np.flatnonzero(kept), np.flatnonzero(~kept)
+
+
+def labelled(train: Any, share: float, classes: Sequence[str]) -> Any:
+    """That ``share`` of the training rows, drawn by seed 0, classes in proportion: those whose labels are known.
+
+    Raises:
+      UserError: the share is none, or a class would be without a row.
+    """
+    bounded("--labels", share, above=0, at_most=1)
+    label = known(train)["label"]
+    few = train if share == 1 else take(train, hold_out(len(label), share, 0, label)[1])
+    if lacking := {*range(len(classes))} - {*known(few)["label"].tolist()}:
+        said = f"{share:g} of {len(label):,} rows leaves none of {classes[min(lacking)]}"
+        raise UserError("range", f"--labels: {said}: give a larger share")
+    return few
 
 
 def rows_of(count: int | float, size: int) -> int:

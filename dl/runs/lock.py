@@ -53,8 +53,9 @@ def environment(
             "mesh": None if layout is None else mesh_name(layout.mesh),
             # Of an accelerator: its driver and libraries, as its runtime names them.
             "runtime": None if on_cpu else devices[0].client.platform_version,
-            # CPU programs differ by instruction set, and their sums by the number of threads.
-            "cpu": f"{_cpu_model()} x{os.cpu_count()}",
+            # CPU programs differ by instruction set, and their sums by the number of threads: as many as the
+            # cores that the process may use.
+            "cpu": f"{_cpu_model()} x{_cores()}",
         },
         "data": _data(experiment),
         "code": _code(script),
@@ -175,7 +176,8 @@ class Changes(NamedTuple):
         Args:
           verb: what cannot be done with it; remedy: what to do instead, beside making things equal.
         """
-        if self.settings:
+        # How many steps there are may follow from the data, and is no mistake of its own then.
+        if self.settings and not (self.data and all(c.startswith("steps:") for c in self.settings)):
             raise UserError(
                 "config-changed",
                 f"{folder.path} was started with another configuration ({'; '.join(self.settings[:3])}): "
@@ -284,6 +286,13 @@ def reopen_data(folder: RunFolder) -> None:
     reopen_data_folder(named if isinstance(named, str) else None)
 
 
+def world_apart(folder: RunFolder, experiment: Experiment) -> list[str]:
+    """The versions, settings and devices that are others here than a run's lock has, each in words."""
+    now = to_json(environment(experiment))
+    apart = differences(read(folder)["environment"], now)
+    return [line for line in apart if not line.startswith(("data", "code"))]
+
+
 def differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> list[str]:
     """Every entry that differs between two locks, as 'packages.jax: 0.10.2 then, 0.12.0 now'.
 
@@ -360,6 +369,12 @@ def revision(folder: Path) -> str | None:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _cores() -> int:
+    """Cores that this process may use: XLA for CPU computes in as many threads."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

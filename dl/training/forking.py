@@ -194,8 +194,10 @@ def state_at(run: Run, at: int | None, say: Callable[[str], Any]) -> tuple[int, 
         wanted = {n: x for n, x in known[at].items() if n.startswith("state/")}
         found = digests(flatten({"state": state}), kind_of(next(iter(wanted.values()))))
         if found != wanted:
+            apart = lock.world_apart(folder, experiment)
             say(
-                f"the state of step {at}, computed again, is another than {folder.path} had: versions differ"
+                f"the state of step {at}, computed again, is another than {folder.path} had: "
+                f"{'; '.join(apart[:3]) or 'nothing differs that its lock tells'}"
             )
     return at, state
 

@@ -103,7 +103,9 @@ class Hooks:
         """The numbers that a hook gave; None where it failed, which is told and stops nothing."""
         try:
             given = hook.function(moment) or {}
-            if not isinstance(given, Mapping) or any(np.ndim(x) for x in given.values()):
+            if not isinstance(given, Mapping) or any(
+                np.ndim(x) or isinstance(x, str) for x in given.values()
+            ):
                 raise TypeError(
                     f"it must return a dict of single numbers or None, not {given!r:.60}"
                 )

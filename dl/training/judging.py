@@ -71,15 +71,16 @@ def judged(
     with tested_on(data, alike=True, ordered=bool(columns), fields=fields) as wanted:
         experiment = run.rebuilt()
         test = experiment.tests.get("test")
-        if (wanted.rows is None and (columns or data is not None)) or test is None:
-            more = (
-                "it has no test rows of its own"
-                if test is None
-                else "no others can take their place"
+        if test is None and data is None:
+            raise UserError(
+                "test-missing",
+                f"{run.folder.path} has no test rows of its own: give others to judge it by (--data)",
             )
+        if (wanted.rows is None and (columns or data is not None)) or test is None:
             raise UserError(
                 "script-without-data",
-                f"{run.folder.path}: its script opens no data of yours by dl.data.open, so {more}",
+                f"{run.folder.path}: its script opens no data of yours by dl.data.open, so no others can take the "
+                "place of its test rows",
             )
         chosen = slices_of(wanted, columns) if columns else {}
         compiled = Compiled.alone(experiment)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dl.core.errors import UserError
+from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.lanes import first_batch
 from dl.core.state import TrainState
@@ -26,6 +26,8 @@ from dl.training.evaluation import local
 from dl.training.keeping import restored
 from dl.training.prediction import Predictor, predictor_of
 from dl.training.starting import base_of
+
+EVENTS = ("train", "update", "eval", "hook", "checkpoint", "test")
 
 
 class Run:
@@ -61,6 +63,8 @@ class Run:
     def history(self, event: str = "train", frame: bool = False) -> Any:
         """Logged scalars over the run: ``{'step': [n], 'train/loss': [n], ..., 'time/elapsed': [n], ...}`` in
         NumPy, or as a data ``frame`` (:func:`dl.runs.frames.frame`). What a line has no number of is NaN."""
+        if event not in EVENTS:
+            raise unknown("event", event, EVENTS)
         lines = [line for line in self.folder.records() if line["event"] == event]
         clocks = [{f"time/{name}": x for name, x in line.get("time", {}).items()} for line in lines]
         values = [

@@ -71,7 +71,9 @@ def stepped(task, optimizer, count=3):
 
 
 def test_adapters_alone_are_trained_and_the_merged_predict_the_same():
-    task = dl.lora(PLAIN, 2, alpha=3.0, whole=("Dense_1/bias",))
+    task = dl.lora(
+        PLAIN, 2, alpha=3.0, whole="Dense_1/bias"
+    )  # one pattern is a word, or a tuple of one
     begun, after = stepped(task, optax.adam(0.1))
     jax.tree.map(np.testing.assert_array_equal, begun.variables["base"], after.variables["base"])
     assert set(after.variables["params"]["Dense_0"]) == {"kernel"}

@@ -80,8 +80,10 @@ def test_groups_see_which_axes_are_layers(name):
 
 
 def test_mistakes_are_told_in_one_line():
-    with raises("pattern-nowhere", "'encodr/'", "encoder"):
+    with raises("pattern-nowhere", "'encodr/'", "near are encoder", "there are encoder, head"):
         dl.optimizer("sgd", 0.1, groups={"encodr/": {"freeze": True}}).init(PARAMS)
+    with raises("groups-malformed", "'head': 3"):
+        dl.optimizer("sgd", 0.1, groups={"head": 3})
     with raises("pattern-nowhere", "there are encoder, head"):
         dl.optimizer("sgd", 0.1, groups={"zzzz": {"freeze": True}}).init(PARAMS)
     with raises("pattern", "'('"):

@@ -301,6 +301,19 @@ def test_a_classifier_begins_with_all_of_what_was_learned_without_labels_but_its
         assert {name.split("/")[1] for name in set(fresh) - set(taken)} in ({"head"}, {"Dense_0"})
 
 
+def test_fine_tuning_knows_all_labels_of_ones_own_and_never_none_of_a_class(tmp_path):
+    for n in range(40):
+        (tmp_path / "ab"[n % 2]).mkdir(exist_ok=True)
+        Image.new("L", (8, 8), n).save(tmp_path / "ab"[n % 2] / f"{n}.png")
+    kind, build = load_script(FOLDER / "contrastive.py")
+    fields = {"stage": "finetune", "widths": (4, 8)}
+    sizes = [built(build, kind(data=d, **fields)).data.size for d in (str(tmp_path), "digits")]
+    assert sizes == [32, 13]  # a hundredth of 1,257 digits
+    for share, said in ((0.003, "none of"), (0.0, "above 0"), (1.5, "at most 1")):
+        with raises("range", "--labels", said):
+            build(kind(data="digits", labels=share, **fields))
+
+
 MISPLACED = [  # script, fields, what the line names
     ("contrastive", {"data": "digits", "method": "mae"}, ("--method mae", "--model vit")),
     ("image_classification", {"weights": "a", "model": "vit"}, ("--weights", "--model")),

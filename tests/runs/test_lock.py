@@ -358,12 +358,23 @@ def test_a_report_shows_that_the_data_changed(from_file, capfd, tmp_path):
     assert "changed since it was started (data.train: " in page
 
 
+def test_cores_that_a_process_may_use_are_part_of_the_world(from_file, monkeypatch):
+    run, _, _ = from_file
+    assert lock.world_apart(run.folder, run.experiment) == []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(999)), raising=False)
+    (apart,) = lock.world_apart(run.folder, run.experiment)
+    assert re.search(r"^devices\.cpu: .* then, .* x999 now$", apart)
+
+
 def test_one_changed_set_is_named(from_file):
     run, _, _ = from_file
 
     def build(config):
         sets = {"validation": eval_batches(columns(1), 16)}
-        return dataclasses.replace(run.experiment, evals=sets)
+        more = (
+            run.experiment.steps + 1
+        )  # follows from the data, and is not the mistake that is told
+        return dataclasses.replace(run.experiment, evals=sets, steps=more)
 
     with raises("data-changed") as told:
         dl.open_run(run.folder.path, build, run.experiment.config)

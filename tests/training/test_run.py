@@ -74,6 +74,8 @@ def test_history_gives_the_curves(run):
     np.testing.assert_array_equal(history["step"], [10, 20])
     assert history["validation/accuracy"].shape == (2,)
     assert list(run.history()["step"]) == [5, 10, 15, 20]
+    with raises("unknown", "event 'evals'", "eval"):
+        run.history("evals")
 
 
 def test_rivals_are_fitted_once_and_stand_beside_the_figures(tmp_path, capfd):

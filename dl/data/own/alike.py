@@ -17,10 +17,14 @@ from dl.data.own.tested import with_fields
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import digest_files
 from dl.data.readers.given import given_path
-from dl.data.splits import Columns, Splits, take
+from dl.data.splits import Columns, Info, Splits, take
 from dl.data.splits import known as columns_of
 
-_KINDS = ("pictures", "texts", "recordings", "table", "pairs", "corpus")
+_KINDS = (
+    *("pictures", "texts", "recordings", "table", "pairs", "corpus"),
+    *("clouds", "clips", "questions", "records"),
+)
+_COLUMNS = {"clips": "values", "records": "variables"}  # what tells the user's columns of numbers
 
 
 def open_alike(data: Any, splits: Splits, **fields: Any) -> Columns:
@@ -54,10 +58,10 @@ def read_like(data: Any, splits: Splits, /, **fields: Any) -> tuple[Columns, np.
         raise UserError(
             "set-of-another-kind",
             f"what was trained on {kind} cannot be judged by other files yet, only what was on "
-            f"{', '.join(_KINDS)}: train with these files as the test part, or score what `dl predict` "
-            "says of them",
+            f"{', '.join(_KINDS)}: train with these files as the test part, or, of boxes, masks, transcripts, "
+            "series and ratings, score what `dl predict` says of them",
         )
-    if kind not in _KINDS:
+    if kind not in _KINDS or (kind in _COLUMNS and _COLUMNS[kind] not in details):
         raise UserError(
             "set-of-another-kind",
             f"{splits.info.title} is no file of yours of {', '.join(_KINDS)}: only such are read alike",
@@ -105,6 +109,8 @@ def read_like(data: Any, splits: Splits, /, **fields: Any) -> tuple[Columns, np.
     number = np.array([known.index(name) for name in found.info.classes], np.int32)
     rows = dict(found.rows if isinstance(found.rows, dict) else found.rows.read())
     rows["label"] = number[rows["label"]]
+    if kind == "records":
+        _by_name(rows, found.info, details)
     return _like(rows, take(splits.train, slice(1)), found.info.title), found.place
 
 
@@ -123,13 +129,31 @@ def _sizes(splits: Splits, kind: str) -> dict[str, Any]:
     if kind == "recordings":
         rate = splits.info.details["rate"]
         more |= {"rate": rate, "seconds": one["waveform"].shape[1] / rate}
+    if kind == "clips":
+        more["values"] = tuple(splits.info.details["values"])
     if kind == "corpus":  # all of it is judged
         more |= {"hold_out": (0.0, 0.0), "in_order": True}
     return {} if kind == "table" else more
 
 
+def _by_name(rows: Columns, info: Info, trained: dict[str, Any]) -> None:
+    """Bring the variables and the fixed numbers of stays into the places that they were ``trained`` in: a variable
+    that no stay has is nowhere measured, and one that was not there then is left out."""
+    variables = list(info.details["variables"])
+    missing = np.full((*rows["values"].shape[:2], 1), np.nan, np.float32)
+    places = [variables.index(x) if x in variables else -1 for x in trained["variables"]]
+    rows["values"] = np.concatenate([rows["values"], missing], -1)[..., places]
+    fixed = list(info.details["static"])
+    if lacking := [name for name in trained["static"] if name not in fixed]:
+        raise UserError(
+            "column-unknown",
+            f"{info.title} has no column {plain(lacking[0])} of numbers in stays.csv",
+        )
+    rows["static"] = rows["static"][:, [fixed.index(name) for name in trained["static"]]]
+
+
 def _like(rows: Columns, one: Columns, title: str) -> Columns:
-    """``rows`` with as many channels and samples as ``one`` has."""
+    """``rows`` with as many channels, and at least as many samples or moments, as ``one`` has."""
     if "image" in rows and rows["image"].shape[-1] != (channels := one["image"].shape[-1]):
         if channels == 1:
             raise UserError(
@@ -137,6 +161,9 @@ def _like(rows: Columns, one: Columns, title: str) -> Columns:
                 f"{title} has colours, and training had grey pictures: make them grey",
             )
         rows["image"] = np.repeat(rows["image"], channels, -1)
+    if {"values", "length"} <= rows.keys():  # of clips
+        lacking = one["values"].shape[1] - rows["values"].shape[1]
+        rows["values"] = np.pad(rows["values"], ((0, 0), (0, max(0, lacking)), (0, 0)))
     if "waveform" in rows:
         lacking = one["waveform"].shape[1] - rows["waveform"].shape[1]
         rows["waveform"] = np.pad(rows["waveform"], ((0, 0), (0, max(0, lacking))))

@@ -32,7 +32,7 @@ TIMES = ("time", "frame", "step", "t", "measurement_number", "timestamp")
 class OwnClips(OwnCells):
     """Fields for the config of a script that takes clips with a class each."""
 
-    clip: str | None = None
+    sequence: str | None = None
     """your column that says which clip a row belongs to, where it is not called so"""
     label: str | None = None
     """your column of the classes, the same in all rows of a clip"""
@@ -62,11 +62,11 @@ def read(source: Any, own: OwnClips) -> Found:
     frames, digests, lines = read_cells(source, own)
     split = split_column(frames, own)
     frame, part, lacking = joined(frames, split)
-    which = column_called(frame, own.clip, CLIPS, "--clip")
+    which = column_called(frame, own.sequence, CLIPS, "--sequence")
     label = column_called(frame, own.label, LABELS, "--label")
     time = column_called(frame, own.time, TIMES, "--time")
     if which is None:
-        raise UserError("column-unnamed", which_column(frame, "name of the clip", "--clip"))
+        raise UserError("column-unnamed", which_column(frame, "name of the clip", "--sequence"))
     if label is None:
         raise UserError("target-unnamed", which_column(frame, "classes", "--label"))
     code, names = coded_words(frame, which)
@@ -87,7 +87,7 @@ def read(source: Any, own: OwnClips) -> Found:
             raise UserError(
                 "clip-torn",
                 f"{frame.name}: clip {name!r} has several values of {heading!r}, which must be one for all "
-                "its rows: mend the file, or name the column that tells clips apart by --clip",
+                "its rows: mend the file, or name the column that tells clips apart by --sequence",
             )
         return np.asarray(different, object)[index[start]]
 
@@ -146,8 +146,9 @@ def _values(frame: Frame, own: OwnClips, used: Any) -> tuple[list[str], list[Lin
         raise UserError(
             "series-no-variables", f"{frame.name} has no column of numbers beside {', '.join(used)}"
         )
+    named = f"{len(chosen)}: {', '.join(chosen[:12])}{', ...' if len(chosen) > 12 else ''}"
     told = f"{gaps:,} missing cells lie on a line between their neighbours" if gaps else ""
-    return chosen, [*lines, Line("values", f"{len(chosen)} columns", told)]
+    return chosen, [*lines, Line("values", named, told)]
 
 
 def _filled(values: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import gzip
 import importlib
 import itertools
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,7 +141,7 @@ def check_kind(path: Path, kind: str) -> None:
     raise UserError(
         "set-of-another-kind",
         f"{path.name} holds {count:,} {what}, which are not read as {called}: "
-        f"`dl run {SCRIPTS[looks]} --data {path.name}` trains on them",
+        f"`dl run {SCRIPTS[looks]} --data {shlex.quote(path.name)}` trains on them",
     )
 
 
@@ -161,7 +162,11 @@ def kind_lines(path: Path, kind: str, guessed: bool, own: Any) -> list[Line]:
         return []
     if looks is None or looks in (kind, *_ALSO.get(kind, ())):
         return []
-    script = f"`dl run {SCRIPTS[looks]} --data {path.name}`" if looks in SCRIPTS else "dl.data.open"
+    script = (
+        f"`dl run {SCRIPTS[looks]} --data {shlex.quote(path.name)}`"
+        if looks in SCRIPTS
+        else "dl.data.open"
+    )
     return [
         Line("check", f"read as {kind}", f"it looks like {_NAMES[looks]}: {script} reads it so")
     ]
@@ -180,10 +185,13 @@ def looks_otherwise(path: Path, kind: str, error: UserError) -> str:
     script = f"`dl run {SCRIPTS[looks]}" if looks in SCRIPTS else "dl.data.open"
     if looks in (None, kind) or script in error.message:
         return error.message
-    called, reads = _NAMES[str(looks)], script + f" --data {path.name}`" * (looks in SCRIPTS)
+    called, reads = (
+        _NAMES[str(looks)],
+        script + f" --data {shlex.quote(path.name)}`" * (looks in SCRIPTS),
+    )
     if looks == "pairs":  # several texts a row may as well be one to learn from
         called = "texts without classes"
-        reads = f"`dl run {SCRIPTS['corpus']} --data {path.name}` or, of two texts a row, {reads}"
+        reads = f"`dl run {SCRIPTS['corpus']} --data {shlex.quote(path.name)}` or, of two texts a row, {reads}"
     return f"{path.name} looks like {called}: {reads} takes it so; else {error.message}"
 
 

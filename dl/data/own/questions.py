@@ -60,7 +60,9 @@ def read(source: Any, own: OwnQuestions) -> Found:
         given = getattr(own, name)
         heading = column_called(first, given, guesses, f"--{name}")
         if heading is None or heading in used:
-            raise UserError("column-unnamed", which_column(first, f"{name}s", f"--{name}"))
+            raise UserError(
+                "column-unnamed", which_column(first, f"{name} of each row", f"--{name}")
+            )
         used[heading] = taken(name, f"--{name}", given)
     heading_of = dict(zip(called, used, strict=True))
     for heading in own.choices:

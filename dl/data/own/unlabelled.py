@@ -1,6 +1,7 @@
 """Files to predict for, read as the run's own data were; in the place of labels stands what says nothing."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.batches.streams import DecodeImage, FileRows
+from dl.data.own.asked import ASKED, answered, joined
 from dl.data.own.boxes import DecodeBoxed, within
 from dl.data.own.columns import OwnCells, column_of_paths, which_column
 from dl.data.own.found import Line, column_called, own_info, sheet_options, show
@@ -19,6 +21,7 @@ from dl.data.own.picture_tables import IMAGES
 from dl.data.own.pixels import headers_of
 from dl.data.own.sounds import PATHS, DecodeSound, sound_header
 from dl.data.own.tested import with_fields
+from dl.data.readers.clouds import CLOUDS, fitted, read_cloud
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import for_each
 from dl.data.readers.frames import read_frame, words
@@ -50,7 +53,8 @@ def read_unlabelled(files: Sequence[Path], splits: Splits, /, **fields: Any) -> 
     if kind not in _READ:
         raise UserError(
             "set-of-another-kind",
-            f"files are predicted for by what was trained on {', '.join(_READ)}, and this was trained on {kind}",
+            f"files are predicted for by what was trained on {', '.join(_READ)}, and this was trained on {kind}: "
+            "give the columns that its script prepares to run.predict",
         )
     for path in files:
         if not path.exists():
@@ -148,6 +152,47 @@ def _paths(files, own, endings, column, guesses, what) -> np.ndarray:
     if not found:
         raise UserError("part-empty", f"there are no {what} in {', '.join(map(str, files[:3]))}")
     return texts_column(found)
+
+
+# -- clouds, clips, questions ------------------------------------------------------------------------
+
+
+def _clouds(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
+    """Of each cloud the same points are drawn whichever others are beside it."""
+    paths = _paths(files, own, CLOUDS, None, ("path", "cloud", "file"), "clouds")
+    points = np.stack([fitted(read_cloud(Path(path)), own.points) for path in paths])
+    return Unlabelled({"points": points, "label": np.zeros(len(paths), np.int32)}, {"file": paths})
+
+
+def _clips(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
+    values = splits.info.details.get("values")
+    if values is None:
+        said = "only clips of a table of yours are predicted for"
+        raise UserError("set-of-another-kind", f"{splits.info.title}: {said}")
+    own = dataclasses.replace(own, label=ASKED, values=tuple(values))
+    reader = functools.partial(read_frame, **sheet_options(own))
+    every, found = answered(files, own, "clips", reader, "0")
+    longest = max(part["values"].shape[1] for part in (*(x.rows for x in found), splits.train))
+    rows = []
+    for x in found:
+        lacking = longest - x.rows["values"].shape[1]
+        padded = np.pad(x.rows["values"], ((0, 0), (0, lacking), (0, 0)))
+        rows.append({**x.rows, "values": padded})
+    called = [[*(x.names or ())] for x in found]
+    file = _numbered(every, [len(names) for names in called])["file"]
+    clip = texts_column([name for names in called for name in names])
+    return Unlabelled(joined(rows), {"file": file, "clip": clip})
+
+
+def _questions(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
+    word = "1" if own.choices else splits.info.classes[0]
+    own = dataclasses.replace(own, answer=ASKED)
+    reader = functools.partial(text_table, own=own)
+    every, found = answered(files, own, "questions", reader, word)
+    rows = [np.asarray(x.place) for x in found]
+    file = _numbered(every, [len(row) for row in rows])["file"]
+    names = {"file": file, "row": np.concatenate(rows)}
+    return Unlabelled(joined([x.rows for x in found]), names)
 
 
 # -- recordings --------------------------------------------------------------------------------------
@@ -338,6 +383,9 @@ _READ = {
     "pairs": _pairs,
     "recordings": _recordings,
     "transcripts": _recordings,
+    "clouds": _clouds,
+    "clips": _clips,
+    "questions": _questions,
     "table": _table,
     "series": _series,
     "ratings": _ratings,

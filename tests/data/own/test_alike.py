@@ -6,6 +6,7 @@ from PIL import Image
 
 from dl.data import load, open_alike
 from dl.data import open as open_data
+from dl.data.own.unlabelled import read_unlabelled
 
 
 def pets(root, classes, side=9, channels=()):
@@ -68,6 +69,100 @@ def test_pairs_and_plain_text_have_their_columns_and_other_kinds_say_what_to_do(
     series = open_data(tmp_path / "s.csv", "series")
     with raises("set-of-another-kind", "trained on series cannot be judged", "`dl predict`"):
         open_alike(tmp_path / "s.csv", series)
+
+
+def by_name(splits, column):
+    """What every row trained, chosen or tested on has in a column, by the row's name."""
+    names = splits.info.details["row_names"]
+    return {
+        n: x
+        for p, rows in splits.parts.items()
+        for n, x in zip(names[p], rows[column], strict=True)
+    }
+
+
+def test_clips_are_read_alike_with_their_class_and_without(tmp_path):
+    lines = [
+        f"c{clip},{frame},{clip + frame}.5,{frame % (2 + clip % 2)},{['fall', 'rise'][clip % 2]}"
+        for clip in range(20)
+        for frame in range(5 + clip % 5)
+    ]
+    # Gaps are filled, the class is called otherwise, and one column more holds numbers.
+    (tmp_path / "a.csv").write_text("\n".join(["clip,frame,x,y,action", *lines]))
+    few = [line.rpartition(",")[0] + ",3" for line in lines[:11]]  # the shortest two
+    (tmp_path / "b.csv").write_text("\n".join(["clip,frame,x,y,speed", *few]))
+    splits = open_data(tmp_path / "a.csv", "clips", label="action")
+    values, label = by_name(splits, "values"), by_name(splits, "label")
+    rows = open_alike(tmp_path / "a.csv", splits)
+    names = [f"c{n}" for n in range(20)]
+    np.testing.assert_array_equal(rows["values"], np.stack([values[n] for n in names]))
+    assert rows["label"].tolist() == [label[n] for n in names]
+    new = read_unlabelled([tmp_path / "b.csv"], splits)
+    assert new.names["clip"].tolist() == ["c0", "c1"]
+    np.testing.assert_array_equal(new.rows["values"], [values["c0"], values["c1"]])
+    assert new.rows["length"].tolist() == [5, 6]
+    with raises("column-unknown", "label", "action"):
+        open_alike(tmp_path / "b.csv", splits)
+
+
+def test_questions_are_read_alike_with_their_answer_and_without(tmp_path):
+    told = [
+        f"Ann is in the {['hall', 'park'][n % 2]} at {n}. Bob left.\tWhere is Ann?"
+        for n in range(40)
+    ]
+    answered = [f"{text}\t{['hall', 'park'][n % 2]}" for n, text in enumerate(told)]
+    (tmp_path / "a.tsv").write_text("\n".join(["story\tquestion\tanswer", *answered]))
+    (tmp_path / "b.tsv").write_text(
+        "\n".join(["question\tstory", "Where?\tAnn is. Bob.", "\tNo.", "Who?\tBob."])
+    )
+    splits = open_data(tmp_path / "a.tsv", "questions")
+    rows = open_alike(tmp_path / "a.tsv", splits)
+    assert rows["label"].tolist() == [0, 1] * 20
+    assert rows["story"][1] == "Ann is in the park at 1.\nBob left."
+    new = read_unlabelled([tmp_path / "b.tsv"], splits)
+    assert new.names["row"].tolist() == [0, 2]  # one has no question
+    assert new.rows["story"].tolist() == ["Ann is.\nBob.", "Bob."]
+
+
+def test_clouds_are_read_alike_and_drawn_by_themselves(tmp_path):
+    draw = np.random.default_rng(0)
+    for name in ("ball", "cube"):
+        (tmp_path / "a" / name).mkdir(parents=True)
+        for n in range(10):
+            np.save(tmp_path / "a" / name / f"{n}.npy", draw.normal(size=(20, 3)))
+    splits = open_data(tmp_path / "a", "clouds", points=8)
+    points = by_name(splits, "points")
+    rows = open_alike(tmp_path / "a", splits)
+    assert {tuple(x.ravel()) for x in rows["points"]} == {tuple(x.ravel()) for x in points.values()}
+    one, other = tmp_path / "a/cube/3.npy", tmp_path / "a/ball"
+    alone, beside = (read_unlabelled(files, splits) for files in ([one], [other, one]))
+    np.testing.assert_array_equal(alone.rows["points"][0], beside.rows["points"][-1])
+
+
+def test_variables_of_stays_stand_where_training_had_them(tmp_path):
+    for name, kept in (("a", ("HR", "RR", "T")), ("b", ("T", "HR", "new"))):
+        (tmp_path / name).mkdir()
+        events = [
+            f"{s},{h},{v},{s + h + len(v)}" for s in range(20) for h in range(3) for v in kept
+        ]
+        (tmp_path / name / "events.csv").write_text(
+            "\n".join(["stay,hour,variable,value", *events])
+        )
+        fixed = "age,weight" if name == "a" else "weight,more,age"
+        cells = [
+            f"{s},{s % 2},{','.join(str(s + len(h)) for h in fixed.split(','))}" for s in range(20)
+        ]
+        (tmp_path / name / "stays.csv").write_text("\n".join([f"stay,label,{fixed}", *cells]))
+    splits = open_data(tmp_path / "a", "records")
+    first, second = (open_alike(tmp_path / name, splits) for name in "ab")
+    assert splits.info.details["variables"] == ("HR", "RR", "T")
+    np.testing.assert_array_equal(first["values"][..., [0, 2]], second["values"][..., [0, 2]])
+    assert np.isfinite(first["values"][:, 1, 1]).all()
+    assert np.isnan(second["values"][..., 1]).all()
+    np.testing.assert_array_equal(first["static"], second["static"])
+    (tmp_path / "b" / "stays.csv").write_text("stay,label,age\n0,1,4\n")
+    with raises("column-unknown", "weight"):
+        open_alike(tmp_path / "b", splits)
 
 
 def test_the_very_files_that_were_trained_on_are_told(tmp_path, capfd):

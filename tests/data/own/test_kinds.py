@@ -1,5 +1,6 @@
 """What kind files are is told by their endings and folders."""
 
+import dataclasses
 from typing import get_args
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from mistakes import raises
 from PIL import Image
 
+import dl
 from dl.data import open as open_data
 from dl.data.own.door import Kind, options_of
 from dl.data.own.kinds import guessed_kind
@@ -163,6 +165,13 @@ def test_a_folder_of_pictures_is_told_from_every_other_kind(tmp_path, kind):
         Image.new("L", (8, 8)).save(tmp_path / "ab"[n % 2] / f"{n}.png")
     with raises("set-of-another-kind", "4 pictures", "dl run image_classification --data"):
         open_data(tmp_path, kind)
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_no_field_of_a_kind_is_one_of_training(kind):
+    # A config that has both would have one field for two things, as --clip was a column and the clipping.
+    fields = {f.name for f in dataclasses.fields(options_of(kind))}
+    assert not fields & {f.name for f in dataclasses.fields(dl.Recipe)}
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
