@@ -56,6 +56,11 @@ def lora(
     def init(key: jax.Array, batch: Batch) -> Variables:
         variables = task.init(key, batch)
         params = variables["params"]
+        if "lora" in variables:
+            raise UserError(
+                "adapters-twice",
+                "this task trains adapters already: give it them once, or a run's, merged, by --start",
+            )
         places, axes = (
             by_path(tree) for tree in (matching(patterns, params), stacked_axes(params))
         )

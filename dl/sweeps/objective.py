@@ -68,7 +68,8 @@ class Objective:
 
     def batch(self, many: Sequence[Mapping[str, Any]]) -> list[float]:
         """The scores of several runs, in order; those of one structure are lanes of one compiled program."""
-        if isinstance(many, Mapping) or not all(isinstance(own, Mapping) for own in many):
+        listed = isinstance(many, Sequence)
+        if not listed or not all(isinstance(own, Mapping) for own in many):
             raise UserError(
                 "batch-of-values", "batch takes a list of dicts of values: give [values]"
             )

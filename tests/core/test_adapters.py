@@ -101,6 +101,8 @@ def test_mistakes_are_told_in_one_line():
         dl.lora(PLAIN, 0)
     with raises("ensemble-last"):
         dl.lora(dl.ensemble(PLAIN, 2), 1)
+    with raises("adapters-twice"):
+        dl.lora(dl.lora(PLAIN, 2), 1).init(jax.random.key(0), batch)
 
 
 @dataclasses.dataclass(frozen=True)

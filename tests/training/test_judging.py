@@ -115,6 +115,8 @@ def test_slices_go_by_any_column_of_a_table_of_pictures(trained):
         assert mean == pytest.approx(scores["loss"].value, rel=1e-5)
     assert run.slices('light, "camera",light', table) == {n: found[n] for n in ("light", "camera")}
     assert columns_named('city, "born, died",,') == columns_named(["city", "born, died"])
+    with raises("column-unknown", "','", "COLUMN"):
+        columns_named(",")
     with raises("column-unknown", "'hour'", "camera"):
         run.slices("hour", table)
     one_each = place / "sliced" / "each.csv"

@@ -38,7 +38,12 @@ def columns_named(given: str | Sequence[str]) -> list[str]:
     if not isinstance(given, str):
         return list(dict.fromkeys(given))
     cells = next(csv.reader([given], skipinitialspace=True), [])
-    return list(dict.fromkeys(filter(None, map(str.strip, cells))))
+    found = list(dict.fromkeys(filter(None, map(str.strip, cells))))
+    if given.strip() and not found:
+        raise UserError(
+            "column-unknown", f"{given!r} names no column to slice by: give COLUMN[,COLUMN]"
+        )
+    return found
 
 
 def slices_of(tested: Tested, columns: Sequence[str]) -> dict[str, Slices]:
