@@ -71,10 +71,9 @@ def _replay(
     say: Callable[[str], None],
 ) -> bool:
     path, kept = folder.path, kept_options(stored)
-    lock.reopen_data(folder)
     kind, build = load_script(script)
     config = from_json(kind, entry(folder.config, stored, "config", dict, None))
-    with shown_before():
+    with lock.reopening(folder), shown_before():
         experiment = built(build, config)
     mesh = locked["environment"].get("devices", {}).get("mesh")
     topology = kept.get("deterministic_topology", False)

@@ -277,13 +277,20 @@ def resumed(folder: RunFolder, locked: Mapping[str, Any]) -> list[dict[str, Any]
     return noted
 
 
-def reopen_data(folder: RunFolder) -> None:
-    """Have data sets come from where the run's came from, if a folder was named and is still there."""
+@contextlib.contextmanager
+def reopening(folder: RunFolder) -> Iterator[None]:
+    """Within, the experiment of the run in ``folder`` is built again: data sets come from where its came from, if
+    that was named and is still there, and what fails says so."""
     named = read(folder)["environment"].get("data_dir")
     config = read_json(folder.config)["config"]
     if named is None and isinstance(config, dict):  # where runs had it before it was an option
         named = config.get("data_dir")
     reopen_data_folder(named if isinstance(named, str) else None)
+    try:
+        yield
+    except UserError as error:
+        said = "its experiment is built again, with its own data where they lay then"
+        raise UserError(error.code, f"{folder.path}: {said}, and {error}") from error.__cause__
 
 
 def world_apart(folder: RunFolder, experiment: Experiment) -> list[str]:

@@ -63,8 +63,7 @@ def open_run(
         path = locked["script"] and Path(locked["script"])
         if isinstance(config, type):
             config = from_json(config, entry(found.config, stored, "config", dict, None))
-    lock.reopen_data(found)
-    with shown_before():
+    with lock.reopening(found), shown_before():
         experiment = built(build, config)
     if stored["config"] is not None:
         described = {**stored, "config": recorded(experiment, Options())["config"]}

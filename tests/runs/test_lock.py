@@ -16,6 +16,7 @@ from mistakes import raises
 import dl
 from dl.cli.commands import export, replay
 from dl.cli.commands import report as report_command
+from dl.core.errors import UserError
 from dl.core.experiment import built
 from dl.data.batches import eval_batches, train_batches
 from dl.data.transforms import images as augment
@@ -356,6 +357,19 @@ def test_a_report_shows_that_the_data_changed(from_file, capfd, tmp_path):
     assert "data.train" in capfd.readouterr().err
     page = (tmp_path / "page.html").read_text()
     assert "changed since it was started (data.train: " in page
+
+
+def test_data_that_moved_are_said_to_be_the_run_s_own(from_file, tmp_path):
+    run, file, _ = from_file
+    moved = shutil.move(file, tmp_path / "elsewhere.npz")
+    for door in (dl.open_run, lambda place: replay_run(place)):
+        with pytest.raises(Exception, match=r"data\.npz"):
+            door(run.folder.path)
+    told = raises("file-missing", "runs/a: its experiment is built again", "lay then")
+    with told, lock.reopening(run.folder):
+        raise UserError("file-missing", f"no {file}")
+    shutil.move(moved, file)
+    assert dl.open_run(run.folder.path).ended == "done"
 
 
 def test_cores_that_a_process_may_use_are_part_of_the_world(from_file, monkeypatch):
