@@ -4,7 +4,6 @@ import itertools
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -20,13 +19,10 @@ STOPPED = 128 + signal.SIGTERM  # how a run ends that SIGTERM stopped, all saved
 
 
 class Job:
-    """A process of one run, which begins it or goes on with it; as submitit wants it, to be pickled.
+    """A process of one run, which begins it or goes on with it; as submitit wants it, to be pickled."""
 
-    ``port``: of this machine, at which processes that no SLURM starts find each other.
-    """
-
-    def __init__(self, command: list[str], port: int = 0):
-        self.command, self.port, self.child = command, port, 0
+    def __init__(self, command: list[str]):
+        self.command, self.child = command, 0
 
     def __call__(self) -> int:
         # SLURM's warning comes to all processes of a job. It is for this one; the run knows SIGTERM alone.
@@ -49,15 +45,19 @@ class Job:
 
         os.kill(self.child, signal.SIGTERM)
         os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOWAIT)
-        return DelayedSubmission(Job(self.command, self.port))
+        return DelayedSubmission(Job(self.command))
 
-    def _each_other(self) -> dict[str, str]:
+    @staticmethod
+    def _each_other() -> dict[str, str]:
         """What tells processes on this machine of each other; SLURM tells its own."""
         count = os.environ.get("SUBMITIT_LOCAL_NTASKS", "1")
         if count == "1":
             return {}
+        port = (
+            20_000 + int(os.environ["SUBMITIT_LOCAL_JOB_ID"]) % 12_000
+        )  # below those that systems give away
         return {
-            "JAX_COORDINATOR_ADDRESS": f"localhost:{self.port}",
+            "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
             "JAX_NUM_PROCESSES": count,
             "JAX_PROCESS_ID": os.environ["SUBMITIT_LOCAL_GLOBALID"],
         }
@@ -113,8 +113,6 @@ def submit(
     if here and nodes > 1:
         raise UserError("option-misplaced", "--here is this machine alone: leave --nodes out")
     jobs = []
-    with socket.create_server(("localhost", 0)) as server:
-        port = server.getsockname()[1]  # free, as far as can be known
     for number, own in enumerate(itertools.product(*axes)):
         flags = [w for n, v in own for w in ("--" + n.replace("_", "-"), v)]
         given = [*extra(), *flags]
@@ -124,7 +122,7 @@ def submit(
             base = options.name or new_name(options.runs, called_after(script, chosen))
         name = f"{base}-{lane_name(number, dict(own))}" if own else base
         words = [*command(script), *unnamed(given), "--name", name, "--resume"]
-        jobs.append((name, Job(words, port)))
+        jobs.append((name, Job(words)))
     parameters: dict[str, Any] = {
         "name": base,
         "timeout_min": max(1, round(60 * hours)),

@@ -120,9 +120,10 @@ def test_processes_that_no_slurm_starts_are_told_of_each_other(monkeypatch):
     asked = 'test "$JAX_COORDINATOR_ADDRESS,$JAX_NUM_PROCESSES,$JAX_PROCESS_ID" = '
     monkeypatch.setenv("SUBMITIT_LOCAL_NTASKS", "2")
     monkeypatch.setenv("SUBMITIT_LOCAL_GLOBALID", "1")
-    assert Job(["sh", "-c", asked + "localhost:77,2,1"], 77)() == 0
+    monkeypatch.setenv("SUBMITIT_LOCAL_JOB_ID", "12077")
+    assert Job(["sh", "-c", asked + "localhost:20077,2,1"])() == 0
     monkeypatch.setenv("SUBMITIT_LOCAL_NTASKS", "1")  # the run is alone
-    assert Job(["sh", "-c", asked + ",,"], 77)() == 0
+    assert Job(["sh", "-c", asked + ",,"])() == 0
 
 
 def test_this_machine_is_one_node(tmp_path, monkeypatch):

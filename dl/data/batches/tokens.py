@@ -89,6 +89,7 @@ def crops(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrainWind
     bounded("batch size", batch_size, at_least=1, whole=True)
     if isinstance(tokens, TokenFiles):
         return _crops_of(tokens, length).train_batches(batch_size, seed)
+    _check_length(_files_of(tokens)[0], length)
     if isinstance(tokens, np.memmap):
         count = len(tokens) - length
         count -= count % batch_size if count * batch_size >= 2**31 else 0
@@ -101,11 +102,18 @@ def crops(tokens: Any, length: int, batch_size: int, seed: Any = 0) -> TrainWind
 def _crops_of(tokens: Any, length: int) -> Chain:
     """All windows of ``length`` tokens, of one file or several."""
     files, shares = _files_of(tokens)
-    for each in files:
-        if len(each) <= length:
-            said = f"a file of {len(each)} tokens is too short for windows of {length} and the token after"
-            raise UserError("text-too-short", said)
+    _check_length(files, length)
     return Chain(tuple(StoredCrops(each, length, len(each) - length) for each in files), shares)
+
+
+def _check_length(texts: Sequence[Any], length: int) -> None:
+    for each in texts:
+        if len(each) <= length:
+            raise UserError(
+                "text-too-short",
+                f"a text of {len(each)} tokens is too short for windows of {length} and the token after: "
+                f"take windows of {max(len(each) - 1, 1)} or less, or more text",
+            )
 
 
 def _shufflable(windows: TrainWindows) -> TrainWindows:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mistakes import raises
 
-from dl.data.batches.tokens import crops, pack, packed_crops, strided, tracks
+from dl.data.batches.tokens import TokenFiles, crops, pack, packed_crops, strided, tracks
 
 
 def test_crops_have_their_targets_one_on():
@@ -58,6 +58,15 @@ def test_tracks_go_on_where_they_stopped_and_reset_at_each_epoch():
 def test_too_few_tokens_for_the_tracks():
     with raises("text-too-short"):
         tracks(np.arange(35), 7, 5)
+
+
+def test_a_text_shorter_than_a_window_is_refused_wherever_it_lies(tmp_path):
+    np.arange(9, dtype=np.uint16).tofile(tmp_path / "tokens")
+    mapped = np.memmap(tmp_path / "tokens", np.uint16, "r")
+    for tokens in (np.arange(9), mapped, TokenFiles((mapped, mapped))):
+        assert crops(tokens, 8, 1)[0]["targets"].shape == (1, 8)
+        with raises("text-too-short", "windows of 8 or less"):
+            crops(tokens, 9, 1)
 
 
 @settings(max_examples=60, deadline=None)
