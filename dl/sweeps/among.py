@@ -44,8 +44,13 @@ def among(options: Options) -> Among:
     """The processes that ``options`` or a launcher tell of.
 
     Raises:
-      UserError: they are told wrongly, share no folder or more than it, or JAX has no device.
+      UserError: they are told wrongly, share no folder or more than it (a coordinator, JAX), or JAX has no device.
     """
+    if options.coordinator is not None:
+        raise UserError(
+            "option-misplaced",
+            "the processes of a sweep find each other by the folder that they share: leave --coordinator out",
+        )
     try:
         own = Among(*processes.place_among(options.processes, options.process))
     except ValueError as error:

@@ -39,6 +39,8 @@ def test_flags_and_launchers_say_which_process_this_is(monkeypatch):
         among(Options(name="a", processes=4, process=4))
     with raises("option-misplaced", "--name"):
         among(Options(processes=2, process=0))
+    with raises("option-misplaced", "--coordinator out"):
+        among(Options(name="a", coordinator="localhost:1234", processes=2, process=1))
     with raises("option-misplaced", "shared disk"):
         among(Options(name="a", runs="s3://bucket/runs", processes=2, process=1))
     monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "one,two")  # which says how many, and not who
