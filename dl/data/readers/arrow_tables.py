@@ -72,11 +72,23 @@ def parquet_file(source: Any, path: Path, packed: int) -> Any:
     return file
 
 
-def checked(batches: Iterable[Any], path: Path, packed: int) -> Iterator[Any]:
-    """Record batches; raises UserError where they are far more than a file of ``packed`` bytes holds."""
+def checked(batches: Iterable[Any], path: Path, packed: int | None = None) -> Iterator[Any]:
+    """Record batches or tables that hold what their types say: pyarrow believes a file's texts, and its offsets,
+    which may lead out of memory.
+
+    Raises:
+      UserError: one does not, or they are far more than a file of ``packed`` bytes holds.
+    """
+    import pyarrow as pa
+
     size = 0
     for batch in batches:
-        check_unpacked(path, size := size + batch.nbytes, packed, at_once=False)
+        try:
+            batch.validate(full=True)
+        except (pa.ArrowException, ValueError) as error:
+            raise damaged(path, first_line(error)) from None
+        if packed is not None:
+            check_unpacked(path, size := size + batch.nbytes, packed, at_once=False)
         yield batch
 
 
@@ -87,7 +99,8 @@ def file_columns(data: bytes, name: str):
     given = Path(name), len(data)
     try:
         if data[:4] == b"PAR1":
-            return parquet_file(pa.BufferReader(data), *given).read()
+            table = parquet_file(pa.BufferReader(data), *given).read()
+            return next(checked([table], given[0]))
         if data[:6] == b"ARROW1":
             file = pa.ipc.open_file(data)
             some = map(file.get_batch, range(file.num_record_batches))
@@ -95,7 +108,7 @@ def file_columns(data: bytes, name: str):
         if data[:4] == b"FEA1":
             from pyarrow import feather
 
-            return feather.read_table(pa.BufferReader(data))
+            return next(checked([feather.read_table(pa.BufferReader(data))], given[0]))
         if data[:4] == b"\xff\xff\xff\xff":
             stream = pa.ipc.open_stream(data)
             return pa.Table.from_batches(checked(stream, *given), stream.schema)

@@ -186,8 +186,8 @@ def stored_file(path: Path, name: str, *of_text: Any) -> tuple:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise
         raise damaged(Path(name), first_line(error)) from None
-    if not_csv(head):
-        return (stored_table([file_columns(read(path), name)]),)
+    if not_csv(head) and (table := file_columns(read(path), name)) is not None:
+        return (stored_table([table]),)
     return _stored_text(path, name, *of_text)
 
 
@@ -206,9 +206,8 @@ def batches(path: Path, rows: int | None = None) -> Iterator[Any] | None:
     head = head[:6]
     if head[:4] == b"PAR1":
         source = parquet_file(path, *given)
-        return itertools.chain(
-            [source.schema_arrow.empty_table()], source.iter_batches(rows or ROWS)
-        )
+        some = checked(source.iter_batches(rows or ROWS), path)
+        return itertools.chain([source.schema_arrow.empty_table()], some)
     if head == b"ARROW1":
         source = pa.ipc.open_file(pa.OSFile(str(path)))
         some = map(source.get_batch, range(source.num_record_batches))

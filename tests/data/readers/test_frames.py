@@ -12,6 +12,7 @@ from mistakes import raises
 from pyarrow import csv as pa_csv
 from pyarrow import feather, parquet
 
+from dl.core.errors import UserError
 from dl.data.readers.frames import numbers, read_frame, words
 from dl.data.readers.times import times
 
@@ -319,3 +320,36 @@ def test_missing_marks_are_the_users_where_given():
 def test_options_that_cannot_be_are_refused(options, code):
     with raises(code, next(iter(options))):
         read_frame(b"a,b\n1,2\n", **options)
+
+
+def _spoilt(kind, how, path):
+    """A file one of whose words is no UTF-8, or leads out of memory, or whose mark is spoilt."""
+    table = pa.table({"x": [1.0, 2.0, 3.0], "word": ["first", "second", "third"]})
+    if how == "offsets":
+        offsets = pa.py_buffer(np.array([0, 5, 2**30, 16], np.int32))
+        bytes_of = pa.py_buffer(b"firstsecondthird")
+        words = pa.Array.from_buffers(pa.string(), 3, [None, offsets, bytes_of])
+        table = pa.table({"x": table["x"], "word": words})
+    if kind == "parquet":
+        parquet.write_table(table, path, compression="none", use_dictionary=False)
+    else:
+        with (pa.ipc.new_file if kind == "file" else pa.ipc.new_stream)(path, table.schema) as file:
+            file.write_table(table)
+    content = path.read_bytes()
+    spoilt = {"text": (b"second", b"sec\xffnd"), "mark": (content[:8], b"ARROX1\0\0")}
+    path.write_bytes(content.replace(*spoilt[how]) if how in spoilt else content)
+
+
+@pytest.mark.parametrize("disk", [False, True], ids=["in memory", "on disk"])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        *(("file", how) for how in ("text", "offsets", "mark")),
+        *(("stream", how) for how in ("text", "offsets")),
+        ("parquet", "text"),
+    ],
+)
+def test_a_typed_file_that_lies_is_refused_in_a_line(tmp_path, kind, how, disk):
+    _spoilt(kind, how, tmp_path / "a.table")
+    with pytest.raises(UserError, match=r"a\.table"):
+        read_frame(tmp_path / "a.table", disk=disk)
