@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dl.core.errors import UserError, need, one_line, unknown
+from dl.core.errors import UserError, need, one_line
 from dl.platform import cache_folder
 
 # What reads a kind of store, and the extra that brings it.
@@ -286,7 +286,8 @@ def _filesystem(scheme: str) -> Any:
             "unknown", "file:// is this machine: give the folder's path alone, such as /runs"
         )
     if scheme not in STORES:
-        raise unknown("kind of store", scheme, STORES)
+        known = ", ".join(f"{name}://" for name in sorted(STORES))
+        raise UserError("unknown", f"{scheme}:// is no kind of store: known are {known}")
     if scheme == "s3":
         library = need("s3fs", extra="s3", why="s3://")
     else:
