@@ -59,12 +59,15 @@ def parquet_file(source: Any, path: Path, packed: int) -> Any:
     """A Parquet file of ``packed`` bytes, opened.
 
     Raises:
-      UserError: it has far more cells than a file of its size.
+      UserError: it has far more cells than a file of its size, or a column whose name is no text.
     """
     from pyarrow import parquet
 
     # Else each column of a group of rows is read whole, which may be all of the file.
-    file = parquet.ParquetFile(source, buffer_size=2**16, pre_buffer=False)
+    try:
+        file = parquet.ParquetFile(source, buffer_size=2**16, pre_buffer=False)
+    except UnicodeDecodeError as error:  # the name of a column
+        raise damaged(path, first_line(error)) from None
     about = file.metadata
     unpacked = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
     unpacked = max(unpacked, 8 * about.num_rows * about.num_columns)
@@ -85,6 +88,7 @@ def checked(batches: Iterable[Any], path: Path, packed: int | None = None) -> It
     for batch in batches:
         try:
             batch.validate(full=True)
+            _ = batch.schema.names  # which may be no text either
         except (pa.ArrowException, ValueError) as error:
             raise damaged(path, first_line(error)) from None
         if packed is not None:

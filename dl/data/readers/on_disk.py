@@ -211,10 +211,10 @@ def batches(path: Path, rows: int | None = None) -> Iterator[Any] | None:
     if head == b"ARROW1":
         source = pa.ipc.open_file(pa.OSFile(str(path)))
         some = map(source.get_batch, range(source.num_record_batches))
-        return itertools.chain([source.schema.empty_table()], checked(some, *given))
+        return checked(itertools.chain([source.schema.empty_table()], some), *given)
     if head[:4] == b"\xff\xff\xff\xff":
         source = pa.ipc.open_stream(pa.OSFile(str(path)))
-        return itertools.chain([source.schema.empty_table()], checked(source, *given))
+        return checked(itertools.chain([source.schema.empty_table()], source), *given)
     return None
 
 

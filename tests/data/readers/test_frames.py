@@ -336,7 +336,11 @@ def _spoilt(kind, how, path):
         with (pa.ipc.new_file if kind == "file" else pa.ipc.new_stream)(path, table.schema) as file:
             file.write_table(table)
     content = path.read_bytes()
-    spoilt = {"text": (b"second", b"sec\xffnd"), "mark": (content[:8], b"ARROX1\0\0")}
+    spoilt = {
+        "text": (b"second", b"sec\xffnd"),
+        "name": (b"word", b"w\xffrd"),
+        "mark": (content[:8], b"ARROX1\0\0"),
+    }
     path.write_bytes(content.replace(*spoilt[how]) if how in spoilt else content)
 
 
@@ -344,9 +348,10 @@ def _spoilt(kind, how, path):
 @pytest.mark.parametrize(
     ("kind", "how"),
     [
-        *(("file", how) for how in ("text", "offsets", "mark")),
-        *(("stream", how) for how in ("text", "offsets")),
+        *(("file", how) for how in ("text", "name", "offsets", "mark")),
+        *(("stream", how) for how in ("text", "name", "offsets")),
         ("parquet", "text"),
+        ("parquet", "name"),
     ],
 )
 def test_a_typed_file_that_lies_is_refused_in_a_line(tmp_path, kind, how, disk):
