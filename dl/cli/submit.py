@@ -53,9 +53,8 @@ class Job:
         count = os.environ.get("SUBMITIT_LOCAL_NTASKS", "1")
         if count == "1":
             return {}
-        port = (
-            20_000 + int(os.environ["SUBMITIT_LOCAL_JOB_ID"]) % 12_000
-        )  # below those that systems give away
+        # Below those that systems give away.
+        port = 20_000 + int(os.environ["SUBMITIT_LOCAL_JOB_ID"]) % 12_000
         return {
             "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
             "JAX_NUM_PROCESSES": count,

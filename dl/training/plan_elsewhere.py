@@ -235,9 +235,8 @@ def largest_batch(
             (few, least), (many, most) = fitting[-2:]
             slope = (most - least) / (many - few)
             aim = many + (found.memory - most) / slope if slope > 0 else aim
-        untried = (
-            high if high == beyond else (low + high) / 2
-        )  # all examples, where nothing speaks against it
+        # All examples, where nothing speaks against it.
+        untried = high if high == beyond else (low + high) / 2
         aim = aim if aim < high else untried
         size = min(max(int(aim) // step * step, low + eighth), high - step)
 

@@ -141,7 +141,7 @@ def check_kind(path: Path, kind: str) -> None:
     raise UserError(
         "set-of-another-kind",
         f"{path.name} holds {count:,} {what}, which are not read as {called}: "
-        f"`dl run {SCRIPTS[looks]} --data {shlex.quote(path.name)}` trains on them",
+        f"{_trained_by(looks, path)} trains on them",
     )
 
 
@@ -162,11 +162,7 @@ def kind_lines(path: Path, kind: str, guessed: bool, own: Any) -> list[Line]:
         return []
     if looks is None or looks in (kind, *_ALSO.get(kind, ())):
         return []
-    script = (
-        f"`dl run {SCRIPTS[looks]} --data {shlex.quote(path.name)}`"
-        if looks in SCRIPTS
-        else "dl.data.open"
-    )
+    script = _trained_by(looks, path) if looks in SCRIPTS else "dl.data.open"
     return [
         Line("check", f"read as {kind}", f"it looks like {_NAMES[looks]}: {script} reads it so")
     ]
@@ -178,6 +174,11 @@ _OF_COLUMNS = (
 )
 
 
+def _trained_by(kind: str, path: Path) -> str:
+    """The command that trains on a path of that kind."""
+    return f"`dl run {SCRIPTS[kind]} --data {shlex.quote(path.name)}`"
+
+
 def looks_otherwise(path: Path, kind: str, error: UserError) -> str:
     """What a refusal that asks for columns says, led by the kind that the files rather look like: were they of
     that one, no column named would mend it."""
@@ -185,13 +186,11 @@ def looks_otherwise(path: Path, kind: str, error: UserError) -> str:
     script = f"`dl run {SCRIPTS[looks]}" if looks in SCRIPTS else "dl.data.open"
     if looks in (None, kind) or script in error.message:
         return error.message
-    called, reads = (
-        _NAMES[str(looks)],
-        script + f" --data {shlex.quote(path.name)}`" * (looks in SCRIPTS),
-    )
+    called = _NAMES[str(looks)]
+    reads = _trained_by(looks, path) if looks in SCRIPTS else script
     if looks == "pairs":  # several texts a row may as well be one to learn from
         called = "texts without classes"
-        reads = f"`dl run {SCRIPTS['corpus']} --data {shlex.quote(path.name)}` or, of two texts a row, {reads}"
+        reads = f"{_trained_by('corpus', path)} or, of two texts a row, {reads}"
     return f"{path.name} looks like {called}: {reads} takes it so; else {error.message}"
 
 
