@@ -6,6 +6,7 @@ Nothing is unpickled and no torch is needed: safetensors holds plain arrays.
 import contextlib
 import functools
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -270,7 +271,7 @@ def stamps(folder: Path) -> tuple[tuple[Path, int], ...]:
             )
         raise UserError("weights-missing", f"{folder} holds no model.safetensors{hint}")
     for path in files:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UserError("weights-missing", f"{path} is missing, though the index lists it")
     return tuple((path, path.stat().st_mtime_ns) for path in (folder / "config.json", *files))
 

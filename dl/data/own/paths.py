@@ -220,7 +220,7 @@ class Named:
         """The files that may be meant; where the whole path says less than one, those in a folder of ``part``."""
         asked = Path(str(asked).replace("\\", "/"))
         for place in self.places if asked.suffix else ():
-            if (place / asked).is_file():
+            if os.path.isfile(place / asked):  # which none is whose name is too long
                 return [place / asked]
         above, found = asked.parent.parts, self._named.get(asked.name, [])
         for most in range(len(above), 0, -1):  # the longest end that they have in common

@@ -40,9 +40,9 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
       UserError: there is none, or it is of no kind that is known.
     """
     place = _given(path)
-    if place.is_dir():
+    if os.path.isdir(place):
         place = next((place / name for name in SAVED if (place / name).is_file()), place)
-    if not place.is_file():
+    if not os.path.isfile(place):  # nor can it be, where its name is too long
         raise UserError(
             "tokenizer-file",
             f"{path} is no tokenizer: give bytes, chars, words, bpe, wordpiece, or a tokenizer.json or its folder",
@@ -169,6 +169,10 @@ def _read(folder: Path) -> tuple[Tokenizer, dict[str, Columns]]:
         saved, size = folder / said["tokenizer_file"], said["vocabulary"]
         if said["format"] != 1 or "train" not in said["parts"]:
             raise ValueError("another format")
+        for name, part in said["parts"].items():
+            kinds = [Path(file).suffix for file in part["digests"]]
+            if ".bin" not in kinds or len({*kinds}) < len(kinds):
+                raise ValueError(f"{name} is not one file of tokens")
         named = [os.path.normpath(path) for path in (saved, *(path for _, path, *_ in files))]
         if {os.path.dirname(path) for path in named} != {os.path.normpath(folder)}:
             raise ValueError("it names files elsewhere")
@@ -183,7 +187,7 @@ def _read(folder: Path) -> tuple[Tokenizer, dict[str, Columns]]:
     parts: dict[str, Columns] = {}
     for column, (name, path, count, digest) in zip(columns, files, strict=True):
         kind = np.dtype(dtype if column == "tokens" else "<u4")
-        there = path.stat().st_size if path.is_file() else 0
+        there = os.path.getsize(path) if os.path.isfile(path) else 0
         if there != count * kind.itemsize:  # mapped, it would end the process by SIGBUS
             raise _damaged(path, f"has {there:,} bytes of {count * kind.itemsize:,}")
         if digest_files([path]) != hashlib.sha256(digest.encode()).hexdigest():

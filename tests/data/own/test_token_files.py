@@ -156,7 +156,19 @@ def test_half_a_folder_is_never_believed(texts, tmp_path):
         (folder / "tokens.json").write_text(json.dumps(said))
         with raises("tokens-foreign", "tokens.json", "elsewhere"):
             read(folder)
+    for none in ({}, {"train.bytes": digest}, {"train.bin": digest, "more.bin": digest}):
+        said["parts"]["train"]["digests"] = none
+        (folder / "tokens.json").write_text(json.dumps(said))
+        with raises("tokens-foreign", "tokens.json", "train is not one file of tokens"):
+            read(folder)
+    said["parts"]["train"]["digests"] = {"long" * 99 + ".bin": digest}
+    (folder / "tokens.json").write_text(json.dumps(said))
+    with raises("file-damaged", "longlong", "0 bytes"):
+        read(folder)
     said["parts"]["train"]["digests"] = {"train.bin": digest}
+    (folder / "tokens.json").write_text(json.dumps(said | {"tokenizer_file": "t" * 300}))
+    with raises("tokenizer-file", "no tokenizer"):
+        read(folder)
     (folder / "tokens.json").write_text(json.dumps(said | {"tokenizer_file": ".."}))
     with raises("tokens-foreign", "tokens.json", "elsewhere"):
         read(folder)
