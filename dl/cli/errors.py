@@ -131,4 +131,8 @@ def _leave(code: int) -> None:
         child.terminate()
     sys.stdout.flush()
     sys.stderr.flush()
+    if "jax" in sys.modules:
+        from dl.parallel import processes
+
+        processes.leave_last()
     os._exit(code)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -232,3 +233,50 @@ def lost(error: Exception) -> bool:
         r"waiting for \S+ barrier"  # Orbax's, where one is killed while all write a checkpoint
     )
     return jax.process_count() > 1 and re.search(signs, str(error)) is not None
+
+
+def leave_last() -> None:
+    """Before the process that JAX's coordination service runs in ends by an error: let the others end first, each
+    in its own line. The service's end would abort them in many.
+
+    They wait for what this process computes no more, so the connections by which it would are closed. Where the
+    system does not list them (no Linux), or they do not end within ten seconds, they are aborted.
+    """
+    from jax._src import distributed
+
+    known = distributed.global_state
+    if known.client is None or known.process_id != 0 or known.num_processes == 1:
+        return
+    port = int(str(known.coordinator_address).rpartition(":")[2])
+    for connection in _connections():
+        if port not in _ports(connection):
+            with contextlib.suppress(OSError):  # it is closed already
+                connection.shutdown(socket.SHUT_RDWR)
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        ends = [_ports(each) for each in _connections()]
+        own = {here for here, _ in ends}
+        if not any(here == port and there not in own for here, there in ends):
+            return
+        time.sleep(0.02)
+
+
+def _ports(connection: socket.socket) -> tuple[int, int]:
+    """Of this end and of the other; 0 where it has been closed since."""
+    try:
+        return connection.getsockname()[1], connection.getpeername()[1]
+    except OSError:
+        return 0, 0
+
+
+def _connections() -> list[socket.socket]:
+    """The connections over TCP that this process has, as copies that closing leaves the others as they are."""
+    found = []
+    with contextlib.suppress(OSError):
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # it is none, or none any more
+                if os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                    own = socket.socket(fileno=os.dup(int(number)))
+                    if own.family in (socket.AF_INET, socket.AF_INET6) and own.getpeername():
+                        found.append(own)
+    return found

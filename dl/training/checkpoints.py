@@ -1,5 +1,6 @@
 """Checkpoints: written by Orbax in the background, checked by digest before they are believed."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -23,6 +24,7 @@ from dl.parallel.sharding import on_host
 from dl.runs import store
 from dl.runs.files import gone, lies_within, sync_tree
 from dl.training.leaves import digests, examined, flatten, unflatten
+from dl.training.together import Together
 
 CENTURY = 100 * 365 * 24 * 3600  # seconds
 FROZEN = ("state/variables/base/", "state/ema/base/")  # see dl.core.adapters
@@ -85,6 +87,7 @@ class Checkpoints:
         self._apart = store.url(self.folder) is not None and jax.process_count() > 1
         self._sender = ThreadPoolExecutor(1) if store.url(self.folder) else None
         self._sent: Future[None] | None = None
+        self._together: Together | None = None
         # A manager clears away what it finds unfinished, and counts on no other to delete what it lists.
         manages = writes and (processes.first() or not self._apart)
         self._manager: Any = self._managed() if manages else None
@@ -117,7 +120,9 @@ class Checkpoints:
             # Named one by one they wait for each other without the devices, which are training.
             everyone = set(range(jax.process_count()))
             together = ocp.options.MultiprocessingOptions(active_processes=everyone)
-            options, waits = {"create": False, "multiprocessing_options": together}, {}
+            options = {"create": False, "multiprocessing_options": together}
+            self._together = Together(ocp.multihost.get_barrier_sync_fn(processes=everyone))
+            waits = {"barrier_sync_fn": self._together.sync}
         options |= {
             "enable_async_checkpointing": True,
             "async_options": ocp.AsyncOptions(post_finalization_callback=self._sync, **waits),
@@ -180,7 +185,8 @@ class Checkpoints:
             while self._spoilt:  # else Orbax saves no step up to theirs, and says nothing
                 self._delete(self._spoilt.pop())
             parts = args.Composite(state=args.StandardSave(flat), meta=args.JsonSave(meta))
-            self._manager.save(step, args=parts)
+            save = functools.partial(self._manager.save, step, args=parts)
+            self._together.save(save) if self._together else save()
         except OSError as error:
             self._saving = None
             raise self._refused(step, error) from None

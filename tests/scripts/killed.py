@@ -1,7 +1,10 @@
 """``python killed.py PHASE:STEP[:SIGNAL] SCRIPT ARGS...`` is ``python SCRIPT ARGS...``, which sends itself
-SIGKILL, or another signal, at that moment (`tests/faults.py`)."""
+SIGKILL, or another signal, at that moment (`tests/faults.py`), finds its disk full (``ENOSPC``), or can from then
+on write no file of more than 64 bytes (``EFBIG``)."""
 
+import errno
 import os
+import resource
 import runpy
 import signal
 import sys
@@ -13,8 +16,17 @@ import faults
 
 if __name__ == "__main__":
     phase, step, *name = sys.argv[1].split(":")
-    number = signal.Signals[name[0] if name else "SIGKILL"]
+    named = name[0] if name else "SIGKILL"
+
+    def strike() -> None:
+        if named == "ENOSPC":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+        if named == "EFBIG":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+            return
+        os.kill(os.getpid(), signal.Signals[named])
+
     sys.argv = sys.argv[2:]
     sys.path.insert(0, str(Path(sys.argv[0]).parent))
-    with faults.at(phase, int(step), lambda: os.kill(os.getpid(), number)):
+    with faults.at(phase, int(step), strike):
         runpy.run_path(sys.argv[0], run_name="__main__")
