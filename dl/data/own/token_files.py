@@ -172,6 +172,10 @@ def _read(folder: Path) -> tuple[Tokenizer, dict[str, Columns]]:
         named = [os.path.normpath(path) for path in (saved, *(path for _, path, *_ in files))]
         if {os.path.dirname(path) for path in named} != {os.path.normpath(folder)}:
             raise ValueError("it names files elsewhere")
+        for name, part in said["parts"].items():
+            wanted = {f"{name}{end}" for end in (_COLUMNS if name != "train" else [".bin"])}
+            if lacking := sorted(wanted - part["digests"].keys()):
+                raise ValueError(f"it says nothing of {lacking[0]}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             "tokens-foreign",

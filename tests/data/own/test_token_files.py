@@ -125,8 +125,11 @@ def test_another_s_tokenizer_and_tables(texts, tmp_path):
         )
     with raises("tokenizer-file", "bqe", "bpe"):
         write_tokens([str(texts)], tmp_path / "three", "bqe")
-    with raises("option-misplaced", "--vocabulary"):
-        write_tokens([str(texts)], tmp_path / "three", str(tmp_path / "one"), 300)
+    for own in (str(tmp_path / "one"), "bytes"):
+        with raises("option-misplaced", "--vocabulary"):
+            write_tokens([str(texts)], tmp_path / "three", own, 300)
+    with raises("data-unknown", "no text"):
+        write_tokens([], tmp_path / "three")
 
 
 def test_half_a_folder_is_never_believed(texts, tmp_path):
@@ -156,6 +159,10 @@ def test_half_a_folder_is_never_believed(texts, tmp_path):
         (folder / "tokens.json").write_text(json.dumps(said))
         with raises("tokens-foreign", "tokens.json", "elsewhere"):
             read(folder)
+    said["parts"]["train"]["digests"] = {}
+    (folder / "tokens.json").write_text(json.dumps(said))
+    with raises("tokens-foreign", "nothing of train.bin"):
+        read(folder)
     said["parts"]["train"]["digests"] = {"train.bin": digest}
     (folder / "tokens.json").write_text(json.dumps(said | {"tokenizer_file": ".."}))
     with raises("tokens-foreign", "tokens.json", "elsewhere"):
