@@ -99,7 +99,8 @@ def submit(
     from dl.runs.scripts import command, find_script, load_script
     from dl.sweeps.search_space import lane_name
 
-    bounded("--hours", hours, above=0, at_most=LONGEST)
+    # Two minutes before its end a job saves.
+    bounded("--hours", hours, at_least=0.1, at_most=LONGEST)
     bounded("--memory", memory, above=0, below=math.inf)
     least = {"nodes": (nodes, 1), "gpus": (gpus, 0), "cpus": (cpus, 1), "requeues": (requeues, 0)}
     for name, (value, low) in least.items():

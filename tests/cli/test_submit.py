@@ -107,7 +107,7 @@ def test_mistakes_are_told_before_anything_is_queued(tmp_path, monkeypatch, clus
     with raises("range", "--nodes"):
         submit(TINY, nodes=0, **given)
     for name, value in (
-        *(("hours", math.inf), ("hours", math.nan), ("requeues", -1)),
+        *(("hours", math.inf), ("hours", math.nan), ("hours", 0.01), ("requeues", -1)),
         *(("memory", -1.0), ("memory", math.nan), ("memory", math.inf)),
     ):
         with raises("range", f"--{name}"):

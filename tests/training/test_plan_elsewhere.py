@@ -70,9 +70,9 @@ def test_the_largest_batch_of_a_fixed_topology_can_be_cut_by_it(monkeypatch):
         assert rows % 8 == 0
         return SimpleNamespace(fits=rows <= 100, total=rows, memory=100)
 
+    fixed, options = SimpleNamespace(pieces=8), Options(deterministic_topology=True)
     monkeypatch.setattr(plan_elsewhere, "planned", planned)
     monkeypatch.setattr(plan_elsewhere, "layout_of", lambda *given: fixed if given[2] else None)
-    fixed, options = SimpleNamespace(pieces=8), Options(deterministic_topology=True)
     assert plan_elsewhere.largest_batch(of, H100, options, 16) == 96
 
 
