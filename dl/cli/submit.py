@@ -201,12 +201,11 @@ def _check_mesh(mesh: str | None, gpus: int) -> None:
     if mesh is None:
         return
     wanted = math.prod(parse_mesh(mesh, gpus).values())
-    if gpus and wanted != gpus:
-        code = "mesh-too-large" if wanted > gpus else "mesh-too-small"
-        raise UserError(
-            code,
-            f"mesh {mesh!r} has {wanted} devices and a job of --nodes and --gpus {gpus}: let them be as many",
-        )
+    told = f"mesh {mesh!r} has {wanted} devices and a job of --nodes and --gpus {gpus}: let them be as many"
+    if gpus and wanted > gpus:
+        raise UserError("mesh-too-large", told)
+    if wanted < gpus:
+        raise UserError("mesh-too-small", told)
 
 
 def _told(name: str, sent: Any, logs: Path) -> None:
