@@ -1,13 +1,14 @@
 """`dl submit`: scripts as jobs of a SLURM cluster, which go on where they were when they are queued again."""
 
 import itertools
+import math
 import os
 import shlex
 import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
@@ -15,6 +16,7 @@ from dl.cli.arguments import parse, unnamed
 from dl.cli.flags import extra
 from dl.core.errors import UserError, bounded, need, one_line
 
+LONGEST = 24 * 365.0  # hours
 STOPPED = 128 + signal.SIGTERM  # how a run ends that SIGTERM stopped, all saved
 
 
@@ -93,33 +95,38 @@ def submit(
         logs: folder for what the jobs print, which all machines see.
         here: carry the jobs out on this machine, one after the other, to try them.
     """
-    from dl.runs.folder import called_after, new_name
+    from dl.runs.folder import called_after, check_name, new_name
     from dl.runs.scripts import command, find_script, load_script
     from dl.sweeps.search_space import lane_name
 
-    bounded("--hours", hours, above=0)
-    for name, value, least in (("nodes", nodes, 1), ("gpus", gpus, 0), ("cpus", cpus, 1)):
-        bounded(f"--{name}", value, at_least=least, whole=True)
+    # Two minutes before its end a job saves.
+    bounded("--hours", hours, at_least=0.1, at_most=LONGEST)
+    bounded("--memory", memory, above=0, below=math.inf)
+    least = {"nodes": (nodes, 1), "gpus": (gpus, 0), "cpus": (cpus, 1), "requeues": (requeues, 0)}
+    for name, (value, low) in least.items():
+        bounded(f"--{name}", value, at_least=low, whole=True)
     submitit = need("submitit", extra="slurm", why="dl submit")
     script = find_script(experiment).absolute()
     config, build = load_script(script)
-    axes = []
-    for word in array:
-        field, _, values = word.partition("=")
-        if not values:
-            raise UserError("sweep-malformed", f"--array {word}: write FIELD=VALUE,VALUE,...")
-        axes.append([(field, value) for value in values.split(",")])
+    axes = _axes(array)
+    hints = get_type_hints(config)
     if here and nodes > 1:
         raise UserError("option-misplaced", "--here is this machine alone: leave --nodes out")
     jobs = []
     for number, own in enumerate(itertools.product(*axes)):
-        flags = [w for n, v in own for w in ("--" + n.replace("_", "-"), v)]
+        flags = [w for n, v in own for w in _flags(n, v, hints.get(n.replace("-", "_")))]
         given = [*extra(), *flags]
-        chosen, options, _ = parse(config, build, given, script.name)  # refuses what the run would
+        chosen, options, wish = parse(
+            config, build, given, script.name
+        )  # refuses what the run would
         options.find_packages()
+        options.refuse_processes("what dl submit takes")
+        _check_mesh(options.mesh, nodes * gpus)
+        what = "sweep" if wish.wanted(chosen) else "run"
         if not number:
             base = options.name or new_name(options.runs, called_after(script, chosen))
         name = f"{base}-{lane_name(number, dict(own))}" if own else base
+        check_name(options.runs, name, what, resume=True)
         words = [*command(script), *unnamed(given), "--name", name, "--resume"]
         jobs.append((name, Job(words)))
     parameters: dict[str, Any] = {
@@ -159,6 +166,46 @@ def submit(
         raise UserError("slurm-refuses", f"SLURM refuses the jobs: {_line(error)}") from None
     for (name, _), sent in zip(jobs, sents, strict=True):
         _told(name, sent, logs)
+
+
+def _axes(array: tuple[str, ...]) -> list[list[tuple[str, str]]]:
+    """The fields of ``--array`` and the values of each."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for word in array:
+        given, _, values = word.partition("=")
+        field = given.replace("-", "_")
+        if not field or not values:
+            raise UserError("sweep-malformed", f"--array {word}: write FIELD=VALUE,VALUE,...")
+        if field in found:
+            told = f"--array {word}: {field} stands there twice, so give all of its values at once"
+            raise UserError("sweep-malformed", told)
+        if field in ("name", "resume"):
+            told = f"--array {word}: each job has a name of its own already, after --name"
+            raise UserError("option-misplaced", told)
+        found[field] = [(given, value) for value in values.split(",")]
+    return list(found.values())
+
+
+def _flags(field: str, value: str, hint: Any) -> list[str]:
+    """The words of a command line that give a field its value."""
+    flag = field.replace("_", "-")
+    if hint is bool and value.lower() in ("true", "false"):
+        return [f"--{flag}" if value.lower() == "true" else f"--no-{flag}"]
+    return [f"--{flag}", value]
+
+
+def _check_mesh(mesh: str | None, gpus: int) -> None:
+    """Raise UserError where no run would take that mesh, of so many GPUs; of CPUs nobody knows how many."""
+    from dl.parallel.mesh import parse_mesh
+
+    if mesh is None:
+        return
+    wanted = math.prod(parse_mesh(mesh, gpus).values())
+    told = f"mesh {mesh!r} has {wanted} devices and a job of --nodes and --gpus {gpus}: let them be as many"
+    if gpus and wanted > gpus:
+        raise UserError("mesh-too-large", told)
+    if wanted < gpus:
+        raise UserError("mesh-too-small", told)
 
 
 def _told(name: str, sent: Any, logs: Path) -> None:

@@ -107,7 +107,10 @@ def words_on_devices(x: jax.Array) -> jax.Array:
     finite = jnp.isfinite(x).all() if jnp.issubdtype(x.dtype, jnp.inexact) else True
     if jnp.iscomplexobj(x):
         x = jnp.stack([x.real, x.imag], -1)
-    size = 8 if x.dtype == bool else 8 * x.dtype.itemsize
+    limits = jnp.iinfo if jnp.issubdtype(x.dtype, jnp.integer) else jnp.finfo
+    size = (
+        8 if x.dtype == bool else limits(x.dtype).bits
+    )  # of int4 four, which the host keeps in a byte
     kind = jnp.dtype(f"uint{min(size, 32)}")
     words = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, kind)
     words = words.astype(jnp.uint32)

@@ -198,6 +198,12 @@ def machine(text: str) -> Machine:
     if card.smallest and many > card.near:
         told = f"the largest slice has {card.near:,} chips"
         raise UserError("device-malformed", f"--device {text}: {told}")
+    sided = len(sizes) == len(card.smallest) and many > 2  # 1x1 has no topology of its own
+    shape = sizes if sided else _slice(card, many)
+    if card.smallest and many > 2 and math.prod(shape) != many:  # one or two chips lie in a line
+        whole, by_sides = math.prod(shape), "x".join(map(str, shape))
+        told = f"no slice has {many} chips: write {name}:{whole}, or the sides of one as {name}:{by_sides}"
+        raise UserError("device-malformed", f"--device {text}: {told}")
     near = min(card.near, many)
     if card.platform == "gpu" and many % near:
         raise UserError(
@@ -232,11 +238,8 @@ def machine(text: str) -> Machine:
             found = topologies.get_topology_desc(
                 platform="cuda", target_config=_facts(card), **given
             )
-        shape = []
     else:
         need("libtpu", extra="plan-tpu", why=f"Compiling for {name}")
-        # A slice of one line of chips is written by their number: the smallest that holds them.
-        shape = sizes if len(sizes) == len(card.smallest) else _slice(card, many)
         try:
             with hushed():
                 found = topologies.get_topology_desc(f"{name}:{'x'.join(map(str, shape))}", "tpu")
@@ -247,9 +250,9 @@ def machine(text: str) -> Machine:
 
 
 def _slice(card: Card, count: int) -> list[int]:
-    """The smallest slice of ``count`` chips or more, doubled along its shortest side."""
+    """The smallest slice of ``count`` chips or more, doubled along its shortest side; none of a GPU."""
     shape = list(card.smallest)
-    while math.prod(shape) < count:
+    while shape and math.prod(shape) < count:
         shape[shape.index(min(shape))] *= 2
     return shape
 

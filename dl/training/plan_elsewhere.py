@@ -213,7 +213,7 @@ def largest_batch(
       build: the experiment of a batch size; first: the size to begin with.
     """
     begun = build(first)
-    layout = layout_of(options.mesh, begun, elsewhere=machine)
+    layout = layout_of(options.mesh, begun, options.deterministic_topology, machine)
     step = begun.micro_batches * (1 if layout is None else layout.pieces)
 
     fitting: list[tuple[int, float]] = []  # batches that fit, and the bytes that they take

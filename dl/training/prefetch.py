@@ -135,12 +135,25 @@ def own_rows(batches: Any, layout: Layout) -> Any:
     size = batches.batch_size
     if hasattr(batches, "__len__"):
         size = -(-size // layout.pieces) * layout.pieces
-    slices: Any = layout.rows().addressable_devices_indices_map((size,))
-    spans = {rows[0].indices(size)[:2] for rows in slices.values()}
-    piece = sum(stop - start for start, stop in spans)
-    return dataclasses.replace(
-        batches, batch_size=size, shard=(min(spans)[0] // piece, size // piece)
-    )
+    slices: Any = layout.rows().devices_indices_map((size,))
+    spans: dict[int, set[tuple[int, int]]] = {}
+    for device, rows in slices.items():
+        spans.setdefault(device.process_index, set()).add(rows[0].indices(size)[:2])
+    shard = own_shard(spans, jax.process_index())
+    return dataclasses.replace(batches, batch_size=size, shard=shard)
+
+
+def own_shard(spans: dict[int, set[tuple[int, int]]], process: int) -> tuple[int, int]:
+    """Which of how many equal pieces of a batch a process reads, of the rows that the devices of each compute.
+
+    Where another axis than the batch's cuts across processes, as ``data=8,tensor=3`` does on three hosts of eight
+    devices, what they compute is not alike: then each reads all rows.
+    """
+    pieces = set(map(frozenset, spans.values()))
+    every = sorted(span for piece in pieces for span in piece)
+    if len(set(every)) < len(every) or len(set(map(len, pieces))) > 1:
+        return 0, 1
+    return sorted(map(sorted, pieces)).index(sorted(spans[process])), len(pieces)
 
 
 def check_divisible(experiment: Experiment, layout: Layout) -> None:

@@ -1,5 +1,6 @@
 """`dl submit`: what SLURM is told, and a job that is interrupted and queued again."""
 
+import math
 import os
 import signal
 import subprocess
@@ -40,12 +41,14 @@ def flags(monkeypatch, *words):
 
 def test_slurm_is_told_all_of_it(tmp_path, monkeypatch, cluster, capsys):
     flags(monkeypatch, "--steps", "24", "--name", "mine", "--runs", str(tmp_path / "runs"))
-    array = ("seed=0,1", "learning-rate=1e-3,1e-2")
+    array = ("stream=true,false", "learning-rate=1e-3,1e-2")
     own = {"partition": "gpu", "account": "us", "hours": 1.5, "nodes": 2, "gpus": 8, "memory": 64}
     submit(TINY, array=array, logs=tmp_path / "jobs", **own)
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 4
-    assert said[3].startswith("mine-003-seed=1-learning-rate=1e-2: job 77_3, which prints to ")
+    assert said[3].startswith(
+        "mine-003-stream=false-learning-rate=1e-2: job 77_3, which prints to "
+    )
     batch = (tmp_path / "batch").read_text()
     for told in (
         *("partition=gpu", "account=us", "time=90", "nodes=2", "ntasks-per-node=8"),
@@ -103,6 +106,27 @@ def test_mistakes_are_told_before_anything_is_queued(tmp_path, monkeypatch, clus
         submit(TINY, hours=0, **given)
     with raises("range", "--nodes"):
         submit(TINY, nodes=0, **given)
+    for name, value in (
+        *(("hours", math.inf), ("hours", math.nan), ("hours", 0.01), ("requeues", -1)),
+        *(("memory", -1.0), ("memory", math.nan), ("memory", math.inf)),
+    ):
+        with raises("range", f"--{name}"):
+            submit(TINY, **{name: value}, **given)
+    with raises("sweep-malformed", "seed stands there twice"):
+        submit(TINY, array=("seed=0,1", "seed=2"), **given)
+    with raises("option-misplaced", "--array name"):
+        submit(TINY, array=("name=a,b",), **given)
+    for code, said, *words in (
+        ("unknown", "fsd", "--mesh", "fsd=2"),
+        ("mesh-too-large", "16", "--mesh", "data=32"),
+        ("mesh-too-small", "16", "--mesh", "data=2"),
+        ("option-misplaced", "--coordinator", "--coordinator", "here:1"),
+        ("name-malformed", "a/b", "--name", "a/b"),
+    ):
+        flags(monkeypatch, *words)
+        with raises(code, said):
+            submit(TINY, nodes=2, gpus=8, **given)
+    flags(monkeypatch)
     with raises("unknown", "no-such-script"):
         submit(Path("no-such-script"), **given)
     with pytest.raises(SystemExit):

@@ -22,6 +22,7 @@ ARRAYS = {
     "float8": WHOLE[0].astype(ml_dtypes.float8_e4m3fn),
     "complex": WHOLE[0] + 1j * WHOLE[1],
     "int8": RNG.integers(-128, 128, 77).astype(np.int8),
+    "int4": RNG.integers(-8, 8, 77).astype(ml_dtypes.int4),
     "bool": RNG.integers(0, 2, (5, 7)).astype(bool),
     "uint32": RNG.integers(0, 2**32, 9).astype(np.uint32),
     "scalar": np.float32(2.5),

@@ -33,7 +33,19 @@ def test_half_precision_is_never_slower_but_on_a_card_without_it():
 
 @pytest.mark.parametrize(
     "text",
-    ["h100:0", "h100:2x4", "h100:eight", "h100:12", "v5e:x", "v5p:4x4", "v6e:32x16", "v5p:6148"],
+    [
+        *(
+            "h100:0",
+            "h100:2x4",
+            "h100:eight",
+            "h100:12",
+            "v5e:x",
+            "v5p:4x4",
+            "v6e:32x16",
+            "v5p:6148",
+        ),
+        *("v5e:3", "v5e:6", "v5e:12", "v5p:6"),  # as many chips of a slice do not fill a box
+    ],
 )
 def test_a_machine_that_cannot_be_is_told(text):
     with raises("device-malformed", text):

@@ -12,6 +12,7 @@ from mistakes import raises
 
 from dl.parallel.mesh import AXES, make_mesh, parse_mesh
 from dl.parallel.sharding import TRANSFORMER, padded, spec
+from dl.training.prefetch import own_shard
 
 MESH = AbstractMesh((2, 4, 1, 1, 2), AXES)
 
@@ -108,3 +109,31 @@ def test_padding_adds_rows_that_do_not_count():
     assert filled["x"].shape == filled["mask"].shape == (8,)
     assert filled["mask"].sum() == 4
     np.testing.assert_array_equal(filled["x"][:5], batch["x"])
+
+
+@pytest.mark.parametrize(
+    ("processes", "each", "mesh"),
+    [
+        (2, 4, (8, 1)),
+        (2, 4, (2, 4)),
+        (2, 4, (1, 8)),
+        (3, 8, (8, 3)),
+        (3, 4, (4, 3)),
+        (4, 2, (2, 4)),
+        (3, 5, (5, 3)),
+    ],
+)
+def test_a_process_reads_the_rows_of_its_devices_whatever_lies_across(processes, each, mesh):
+    rows = np.repeat(np.arange(mesh[0]), mesh[1]).reshape(
+        processes, each
+    )  # of each device, in order
+    spans = {p: {(int(r), int(r) + 1) for r in own} for p, own in enumerate(rows)}
+    shards = {p: own_shard(spans, p) for p in spans}
+    (count,) = {
+        count for _, count in shards.values()
+    }  # JAX takes equal pieces from all, or the whole
+    for process, (index, _) in shards.items():
+        read = range(index * mesh[0] // count, (index + 1) * mesh[0] // count)
+        assert {row for row, _ in spans[process]} <= set(read)
+    even = processes % mesh[0] == 0 or mesh[0] % processes == 0
+    assert count == (min(processes, mesh[0]) if even else 1)

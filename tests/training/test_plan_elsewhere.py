@@ -64,6 +64,18 @@ def test_no_batch_is_larger_than_the_training_set(monkeypatch, grows):
     assert len(asked) <= (6 if grows else 12)
 
 
+def test_the_largest_batch_of_a_fixed_topology_can_be_cut_by_it(monkeypatch):
+    def planned(experiment, machine, options):
+        rows = experiment.data.batch_size
+        assert rows % 8 == 0
+        return SimpleNamespace(fits=rows <= 100, total=rows, memory=100)
+
+    fixed, options = SimpleNamespace(pieces=8), Options(deterministic_topology=True)
+    monkeypatch.setattr(plan_elsewhere, "planned", planned)
+    monkeypatch.setattr(plan_elsewhere, "layout_of", lambda *given: fixed if given[2] else None)
+    assert plan_elsewhere.largest_batch(of, H100, options, 16) == 96
+
+
 def test_a_script_without_batches_has_no_largest(monkeypatch, capfd):
     monkeypatch.setattr("dl.parallel.devices.machine", lambda text: H100)
     with raises("option-misplaced", "style_transfer", "batch_size"):

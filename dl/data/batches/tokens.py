@@ -142,7 +142,8 @@ def packed_crops(
 
 def pack(sequences: Sequence[Sequence[int]], end: int) -> tuple[np.ndarray, np.ndarray]:
     """``sequences`` laid end to end, ``end`` after each: tokens and document numbers, ``[tokens]``."""
-    tokens = np.concatenate([np.array([*sequence, end], np.int32) for sequence in sequences])
+    ended = [np.array([*sequence, end], np.int32) for sequence in sequences]
+    tokens = np.concatenate([np.zeros(0, np.int32), *ended])
     lengths = [len(sequence) + 1 for sequence in sequences]
     return tokens, np.repeat(np.arange(len(sequences), dtype=np.int32), lengths)
 

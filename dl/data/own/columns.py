@@ -28,6 +28,8 @@ from dl.data.own.paths import (
     digests_under,
     ends,
     is_table,
+    not_here,
+    numbered,
     of_no_part,
     visible,
 )
@@ -163,7 +165,7 @@ def tables_in(folder: Path) -> tuple[list[tuple[str, Path]], list[Line]]:
             break
     paths = [(part, path) for part, some in found.items() for path in some]
     if len(some := numbered([path for _, path in paths])) > 1 and "train" not in found:
-        return [("", path) for path in some], []
+        return [("", path) for path in some], not_here(some)
     if len(paths) != 1 and not found.get("train"):
         names = (
             ", ".join(path.name for _, path in paths[:4]) or "no csv, tsv, Parquet or Arrow file"
@@ -175,19 +177,8 @@ def tables_in(folder: Path) -> tuple[list[tuple[str, Path]], list[Line]]:
         )
     kept = [(part, path) for part, some in called_by_part(found).items() for path in some]
     other = [each for _, each in set(paths) - set(kept)]
-    return kept, of_no_part([path for path in [*rest, *sorted(other)] if is_table(path)])
-
-
-def numbered(paths: Sequence[Path]) -> list[Path]:
-    """The tables of a folder in the order of their numbers, where their names differ in these alone; else none.
-
-    >>> [p.name for p in numbered([Path("y-10.csv"), Path("y-9.csv")])], numbered([Path("a.csv"), Path("b.csv")])
-    (['y-9.csv', 'y-10.csv'], [])
-    """
-    called = {re.sub(r"\d+", "0", path.name) for path in paths if is_table(path)}
-    if len(called) != 1 or not all(map(is_table, paths)):
-        return []
-    return sorted(paths, key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)])
+    left = of_no_part([path for path in [*rest, *sorted(other)] if is_table(path)])
+    return kept, [*not_here([path for _, path in kept]), *left]
 
 
 def joined(

@@ -43,6 +43,7 @@ from dl.data.own.paths import by_part, files_under, is_table, of_no_part, visibl
 from dl.data.own.pixels import too_large
 from dl.data.own.stored import in_order, rows_of, stored, text_blocks
 from dl.data.readers.files import digest_files, readable
+from dl.data.readers.picture_folders import HIDDEN
 from dl.data.splits import Info, Splits
 
 NAMED = ("tinyshakespeare", "brown", "debian_synopses")
@@ -207,9 +208,10 @@ def _of_frames(source: Any, own: OwnCorpus):
 
 
 def of_tables(source: Path) -> bool:
-    """Whether a text is a table, or a folder of nothing else."""
+    """Whether a text is a table, or a folder of nothing else but what others left, such as Spark its _SUCCESS."""
     files = files_under(source) if source.is_dir() else [source]
-    return bool(files) and all(map(is_table, files))
+    told = [path for path in files if is_table(path) or not path.name.startswith(HIDDEN)]
+    return bool(told) and all(map(is_table, told))
 
 
 def _texts_in(source: Path) -> tuple[list[tuple[str, Path]], list[Line]]:

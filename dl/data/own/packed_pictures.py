@@ -16,7 +16,7 @@ import numpy as np
 from dl.core.errors import UserError
 from dl.data.own.columns import Parts, of_cells
 from dl.data.own.found import part_in
-from dl.data.own.paths import by_part, digests_under, ends, files_under, part_of
+from dl.data.own.paths import by_part, digests_under, ends, files_under, not_here, part_of
 from dl.data.own.picture_tables import Listed, listed_in
 from dl.data.readers.csv_text import first_line
 from dl.data.readers.files import damaged, digest_files
@@ -72,6 +72,7 @@ def packed_in(source: Any, own: Any) -> tuple[Listed, StoredFiles, dict[str, str
     rows_of = np.array([row_of[name] for name in listed.paths])
     for known in _class_names(next(_tables(first))).values():
         listed = _numbered(listed, known)
+    listed = dataclasses.replace(listed, lines=(*not_here(files), *listed.lines))
     return listed, pictures[rows_of], digests_under(source, files)
 
 

@@ -147,6 +147,38 @@ def by_first_folder(paths: Sequence[Path]) -> tuple[np.ndarray | None, list[tupl
     return np.array(parts), [names[1:] for names in below]
 
 
+def numbered(paths: Sequence[Path]) -> list[Path]:
+    """The tables of a folder in the order of their numbers, where their names differ in these alone, but not in
+    how many there are to be; else none.
+
+    >>> [p.name for p in numbered([Path("y-10.csv"), Path("y-9.csv")])], numbered([Path("a.csv"), Path("b.csv")])
+    (['y-9.csv', 'y-10.csv'], [])
+    """
+    called = {
+        (re.sub(r"\d+", "0", path.name), *(total for _, total in _OF_SOME.findall(path.name)))
+        for path in paths
+        if is_table(path)
+    }
+    if len(called) != 1 or not all(map(is_table, paths)):
+        return []
+    return sorted(paths, key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)])
+
+
+_OF_SOME = re.compile(r"(.*?)\d+-of-(\d+)(?!\d)")  # train-00000-of-00003.parquet
+
+
+def not_here(paths: Sequence[Path]) -> list[Line]:
+    """What to show where files say of how many they are, and some of those are not among ``paths``."""
+    found = (_OF_SOME.match(path.name) for path in paths)
+    there = collections.Counter(each.groups() for each in found if each)
+    why = "by their names: the others are not here"
+    return [
+        Line(name.rstrip("-_.") or "table", f"{count:,} of {int(total):,} files", why)
+        for (name, total), count in there.items()
+        if count < int(total)
+    ]
+
+
 def part_lists(
     root: Path, files: Iterable[Path], stems: Iterable[str], folder: str = ""
 ) -> dict[str, str]:

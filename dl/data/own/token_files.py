@@ -169,13 +169,13 @@ def _read(folder: Path) -> tuple[Tokenizer, dict[str, Columns]]:
         saved, size = folder / said["tokenizer_file"], said["vocabulary"]
         if said["format"] != 1 or "train" not in said["parts"]:
             raise ValueError("another format")
-        for name, part in said["parts"].items():
-            kinds = [Path(file).suffix for file in part["digests"]]
-            if ".bin" not in kinds or len({*kinds}) < len(kinds):
-                raise ValueError(f"{name} is not one file of tokens")
         named = [os.path.normpath(path) for path in (saved, *(path for _, path, *_ in files))]
         if {os.path.dirname(path) for path in named} != {os.path.normpath(folder)}:
             raise ValueError("it names files elsewhere")
+        for name, part in said["parts"].items():
+            wanted = {f"{name}{end}" for end in (_COLUMNS if name != "train" else [".bin"])}
+            if odd := sorted(wanted ^ part["digests"].keys()):
+                raise ValueError(f"a file too {'few' if odd[0] in wanted else 'many'}: {odd[0]}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             "tokens-foreign",

@@ -56,8 +56,12 @@ def write_tokens(
     folder, own = given_path(folder).absolute(), own or OwnCorpus()
     if folder.exists():
         raise UserError("file-exists", f"{folder} is there already: name another, or take it away")
+    if not texts:
+        raise UserError(
+            "data-unknown", "there is no text to cut into tokens: name a file or a folder"
+        )
     made = tokenizer in TOKENIZERS
-    if not made and vocabulary is not None:
+    if vocabulary is not None and (not made or tokenizer == "bytes"):
         said = f"--vocabulary is for a tokenizer that is made, and {tokenizer} has its own"
         raise UserError("option-misplaced", f"{said}: leave it out")
     last: dict[str, Splits] = {}

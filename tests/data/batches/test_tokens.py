@@ -25,6 +25,7 @@ def test_very_many_crops_are_cut_to_whole_batches():
 
 
 def test_packed_crops_know_their_documents():
+    assert [x.size for x in pack([], end=3)] == [0, 0]
     tokens, documents = pack([[5, 6], [7], [8, 9, 10]], end=3)
     assert tokens.tolist() == [5, 6, 3, 7, 3, 8, 9, 10, 3]
     assert documents.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2]

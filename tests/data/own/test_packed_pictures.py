@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -50,7 +51,7 @@ def rows(splits):
     }
 
 
-def test_shards_by_part_keep_the_hubs_numbers(tmp_path):
+def test_shards_by_part_keep_the_hubs_numbers(tmp_path, capsys):
     files, place = encoded(24), tmp_path / "data"
     place.mkdir()
     for name, some in {
@@ -69,6 +70,10 @@ def test_shards_by_part_keep_the_hubs_numbers(tmp_path):
     assert rows(splits) == {
         (pixels(file).tobytes(), ("cat", "dog", "ant")[row % 3]) for row, file in enumerate(files)
     }
+    assert "not here" not in capsys.readouterr().err
+    (place / "train-00000-of-00002.parquet").unlink()
+    assert len(rows(dl.data.open(place, "pictures", hold_out=(0.2, 0)))) == 14
+    assert re.search(r"train +1 of 2 files +by their names", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])

@@ -10,6 +10,7 @@ from mistakes import raises
 
 import dl
 from dl.data.own import tested
+from dl.data.own.corpus import of_tables
 from dl.data.own.slices import slices_of
 from dl.data.own.table import OwnTable, read_alike
 
@@ -149,6 +150,16 @@ def test_a_table_cut_into_numbered_files_is_one(tmp_path, loans):
         assert {lines[1 + row].split(",")[1] for row in rows} == {town}
     (folder / "part-9.csv").write_text("age,repaid\n3,yes\n")
     with raises("table-columns-differ", "part-9.csv", "'town'"):
+        dl.data.open(folder, "table")
+    (folder / "part-9.csv").unlink()
+    for number, shard in ((2, "loans-00000-of-00003.csv"), (10, "loans-00002-of-00003.csv")):
+        (folder / f"part-{number}.csv").rename(folder / shard)
+    (folder / "_SUCCESS").touch()  # as Spark leaves it
+    told = shown(dl.data.open(folder, "table"))["loans"]
+    assert told == "2 of 3 files by their names: the others are not here"
+    assert of_tables(folder)
+    (folder / "loans-00000-of-00001.csv").write_text(loans.read_text())
+    with raises("table-folder", "loans-00000-of-00001.csv"):
         dl.data.open(folder, "table")
 
 
