@@ -175,8 +175,9 @@ class Program:
         if target:
             return target[1].removeprefix("__")
         if line.kind != "fusion":
-            scalar = line.kind not in COLLECTIVES and re.match(r"\w+\[\]", line.shape)
-            return "of single numbers" if scalar else line.kind.removesuffix("-start")
+            kind = line.kind.removesuffix("-start")
+            scalar = kind not in COLLECTIVES and re.match(r"\w+\[\]", line.shape)
+            return "of single numbers" if scalar else kind
         called = _CALLED.search(line.rest)
         kinds = {inner.kind for inner in self.computations.get(called[1], ())} if called else set()
         heavy = [

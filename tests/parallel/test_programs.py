@@ -68,6 +68,14 @@ def test_who_speaks_to_whom(written, groups):
     assert _groups(f", channel_id=1, {written}, dimensions={{0}}") == groups
 
 
+def test_a_collective_of_one_number_is_one_that_does_not_wait_too():
+    for kind in ("all-reduce", "all-reduce-start"):
+        text = TEXT.replace("%sum = bf16[64]{0} all-reduce(", f"%sum = f32[] {kind}(")
+        assert text != TEXT
+        kernels = Program(text).work.kernels
+        assert (kernels["all-reduce"], kernels["of single numbers"]) == (1, 1)
+
+
 def test_a_loop_that_counts_up_to_a_constant_turns_as_often():
     condition = """%until (p: (s32[], f32[4,8])) -> pred[] {
   %twelve = s32[]{:T(128)} constant(12), metadata={}
