@@ -100,6 +100,35 @@ def test_of_a_slice_only_the_slice_is_read():
     assert kernels._moved(fusion, shapes) == 2 * 4 * 8 * 4 + 4  # read and written, and its place
 
 
+def test_what_lies_on_the_core_of_a_tpu_is_not_read_from_its_memory():
+    far, near = "{1,0:T(8,128)}", "{1,0:T(8,128)S(1)}"
+    text = f"""HloModule step
+
+ENTRY %main (w: f32[256,128]) -> f32[64,128] {{
+  %w = f32[256,128]{far} parameter(0)
+  %begun = (f32[256,128]{near}, f32[256,128]{far}, u32[]{{:S(2)}}) copy-start(%w)
+  %whole = f32[256,128]{near} copy-done(%begun)
+  %cut = ((f32[256,128]{far}), f32[64,128]{near}, s32[]{{:S(2)}}) slice-start(%w), slice={{[0:64], [0:128]}}
+  %part = f32[64,128]{near} slice-done(%cut)
+  %again = f32[64,128]{near} slice(%whole), slice={{[0:64], [0:128]}}
+  %sum = f32[64,128]{near} add(%part, %again)
+  ROOT %out = f32[64,128]{far} multiply(%sum, %part)
+}}
+"""
+    whole, part = 4 * 256 * 128, 4 * 64 * 128
+    # Fetched whole, and a part; then a part is written.
+    assert Program(text).work.memory == whole + part + part
+    everywhere = text.replace("S(1)", "").replace("u32[]{:S(2)}", "u32[]").replace(":T(8,128)", "")
+    assert Program(everywhere).work.memory == 2 * whole + 2 * part + 2 * part + 3 * part + 3 * part
+
+
+def test_the_start_of_a_gathering_is_read_and_written_once():
+    gathering = "f32[4,8]{1,0} all-gather("
+    started = TEXT.replace(gathering, "(f32[4,8]{1,0}, f32[4,8]{1,0}) all-gather-start(")
+    assert started != TEXT
+    assert Program(started).work.memory == Program(TEXT).work.memory
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("f32[2,3]{1,0}", 24), ("(bf16[4]{0}, s32[])", 12), ("pred[8]{0}", 8), ("f8e4m3fn[16]", 16)],
