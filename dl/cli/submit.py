@@ -1,5 +1,6 @@
 """`dl submit`: scripts as jobs of a SLURM cluster, which go on where they were when they are queued again."""
 
+import contextlib
 import itertools
 import math
 import os
@@ -158,6 +159,9 @@ def submit(
                 raise UserError(
                     "script-fails", f"{name} failed: see {sent.paths.stderr}"
                 ) from failed
+            print(f"{name}: done", flush=True)
+            with contextlib.suppress(OSError):  # submitit makes this one too, and leaves it empty
+                (logs / "%j").rmdir()
         return
     try:
         with executor.batch():
