@@ -87,12 +87,12 @@ def _sweep(
         print(f"go on with: {again(script, given, '--name', place.name, '--resume')}")
         return stopped_code(done.ended)
     print_report(place)
-    best = done.best
-    for name, reached in read_baselines(best).items():
+    first = done.settings[0]["lanes"][0]["path"]  # of the best setting, where there is one
+    for name, reached in read_baselines(first).items():
         print(f"beside it, {name}: {format_metrics(reached)}")
     print(f"sweep folder: {store.named(str(place))} (a run folder each under lanes/)")
     print("next:", shlex.join(["dl", "sweep", "report", store.named(str(place))]))
-    print("next:", shlex.join(["dl", "replay", store.named(str(best))]))
+    print("next:", shlex.join(["dl", "replay", store.named(str(first))]))
     return 0
 
 
