@@ -265,6 +265,8 @@ def _train_wordpiece(tokenizers, texts, size, lowercase, min_frequency) -> "Toke
 def load_subwords(path: str | os.PathLike) -> "Tokenizer":
     """A tokenizer from the JSON file that ``tokenizer.save`` wrote."""
     check_plain(Path(path))
+    if not Path(path).exists():
+        raise UserError("tokenizer-file", f"{path} is missing: put the model's own tokenizer there")
     try:
         found = _tokenizers().Tokenizer.from_file(str(path))
         found.no_padding()  # rows are padded here, and a file may ask for any length
