@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dl.figures.canvas import new_figure
+from dl.figures.canvas import new_figure, no_formula
 from dl.figures.curves import PALETTE, grid
 from dl.report.inspection import Inspection
 from dl.report.judged import Example, Far, Judged, Names, Off
@@ -73,10 +73,12 @@ def _slices(column: str, values: Mapping[str, Mapping[str, Any]]) -> str:
 def _set(one: Judged, classes: Sequence[str], names: Names, cells: Cells) -> str:
     known = len(classes) == len(one.counts)
     called = list(classes) if known else [str(number) for number in range(len(one.counts))]
+    binary = len(called) == 2
+    what = f"Chance of {called[1]} and share that are" if binary else "Confidence and share right"
     drawn = [
         captioned(
-            svg(_reliability(one), "share right by confidence"),
-            f"Confidence and share right; expected calibration error {one.calibration_error:.4f}.",
+            svg(_reliability(one, called), "share right by confidence"),
+            f"{what}; expected calibration error {one.calibration_error:.4f}.",
         )
     ]
     drawn += _shuffled(one.importance, "the loss, in nats a row,", "nats a row")
@@ -97,14 +99,15 @@ def _set(one: Judged, classes: Sequence[str], names: Names, cells: Cells) -> str
     )
 
 
-def _reliability(one: Judged):
+def _reliability(one: Judged, classes: Sequence[str]):
     figure = new_figure(4, 3)
     axes, (rows, sums, right) = figure.subplots(), one.bins.T
     used = rows > 0
     axes.plot([0, 1], [0, 1], color="#b0b0b0", lw=1)
     axes.plot(sums[used] / rows[used], right[used] / rows[used], marker="o", ms=4, color=PALETTE[0])
-    axes.set_xlabel("chance of the class said")
-    axes.set_ylabel("share right")
+    binary = len(classes) == 2
+    axes.set_xlabel(no_formula(f"chance of {classes[1]}") if binary else "chance of the class said")
+    axes.set_ylabel("share that are" if binary else "share right")
     return figure
 
 

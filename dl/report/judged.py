@@ -45,7 +45,9 @@ class Judged(NamedTuple):
 
     Attributes:
       counts: true classes in rows, predicted ones in columns, int ``[classes, classes]``.
-      bins: by confidence in tenths ``[10, 3]``: rows, the sum of their confidence, how many are right.
+      bins: by a chance in tenths ``[10, 3]``: rows, the sum of their chances, how many came true. The chance is
+        that of the class said; of two classes it is that of the second, as in the metric ``ece``
+        (:func:`~dl.scores.tabular.binary_scores`).
       worst: rows whose true class had the smallest chance; unsure: those whose two likeliest are closest.
       importance: by name of a feature, how many nats a row the loss grows when it is shuffled among the rows
         (Breiman 2001), and how much that differs between shuffles.
@@ -59,7 +61,7 @@ class Judged(NamedTuple):
 
     @property
     def calibration_error(self) -> float:
-        """The expected calibration error (Naeini et al. 2015), by these bins."""
+        """The expected calibration error by these bins (Naeini et al. 2015; of more classes Guo et al. 2017)."""
         return float(
             np.abs(self.bins[:, 1] - self.bins[:, 2]).sum() / max(self.bins[:, 0].sum(), 1)
         )
@@ -97,8 +99,8 @@ def judge(
     predict, evaluate, classes = jax.jit(task.predict), jax.jit(task.evaluate), scores.shape[1]
     metrics: Any = None
     counts = np.zeros((classes, classes), np.int64)
-    surest: list[np.ndarray] = []
-    rights: list[np.ndarray] = []
+    chance: list[np.ndarray] = []
+    came: list[np.ndarray] = []
     worst: list[tuple[float, Example]] = []
     unsure: list[tuple[float, Example]] = []
     kept: list[dict[str, np.ndarray]] = []
@@ -113,8 +115,8 @@ def judge(
         chances = np.exp(log_softmax(said, -1))
         best, sure = said.argmax(-1), chances.max(-1)
         np.add.at(counts, (truth, best), 1)
-        surest.append(sure)
-        rights.append(best == truth)
+        chance.append(chances[:, 1] if classes == 2 else sure)
+        came.append(truth == 1 if classes == 2 else best == truth)
         columns = {name: np.asarray(batch[name])[real] for name in task.columns}
         if names and row < ROWS:
             kept.append({**columns, "label": truth})
@@ -150,7 +152,7 @@ def judge(
     shuffled = importance(
         predict, variables, parts, truth, names or {}, nats, len(np.asarray(first["mask"]))
     )
-    mean, share, size = reliability(np.concatenate(surest), np.concatenate(rights))
+    mean, share, size = reliability(np.concatenate(chance), np.concatenate(came))
     bins = np.nan_to_num(np.stack([size, mean * size, share * size], -1))
     return Judged(counts, bins, looked(worst), looked(unsure), shuffled)
 

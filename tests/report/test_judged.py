@@ -12,10 +12,16 @@ from dl.data.batches import eval_batches
 from dl.report.examples import _slices, judged
 from dl.report.inspection import Inspection
 from dl.report.judged import farthest, judge
+from dl.scores.tabular import binary_scores
 from dl.tasks.classification import classification
 from dl.tasks.forecasting import forecasting
 from dl.tasks.regression import regression
 from dl.tasks.supervised import supervised
+
+
+class Given(nn.Module):
+    def __call__(self, x, *, train=False):
+        return x
 
 
 class Linear(nn.Module):
@@ -61,6 +67,24 @@ def test_worst_unsure_bins_and_classes_are_those_of_all_rows(pictures):
     for one in found.worst:
         np.testing.assert_array_equal(one.columns["image"], columns["image"][one.row])
         assert (one.truth, one.said) == (label[one.row], best[one.row])
+
+
+def test_of_two_classes_calibration_is_that_of_the_second_as_in_the_metric():
+    label = (np.random.default_rng(0).random(40) < 0.4).astype(np.int32)
+    logits = np.random.default_rng(1).normal(size=(40, 2)).astype(np.float32)
+    task = supervised(
+        Given(),
+        "logits",
+        lambda said, batch, train: classification(Given()).score(said, batch, train),
+    )
+    found = judge(task, {"params": {}}, eval_batches({"logits": logits, "label": label}, 16))
+    chance = softmax(logits.astype(np.float64), -1)[:, 1]
+    place = np.ceil(chance * 10).clip(1, 10)
+    gap = [abs((chance - label)[place == one].sum()) for one in range(1, 11)]
+    assert found.calibration_error == pytest.approx(sum(gap) / 40)
+    assert found.calibration_error == pytest.approx(binary_scores(label, chance)["ece"])
+    inspected = Inspection(None, {}, {"test": found}, ("well", "ill"), {}, {})
+    assert "Chance of ill and share that are" in judged(inspected)
 
 
 def test_a_picture_hangs_on_what_the_network_sees(pictures):
