@@ -8,7 +8,6 @@ import json
 import os
 import platform as host
 import shlex
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from dl.platform import TESTED, installed
 from dl.runs.folder import Document, RunFolder, read_json, to_json, write_json
 from dl.runs.options import COMPUTING, Options, recorded
 from dl.runs.readers import entry
+from dl.runs.revisions import revision
 
 PLUGINS = [name for name in TESTED if name != "jaxlib"]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "grain", "numpy")
@@ -356,26 +356,6 @@ def package_digest() -> str:
 
 def script_digest(script: Path) -> dict[str, str]:
     return {"script": hashlib.sha256(script.read_bytes()).hexdigest()}
-
-
-def revision(folder: Path) -> str | None:
-    """The git commit that ``folder`` is at, with '+' where files were changed since; None outside git."""
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            # A repository may be a stranger's, and this is the setting that names a program.
-            ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *args],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=10,
-            check=True,
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _cores() -> int:
