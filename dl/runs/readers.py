@@ -10,6 +10,7 @@ import numpy as np
 from dl.core.errors import UserError
 from dl.runs.files import parse, printable, read_plain
 
+LONGEST = 200  # characters of a metric's name
 Scalars = dict[str, dict[str, np.ndarray]]
 
 
@@ -51,7 +52,8 @@ def _check_record(record: Any) -> None:
 
 def numbers(metrics: dict[str, Any]) -> dict[str, Any]:
     """Stored metrics with what JSON has no number for, ``'nan'``, ``'inf'`` and ``'-inf'``, as floats (and what no
-    program of JAX computes, which nothing could draw, as infinite), and names that a terminal may show."""
+    program of JAX computes, which nothing could draw, as infinite), and names that a terminal may show, of at most
+    :data:`LONGEST` characters."""
 
     def number(value: Any) -> Any:
         if isinstance(value, list):
@@ -61,7 +63,7 @@ def numbers(metrics: dict[str, Any]) -> dict[str, Any]:
         large = type(value) is int and abs(value) > 2**53
         return float(value) if large or value in ("nan", "inf", "-inf") else value
 
-    return {printable(name): number(value) for name, value in metrics.items()}
+    return {printable(name)[:LONGEST]: number(value) for name, value in metrics.items()}
 
 
 def read_scalars(metrics: Path) -> Scalars:

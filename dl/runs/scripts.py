@@ -141,11 +141,20 @@ def trusted_script(
     path = Path(named)
     running = getattr(sys.modules["__main__"], "__file__", None)
     own = folder.parent.parent if folder.absolute().parent.name == "lanes" else folder
-    if script is not None or trust or not path.is_file() or (running and path.samefile(running)):
+    if script is not None or trust:
         return path
+    try:
+        if not path.is_file() or (running and path.samefile(running)):
+            return path
+    except OSError as error:
+        raise UserError("file-read", f"{path}, which {folder} names: {error.strerror}") from None
     code = locked["environment"].get("code")
     known = code.get("script") if isinstance(code, dict) else None
-    if lies_within(path, own) or path.absolute().is_relative_to(own.absolute()):
+    # Of a full path a stranger does not know where the folder will lie; these lead there from anywhere.
+    anywhere = os.path.normpath(path).startswith(("/proc/", "/dev/"))
+    if anywhere or not path.is_absolute():
+        odd = "is no full path to a file, as locks hold"
+    elif lies_within(path, own) or path.absolute().is_relative_to(own.absolute()):
         odd = "lies in the run's own folder"
     elif path.stat().st_size > LARGEST or hashlib.sha256(path.read_bytes()).hexdigest() != known:
         odd = "is not as it was when the run was started"

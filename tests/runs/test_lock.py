@@ -530,6 +530,21 @@ def test_a_file_named_as_the_script_that_would_fill_the_memory_is_not_read(marke
         dl.open_run(run.folder.path)
 
 
+@pytest.mark.parametrize("named", ["trap.py", "../{}/trap.py", "/proc/self/cwd/trap.py"])
+def test_a_script_that_is_found_from_wherever_one_stands_runs_nowhere(marked, monkeypatch, named):
+    run, trap, ran = marked  # beside the run, as in a stranger's archive that was unpacked here
+    monkeypatch.chdir(trap.parent)
+    if not Path(named := named.format(trap.parent.name)).is_file():
+        pytest.skip("needs /proc")
+    _named_by(run, named, script_digest(trap)["script"])
+    with raises("script-untrusted", "trap.py", "is no full path"):
+        dl.open_run(run.folder.path)
+    assert not ran.exists()
+    _named_by(run, "/" + "x" * 5000)
+    with raises("file-read", "name too long"):
+        dl.open_run(run.folder.path)
+
+
 @pytest.mark.parametrize("place", ["run", "sweep", "link in", "link out"])
 def test_a_script_within_the_run_runs_nowhere(marked, place):
     run, trap, ran = marked
