@@ -16,7 +16,8 @@ from dl.platform import harmless
 from dl.runs import store
 
 DEEPEST = 64  # brackets within brackets; no record of dl's has more than five
-LARGEST = 2**31  # bytes of a file that is read whole
+LARGEST = 2**31  # bytes of a file that is read
+PARSED = 2**27  # bytes of JSON, whose values take up to twenty times as many
 SAFE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -48,11 +49,15 @@ def lies_within(path: Path, root: Path) -> bool:
     return path.resolve().is_relative_to(root.resolve())
 
 
-def read_plain(path: Path, root: Path | None = None) -> bytes:
-    """The bytes of a file.
+@contextlib.contextmanager
+def opened_plain(
+    path: Path, root: Path | None = None, largest: int = LARGEST
+) -> Iterator[BinaryIO]:
+    """A file, to be read.
 
     Args:
       root: the folder that links may not lead out of; by default the file's own.
+      largest: bytes that it may have.
 
     Raises:
       UserError: it is a link that leads elsewhere, a pipe, a device, or too large.
@@ -64,10 +69,16 @@ def read_plain(path: Path, root: Path | None = None) -> bytes:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise UserError("record-damaged", f"{path} is no plain file: it is not read")
-        if found.st_size > LARGEST:
+        if found.st_size > largest:
             raise UserError(
                 "record-damaged", f"{path} has {found.st_size:,} bytes: too many to read"
             )
+        yield file
+
+
+def read_plain(path: Path, root: Path | None = None, largest: int = LARGEST) -> bytes:
+    """The bytes of a file, as :func:`opened_plain` opens it."""
+    with opened_plain(path, root, largest) as file:
         return file.read()
 
 

@@ -1,5 +1,6 @@
 """One strict reader of what a run's files say, whoever wrote them and whatever befell them since."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.runs.files import parse, printable, read_plain
+from dl.runs.files import PARSED, opened_plain, parse, printable, read_plain
 
 LONGEST = 200  # characters of a metric's name
 Scalars = dict[str, dict[str, np.ndarray]]
@@ -22,20 +23,23 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
       UserError: another line is damaged, or no record of dl's.
     """
     try:
-        lines = read_plain(path).split(b"\n")
+        with opened_plain(path) as file:
+            for number in itertools.count(1):
+                line = file.readline(PARSED)
+                if not line.endswith(b"\n") and len(line) < PARSED:
+                    return
+                try:
+                    record = parse(line)
+                    _check_record(record)
+                except ValueError:
+                    if b"\n" not in file.readline(PARSED):  # synced blocks may outlast earlier ones
+                        return
+                    raise UserError(
+                        "record-damaged", f"{path} is damaged in line {number}: remove that line"
+                    ) from None
+                yield record
     except FileNotFoundError:
         return
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            record = parse(line)
-            _check_record(record)
-        except ValueError:
-            if number == len(lines) - 1:  # synced blocks may outlast earlier ones
-                return
-            raise UserError(
-                "record-damaged", f"{path} is damaged in line {number}: remove that line"
-            ) from None
-        yield record
 
 
 def _check_record(record: Any) -> None:
@@ -97,7 +101,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
       UserError: it holds something else.
     """
     try:
-        found = parse(read_plain(path))
+        found = parse(read_plain(path, largest=PARSED))
         if not isinstance(found, dict):
             raise ValueError(f"a {type(found).__name__} in place of an object")
     except (FileNotFoundError, NotADirectoryError):

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import tracemalloc
 
 import pytest
 from folders import run
@@ -12,7 +13,7 @@ from mistakes import raises
 from dl.cli.commands import report
 from dl.report.sweeps import read_lanes
 from dl.report.watch import watch_run
-from dl.runs.files import lies_within, parse, printable, read_plain, replace, sync_tree
+from dl.runs.files import PARSED, lies_within, parse, printable, read_plain, replace, sync_tree
 from dl.runs.folder import RunFolder, check_name, furthest_unfinished, read_json, write_json
 from dl.runs.readers import numbers, read_records, read_result
 from dl.runs.records import find_runs, read_run
@@ -157,6 +158,18 @@ def test_a_last_line_cut_short_is_left_out(place, last):
     assert [line["step"] for line in read_records(place / "metrics.jsonl")] == [20]
 
 
+def test_lines_are_read_one_at_a_time_and_values_have_a_limit(place):
+    (place / "metrics.jsonl").write_bytes(b"\n" * 50_000_000)  # the list of which takes 400 MB
+    tracemalloc.start()
+    with raises("record-damaged", "metrics.jsonl is damaged in line 1"):
+        list(read_records(place / "metrics.jsonl"))
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    os.truncate(place / "config.json", PARSED + 1)
+    with raises("record-damaged", "config.json has 134,217,729 bytes: too many"):
+        find_runs([place])
+
+
 def test_odd_bytes_are_damage(place):
     (place / "metrics.jsonl").write_bytes(
         TAIL.replace("eval", "\xe9").encode("latin-1") + TAIL.encode()
@@ -176,6 +189,7 @@ def test_huge_numbers_are_infinite_on_a_page_and_in_a_terminal(place, capsys):
     page(place)
     watch_run(place, once=True)
     assert "validation -inf" in capsys.readouterr().out
+    assert [*numbers({"a" * 10**6: 1})] == ["a" * 200]  # a longer title takes minutes to draw
     assert numbers({"a": 10**400, "b": -(10**400), "c": 2**70})["a"] == float("inf")
 
 
