@@ -91,6 +91,7 @@ def begun(
     return {
         "script": script and script.absolute(),
         "digests": KIND.get(),
+        "sealed": True,  # its result will be: dl.runs.seal
         "environment": environment,
         "experiment": said,
     }
