@@ -65,10 +65,12 @@ def opened_plain(
     """
     if not lies_within(path, root or path.parent):
         raise UserError("record-damaged", f"{path} is a link out of the folder: it is not followed")
-    with open(os.open(path.resolve(), os.O_RDONLY | SAFE, 0), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise UserError("record-damaged", f"{path} is no plain file: it is not read")
+    handle = os.open(path.resolve(), os.O_RDONLY | SAFE, 0)
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):  # a folder, too, which open() would call by its number
+        os.close(handle)
+        raise UserError("record-damaged", f"{path} is no plain file: it is not read")
+    with open(handle, "rb") as file:
         if found.st_size > largest:
             raise UserError(
                 "record-damaged", f"{path} has {found.st_size:,} bytes: too many to read"

@@ -65,10 +65,13 @@ def test_a_record_that_is_a_link_or_a_pipe_is_named(place, name):
     (place / name).symlink_to(stolen)
     with raises("record-damaged", name, "is a link out of the folder"):
         find_runs([place])
-    (place / name).unlink()
-    os.mkfifo(place / name)
-    with raises("record-damaged", name, "is no plain file"):
-        find_runs([place])
+    for make in (os.mkfifo, os.mkdir):
+        (place / name).unlink()
+        make(place / name)
+        with raises("record-damaged", name, "is no plain file"):
+            find_runs([place])
+        (place / name).rename(place / f"was-{make.__name__}-{name}")
+        (place / name).touch()
 
 
 def test_a_pipe_among_the_views_holds_nothing_up(place):
