@@ -95,7 +95,7 @@ def submit(
     """
     from dl.runs.folder import called_after, new_name
     from dl.runs.scripts import command, find_script, load_script
-    from dl.sweeps.search_space import lane_name
+    from dl.sweeps.naming import lane_name
 
     bounded("--hours", hours, above=0)
     for name, value, least in (("nodes", nodes, 1), ("gpus", gpus, 0), ("cpus", cpus, 1)):

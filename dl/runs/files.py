@@ -44,6 +44,23 @@ def printable(text: object) -> str:
     return harmless(store.named(str(text)))
 
 
+def check_characters(place: Path) -> None:
+    """Raise UserError where no checkpoint can be in a run's folder, for what it is called: Orbax looks for its own
+    files as by a pattern, and takes ``gs:/`` for a store; TensorStore takes a backslash for a slash."""
+    odd = ["[", "*", "?", "gs:/", *(["\\"] if os.sep == "/" else [])]
+    if found := [each for each in odd if each in f"{place.absolute()}/"]:
+        raise UserError(
+            "path-characters",
+            f"no checkpoint can be written or read in {place.absolute()}, for the {found[0]} in its name: choose "
+            "another --name or --runs, start from another folder, or rename the one that is there",
+        )
+
+
+def on_its_way(name: str) -> bool:
+    """Whether a folder of that name is one on its way out, or in, which nobody lists and a removal sweeps up."""
+    return name.startswith(".") and name.endswith((".removing", ".part"))
+
+
 def lies_within(path: Path, root: Path) -> bool:
     """Whether ``path``, its links followed, lies in the folder ``root``."""
     return path.resolve().is_relative_to(root.resolve())

@@ -113,6 +113,18 @@ def read_object(path: Path) -> dict[str, Any] | None:
     return found
 
 
+def known_to_orbax(path: Path) -> bool:
+    """Whether that file holds what Orbax may note of a checkpoint, as it reads it without a traceback."""
+    kinds: dict[str, Any] = {"item_handlers": dict | str, "metrics": dict, "custom_metadata": dict}
+    kinds |= {"init_timestamp_nsecs": int, "commit_timestamp_nsecs": int}
+    try:
+        said = read_object(path) or {}
+    except UserError:
+        return False
+    known = (value is None or isinstance(value, kinds.get(n, object)) for n, value in said.items())
+    return all(known) and not said.get("performance_metrics")
+
+
 def entry(path: Path, values: dict[str, Any], name: str, *kinds: type | None) -> Any:
     """``values[name]`` of the file at ``path``, None where there is none; raises UserError where it is of none
     of the ``kinds``."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.runs.files import lies_within, printable
+from dl.runs.files import lies_within, on_its_way, printable
 from dl.runs.readers import (
     entry,
     numbers,
@@ -23,7 +23,6 @@ from dl.runs.readers import (
 
 REPEATS = ("seed", "fold")  # fields that repeat a setting instead of changing it
 ENDED_WELL = ("done", "early", "halved")
-UNFINISHED = (".removing", ".part")  # folders on their way out, or in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +172,7 @@ def runs_within(
         yield path
     elif path.is_dir() and depth < 3:  # runs/SWEEP/lanes/LANE
         for child in sorted(path.iterdir()):
-            if child.is_dir() and child.suffix not in UNFINISHED:
+            if child.is_dir() and not on_its_way(child.name):
                 yield from runs_within(child, marks, depth + 1 if lies_within(child, path) else 3)
 
 

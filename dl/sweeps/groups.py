@@ -22,7 +22,8 @@ from dl.runs.folder import (
 )
 from dl.runs.options import Options, recorded
 from dl.runs.seal import check_seal
-from dl.sweeps.search_space import Overrides, lane_name
+from dl.sweeps.naming import lane_name
+from dl.sweeps.search_space import Overrides
 from dl.training.checks import check
 from dl.training.compiled import Compiled
 from dl.training.console import Console

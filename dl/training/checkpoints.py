@@ -21,7 +21,8 @@ from dl.core.errors import UserError, one_line
 from dl.parallel import processes
 from dl.parallel.sharding import on_host
 from dl.runs import store
-from dl.runs.files import gone, lies_within, sync_tree
+from dl.runs.files import check_characters, gone, lies_within, sync_tree
+from dl.runs.readers import known_to_orbax
 from dl.training.leaves import digests, examined, flatten, unflatten
 
 CENTURY = 100 * 365 * 24 * 3600  # seconds
@@ -77,6 +78,7 @@ class Checkpoints:
         self._ocp = ocp
         self.folder, self.writes, self.kind, self.base = folder.absolute(), writes, kind, base
         self._lent: set[str] | None = None  # digests of the base
+        check_characters(self.folder)
         if not (writes or lies_within(self.folder, self.folder.parent)):
             raise UserError(
                 "record-damaged", f"{self.folder} is a link out of the run: it is not followed"
@@ -99,9 +101,10 @@ class Checkpoints:
 
     def _managed(self) -> Any:
         ocp = self._ocp
-        # Orbax reads these as it opens: a pipe would hold it up, and a link leads elsewhere.
+        # Orbax reads these as it opens: a pipe would hold it up, a link leads elsewhere, and what is not of its
+        # types ends it. Without one it goes on.
         for path in self.folder.glob("[0-9]*/_CHECKPOINT_METADATA") if processes.first() else ():
-            if path.is_symlink() or not path.is_file():
+            if path.is_symlink() or not path.is_file() or not known_to_orbax(path):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         options: dict[str, Any] = {"create": True}
         # Orbax measures by the wall clock how long a write takes and how long its threads wait for a
@@ -331,8 +334,10 @@ class Checkpoints:
         meta = self._found(step, meta=self._ocp.args.JsonRestore()).meta
         if not meta.keys() <= BEFORE and meta.get("digest") != _meta_digest(meta):
             raise ValueError("what it says of itself does not match its digest")
-        if meta["step"] != step or not isinstance(meta.get("elapsed", 0.0), int | float):
+        if meta["step"] != step:
             raise ValueError(f"it says it is of step {meta['step']}")
+        if not isinstance(meta.get("elapsed", 0.0), int | float):
+            raise ValueError("its clock is no number")
         return meta
 
     def _read(self, step: int, template: Any, lent: dict[str, str]) -> dict[str, Any]:

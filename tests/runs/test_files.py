@@ -308,11 +308,33 @@ def test_a_file_is_replaced_whole(tmp_path):
 
 @pytest.mark.parametrize("what", ["run", "sweep"])
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "/a", "../a", "a\nb", "a\x1bb", "a\0b", "x" * 201, "é" * 101, 5]
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "/a",
+        "../a",
+        "a\nb",
+        "a\x1bb",
+        "a\0b",
+        "x" * 201,
+        "é" * 101,
+        5,
+        ".a.removing",
+    ],
 )
 def test_names_that_are_no_folder_s(tmp_path, what, name):
     with raises("name-malformed", what):
         check_name(tmp_path, name, what, resume=True)
+
+
+@pytest.mark.parametrize("name", ["a.part", "a.removing", ".part-a"])
+def test_a_name_that_may_be_given_is_listed(tmp_path, name):
+    check_name(tmp_path, name, "run", resume=False)
+    run(tmp_path / name, [1.0], 0.2)
+    assert [found.name for found in find_runs([tmp_path])] == [name]
 
 
 @pytest.mark.parametrize("what", ["run", "sweep"])
