@@ -84,6 +84,14 @@ def test_a_full_disk_stops_the_run_with_one_line(finished, tmp_path, kilobytes):
     assert told.endswith((" [file-write]", " [system-refuses]")), told
 
 
+def test_programs_call_the_command_by_its_name(monkeypatch, capsys):
+    from dl.cli import dl as command
+
+    monkeypatch.setattr(sys, "argv", ["dl", "--version"])
+    command()
+    assert capsys.readouterr().out.startswith("dl ")
+
+
 def test_dl_list_shows_one_line_an_experiment(tmp_path):
     done = call(*DL, "list", ROOT / "experiments", cwd=tmp_path)
     scripts = list((ROOT / "experiments").glob("*.py"))
