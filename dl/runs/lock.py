@@ -205,10 +205,7 @@ def changes(
       described: what its ``config.json`` would hold if it were started now (see
         :func:`dl.runs.options.recorded`).
     """
-    stored, locked = read_json(folder.config), read(folder)
-    usual = {name: getattr(Options(), name) for name in COMPUTING}
-    then = usual | with_new_fields(stored, experiment.config)
-    set_to = differences(then, usual | to_json(described))
+    locked, set_to = read(folder), settings_apart(folder, experiment.config, described)
     said, now = locked.get("experiment") or {}, to_json(said_by_build(experiment))
     set_to = set_to or differences(said, {n: now.get(n) for n in said}, "experiment.")
     apart = differences(locked["environment"], to_json(environment(experiment, script, layout)))
@@ -216,6 +213,13 @@ def changes(
     devices = [c for c in apart if c.startswith("devices.")]
     others = [c for c in apart if not c.startswith(("data.", "devices."))]
     return Changes(set_to, data, devices, others)
+
+
+def settings_apart(folder: RunFolder, config: Any, described: Mapping[str, Any]) -> list[str]:
+    """What the configuration and the cadence of the run in ``folder`` have that is ``described`` otherwise."""
+    usual = {name: getattr(Options(), name) for name in COMPUTING}
+    then = usual | with_new_fields(read_json(folder.config), config)
+    return differences(then, usual | to_json(described))
 
 
 @contextlib.contextmanager

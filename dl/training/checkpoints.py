@@ -79,7 +79,7 @@ class Checkpoints:
         self.folder, self.writes, self.kind, self.base = folder.absolute(), writes, kind, base
         self._lent: set[str] | None = None  # digests of the base
         check_characters(self.folder)
-        if not (writes or lies_within(self.folder, self.folder.parent)):
+        if not lies_within(self.folder, self.folder.parent):
             raise UserError(
                 "record-damaged", f"{self.folder} is a link out of the run: it is not followed"
             )
@@ -101,6 +101,10 @@ class Checkpoints:
 
     def _managed(self) -> Any:
         ocp = self._ocp
+        for path in self.folder.glob("[0-9]*") if processes.first() else ():
+            if path.is_symlink():  # Orbax neither reads it as a stranger's nor can delete it
+                print(f"dl: {path} is a link, not a checkpoint: it is taken away", file=sys.stderr)
+                path.unlink()
         # Orbax reads these as it opens: a pipe would hold it up, a link leads elsewhere, and what is not of its
         # types ends it. Without one it goes on.
         for path in self.folder.glob("[0-9]*/_CHECKPOINT_METADATA") if processes.first() else ():
@@ -327,7 +331,8 @@ class Checkpoints:
         """What the checkpoint says of itself: believed where it is digested, for another step, name, shape or
         clock than was saved is damage; raises ValueError where it is not."""
         store.fill(self.folder / str(step))
-        for place, folders, names in os.walk(self.folder / str(step)):
+        top = self.folder / str(step)
+        for place, folders, names in [(top.parent, [top.name], []), *os.walk(top)]:
             for path in (Path(place, name) for name in folders + names):
                 if path.is_symlink() or not (path.is_file() or path.is_dir()):
                     raise ValueError(f"{path} is no plain file")

@@ -472,7 +472,13 @@ def test_a_sweep_goes_on_only_with_its_own_data_and_cadence(tmp_path):
         dl.sweep(build, kind(steps=4), {"learning_rate": many}, seeds=2, **again)
     with raises("config-changed", "--lanes map, not vmap"):
         dl.sweep(build, kind(steps=4), seeds=2, lanes="vmap", **again)
-    for place in swept.folder.glob("lanes/*"):
+    lanes = sorted(swept.folder.glob("lanes/*"))
+    lanes[1].rename(tmp_path / "kept")
+    shutil.copytree(lanes[0], lanes[1])  # whole, and its seal too
+    with raises("config-changed", lanes[1].name, "config.seed: 0 then, 1 now"):
+        dl.sweep(build, kind(steps=4), seeds=2, lanes="map", **again)
+    shutil.rmtree(lanes[1]), (tmp_path / "kept").rename(lanes[1])
+    for place in lanes:
         (place / "result.json").unlink()
     shutil.rmtree(swept.folder / "checkpoints")  # killed before the first
 

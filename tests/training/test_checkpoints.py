@@ -134,6 +134,24 @@ def test_what_only_orbax_reads_holds_nothing_up(written, odd, tmp_path):
     checkpoints.close()
 
 
+def test_links_in_place_of_checkpoints_are_not_followed(written, tmp_path, capsys):
+    place, _ = written
+    (place / "2").rename(tmp_path / "elsewhere")
+    (place / "2").symlink_to(tmp_path / "elsewhere")
+    _, meta, (line,) = restored(place)
+    assert meta["step"] == 1
+    assert "is no plain file" in line
+    Checkpoints(place).close()
+    assert "2 is a link, not a checkpoint" in capsys.readouterr().err
+    assert not (place / "2").is_symlink()
+    assert (tmp_path / "elsewhere" / "_CHECKPOINT_METADATA").exists()
+    (place.parent / "other").mkdir()
+    (place.parent / "other" / "checkpoints").symlink_to(place)
+    for writes in (False, True):
+        with raises("record-damaged", "is a link out of the run"):
+            Checkpoints(place.parent / "other" / "checkpoints", writes=writes)
+
+
 def test_a_folder_whose_name_leads_orbax_elsewhere_is_told(written):
     place, _ = written
     for name in ("a[1]", "a\\b", "gs:"):
