@@ -110,7 +110,8 @@ def read(folder: RunFolder) -> Document:
     locked = read_json(folder.lock)
     entry(folder.lock, locked, "script", str, None)
     entry(folder.lock, locked["environment"], "data_dir", str, None)
-    entry(folder.lock, locked, "experiment", dict, None)
+    for name in ("experiment", "start", "ancestor"):
+        entry(folder.lock, locked, name, dict, None)
     for name in ("packages", "compiler", "devices", "data", "code"):
         entry(folder.lock, locked["environment"], name, dict)
     return locked

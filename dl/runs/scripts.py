@@ -48,15 +48,17 @@ def shipped() -> Path:
 
 
 def find_script(name: Path) -> Path:
-    """The script of that path, or the shipped one of that name: ``gpt`` for ``experiments/gpt.py``.
+    """The shipped script of that name, ``gpt`` for ``experiments/gpt.py``, whatever lies in the current folder; or
+    the one of that path.
 
     Raises:
       UserError: there is neither.
     """
+    own = shipped() / f"{name.stem}.py"
+    if len(name.parts) == 1 and own.is_file() and not (name.suffix and name.is_file()):
+        return own
     if name.is_file():
         return name
-    if len(name.parts) == 1 and (shipped() / f"{name.stem}.py").is_file():
-        return shipped() / f"{name.stem}.py"
     if len(name.parts) == 1 and not name.suffix:
         raise unknown("script", str(name), (path.stem for path in shipped().glob("*.py")))
     raise UserError("file-missing", f"there is no experiment script {name}")
