@@ -167,13 +167,15 @@ def runs_within(
     path: Path, marks: Sequence[str] = ("config.json",), depth: int = 0
 ) -> Iterator[Path]:
     """The folders in ``path`` that hold one of the files ``marks``: by default those of runs, lanes included.
-    What lies in one of them is left to whoever reads it, and links out of a folder are not gone through."""
+    What lies in one of them is left to whoever reads it. Links are not gone through: what they lead to within is
+    found without, and a hundred to the folder itself would make a million ways."""
     if any((path / mark).exists() for mark in marks):
         yield path
     elif path.is_dir() and depth < 3:  # runs/SWEEP/lanes/LANE
         for child in sorted(path.iterdir()):
             if child.is_dir() and not on_its_way(child.name):
-                yield from runs_within(child, marks, depth + 1 if lies_within(child, path) else 3)
+                linked = child.is_symlink() or not lies_within(child, path)
+                yield from runs_within(child, marks, 3 if linked else depth + 1)
 
 
 @dataclasses.dataclass(frozen=True)

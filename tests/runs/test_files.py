@@ -123,6 +123,14 @@ def test_a_link_to_another_run_is_left_out(place, capsys):
     assert [found.name for found in find_runs([runs / "linked"])] == ["linked"]
 
 
+def test_links_to_the_folder_itself_are_no_ways_to_go(place):
+    own = place.parent / "runs"
+    run(own / "deep" / "a", [1.0], 0.2)
+    for number in range(100):
+        (own / f"b{number}").symlink_to(own)
+    assert [found.name for found in find_runs([own])] == ["a"]
+
+
 # -- records -----------------------------------------------------------------------------------------
 
 LINES = {
