@@ -297,9 +297,12 @@ def revive(hint: Any, value: Any) -> Any:
         return choice(hint, value)
     if isinstance(hint, type) and issubclass(hint, Path | set | frozenset):
         return hint(value)
-    if hint is float:
-        return float(value)
-    return value
+    many = isinstance(value, list | dict)
+    if hint in (int, float, bool, str) and (
+        many or (isinstance(value, str) and hint in (int, bool))
+    ):
+        raise TypeError(f"{value!r:.40} in place of {hint.__name__}")
+    return float(value) if hint is float else value
 
 
 def choice(hint: type[enum.Enum], value: Any) -> enum.Enum:

@@ -597,6 +597,11 @@ def test_a_config_that_no_run_writes_is_damage(from_file):
         run.folder.config.write_text(json.dumps(honest | {"config": odd}))
         with raises("record-damaged", "config.json"):
             dl.open_run(run.folder.path)
+    for odd in ([1, 2], {}, "x"):
+        said = {**honest["config"], "steps": odd}
+        run.folder.config.write_text(json.dumps(honest | {"config": said}))
+        with raises("record-damaged", f"{odd!r} in place of int"):
+            dl.open_run(run.folder.path)
 
 
 def test_opening_a_run_changes_nothing_in_its_folder(from_file):
