@@ -380,7 +380,9 @@ def _few(names: list[str]) -> str:
 
 def _write(path: Path, value: Any) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+    part.unlink(missing_ok=True)
+    with part.open("x", encoding="utf-8") as file:  # through no link
+        file.write(json.dumps(value, indent=2) + "\n")
     part.replace(path)
 
 

@@ -332,10 +332,10 @@ class Checkpoints:
         clock than was saved is damage; raises ValueError where it is not."""
         store.fill(self.folder / str(step))
         top = self.folder / str(step)
-        for place, folders, names in [(top.parent, [top.name], []), *os.walk(top)]:
-            for path in (Path(place, name) for name in folders + names):
-                if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                    raise ValueError(f"{path} is no plain file")
+        inside = (Path(at, n) for at, folders, names in os.walk(top) for n in folders + names)
+        for path in (top, *inside):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise ValueError(f"{path} is no plain file")
         meta = self._found(step, meta=self._ocp.args.JsonRestore()).meta
         if not meta.keys() <= BEFORE and meta.get("digest") != _meta_digest(meta):
             raise ValueError("what it says of itself does not match its digest")
