@@ -98,7 +98,7 @@ def submit(
     """
     from dl.runs.folder import called_after, check_name, new_name
     from dl.runs.scripts import command, find_script, load_script
-    from dl.sweeps.search_space import lane_name
+    from dl.sweeps.naming import lane_name
 
     # Two minutes before its end a job saves.
     bounded("--hours", hours, at_least=0.1, at_most=LONGEST)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import gc
 import json
 import os
 from pathlib import Path
@@ -172,7 +173,19 @@ def test_what_was_begun_of_other_files_or_read_otherwise_is_not_gone_on_with(tmp
     assert done("b", 2, fields={"encoding": "cp1252"}) == 0
     wanted.names = {name: column[:1] for name, column in names.items()}
     assert done("b", 2, fields={"encoding": "cp1252"}) == 0  # of fewer rows
-    assert (tmp_path / "said.csv.part").read_text() == "row\n0\n"
+    part, note = tmp_path / "said.csv.part", tmp_path / "said.csv.part.json"
+    assert part.read_text() == "row\n0\n"
+    whole = json.loads(note.read_text())
+    for odd in ({"rows": "1"}, {"bytes": None}, {"fields": 3}, {"names": [1]}):
+        note.write_text(json.dumps(whole | odd))
+        with raises("record-damaged", note.name, *odd):
+            done("b", 2, fields={"encoding": "cp1252"})
+        gc.collect()  # a command would end here, and its hold on the file with it
+    file.write_text("keep")
+    part.unlink(), part.symlink_to(file)  # in a stranger's folder, where predictions are asked for
+    with raises("file-write", "said.csv cannot be written"):
+        predicting.Sink(tmp_path / "said.csv", wanted, {})
+    assert file.read_text() == "keep"
 
 
 def test_another_runs_unfinished_file_is_not_gone_on_with(digits, capsys):
