@@ -133,12 +133,15 @@ def data(
             print(printable(f"{field.name:<12} {value}"))
 
 
-def _check_page(file: Path) -> None:
+def _check_page(file: Path, flag: str) -> None:
     """Raise UserError where no page can be written."""
+    from dl.runs.files import check_writable
+
     if file.is_dir() or not file.parent.is_dir():
         raise UserError(
             "file-write", f"the page cannot be {file}: name a file in a folder that is there"
         )
+    check_writable(file, flag)
 
 
 def _show_data(name: str, data_dir: Path | None, kind: str | None, out: Path | None) -> None:
@@ -148,7 +151,7 @@ def _show_data(name: str, data_dir: Path | None, kind: str | None, out: Path | N
     from dl.report.data import default_file, write_data_page
 
     dl.data.use_data_folder(data_dir)
-    _check_page(out or default_file(name))
+    _check_page(out or default_file(name), "--out")
     if kind is None and not extra() and name in dl.data.names():
         splits = dl.data.load(name)
     else:
@@ -288,7 +291,7 @@ def report(
     runs = tuple(store.opened(run) for run in runs)
     found = find_runs(runs)
     file = output or default_file(runs)
-    _check_page(file)
+    _check_page(file, "--output")
     inside: dict[Path, inspection.Inspection | str] = {}
     for setting in track(grouped(found)[:inspect], "looking into runs", disable=inspect < 1):
         path = setting.runs[0].path

@@ -58,7 +58,8 @@ def main(
                 sys.exit(_sweep(config, build, chosen, sweep, options, script, given))
             sweep.check_unwanted()
             run = start(build, chosen, options, script)
-        code = _report(run, script, given, processes.first())
+        with run.folder.telling():
+            code = _report(run, script, given, processes.first())
     sys.exit(code)
 
 

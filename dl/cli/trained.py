@@ -39,6 +39,7 @@ def evaluate(
       trust: run the script that the folder names, whatever it is now.
       force: judge it although the data it was trained on are not those any more.
     """
+    from dl.runs.files import check_writable
     from dl.runs.folder import write_json
     from dl.training.console import by_number
     from dl.training.judging import judged
@@ -47,6 +48,8 @@ def evaluate(
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         said = f"the scores cannot be {out}: name a file in a folder that is there"
         raise UserError("file-write", said)
+    if out is not None:
+        check_writable(out, "--out")
     opened = open_run(run, script=script, trust=trust, force=force)
     with _as_reading(opened):
         fields = _values(opened, reading, "--reading", script, trust)
@@ -127,10 +130,12 @@ def export(
     """
     from dl import interop
     from dl.runs import store
+    from dl.runs.files import check_writable
     from dl.training.reopening import open_run
 
-    opened = open_run(run, script=script, trust=trust, force=force)
     file = to or (Path() if store.url(run) else run) / "predict.jaxexport"
+    check_writable(file, "--to")
+    opened = open_run(run, script=script, trust=trust, force=force)
     for link in filter(Path.is_symlink, (file, file.parent / f"{file.stem}.stablehlo")):
         link.unlink()  # is replaced and not written through
     done = interop.export(opened, file, platforms=platforms)
@@ -147,6 +152,7 @@ def fork(
     values: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
     at: int | None = None,
     name: str | None = None,
+    runs: Path | None = None,
     script: Path | None = None,
     trust: bool = False,
 ) -> None:
@@ -160,6 +166,7 @@ def fork(
       values: fields of the config, as field=value.
       at: the step to begin at, kept or not; by default the last one saved.
       name: of the new run; by default that of the old one, with the step.
+      runs: folder that is to hold the new run; by default the one that holds the old.
       script: the experiment's script, where it is another file than the run was started with.
       trust: run the script that the folder names, whatever it is now.
     """
@@ -169,7 +176,7 @@ def fork(
 
     opened = open_run(run, script=script, trust=trust)
     given = _values(opened, values, "", script, trust)
-    done = branch(opened, at, name, given, script=_script(opened, script, trust))
+    done = branch(opened, at, name, given, script=_script(opened, script, trust), runs=runs)
     if done.folder.finished():
         print(format_metrics(done.metrics))
     print(f"run folder: {done.folder.path}")

@@ -123,6 +123,8 @@ def export(
         program = lowered(free)
     except Exception as error:  # a trace that needs the number can fail in as many ways as code can
         fixed = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, TypeError) and "_DimExpr" in fixed:
+            fixed = f"{fixed} (len(x) of a batch needs its number, x.shape[0] does not)"
         program = lowered(given)
     else:
         given = free

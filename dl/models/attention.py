@@ -97,9 +97,9 @@ def _cudnn_attention(q, k, v, bias, mask, *, causal, scale):
     more_q, more_k = time % 2, source % 2
     if mask is not None:
         heads = mask.shape[-3] if mask.ndim > 2 else 1
-        mask = jnp.broadcast_to(mask, (len(q), heads, time, source))
+        mask = jnp.broadcast_to(mask, (q.shape[0], heads, time, source))
     elif more_k:
-        mask = jnp.ones((len(q), 1, time, source), bool)
+        mask = jnp.ones((q.shape[0], 1, time, source), bool)
     if bias is not None:
         bias = jnp.broadcast_to(bias, (*bias.shape[:2], time, source)).astype(q.dtype)
     if more_q or more_k:

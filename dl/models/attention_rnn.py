@@ -95,7 +95,7 @@ class AttentionRNN(nn.Module):
         mask = source != self.pad
         x, ends = self.encoder(self.drop(self.embedding(source), train=train), mask, train=train)
         first = nn.tanh(self.begins(jnp.concatenate([ends[-2], ends[-1]], axis=-1)))
-        first = first.reshape(len(source), 1 + self.layers, -1).swapaxes(0, 1)
+        first = first.reshape(source.shape[0], 1 + self.layers, -1).swapaxes(0, 1)
         return Carry((first[:1], first[1:]), self.keys(x)[None], x[None], mask[None])
 
     def _answer(self, tokens, carry: Carry, train: bool):

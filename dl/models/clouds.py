@@ -44,7 +44,7 @@ def occupied(points: jax.Array, side: int) -> jax.Array:
     x, y, z = (jax.nn.one_hot(place[..., axis], side) for axis in range(3))
     plane = (x[..., :, None] * y[..., None, :]).reshape(*x.shape[:2], -1)
     cells = jnp.einsum("npk,npz->nkz", plane, z)
-    return jnp.minimum(cells, 1.0).reshape(len(points), side, side, side)
+    return jnp.minimum(cells, 1.0).reshape(points.shape[0], side, side, side)
 
 
 class VoxelNetwork(nn.Module):
@@ -67,6 +67,6 @@ class VoxelNetwork(nn.Module):
             window = (4, 4, 4) if place == 0 else (3, 3, 3)
             x = Conv(width, window, strides=(2, 2, 2), use_bias=False)(x)
             x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
-        x = Dropout(self.dropout)(x.reshape(len(x), -1), train=train)
+        x = Dropout(self.dropout)(x.reshape(x.shape[0], -1), train=train)
         x = nn.relu(Dense(self.hidden)(x))
         return Dense(self.classes)(Dropout(self.dropout)(x, train=train))

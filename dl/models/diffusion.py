@@ -93,7 +93,7 @@ class DiffusionUNet(nn.Module):
                 x = block(x, width)
                 skips.append(x)
         if self.heads:
-            places = _norm(x).reshape(len(x), -1, x.shape[-1])
+            places = _norm(x).reshape(x.shape[0], -1, x.shape[-1])
             attention = Attention(self.heads, out_init=nn.initializers.zeros, name="attention")
             x = x + attention(places)[0].reshape(x.shape)
         x = block(x, self.widths[-1])

@@ -71,4 +71,4 @@ class PlacedCNN(nn.Module):
             x = max_pool(x, (2, 2), strides=(2, 2))
             x = Conv(width, (3, 3), use_bias=False)(x)
             x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
-        return Dropout(self.dropout)(x.reshape(len(x), -1), train=train)
+        return Dropout(self.dropout)(x.reshape(x.shape[0], -1), train=train)

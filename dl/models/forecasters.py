@@ -267,11 +267,11 @@ class NHiTS(nn.Module):
         forecast = jnp.repeat(rest[:, -1:], self.horizon, axis=1)
         for pool, ratio in zip(self.pools, self.ratios, strict=True):
             padded = jnp.pad(rest, ((0, 0), (0, -time % pool)), "edge")
-            h = padded.reshape(len(rest), -1, pool).max(-1)
+            h = padded.reshape(rest.shape[0], -1, pool).max(-1)
             for _ in range(2):
                 h = nn.relu(Dense(self.width)(h))
             theta = Dense(time + -(-self.horizon // ratio))(h)
-            points = jax.image.resize(theta[:, time:], (len(rest), self.horizon), "linear")
+            points = jax.image.resize(theta[:, time:], (rest.shape[0], self.horizon), "linear")
             rest, forecast = rest - theta[:, :time], forecast + points
         return jnp.moveaxis(forecast.reshape(batch, variables, -1), 1, -1)
 
@@ -288,7 +288,7 @@ class TSMixer(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         def normed(x):
-            return LayerNorm()(x.reshape(len(x), -1)).reshape(x.shape)
+            return LayerNorm()(x.reshape(x.shape[0], -1)).reshape(x.shape)
 
         drop = partial(Dropout(self.dropout), train=train)
         for _ in range(self.layers):

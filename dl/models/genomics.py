@@ -152,7 +152,7 @@ class SequenceNetwork(nn.Module):
 
         def read(x, hot):
             logits = deep(x, train=train)
-            return logits if wide is None else logits + wide(hot.reshape(len(hot), -1))
+            return logits if wide is None else logits + wide(hot.reshape(hot.shape[0], -1))
 
         if not self.both:
             return read(x, hot)

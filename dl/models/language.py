@@ -166,7 +166,7 @@ class LanguageModel(nn.Module):
     def after(self, tokens, place):
         """Logits ``[batch, vocabulary]`` of the token after each row's ``place [batch]``."""
         x, _ = self.hidden(tokens)
-        rows, bias = self._before_output(x[jnp.arange(len(x)), place])
+        rows, bias = self._before_output(x[jnp.arange(x.shape[0]), place])
         rows = self.embedding.attend(rows) if self.tied else self.head(rows)
         return rows if bias is None else rows + bias
 

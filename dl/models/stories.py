@@ -53,7 +53,7 @@ class StoryReader(nn.Module):
         x = jnp.concatenate(
             [sentence(question)[:, None], sentence(story) + rows_of(when, since)], axis=1
         )
-        mask = jnp.concatenate([jnp.ones((len(story), 1), bool), there], axis=1)
+        mask = jnp.concatenate([jnp.ones((story.shape[0], 1), bool), there], axis=1)
         sizes = self.width, 1, self.heads
         layer = Transformer(*sizes, hidden=2 * self.width, dropout=self.dropout, name="layer")
 

@@ -209,18 +209,19 @@ def _pictures(settings: Sequence[Setting]) -> str:
         figures = []
         for name, files in views.items():
             places = np.unique(np.linspace(0, len(files) - 1, min(each, len(files), 4)).round())
+            shown: dict[bytes, str] = {}  # what comes again is shown once, as it was last
             for place in places.astype(int):
                 step, file = files[place]
                 words = f"{name}, step {step:,}"
                 if (size := file.stat().st_size) > LARGEST:
                     figures.append(captioned("", f"{words}: {size:,} bytes are not shown"))
                     continue
-                content = read_plain(file, run.path)
-                if file.suffix == ".png":
-                    figures.append(captioned(picture(content, words), words))
-                else:
-                    text = escape(content.decode("utf-8", "replace").strip())
-                    figures.append(captioned(f"<pre>{text}</pre>", words))
+                content, drawn = read_plain(file, run.path), file.suffix == ".png"
+                text = "" if drawn else escape(content.decode("utf-8", "replace").strip())
+                shown.pop(content, None)
+                inner = picture(content, words) if drawn else f"<pre>{text}</pre>"
+                shown[content] = captioned(inner, words)
+            figures += shown.values()
         parts.append(
             (f"<h3>{escape(run.name)}</h3>" if len(settings) > 1 else "") + gallery(figures)
         )

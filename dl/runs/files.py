@@ -44,6 +44,14 @@ def printable(text: object) -> str:
     return harmless(store.named(str(text)))
 
 
+def check_writable(file: Path, flag: str) -> None:
+    """Raise UserError where no such file can be made, for a disk that is only read, before long work is done."""
+    folder = file.absolute().parent
+    near = next(place for place in (folder, *folder.parents) if place.exists())
+    if not file.is_dir() and not os.access(near, os.W_OK):
+        raise UserError("file-write", f"{near} may only be read: name another file by {flag}")
+
+
 def check_characters(place: Path) -> None:
     """Raise UserError where no checkpoint can be in a run's folder, for what it is called: Orbax looks for its own
     files as by a pattern, and takes ``gs:/`` for a store; TensorStore takes a backslash for a slash."""

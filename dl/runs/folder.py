@@ -119,7 +119,9 @@ class RunFolder:
         return newest_step(self.checkpoints)
 
     def _so_far(self) -> str:
-        """What is there of an unfinished run or sweep, in words."""
+        """What is there of a run or sweep, in words."""
+        if self.finished():
+            return f"{self.path} is finished, and its result written"
         swept = (self.path / "sweep.json").exists()
         done = "keeps what is done" if swept else "has no step yet"
         if (step := self.saved()) >= 0 and not swept:
@@ -214,10 +216,11 @@ class RunFolder:
         except OSError as error:
             if not new and isinstance(error, FileNotFoundError):
                 raise self._gone() from None
+            told = "make", ", or choose another --runs"
+            what, other = told if new else ("write in", "")
             raise UserError(
                 "file-write",
-                f"cannot make the run folder {self.path} ({error.strerror}): mend that, "
-                "or choose another --runs",
+                f"cannot {what} the run folder {self.path} ({error.strerror}): mend that{other}",
             ) from None
         with file:
             try:
@@ -239,12 +242,17 @@ class RunFolder:
                     raise FileNotFoundError
             except FileNotFoundError:  # the folder went while its lock was waited for
                 raise self._gone() from None
-            try:
-                with written(self.path):
-                    yield
-            except KeyboardInterrupt as stop:  # between steps: one on its way ends, and is saved
-                stop.add_note(self._so_far())
-                raise
+            with self.telling(), written(self.path):
+                yield
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Within, what is stopped by a signal says what is there; not while steps run, which are saved."""
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            stop.add_note(self._so_far())
+            raise
 
     def _gone(self) -> UserError:
         return UserError(

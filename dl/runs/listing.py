@@ -171,6 +171,10 @@ def _term(text: str, rows: Sequence[Row]) -> Callable[[Row], bool]:
     name, sign, wanted = found.groups()
     check_names([name], rows)
     number = _number(wanted)
+    if wanted[:1] in ("<", ">") and _number(wanted[1:]) is not None:
+        raise UserError(
+            "where-malformed", f"--where {text!r}: write {wanted[0]}=, not {sign}{wanted[0]}"
+        )
     if sign in _ORDER and number is None:
         raise UserError(
             "where-malformed", f"--where {text!r}: {wanted!r} is no number to compare by"
@@ -201,7 +205,10 @@ def _equal(value: Any, text: str) -> bool:
     if isinstance(value, int | float):
         return value == _number(text)
     if isinstance(value, list):
-        return re.sub(r"[()\[\]\s]", "", text).rstrip(",") == ",".join(map(str, value))
+        if not value and text.lower() == show(value):
+            return True
+        words = " ".join(re.split(r"[,\s]+", re.sub(r"[()\[\]]", "", text).strip(" ,")))
+        return words in (show(value) if value else "", " ".join(map(str, value)))
     return text == str(value)
 
 

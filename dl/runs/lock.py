@@ -35,8 +35,6 @@ def environment(
     experiment: Experiment, script: Path | None = None, layout: Layout | None = None
 ) -> dict[str, Any]:
     """The lock of a run about to start here, as JSON-ready values."""
-    devices = jax.devices()
-    on_cpu = devices[0].platform == "cpu"
     return {
         "packages": installed((*PACKAGES, *PLUGINS)),
         "python": host.python_version(),
@@ -45,22 +43,28 @@ def environment(
             "matmul_precision": jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
             "x64": jax.config.values["jax_enable_x64"],
         },
-        "devices": {
-            "platform": devices[0].platform,
-            "kind": devices[0].device_kind,
-            "count": len(devices),
-            "processes": jax.process_count(),
-            "mesh": None if layout is None else mesh_name(layout.mesh),
-            # Of an accelerator: its driver and libraries, as its runtime names them.
-            "runtime": None if on_cpu else devices[0].client.platform_version,
-            # CPU programs differ by instruction set, and their sums by the number of threads: as many as the
-            # cores that the process may use.
-            "cpu": f"{_cpu_model()} x{_cores()}",
-        },
+        "devices": _devices(layout),
         "data": _data(experiment),
         "code": _code(script),
         "revision": revision(script.parent if script else Path.cwd()),
         "data_dir": named_data_folder(),
+    }
+
+
+def _devices(layout: Layout | None = None) -> dict[str, Any]:
+    devices = jax.devices()
+    on_cpu = devices[0].platform == "cpu"
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "count": len(devices),
+        "processes": jax.process_count(),
+        "mesh": None if layout is None else mesh_name(layout.mesh),
+        # Of an accelerator: its driver and libraries, as its runtime names them.
+        "runtime": None if on_cpu else devices[0].client.platform_version,
+        # CPU programs differ by instruction set, and their sums by the number of threads: as many as the
+        # cores that the process may use.
+        "cpu": f"{_cpu_model()} x{_cores()}",
     }
 
 
@@ -304,6 +308,15 @@ def world_apart(folder: RunFolder, experiment: Experiment) -> list[str]:
     now = to_json(environment(experiment))
     apart = differences(read(folder)["environment"], now)
     return [line for line in apart if not line.startswith(("data", "code"))]
+
+
+def machine_apart(folder: RunFolder) -> list[str]:
+    """What tells the machine of a run from this one: kind of device and, of a CPU, its cores."""
+    then = entry(folder.lock, read(folder)["environment"], "devices", dict) or {}
+    now = _devices()
+    names = {"platform", "kind", *(["cpu"] if now["platform"] == "cpu" else [])} & then.keys()
+    one, other = ({name: x[name] for name in names} for x in (then, now))
+    return differences(one, other, "devices.")
 
 
 def differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> list[str]:

@@ -301,5 +301,5 @@ def show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
-        return "×".join(show(v) for v in value) if value else "none"
+        return " ".join(show(v) for v in value) if value else "none"  # as a flag takes them
     return str(value)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from dl.core.errors import NonFiniteError, UserError
 from dl.runs import store
 from dl.runs.files import SAFE, sync, sync_tree
-from dl.runs.folder import RunFolder
+from dl.runs.folder import RunFolder, at_work
 from dl.runs.readers import read_object
 from dl.runs.records import read_run, runs_within
 
@@ -89,11 +89,14 @@ def _lies_in(name: str, folders: Sequence[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _held(places: Sequence[Path]) -> Iterator[None]:
-    """Within, no other process writes there. Raises UserError where one does."""
+def _held(places: Sequence[Path], keep: bool = False) -> Iterator[None]:
+    """Within, no other process writes there. Raises UserError where one does, or, unless all is to ``keep`` its
+    place, where nothing can be written."""
     with contextlib.ExitStack() as stack:
         for place in places:
             in_store = bool(store.url(place))  # its folder here may never have been made
+            if keep and not in_store and not os.access(place, os.W_OK) and not at_work(place):
+                continue
             stack.enter_context(RunFolder(place).held(new=in_store))
         yield
 
@@ -180,7 +183,7 @@ def archive(places: Sequence[Path], to: Path, keep: bool = False) -> list[Path]:
         raise UserError("file-exists", f"{there} is there already: name another, or take it away")
     if not keep:
         check_unneeded(places)
-    with _held(places):
+    with _held(places, keep):
         for place in places:
             for step in place.rglob("checkpoints/**/"):
                 if step.name.isdigit() and store.url(step):

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from dl.core.column_checks import within
 from dl.core.errors import bounded
 from dl.core.metrics import hits, mean
-from dl.core.task import Task
+from dl.core.task import Batch, Task, Variables
 from dl.core.transforms import ensemble, mean_of_probabilities
 from dl.tasks.regression import regression
 from dl.tasks.supervised import supervised
@@ -104,11 +104,27 @@ def unweighted(logits: jax.Array, class_weights: ArrayLike | None) -> jax.Array:
     return logits if class_weights is None else logits - jnp.log(jnp.asarray(class_weights))
 
 
+def _mended(task: Task, class_weights: ArrayLike | None) -> Task:
+    """``task`` with the weights that it was trained with taken out of all that it predicts and is judged by."""
+    if class_weights is None:
+        return task
+
+    def apply(variables: Variables, batch: Batch, key: jax.Array | None) -> tuple[Any, Variables]:
+        logits, updates = task.apply(variables, batch, key)
+        return (unweighted(logits, class_weights) if key is None else logits), updates
+
+    def predict(variables: Variables, columns: Batch) -> jax.Array:
+        return unweighted(task.predict(variables, columns), class_weights)
+
+    return dataclasses.replace(task, apply=apply, predict=predict)
+
+
 def of_table(
     model: nn.Module, classes: int, fit: Any, members: int = 1
 ) -> tuple[Task, Callable[[Any, Any], np.ndarray]]:
     """The task of a table and ``say(predictor, columns)``, what it says of rows: log-odds ``[rows, classes]``,
-    weights of the classes taken out again, or numbers ``[rows]`` in float64.
+    or numbers ``[rows]`` in float64. Weights of the classes are in training alone: what the task predicts, and is
+    judged by, is without them.
 
     Args:
       classes: how many; 0 for numbers.
@@ -117,7 +133,7 @@ def of_table(
     """
     if classes:
         task = ensemble(tabular_classification(model, class_weights=fit), members)
-        return task, lambda predictor, columns: np.asarray(unweighted(predictor(columns), fit))
+        return _mended(task, fit), lambda predictor, columns: predictor(columns)
     mean, spread = fit
     centred = ensemble(
         tabular_regression(model, spread=spread), members

@@ -92,6 +92,9 @@ def fork(
     if name is not None:
         check_name(place, name, "run", False)
     _check_alike(run.state, begin, folder.path)  # before steps are computed again
+    if apart := lock.machine_apart(folder):  # which opening a run does not tell of
+        told = "was computed on another machine, so bits may differ"
+        say(f"{folder.path} {told}: {'; '.join(apart)}")
     with trained_by(stored).computing():
         step, state = state_at(run, at, say)
         if step >= experiment.steps:

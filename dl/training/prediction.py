@@ -270,6 +270,26 @@ def _row_keys(key: jax.Array, first: int, count: int) -> np.ndarray:
 
 
 def _reached(task: Task, layer: str, variables: Variables, columns: Batch) -> Any:
+    """What ``layer`` gives for every row; of one that is called with the steps of all rows in one axis, or with
+    time before the batch, what it gives for a row by itself."""
+
+    def look(given: Batch) -> Any:
+        return _looked(task, layer, variables, given)
+
+    rows, like = len(next(iter(columns.values()))), jax.eval_shape(look, columns)
+    if all(leaf.shape[:1] == (rows,) for leaf in jax.tree.leaves(like)):
+        return look(columns)
+    each = jax.vmap(lambda row: look(jax.tree.map(lambda x: x[None], row)))(columns)
+
+    def alone(
+        x: jax.Array, whole: Any
+    ) -> jax.Array:  # rows that are the first axis need no other of one
+        return x[:, 0] if (whole.shape[:1], x.shape[1:2]) == ((rows,), (1,)) else x
+
+    return jax.tree.map(alone, each, like)
+
+
+def _looked(task: Task, layer: str, variables: Variables, columns: Batch) -> Any:
     """What ``layer`` gives, looked on while the task predicts."""
     found: dict[str, Any] = {}
 

@@ -7,6 +7,7 @@ from typing import Any
 from dl.core.errors import UserError
 from dl.core.experiment import built
 from dl.data.own.found import shown_before
+from dl.data.own.tested import on_own_data
 from dl.runs import lock, store
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.options import Options, recorded, trained_by
@@ -64,7 +65,7 @@ def open_run(
         path = locked["script"] and Path(locked["script"])
         if isinstance(config, type):
             config = from_json(config, entry(found.config, stored, "config", dict, None))
-    with lock.reopening(found), shown_before():
+    with on_own_data(), lock.reopening(found), shown_before():
         experiment = built(build, config)
     if stored["config"] is not None:
         described = {**stored, "config": recorded(experiment, Options())["config"]}

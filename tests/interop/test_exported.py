@@ -16,6 +16,9 @@ from dl.core.experiment import Experiment
 from dl.core.state import init_state
 from dl.data.batches import train_batches
 from dl.interop import export
+from dl.models.clouds import VoxelNetwork
+from dl.models.embedding import PlacedCNN
+from dl.models.forecasters import TSMixer
 from dl.models.language import LanguageModel
 from dl.models.transformer import Transformer
 from dl.runs.scripts import load_script
@@ -85,11 +88,29 @@ def test_a_model_that_needs_its_batch_size_says_so_and_named_tuples_become_dicts
     run = Trained(_task(lambda x: jnp.zeros(int(x.shape[0])) + x.sum()), {"x": np.ones((8, 3))})
     done = export(run, tmp_path / "p", platforms=["cpu"])
     assert done.fixed
+    task = _task(lambda x: x.reshape(len(x), -1).sum() + jnp.zeros(x.shape[0]))
+    counted = Trained(task, {"x": np.ones((8, 3))})
+    assert "x.shape[0] does not" in export(counted, tmp_path / "q", platforms=["cpu"]).fixed
     out = jax.export.deserialize(bytearray(done.path.read_bytes())).call(
         {"x": np.ones((4, 3), np.float32)}
     )
     assert set(out) == {"value", "size"}
     np.testing.assert_allclose(out["value"], np.full(4, 12.0))
+
+
+@pytest.mark.parametrize(
+    ("model", "row"),
+    [
+        (PlacedCNN((4,)), (8, 8, 1)),
+        (TSMixer(2), (6, 3)),
+        (VoxelNetwork(3, 8, (4, 4, 4), 4), (9, 3)),
+    ],
+)
+def test_models_take_any_number_of_rows(model, row):
+    (rows,) = jax.export.symbolic_shape("b")
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *row)))
+    given = jax.ShapeDtypeStruct((rows, *row), jnp.float32)
+    assert jax.eval_shape(model.apply, variables, given).shape[0] == rows
 
 
 def _task(value):

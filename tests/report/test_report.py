@@ -42,6 +42,8 @@ def place(tmp_path_factory):
     from PIL import Image
 
     Image.new("RGB", (8, 8)).save(views / "samples-20.png")
+    for step, text in ((10, "never changes"), (20, "never changes")):
+        (views / f"same-{step}.txt").write_text(text)
     (views / "says-20.txt").write_text("a < b\n")
     return swept.folder
 
@@ -62,6 +64,8 @@ def test_every_section_is_there_and_the_page_is_well_formed(page):
     assert [word for word in read.words if word in SECTIONS][: len(SECTIONS)] == [*SECTIONS]
     assert read.of("meta")[1]["content"].startswith("width=device-width")
     words = " ".join(read.words)
+    assert words.count("never changes") == 1  # shown once, as it was last
+    assert "same, step 20" in words
     assert "a < b" in words  # text is escaped, so it comes out as it was
     assert "BatchNorm_0" in words
     assert "none for" not in words

@@ -13,7 +13,16 @@ from mistakes import raises
 from dl.cli.commands import report
 from dl.report.sweeps import read_lanes
 from dl.report.watch import watch_run
-from dl.runs.files import PARSED, lies_within, parse, printable, read_plain, replace, sync_tree
+from dl.runs.files import (
+    PARSED,
+    check_writable,
+    lies_within,
+    parse,
+    printable,
+    read_plain,
+    replace,
+    sync_tree,
+)
 from dl.runs.folder import RunFolder, check_name, furthest_unfinished, read_json, write_json
 from dl.runs.readers import numbers, read_records, read_result
 from dl.runs.records import find_runs, read_run
@@ -243,7 +252,7 @@ def test_a_sweep_of_odd_fields_is_shown_or_refused(tmp_path):
     run(tmp_path / "lanes" / "0", [1.0], 0.2)
     spec = tmp_path / "sweep.json"
     for overrides, fields in (
-        ([{"widths": [16, 16]}], {"widths": "16×16"}),
+        ([{"widths": [16, 16]}], {"widths": "16 16"}),
         ([{f"a{ESCAPE}": 1}], {printable(f"a{ESCAPE}"): 1}),
     ):
         spec.write_text(json.dumps({"spec": {"overrides": overrides}}))
@@ -373,3 +382,12 @@ def test_what_is_no_run_says_so(tmp_path):
     with raises("not-a-run", "is missing"):
         read_json(tmp_path / "config.json")
     assert read_result(tmp_path) == {}
+
+
+def test_a_disk_that_is_only_read_is_told_before_anything_is_computed(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "access", lambda place, how: asked.append((place, how)))
+    with raises("file-write", str(tmp_path), "only be read", "--to"):
+        check_writable(tmp_path / "new" / "predict.jaxexport", "--to")
+    assert asked == [(tmp_path, os.W_OK)]
+    check_writable(tmp_path, "--to")  # a folder is told of by what would write there

@@ -1,10 +1,12 @@
 """`dl runs remove` and `dl runs archive`: whole or not at all, and never what others need."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -206,6 +208,18 @@ def test_places_that_cannot_be_are_told(runs, tmp_path):
         with raises(code):
             archive(first, tmp_path / to)
     assert (runs / "first" / "config.json").exists()
+
+
+def test_what_may_only_be_read_is_archived_where_it_is_kept(runs, tmp_path, monkeypatch):
+    def refused(path):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(os, "access", lambda place, how: False)
+    monkeypatch.setattr(folder.files, "opened_to_append", refused)
+    first = chosen(["first"], runs)
+    with raises("file-write", "cannot write in the run folder", "Read-only"):
+        remove(first)
+    assert archive(first, tmp_path / "one.tar.gz", keep=True) == [tmp_path / "one.tar.gz"]
 
 
 def test_what_a_kill_left_is_no_run_and_is_swept_up(runs, tmp_path):

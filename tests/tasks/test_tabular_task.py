@@ -35,6 +35,22 @@ def test_class_weights_count_in_training_alone():
     assert compute(heavy.evaluate(VARIABLES, BATCH)) == compute(plain.evaluate(VARIABLES, BATCH))
 
 
+def test_a_table_is_judged_and_predicted_without_the_weights_of_its_classes():
+    weights = np.array([1.0, 3.0])
+    task, say = t.of_table(MODEL, 2, weights)
+    plain, _ = t.of_table(MODEL, 2, None)
+    odds = np.exp(np.asarray(plain.predict(VARIABLES, BATCH), np.float64)) / weights
+    chances = odds / odds.sum(1, keepdims=True)
+    said = say(lambda rows: np.asarray(task.predict(VARIABLES, rows)), BATCH)
+    np.testing.assert_allclose(jax.nn.softmax(said), chances, rtol=1e-5)
+    found = compute(task.evaluate(VARIABLES, BATCH))
+    right = np.eye(2)[BATCH["label"]]
+    assert found["brier"] == pytest.approx(((chances - right) ** 2).sum(1).mean(), rel=1e-5)
+    assert found["accuracy"] == (chances.argmax(1) == BATCH["label"]).mean()
+    heavy = t.tabular_classification(MODEL, class_weights=weights)
+    assert task.loss(VARIABLES, BATCH, KEY)[0] == heavy.loss(VARIABLES, BATCH, KEY)[0]
+
+
 def test_scores_do_not_depend_on_padding():
     task = t.tabular_classification(MODEL)
     whole = compute(task.evaluate(VARIABLES, BATCH))

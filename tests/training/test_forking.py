@@ -20,6 +20,7 @@ from dl.core.experiment import built
 from dl.core.state import TrainState, with_given
 from dl.core.step import train_step
 from dl.proofs.replay import replay_run
+from dl.runs import lock
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.scripts import load_script
@@ -151,7 +152,7 @@ def test_another_seed_is_that_of_the_new_run(whole):
     np.testing.assert_array_equal(key, jax.random.key_data(jax.random.key(5)))
 
 
-def test_mistakes_are_one_line(whole):
+def test_mistakes_are_one_line(whole, monkeypatch):
     runs = whole.folder.path.parent
     before = len(list(runs.iterdir()))
     with raises("unknown", "'learning_rat'", "learning_rate"):
@@ -173,6 +174,11 @@ def test_mistakes_are_one_line(whole):
     with raises("fork-of-another-model", "state cannot be gone on from", "--start"):
         fork(whole, 10, values={"optimizer": "sgd"}, say=told.append)
     assert not told
+    monkeypatch.setattr(lock, "_devices", lambda: {"platform": "tpu", "kind": "TPU v5e"})
+    with raises("range", "--at 99"):
+        fork(whole, 99, say=told.append)
+    assert "computed on another machine" in told[0]
+    assert "devices.kind: cpu then, TPU v5e now" in told[0]
     assert len(list(runs.iterdir())) == before
 
 
@@ -228,11 +234,11 @@ def dl_command(*words):
 
 @pytest.mark.slow
 def test_the_command_forks(whole):
-    done = dl_command(
-        "fork", str(whole.folder.path), "--at", "20", "--name", "typed", "learning_rate=1e-4"
-    )
+    place = whole.folder.path.parent / "branches"  # the run may lie where nothing can be written
+    words = ["--at", "20", "--name", "typed", "--runs", str(place), "learning_rate=1e-4"]
+    done = dl_command("fork", str(whole.folder.path), *words)
     assert done.returncode == 0, done.stderr
-    stored = read_json(whole.folder.path.parent / "typed" / "config.json")
+    stored = read_json(place / "typed" / "config.json")
     assert stored["config"]["learning_rate"] == 1e-4
     for words, code in (
         (["learning_rate"], "fork-value"),

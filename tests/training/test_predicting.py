@@ -21,6 +21,7 @@ from scipy.special import softmax
 
 import dl
 from dl.core.experiment import built
+from dl.data.own.tested import tested_on
 from dl.runs.folder import lock_file
 from dl.runs.scripts import load_script
 from dl.tasks.regression import regression
@@ -276,6 +277,9 @@ def test_rows_of_tables_by_name_of_their_columns(tmp_path):
             assert {len(outputs)} == {len(tested.test["label"])}
             values = np.array([float(row["value"]) for row in own])
             assert np.abs(outputs[:, None] - values).min(1).max() < 1e-3
+    with tested_on([new], alike=False, ordered=True, fields={}):  # a teacher keeps its own data
+        teacher = dl.open_run(run.folder.path)
+    assert teacher.experiment.tests["test"].digest() == run.experiment.tests["test"].digest()
 
 
 def test_texts_of_tables_and_lines(tmp_path, capfd):
@@ -550,6 +554,30 @@ def test_a_named_layer_gives_its_activations(digits):
     )
     with raises("layer-in-loop", "Dense_0", "members"):
         members.at("Dense_0")(few)
+
+
+def test_a_layer_called_with_the_steps_of_all_rows_gives_those_of_each_row():
+    class Both(nn.Module):
+        def __call__(self, x):
+            return 2 * x, x.swapaxes(0, 1)
+
+    class Flat(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train: bool = False):
+            x = Both(name="both")(x)[0] / 2
+            every = nn.Dense(2, name="every")(x.reshape(-1, x.shape[-1]))
+            first = nn.Dense(2, name="first")(x.swapaxes(0, 1)).swapaxes(0, 1)
+            return every.reshape(first.shape).sum(1) + first.sum(1)
+
+    task, x = regression(Flat(), inputs="x"), np.float32(DRAW.normal(size=(5, 3, 2)))
+    variables = task.init(jax.random.key(0), {"x": x})
+    predictor = dl.Predictor(task, variables, batch_size=4)
+    every, first = (variables["params"][name] for name in ("every", "first"))
+    np.testing.assert_allclose(predictor.at("every")(x), x @ every["kernel"], atol=1e-6)
+    np.testing.assert_allclose(predictor.at("first")(x)[:, :, 0], x @ first["kernel"], atol=1e-6)
+    both, turned = predictor.at("both")(x)
+    np.testing.assert_array_equal(both, 2 * x)
+    np.testing.assert_array_equal(turned[:, :, 0], x)
 
 
 def test_what_is_drawn_is_drawn_by_a_key_and_row():

@@ -140,6 +140,15 @@ def test_what_stops_a_run_between_its_steps_hears_what_is_saved(tmp_path, there,
     assert stopped.value.__notes__ == [f"{folder.path} {said}; --name x --resume goes on"]
 
 
+def test_what_stops_the_last_words_of_a_run_hears_that_it_is_finished(tmp_path):
+    folder = RunFolder(tmp_path / "x")
+    folder.path.mkdir()
+    folder.result.write_text("{}")
+    with pytest.raises(KeyboardInterrupt) as stopped, folder.telling():
+        raise KeyboardInterrupt
+    assert stopped.value.__notes__ == [f"{folder.path} is finished, and its result written"]
+
+
 def test_a_compiler_that_the_signal_ended_fails_no_run():
     ptxas = jax.errors.JaxRuntimeError("INTERNAL: ptxas exited with non-zero error code 2")
 

@@ -82,6 +82,16 @@ def tested_on(
         _tested.reset(token)
 
 
+@contextlib.contextmanager
+def on_own_data() -> Iterator[None]:
+    """Within, every test part is its own again: a ``build`` opens another run, such as a teacher."""
+    token = _tested.set(None)
+    try:
+        yield
+    finally:
+        _tested.reset(token)
+
+
 def with_tested(splits: Splits, kind: str, own: Any, source: Any = None) -> Splits:
     """``splits``, their test part replaced where one is tested on others.
 
