@@ -6,6 +6,14 @@ import sys
 from typing import Any
 
 
+def number(stop: Any) -> int:
+    """That of the signal that a KeyboardInterrupt came of: its argument, or SIGINT's where that is none."""
+    import signal
+
+    given = next(iter(getattr(stop, "args", ())), None)
+    return given if isinstance(given, int) and given in list(signal.Signals) else signal.SIGINT
+
+
 def listen() -> None:
     """Have Ctrl-C end the program in a line while it is still importing modules; ``$DL_TRACEBACK`` shows where.
     What is raised where Python can only drop it (in a callback of the collector, or of a module's lock as it goes)
@@ -26,11 +34,9 @@ def listen() -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             dropped(unraisable)
             return
-        import signal
         import threading
 
-        number = next(iter(getattr(unraisable.exc_value, "args", ())), signal.SIGINT)
-        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+        threading.Timer(0.01, os.kill, (os.getpid(), number(unraisable.exc_value))).start()
 
     sys.excepthook, sys.unraisablehook = show, again
 

@@ -156,6 +156,21 @@ def test_a_compiler_that_the_signal_ended_fails_no_run():
     assert stopped.value.args == (signal.SIGINT,)
 
 
+@pytest.mark.parametrize("said", ["'enough'", 2])
+def test_a_second_signal_as_a_command_ends_says_no_more(tmp_path, said):
+    # As its line is printed, the second comes; and what interrupts may say other things than a number.
+    script = tmp_path / "twice.py"
+    script.write_text(
+        "import os, signal, sys\nfrom dl.cli.errors import plain_errors\n"
+        "class Slow:\n    def __getattr__(self, name): return getattr(sys.__stderr__, name)\n"
+        "    def write(self, text):\n        sys.__stderr__.write(text); sys.__stderr__.flush()\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        f"with plain_errors():\n    sys.stderr = Slow()\n    raise KeyboardInterrupt({said})\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "interrupted")
+
+
 def test_ctrl_c_that_python_drops_comes_again(tmp_path):
     script = tmp_path / "dropped.py"
     script.write_text(
