@@ -66,8 +66,10 @@ def find_script(name: Path) -> Path:
 
 def command(script: Path) -> list[str]:
     """The words that start a script, its flags to follow: Python's, or `dl run` for one that never calls
-    ``dl.main``, which would heed no flag."""
-    return [sys.executable, *(() if reads_flags(script) else ("-m", "dl", "run")), str(script)]
+    ``dl.main``, which would heed no flag. A folder ``dl`` beside where it starts is not taken for dl (-P)."""
+    here = Path(__file__).parents[2] == Path.cwd()
+    through = (*(() if here else ("-P",)), "-m", "dl", "run")
+    return [sys.executable, *(() if reads_flags(script) else through), str(script)]
 
 
 def reads_flags(script: Path) -> bool:
