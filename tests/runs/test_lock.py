@@ -582,7 +582,11 @@ def test_a_lock_that_no_run_writes_is_damage(from_file):
         *({"script": x} for x in (7, [])),
         *({"environment": x} for x in (None, [], {"code": None}, {"data_dir": 7})),
         *({"computed": x} for x in ([], {"lanes": ["../../x"]}, {"lanes": [".."]}, {"mode": "x"})),
+        *({"computed": {"lanes": x, "mode": "map"}} for x in (7, [run.folder.name] * 2)),
         *({"resumed": x} for x in ({}, [7], [{"step": 1}], [{"step": 1, "changed": [2]}])),
+        *({n: x} for n in ("start", "ancestor") for x in ([], {}, {"run": 7, "digest": "0"})),
+        *({n: {"run": "a", "step": "1", "digest": "0"}} for n in ("start", "ancestor")),
+        {"environment": honest["environment"] | {"devices": {"mesh": 5}}},
     ):
         run.folder.lock.write_text(json.dumps(honest | odd))
         with raises("record-damaged", "run.lock.json"):
