@@ -669,5 +669,15 @@ def test_a_repository_of_a_stranger_s_starts_no_program(tmp_path):
     (place / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
     revision(place)
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    # A name of odd bytes is that of a filter too.
+    attributes = place / ".git" / "info" / "attributes"
+    attributes.parent.mkdir(exist_ok=True)
+    attributes.write_bytes(b"x.py filter=\xff\n")
+    git("config", b"filter.\xff.clean", f"touch {tmp_path}/odd")
+    (place / "x.py").write_text("odd")
+    revision(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    git("status")
+    assert (tmp_path / "odd").exists()  # it works
     git("config", "filter.f=.clean", "true")
     assert len(str(revision(place))) == 40
