@@ -536,7 +536,10 @@ def test_a_file_named_as_the_script_that_would_fill_the_memory_is_not_read(marke
         dl.open_run(run.folder.path)
 
 
-@pytest.mark.parametrize("named", ["trap.py", "../{}/trap.py", "/proc/self/cwd/trap.py"])
+@pytest.mark.parametrize(
+    "named",
+    ["trap.py", "../{}/trap.py", "//proc/self/cwd/trap.py", "/var/run/../proc/self/cwd/trap.py"],
+)
 def test_a_script_that_is_found_from_wherever_one_stands_runs_nowhere(marked, monkeypatch, named):
     run, trap, ran = marked  # beside the run, as in a stranger's archive that was unpacked here
     monkeypatch.chdir(trap.parent)
