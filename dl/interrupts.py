@@ -14,6 +14,13 @@ def number(stop: Any) -> int:
     return given if isinstance(given, int) and given in list(signal.Signals) else signal.SIGINT
 
 
+def behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt that an error comes of: modules in C say of one as they are imported that they cannot be."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error
+
+
 def listen() -> None:
     """Have Ctrl-C end the program in a line while it is still importing modules; ``$DL_TRACEBACK`` shows where.
     What is raised where Python can only drop it (in a callback of the collector, or of a module's lock as it goes)
@@ -25,7 +32,7 @@ def listen() -> None:
         while frame is not None:
             code, frame = frame.tb_frame.f_code, frame.tb_next
             modules += code.co_name == "<module>" or "importlib" in code.co_filename
-        if issubclass(kind, KeyboardInterrupt) and modules > 1 and "DL_TRACEBACK" not in os.environ:
+        if behind(error) is not None and modules > 1 and "DL_TRACEBACK" not in os.environ:
             print("interrupted", file=sys.stderr)
         else:
             shown(kind, error, trace)

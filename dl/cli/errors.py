@@ -59,7 +59,12 @@ def plain_errors() -> Iterator[None]:
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _interrupt)
     try:
-        yield
+        try:
+            yield
+        except Exception as error:
+            if (stop := interrupts.behind(error)) is not None:
+                raise stop from None
+            raise
     except UserError as error:
         # What came up inside the user's own model or script may need more than a line to be found.
         more = " [DL_TRACEBACK=1 shows all of it]" if error.__cause__ else ""

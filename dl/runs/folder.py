@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from dl import interrupts
 from dl.core.errors import UserError
 from dl.runs import files, store
 from dl.runs.functions import called
@@ -165,7 +166,7 @@ class RunFolder:
                 write_json(self.failed, {})
             yield
         except Exception as error:
-            if self.writes and self.config.exists():
+            if self.writes and self.config.exists() and interrupts.behind(error) is None:
                 with contextlib.suppress(OSError, UserError):  # the error itself matters more
                     code = getattr(error, "code", type(error).__name__)
                     write_json(self.failed, {"code": code, "said": files.printable(error)[:500]})

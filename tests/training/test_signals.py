@@ -171,6 +171,20 @@ def test_a_second_signal_as_a_command_ends_says_no_more(tmp_path, said):
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "interrupted")
 
 
+@pytest.mark.parametrize("words", ["", "from dl.core.errors import UserError; kind = UserError; "])
+def test_a_signal_while_a_module_in_c_is_imported_ends_in_a_line(tmp_path, words):
+    # As pybind11 has it; and what told of a script or a package then that it cannot be imported.
+    wrapped = "kind('a', 'b') from error" if words else "error"
+    script = tmp_path / "c.py"
+    script.write_text(
+        f"from dl.cli.errors import plain_errors\n{words}\nwith plain_errors():\n    try:\n"
+        "        raise ImportError('initialization failed') from KeyboardInterrupt(15)\n"
+        f"    except ImportError as error:\n        raise {wrapped}\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "stopped by SIGTERM\n")
+
+
 def test_ctrl_c_that_python_drops_comes_again(tmp_path):
     script = tmp_path / "dropped.py"
     script.write_text(
