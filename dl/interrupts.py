@@ -42,8 +42,21 @@ def listen() -> None:
             dropped(unraisable)
             return
         import threading
+        import time
 
-        threading.Timer(0.01, os.kill, (os.getpid(), number(unraisable.exc_value))).start()
+        def send(number: int) -> None:
+            def told() -> bool:
+                """Whether the main thread is still in here, where it would be dropped for good."""
+                frame = sys._current_frames().get(threading.main_thread().ident or 0)
+                while frame is not None and frame.f_code is not again.__code__:
+                    frame = frame.f_back
+                return frame is not None
+
+            while told():
+                time.sleep(0.01)
+            os.kill(os.getpid(), number)
+
+        threading.Thread(target=send, args=(number(unraisable.exc_value),)).start()
 
     sys.excepthook, sys.unraisablehook = show, again
 

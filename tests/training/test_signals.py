@@ -185,10 +185,15 @@ def test_a_signal_while_a_module_in_c_is_imported_ends_in_a_line(tmp_path, words
     assert (done.returncode, done.stderr) == (143, "stopped by SIGTERM\n")
 
 
-def test_ctrl_c_that_python_drops_comes_again(tmp_path):
+@pytest.mark.parametrize("late", ["", "s(t), time.sleep(0.3)"])
+def test_ctrl_c_that_python_drops_comes_again(tmp_path, late):
     script = tmp_path / "dropped.py"
+    busy = (
+        f"s = threading.Thread.start\nthreading.Thread.start = lambda t: ({late})\n" if late else ""
+    )
     script.write_text(
-        "import signal, time, dl\nclass A:\n    def __del__(self): signal.raise_signal(signal.SIGINT)\n"
+        f"import signal, threading, time, dl\n{busy}class A:\n"
+        "    def __del__(self): signal.raise_signal(signal.SIGINT)\n"
         "a = A(); del a\ntime.sleep(20); print('lost')\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
