@@ -9,7 +9,7 @@ from dl import interrupts  # before all else  # isort: skip
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dl import platform
+from dl import former, platform
 
 platform.configure()
 

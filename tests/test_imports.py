@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up: a room imports its own and those below it.
 ROOMS = (
     {"interrupts"},
+    {"former"},
     {"platform"},
     {"core"},
     {"models", "data", "parallel", "scores"},
@@ -127,4 +128,36 @@ def test_import_dl_brings_in_nothing_heavy():
 
 def test_every_public_name_is_there():
     code = "import dl; [getattr(dl, name) for name in dl.__all__]"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_modules_are_found_by_their_former_names():
+    # What the scripts of an earlier release import; nothing but the names is spelt anew.
+    code = """
+import warnings; warnings.simplefilter("ignore")
+from dl.core.task import ensemble
+from dl.data import images, series, streams, windows
+from dl.data.annotated import parse_voc
+from dl.data.audio import read_wav
+from dl.data.streams import image_folder, source_digest
+from dl.tasks import forecasting
+from dl.tasks.detection_scores import average_precision
+from dl.training.grid import parse_field, plan
+import dl, dl.batches.sources, dl.sweeps.search_space
+"""
+    code = code.replace("dl.batches", "dl.data.batches")
+    code += """
+assert ensemble is dl.ensemble and plan is dl.sweeps.search_space.lane_overrides
+assert source_digest is dl.data.batches.sources.source_digest
+assert images.read_picture and series.read_csv_series and windows.forecasting and forecasting.mase
+assert streams.DecodeImage
+from dl import former
+import importlib
+for module, places in {**former.MOVED, **former.LEFT}.items():
+    assert importlib.import_module(module)
+    assert all(map(importlib.util.find_spec, places)), module
+try: streams.never_there
+except AttributeError: pass
+else: raise SystemExit(1)
+"""
     subprocess.run([sys.executable, "-c", code], check=True)

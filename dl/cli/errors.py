@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from types import FrameType
 
-from dl import platform
+from dl import interrupts, platform
 from dl.core.errors import UserError
 from dl.runs.files import printable
 
@@ -59,17 +59,23 @@ def plain_errors() -> Iterator[None]:
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _interrupt)
     try:
-        yield
+        try:
+            yield
+        except Exception as error:
+            if (stop := interrupts.behind(error)) is not None:
+                raise stop from None
+            raise
     except UserError as error:
         # What came up inside the user's own model or script may need more than a line to be found.
         more = " [DL_TRACEBACK=1 shows all of it]" if error.__cause__ else ""
         _fail(error, more)
     except KeyboardInterrupt as stop:
-        number = next(iter(stop.args), signal.SIGINT)
-        named = signal.Signals(number).name
-        word = "interrupted" if number == signal.SIGINT else f"stopped by {named}"
-        print(": ".join([word, *getattr(stop, "__notes__", ())]), file=sys.stderr)
-        _leave(128 + number)
+        with _stopping_at_once():
+            number = interrupts.number(stop)
+            named = signal.Signals(number).name
+            word = "interrupted" if number == signal.SIGINT else f"stopped by {named}"
+            print(": ".join([word, *getattr(stop, "__notes__", ())]), file=sys.stderr)
+            _leave(128 + number)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os._exit(128 + signal.SIGPIPE)
     except OSError as error:
@@ -119,9 +125,26 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(number)
 
 
+@contextlib.contextmanager
+def _stopping_at_once() -> Iterator[None]:
+    """Within, a signal ends the process, which is about to end anyway, and no more is said."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    own = [n for n, handler in before.items() if handler not in (None, signal.SIG_IGN)]
+    if threading.current_thread() is not threading.main_thread():
+        own = []
+    for each in own:
+        signal.signal(each, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for each in own:
+            signal.signal(each, before[each])
+
+
 def _fail(error: UserError, more: str = "") -> None:
-    print(f"error: {printable(error)}{more} [{error.code}]", file=sys.stderr, flush=True)
-    _leave(2)
+    with _stopping_at_once():
+        print(f"error: {printable(error)}{more} [{error.code}]", file=sys.stderr, flush=True)
+        _leave(2)
 
 
 def _leave(code: int) -> None:

@@ -136,8 +136,6 @@ def export(
     file = to or (Path() if store.url(run) else run) / "predict.jaxexport"
     check_writable(file, "--to")
     opened = open_run(run, script=script, trust=trust, force=force)
-    for link in filter(Path.is_symlink, (file, file.parent / f"{file.stem}.stablehlo")):
-        link.unlink()  # is replaced and not written through
     done = interop.export(opened, file, platforms=platforms)
     kinds = ", ".join(done.platforms)
     print(printable(f"written: {done.path} ({done.path.stat().st_size / 1e6:.2f} MB) for {kinds}"))

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from dl.core.errors import UserError
 from dl.core.metrics import Metrics
 from dl.core.random import purpose_key
+from dl.former import found
+
+__getattr__ = found(__name__)  # what was here in earlier releases
 
 Variables = dict[str, Any]  # {'params': ..., 'batch_stats': ..., ...}: a Flax variable dict
 Batch = dict[str, jax.Array]  # every leaf [batch, ...]; evaluation batches carry 'mask' [batch]

@@ -14,6 +14,7 @@ from dl.core.errors import UserError, need, unknown
 from dl.core.experiment import Experiment
 from dl.core.state import TrainState
 from dl.core.target import Target, tracing_for
+from dl.data.readers.files import write_whole
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 MOST_BYTES = 1.9e9  # a serialised program holds its constants, and cannot be larger than 2 GiB
@@ -129,8 +130,11 @@ def export(
     else:
         given = free
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".stablehlo").write_bytes(program.mlir_module_serialized)
-    path.write_bytes(program.serialize())
+    # Whatever lies there, a link or a pipe, is replaced and not written to.
+    write_whole(
+        path.with_suffix(".stablehlo"), lambda file: file.write(program.mlir_module_serialized)
+    )
+    write_whole(path, lambda file: file.write(program.serialize()))
     return Exported(path, given, program.platforms, fixed)
 
 

@@ -149,6 +149,9 @@ def _computed(folder: RunFolder, locked: dict[str, Any]) -> dict[str, Any] | Non
             # A lane's folder is made of its name.
             if not isinstance(each, str) or Path(each).name != each or each == "..":
                 raise UserError("record-damaged", f"{folder.lock}: {name!r} cannot be {each!r:.40}")
+    names = computed.get("lanes") or []
+    if len(set(names)) < len(names):
+        raise UserError("record-damaged", f"{folder.lock}: a lane is twice among 'lanes'")
     if computed.get("mode") not in get_args(Mode):
         raise UserError(
             "record-damaged", f"{folder.lock}: 'mode' cannot be {computed.get('mode')!r:.40}"
@@ -177,6 +180,9 @@ def _among_others(
       UserError: the others' folders are not beside it.
     """
     lanes, configs = [], []
+    if folder.name not in computed["lanes"]:
+        told = f"{folder.path} is called otherwise than among the lanes of {folder.lock}"
+        raise UserError("lane-missing", f"{told}: give it the name that it had")
     for name in computed["lanes"]:
         beside = RunFolder(folder.path.parent / name)
         if not beside.exists():

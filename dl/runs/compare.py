@@ -4,7 +4,7 @@ from typing import Any
 
 from dl.core.digests import kind_of
 from dl.runs.folder import RunFolder, read_json
-from dl.runs.readers import numbers
+from dl.runs.readers import numbers, origin
 from dl.runs.records import RunRecord, flat, show
 
 LOGGED = ("train", "eval", "test")
@@ -53,7 +53,7 @@ def logged(folder: RunFolder) -> dict[tuple[int, str], dict[str, Any]]:
 def begun_at(folder: RunFolder) -> int:
     """The step that a run began at: 0, or that of the run it was forked from."""
     locked = read_json(folder.lock) if folder.lock.exists() else {}
-    return int((locked.get("ancestor") or {}).get("step", 0))
+    return (origin(folder.lock, locked, "ancestor") or {}).get("step") or 0
 
 
 def leaves(folder: RunFolder) -> dict[int, dict[str, str]]:

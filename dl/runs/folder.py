@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from dl import interrupts
 from dl.core.errors import UserError
 from dl.runs import files, store
 from dl.runs.functions import called
@@ -132,7 +133,6 @@ class RunFolder:
         """Add one line to ``metrics`` or ``digests``."""
         if not self.writes:
             return
-        self._check_there()
         with self.told(path), files.opened_to_append(path) as file:
             file.write((json.dumps(to_json(record)) + "\n").encode())
         store.push(self.path, every=store.OFTEN)
@@ -148,7 +148,9 @@ class RunFolder:
 
     @contextlib.contextmanager
     def told(self, path: Path) -> Iterator[None]:
-        """What the system says against writing to ``path``, as a UserError that is true of a run at work."""
+        """What the system says against writing to ``path``, as a UserError that is true of a run at work; and
+        nothing is written where the folder is another now."""
+        self._check_there()
         try:
             yield
         except OSError as error:
@@ -166,7 +168,7 @@ class RunFolder:
                 write_json(self.failed, {})
             yield
         except Exception as error:
-            if self.writes and self.config.exists():
+            if self.writes and self.config.exists() and interrupts.behind(error) is None:
                 with contextlib.suppress(OSError, UserError):  # the error itself matters more
                     code = getattr(error, "code", type(error).__name__)
                     write_json(self.failed, {"code": code, "said": files.printable(error)[:500]})
@@ -189,13 +191,15 @@ class RunFolder:
             if not (self.writes and path.exists()):
                 continue
             kept = [r for r in self.records(path) if r["step"] <= step and r.get("event") != "test"]
-            files.replace(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
+            with self.told(path):
+                files.replace(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
 
     def forget_state(self, path: Path, step: int) -> None:
         """Forget what ``metrics`` or ``digests`` says of the state at ``step``: it is written again."""
         own = ("checkpoint", step)
         kept = (r for r in self.records(path) if (r.get("event", "checkpoint"), r["step"]) != own)
-        files.replace(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
+        with self.told(path):
+            files.replace(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
 
     @contextlib.contextmanager
     def held(self, new: bool = True) -> Iterator[None]:

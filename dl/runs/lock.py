@@ -24,7 +24,7 @@ from dl.parallel.sharding import Layout
 from dl.platform import TESTED, installed
 from dl.runs.folder import Document, RunFolder, read_json, to_json, write_json
 from dl.runs.options import COMPUTING, Options, recorded
-from dl.runs.readers import entry
+from dl.runs.readers import entry, origin
 from dl.runs.revisions import revision
 
 PLUGINS = [name for name in TESTED if name != "jaxlib"]
@@ -114,10 +114,12 @@ def read(folder: RunFolder) -> Document:
     locked = read_json(folder.lock)
     entry(folder.lock, locked, "script", str, None)
     entry(folder.lock, locked["environment"], "data_dir", str, None)
-    for name in ("experiment", "start", "ancestor"):
-        entry(folder.lock, locked, name, dict, None)
+    entry(folder.lock, locked, "experiment", dict, None)
+    for name in ("start", "ancestor"):
+        origin(folder.lock, locked, name)
     for name in ("packages", "compiler", "devices", "data", "code"):
         entry(folder.lock, locked["environment"], name, dict)
+    entry(folder.lock, locked["environment"].get("devices") or {}, "mesh", str, None)
     return locked
 
 

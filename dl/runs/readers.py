@@ -2,13 +2,14 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dl.core.errors import UserError
+from dl.data.readers.files import most_unpacked
 from dl.runs.files import PARSED, opened_plain, parse, printable, read_plain
 
 LONGEST = 200  # characters of a metric's name
@@ -125,6 +126,16 @@ def known_to_orbax(path: Path) -> bool:
     return all(known) and not said.get("performance_metrics")
 
 
+def room_for(arrays: Mapping[str, Any], folder: Path) -> dict[str, np.ndarray]:
+    """Zeros of the shapes and types of what the files in ``folder`` hold, packed; raises ValueError where that is
+    far more than they can hold."""
+    size = sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in arrays.values())
+    there = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    if size > most_unpacked(there, at_once=False):
+        raise ValueError(f"{there:,} bytes would unfold to {size:,}")
+    return {name: np.zeros(x.shape, x.dtype) for name, x in arrays.items()}
+
+
 def entry(path: Path, values: dict[str, Any], name: str, *kinds: type | None) -> Any:
     """``values[name]`` of the file at ``path``, None where there is none; raises UserError where it is of none
     of the ``kinds``."""
@@ -137,6 +148,23 @@ def entry(path: Path, values: dict[str, Any], name: str, *kinds: type | None) ->
         raise UserError(
             "record-damaged", f"{path}: {name!r} cannot be {found!r:.40}: restore it from a copy"
         )
+    return found
+
+
+def origin(path: Path, locked: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """What the lock at ``path`` says that its run began with (``start``) or was branched off (``ancestor``):
+    ``run`` or ``weights``, where they lie, the ``step`` of a run, and a ``digest``.
+
+    Raises:
+      UserError: it says nothing of the kind.
+    """
+    found = entry(path, locked, name, dict, None)
+    if found is None:
+        return None
+    for word, kind in (("run", str), ("weights", str), ("step", int), ("digest", str)):
+        entry(path, found, word, kind, None)
+    if found.get("digest") is None or not (found.get("run") or found.get("weights")):
+        raise UserError("record-damaged", f"{path}: {name!r} cannot be {found!r:.60}")
     return found
 
 

@@ -18,15 +18,14 @@ def revision(folder: Path) -> str | None:
 
     def git(*args: str) -> str:
         given = (word for setting in settings for word in ("-c", setting))
-        return subprocess.run(
+        found = subprocess.run(
             ["git", "-C", str(folder), *given, *args],
             capture_output=True,
-            encoding="utf-8",
-            errors="replace",
             timeout=10,
             check=True,
             env={**os.environ, **SAFE},
-        ).stdout.strip()
+        )
+        return os.fsdecode(found.stdout).strip()  # names of odd bytes are passed back as they are
 
     try:
         commit = git("rev-parse", "HEAD")

@@ -66,8 +66,10 @@ def find_script(name: Path) -> Path:
 
 def command(script: Path) -> list[str]:
     """The words that start a script, its flags to follow: Python's, or `dl run` for one that never calls
-    ``dl.main``, which would heed no flag."""
-    return [sys.executable, *(() if reads_flags(script) else ("-m", "dl", "run")), str(script)]
+    ``dl.main``, which would heed no flag. A folder ``dl`` beside where it starts is not taken for dl (-P)."""
+    here = Path(__file__).parents[2] == Path.cwd()
+    through = (*(() if here else ("-P",)), "-m", "dl", "run")
+    return [sys.executable, *(() if reads_flags(script) else through), str(script)]
 
 
 def reads_flags(script: Path) -> bool:
@@ -152,9 +154,7 @@ def trusted_script(
         raise UserError("file-read", f"{path}, which {folder} names: {error.strerror}") from None
     code = locked["environment"].get("code")
     known = code.get("script") if isinstance(code, dict) else None
-    # Of a full path a stranger does not know where the folder will lie; these lead there from anywhere.
-    anywhere = os.path.normpath(path).startswith(("/proc/", "/dev/"))
-    if anywhere or not path.is_absolute():
+    if not path.is_absolute() or _leads_anywhere(path):
         odd = "is no full path to a file, as locks hold"
     elif lies_within(path, own) or path.absolute().is_relative_to(own.absolute()):
         odd = "lies in the run's own folder"
@@ -168,6 +168,19 @@ def trusted_script(
         "right one (--script FILE, open_run(..., script=FILE)), or, where you know whose it is, say so "
         "(--trust, trust=True)",
     )
+
+
+def _leads_anywhere(path: Path) -> bool:
+    """Whether a full path goes through the system's own names of where a process stands and what it has open: of
+    others a stranger does not know where the folder will lie."""
+    place = "/"
+    for part in path.parts[
+        1:
+    ]:  # as the system does it: .. after a link leads elsewhere than it looks
+        place = os.path.realpath(os.path.join(place, part))
+        if (place.lower() + "/").startswith(("/proc/", "/dev/")):
+            return True
+    return False
 
 
 def check_config(config: Any, build: Any) -> None:

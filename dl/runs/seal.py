@@ -22,7 +22,8 @@ _LEFT_OUT = {
 
 def write_result(folder: RunFolder, result: Mapping[str, Any]) -> None:
     """Write ``result.json``, sealed with all that the run has logged."""
-    write_json(folder.result, {**result, "seal": _seal(folder, to_json(result))})
+    with folder.told(folder.result):
+        write_json(folder.result, {**result, "seal": _seal(folder, to_json(result))})
 
 
 def check_seal(folder: RunFolder) -> None:

@@ -156,7 +156,7 @@ class _Writer:
             found = json.loads(self.store.cat_file(self.key))
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -205,6 +205,7 @@ def make_folders(
             if not folder.exists():
                 folder.path.mkdir(parents=True, exist_ok=True)
                 sync(folder.path.parent)
+                sync(place)
                 write_json(folder.lock, lock.begun(script, environment, said))
                 write_json(folder.config, described)
             elif go_on and changed is not None:  # like the first of its program but for its values

@@ -12,7 +12,10 @@ from dl.core.errors import UserError
 from dl.core.metrics import mean
 from dl.core.task import Task
 from dl.core.transforms import mean_of_values
+from dl.former import found
 from dl.tasks.supervised import absolute, squared, supervised
+
+__getattr__ = found(__name__)  # what was here in earlier releases
 
 Scale = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 

@@ -14,9 +14,12 @@ from dl.core.errors import bounded
 from dl.core.metrics import Mean, MeanOfMeans, best_class, hits, mean
 from dl.core.task import Task
 from dl.core.transforms import mean_of_probabilities
+from dl.former import found
 from dl.scores.segmentation import boundary_matches
 from dl.tasks.classification import unit_range
 from dl.tasks.supervised import supervised
+
+__getattr__ = found(__name__)  # what was here in earlier releases
 
 
 def segmentation(

@@ -16,8 +16,11 @@ from dl.core.errors import bounded
 from dl.core.metrics import hits, mean
 from dl.core.task import Batch, Task, Variables
 from dl.core.transforms import ensemble, mean_of_probabilities
+from dl.former import found
 from dl.tasks.regression import regression
 from dl.tasks.supervised import supervised
+
+__getattr__ = found(__name__)  # what was here in earlier releases
 
 COLUMNS = ("numerical", "missing", "categorical")
 

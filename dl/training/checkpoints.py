@@ -23,7 +23,7 @@ from dl.parallel import processes
 from dl.parallel.sharding import on_host
 from dl.runs import store
 from dl.runs.files import check_characters, gone, lies_within, sync_tree
-from dl.runs.readers import known_to_orbax
+from dl.runs.readers import known_to_orbax, room_for
 from dl.training.leaves import digests, examined, flatten, unflatten
 from dl.training.together import Together
 
@@ -365,8 +365,8 @@ class Checkpoints:
         if template is None:
             # Of arrays that lay on other devices Orbax must be told where to put them.
             handler = self._ocp.StandardCheckpointHandler()
-            found = handler.metadata(self.folder / str(step) / "state")
-            places = {n: np.zeros(x.shape, x.dtype) for n, x in found.tree.items()}
+            top = self.folder / str(step) / "state"
+            places = room_for(handler.metadata(top).tree, top)
         else:
             there = {n: x for n, x in flatten(template).items() if n not in lent}
             places = {n: like(x) for n, x in there.items()}

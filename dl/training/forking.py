@@ -14,7 +14,7 @@ from dl.core.state import TrainState, shapes, with_given
 from dl.runs import lock, store
 from dl.runs.folder import RunFolder, check_name, read_json, write_json
 from dl.runs.options import Options, chosen_options, kept_options, recorded, trained_by
-from dl.runs.readers import entry, read_result
+from dl.runs.readers import entry, origin, read_result
 from dl.runs.scripts import from_json
 from dl.runs.toml import typed
 from dl.training.checkpoints import Checkpoints
@@ -26,7 +26,7 @@ from dl.training.leaves import digests, flatten, state_digest
 from dl.training.placing import layout_of
 from dl.training.prefetch import prefetch
 from dl.training.run import Run, reopen
-from dl.training.starting import base_of, started
+from dl.training.starting import base_of, following, started
 from dl.training.stepping import StepRunner
 from dl.training.train import train
 
@@ -211,7 +211,11 @@ def ancestor_of(run: Run, say: Callable[[str], Any]) -> tuple[Path, int, TrainSt
     Raises:
       UserError: it is gone, or its state cannot be computed again.
     """
-    source = read_json(run.folder.lock)["ancestor"]
+    source = origin(run.folder.lock, read_json(run.folder.lock), "ancestor")
+    if source is None or "run" not in source or "step" not in source:
+        raise UserError(
+            "record-damaged", f"{run.folder.lock} names no run that it was branched off"
+        )
     folder = RunFolder(store.opened(source["run"]), writes=False)
     if not folder.exists():
         raise UserError(
@@ -223,8 +227,9 @@ def ancestor_of(run: Run, say: Callable[[str], Any]) -> tuple[Path, int, TrainSt
     assert build is not None
     stored = read_json(folder.config)
     config = from_json(kind, entry(folder.config, stored, "config", dict, None))
-    parent = reopen(folder, built(build, config), say)
-    return (folder.path, *state_at(parent, source["step"], say))
+    with following(run.folder):
+        parent = reopen(folder, built(build, config), say)
+        return (folder.path, *state_at(parent, source["step"], say))
 
 
 def _settled(finite: np.ndarray, state: Any) -> None:

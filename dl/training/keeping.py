@@ -1,5 +1,6 @@
 """What a loop keeps of its states: a run alone its checkpoints, lanes one checkpoint of them all."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -9,6 +10,8 @@ import numpy as np
 from dl.core.errors import UserError
 from dl.core.metrics import Metrics
 from dl.core.state import TrainState, plain
+from dl.parallel import processes
+from dl.runs.files import sync
 from dl.training.checkpoints import Checkpoints
 from dl.training.compiled import Beginning, Compiled
 from dl.training.lane import Lane
@@ -112,9 +115,12 @@ class SharedCheckpoints:
     """Lanes: one folder holds all their states, the best of each among them; at the end each lane gets
     checkpoints of its own, like any run's."""
 
-    def __init__(self, compiled: Compiled, lanes: list[Lane], place: Any):
+    def __init__(self, compiled: Compiled, lanes: list[Lane], place: Path):
         self.compiled, self.lanes = compiled, lanes
         self._checkpoints = Checkpoints(place)
+        # Lanes sync their own folders alone: a loss of power would take this one, with all that is saved.
+        for above in (place.parent, place.parent.parent) if processes.first() else ():
+            sync(above)
         self._best: TrainState | None = None
         self._better = jax.jit(
             lambda which, new, old: jax.tree.map(

@@ -10,6 +10,7 @@ import numpy as np
 from dl.core.errors import UserError
 from dl.core.state import TrainState, path_name
 from dl.data.batches.folded import FoldedEval
+from dl.data.readers.files import check_unpacked, damaged
 from dl.runs.files import read_plain, replace
 from dl.training.evaluation import Evaluation
 from dl.training.prediction import columns_of
@@ -67,8 +68,19 @@ def read_predictions(place: Path) -> dict[str, np.ndarray]:
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(read_plain(file)), allow_pickle=False) as arrays:
-        return dict(arrays)
+    try:
+        packed = read_plain(file)
+        with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
+            unfolded = sum(info.file_size for info in archive.zip.infolist())
+            check_unpacked(file, unfolded, len(packed))
+            found = dict(archive)
+        if found["row"].ndim != 1:
+            raise ValueError("it has no rows")
+        return found
+    except UserError:
+        raise
+    except Exception as error:  # NumPy raises all kinds over damaged headers
+        raise damaged(file, error) from None
 
 
 def _write(file: Path, columns: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, built
 from dl.core.lanes import first_batch
 from dl.core.state import TrainState
+from dl.former import found
 from dl.parallel.sharding import Layout
 from dl.report.layers import Summary, summary
 from dl.report.page import plain_table
@@ -26,6 +27,8 @@ from dl.training.evaluation import local
 from dl.training.keeping import restored
 from dl.training.prediction import Predictor, predictor_of
 from dl.training.starting import base_of
+
+__getattr__ = found(__name__)  # what was here in earlier releases
 
 EVENTS = ("train", "update", "eval", "hook", "checkpoint", "test")
 

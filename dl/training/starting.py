@@ -1,6 +1,8 @@
 """Runs that begin with what another has learned, or with a folder of weights: ``Experiment(start=...)``."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +21,7 @@ from dl.core.target import tracing_for
 from dl.parallel import processes
 from dl.runs import lock, store
 from dl.runs.folder import RunFolder, read_json
-from dl.runs.readers import read_result
+from dl.runs.readers import origin, read_result
 from dl.training.checkpoints import Checkpoints
 from dl.training.compiled import Beginning, Compiled
 from dl.training.leaves import digests
@@ -77,6 +79,22 @@ def read_start(start: str | Path, step: int | None = None) -> Start:
     return Start({**named, "digest": combine(digests(variables, SHA))}, variables)
 
 
+_followed: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("followed", default=())
+
+
+@contextlib.contextmanager
+def following(folder: RunFolder) -> Iterator[None]:
+    """Within, another run is read that the lock of this one names; raises UserError where it leads back here."""
+    own, before = folder.path.resolve(), _followed.get()
+    if own in before:
+        raise UserError("record-damaged", f"{folder.lock} names a run that comes of this one")
+    token = _followed.set((*before, own))
+    try:
+        yield
+    finally:
+        _followed.reset(token)
+
+
 def base_of(folder: RunFolder) -> Callable[[], Flat]:
     """Reads what a run began with, as its lock names it: ``{digest: array}``; empty where it began with nothing.
 
@@ -84,13 +102,15 @@ def base_of(folder: RunFolder) -> Callable[[], Flat]:
     """
 
     def read() -> Flat:
-        named = read_json(folder.lock).get("start") if folder.lock.exists() else None
+        locked = read_json(folder.lock) if folder.lock.exists() else {}
+        named = origin(folder.lock, locked, "start")
         if named is None:
             return {}
-        where, remedy = named.get("run") or named.get("weights"), "bring it back to go on"
+        where, remedy = named.get("run") or named["weights"], "bring it back to go on"
         kept = f"{folder.path} keeps adapters alone; their base"
         try:
-            start = read_start(where, named.get("step"))
+            with following(folder):
+                start = read_start(where, named.get("step"))
         except UserError as error:
             raise UserError(
                 "base-missing", f"{kept}, {where}, cannot be read: {remedy} ({error})"
@@ -197,7 +217,8 @@ def started(
         return begin
     start = read_start(experiment.start)
     for folder in folders:
-        named = processes.on_first_process(lambda: read_json(folder.lock)).get("start")  # noqa: B023
+        locked = processes.on_first_process(lambda: read_json(folder.lock))  # noqa: B023
+        named = origin(folder.lock, locked, "start")
         if named is not None and named["digest"] != start.source["digest"]:
             raise UserError(
                 "start-changed",

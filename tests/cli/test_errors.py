@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dl.cli.errors import plain_errors
+from dl.runs.scripts import command
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "scripts" / "tiny.py"
@@ -85,14 +86,14 @@ def test_a_full_disk_stops_the_run_with_one_line(finished, tmp_path, kilobytes):
 
 
 def test_programs_call_the_command_by_its_name(monkeypatch, capsys):
-    from dl.cli import dl as command
+    from dl.cli import dl as own
 
     monkeypatch.setattr(sys, "argv", ["dl", "--version"])
-    command()
+    own()
     assert capsys.readouterr().out.startswith("dl ")
 
 
-def test_a_command_heeds_nothing_of_the_folder_that_it_is_started_in(tmp_path):
+def test_a_command_heeds_nothing_of_the_folder_that_it_is_started_in(tmp_path, monkeypatch):
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
     asked = (
         "import sys; sys.argv[1:] = ['list']\nfrom dl.cli import dl\nfrom dl.runs.scripts import find_script\n"
@@ -101,6 +102,11 @@ def test_a_command_heeds_nothing_of_the_folder_that_it_is_started_in(tmp_path):
     )
     (tmp_path / "gpt").write_text("raise SystemExit('a stranger')\n")
     assert call(sys.executable, "-c", asked, cwd=tmp_path).stdout.endswith("\nFalse .py\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dl").mkdir()
+    (tmp_path / "dl" / "__init__.py").write_text("raise SystemExit('a stranger')\n")
+    (tmp_path / "plain.py").write_text("x = 1\n")  # with no dl.main, so that dl run starts it
+    assert "[script-without-build]" in call(*command(tmp_path / "plain.py"), cwd=tmp_path).stderr
 
 
 def test_dl_list_shows_one_line_an_experiment(tmp_path):

@@ -1,6 +1,7 @@
 """A run as one program, loaded where neither dl nor flax is."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +78,10 @@ def test_a_language_model_exports_with_any_batch(tmp_path):
     run = Trained(
         language_modeling(LanguageModel(9, body, 6)), {"inputs": tokens, "targets": tokens}
     )
+    os.mkfifo(tmp_path / "lm.stablehlo")  # in a folder that is a stranger's
+    (tmp_path / "lm").symlink_to(tmp_path / "victim")
     done = export(run, tmp_path / "lm", platforms=["cpu"])
+    assert not (tmp_path / "victim").exists()
     assert done.fixed is None
     program = jax.export.deserialize(bytearray(done.path.read_bytes()))
     wanted = run.experiment.task.predict(run.state.variables, {"inputs": tokens})

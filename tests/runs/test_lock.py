@@ -436,9 +436,9 @@ def test_an_edited_script_runs_where_the_user_says_so(from_file, capfd):
     script.write_text(SCRIPT + "\n# a remark\n")
     with raises("script-untrusted", "reads.py", "not as it was", "--script", "--trust"):
         dl.open_run(run.folder.path)
-    for trusted in ({"trust": True}, {"script": script}):
+    for trusted, told in (({"trust": True}, True), ({"script": script}, False)):  # once a process
         dl.open_run(run.folder.path, **trusted)
-        assert "code.script" in capfd.readouterr().err
+        assert ("code.script" in capfd.readouterr().err) == told
     script.write_text(SCRIPT)
     dl.open_run(run.folder.path)
     assert capfd.readouterr().err == ""
@@ -536,7 +536,10 @@ def test_a_file_named_as_the_script_that_would_fill_the_memory_is_not_read(marke
         dl.open_run(run.folder.path)
 
 
-@pytest.mark.parametrize("named", ["trap.py", "../{}/trap.py", "/proc/self/cwd/trap.py"])
+@pytest.mark.parametrize(
+    "named",
+    ["trap.py", "../{}/trap.py", "//proc/self/cwd/trap.py", "/var/run/../proc/self/cwd/trap.py"],
+)
 def test_a_script_that_is_found_from_wherever_one_stands_runs_nowhere(marked, monkeypatch, named):
     run, trap, ran = marked  # beside the run, as in a stranger's archive that was unpacked here
     monkeypatch.chdir(trap.parent)
@@ -582,7 +585,11 @@ def test_a_lock_that_no_run_writes_is_damage(from_file):
         *({"script": x} for x in (7, [])),
         *({"environment": x} for x in (None, [], {"code": None}, {"data_dir": 7})),
         *({"computed": x} for x in ([], {"lanes": ["../../x"]}, {"lanes": [".."]}, {"mode": "x"})),
+        *({"computed": {"lanes": x, "mode": "map"}} for x in (7, [run.folder.name] * 2)),
         *({"resumed": x} for x in ({}, [7], [{"step": 1}], [{"step": 1, "changed": [2]}])),
+        *({n: x} for n in ("start", "ancestor") for x in ([], {}, {"run": 7, "digest": "0"})),
+        *({n: {"run": "a", "step": "1", "digest": "0"}} for n in ("start", "ancestor")),
+        {"environment": honest["environment"] | {"devices": {"mesh": 5}}},
     ):
         run.folder.lock.write_text(json.dumps(honest | odd))
         with raises("record-damaged", "run.lock.json"):
@@ -665,5 +672,15 @@ def test_a_repository_of_a_stranger_s_starts_no_program(tmp_path):
     (place / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
     revision(place)
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    # A name of odd bytes is that of a filter too.
+    attributes = place / ".git" / "info" / "attributes"
+    attributes.parent.mkdir(exist_ok=True)
+    attributes.write_bytes(b"x.py filter=\xff\n")
+    git("config", b"filter.\xff.clean", f"touch {tmp_path}/odd")
+    (place / "x.py").write_text("odd")
+    revision(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    git("status")
+    assert (tmp_path / "odd").exists()  # it works
     git("config", "filter.f=.clean", "true")
     assert len(str(revision(place))) == 40

@@ -100,3 +100,23 @@ def test_one_from_before_there_were_seals_is_believed(sealed):
     assert refused(sealed) == "log-changed"
     sealed.lock.write_text("{")
     assert refused(sealed) == "log-changed"
+
+
+@pytest.mark.parametrize("instead", [False, True])
+def test_nothing_is_written_where_the_folder_is_another_now(sealed, instead):
+    write_json(sealed.config, {})
+    sealed.sync()
+    sealed.path.rename(sealed.path.with_name("moved"))
+    if instead:
+        sealed.path.mkdir()
+        (sealed.path / "metrics.jsonl").touch()
+    for write in (
+        *(sealed.sync, lambda: sealed.append(sealed.metrics, {})),
+        lambda: write_result(sealed, {"steps": 1}),
+        *([lambda: sealed.truncate(0)] if instead else []),
+    ):
+        with raises("file-write", "run is gone: it was moved or deleted"):
+            write()
+    assert [f.name for f in sealed.path.parent.rglob("*") if f.parent == sealed.path] == (
+        ["metrics.jsonl"] * instead
+    )

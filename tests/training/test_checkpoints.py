@@ -11,6 +11,7 @@ import pytest
 from mistakes import raises
 
 from dl.core.state import digest
+from dl.data.readers import files
 from dl.training.checkpoints import Checkpoints
 
 
@@ -230,3 +231,21 @@ def test_readers_beside_a_writer_get_whole_checkpoints_and_harm_none(tmp_path):
         raise failed[0]
     assert checkpoints.steps() == [39, 40]
     shutil.rmtree(place)
+
+
+def test_one_that_would_fill_the_memory_is_damage(tmp_path, monkeypatch):
+    """Without a model to compare it with, as a start, an ancestor or a stranger's run is read."""
+    for step, values in ((1, np.random.default_rng(0).random(2**16)), (2, np.zeros(2**22))):
+        checkpoints = Checkpoints(tmp_path / "c")
+        checkpoints.save(step, {"state": {"variables": {"params": values}}}, {}, keep={1})
+        checkpoints.close()
+    said = []
+    reader = Checkpoints(tmp_path / "c", writes=False)
+    found, meta = reader.restore(None, None, said.append)
+    assert (meta["step"], len(found["state/variables/params"])) == (2, 2**22)  # 32 MiB are no bomb
+    monkeypatch.setattr(files, "_LITTLE", 2**20)
+    found, meta = reader.restore(None, None, said.append)
+    reader.close()
+    assert (meta["step"], len(found["state/variables/params"])) == (1, 2**16)
+    assert "checkpoint 2 is damaged" in said[0]
+    assert "would unfold to 33,554,432" in said[0]

@@ -85,3 +85,15 @@ def test_what_was_logged_before_a_checkpoint_is_digested_in_it(tmp_path):
     other = json.loads(event) | {"time": {"elapsed": 3}}
     file.write_text(honest.replace(event, json.dumps(other)))  # a clock may have gone wrong
     assert train(tmp_path).ended == "done"
+
+
+def test_a_sweep_s_checkpoints_outlast_a_loss_of_power(tmp_path):
+    config, build = load_script(SCRIPTS / "tiny.py")
+    with Power() as power, faults.at("step", 25), pytest.raises(faults.Crash):
+        dl.sweep(build, config(steps=30), seeds=2, lanes="map", runs=tmp_path, name="s", **OPTIONS)
+    power.lost(tmp_path, tmp_path / "left")
+    left = tmp_path / "left" / "s"
+    assert {f.name for f in (left / "checkpoints" / "0-0").iterdir()} >= {"10", "20"}
+    logged = [lines(file)[-1]["step"] for file in left.glob("lanes/*/metrics.jsonl")]
+    assert min(logged) >= 20
+    assert len(logged) == 2

@@ -165,10 +165,44 @@ def test_a_compiler_that_the_signal_ended_fails_no_run():
     assert stopped.value.args == (signal.SIGINT,)
 
 
-def test_ctrl_c_that_python_drops_comes_again(tmp_path):
-    script = tmp_path / "dropped.py"
+@pytest.mark.parametrize("said", ["'enough'", 2])
+def test_a_second_signal_as_a_command_ends_says_no_more(tmp_path, said):
+    # As its line is printed, the second comes; and what interrupts may say other things than a number.
+    script = tmp_path / "twice.py"
     script.write_text(
-        "import signal, time, dl\nclass A:\n    def __del__(self): signal.raise_signal(signal.SIGINT)\n"
+        "import os, signal, sys\nfrom dl.cli.errors import plain_errors\n"
+        "class Slow:\n    def __getattr__(self, name): return getattr(sys.__stderr__, name)\n"
+        "    def write(self, text):\n        sys.__stderr__.write(text); sys.__stderr__.flush()\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        f"with plain_errors():\n    sys.stderr = Slow()\n    raise KeyboardInterrupt({said})\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "interrupted")
+
+
+@pytest.mark.parametrize("words", ["", "from dl.core.errors import UserError; kind = UserError; "])
+def test_a_signal_while_a_module_in_c_is_imported_ends_in_a_line(tmp_path, words):
+    # As pybind11 has it; and what told of a script or a package then that it cannot be imported.
+    wrapped = "kind('a', 'b') from error" if words else "error"
+    script = tmp_path / "c.py"
+    script.write_text(
+        f"from dl.cli.errors import plain_errors\n{words}\nwith plain_errors():\n    try:\n"
+        "        raise ImportError('initialization failed') from KeyboardInterrupt(15)\n"
+        f"    except ImportError as error:\n        raise {wrapped}\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "stopped by SIGTERM\n")
+
+
+@pytest.mark.parametrize("late", ["", "s(t), time.sleep(0.3)"])
+def test_ctrl_c_that_python_drops_comes_again(tmp_path, late):
+    script = tmp_path / "dropped.py"
+    busy = (
+        f"s = threading.Thread.start\nthreading.Thread.start = lambda t: ({late})\n" if late else ""
+    )
+    script.write_text(
+        f"import signal, threading, time, dl\n{busy}class A:\n"
+        "    def __del__(self): signal.raise_signal(signal.SIGINT)\n"
         "a = A(); del a\ntime.sleep(20); print('lost')\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)

@@ -14,8 +14,9 @@ import dl
 from dl.core.state import path_name
 from dl.data import load
 from dl.models.layers import Dropout
-from dl.runs.folder import read_json
+from dl.runs.folder import RunFolder, read_json
 from dl.tasks.classification import classification
+from dl.training import starting
 from dl.training.starting import Start, fitted, read_start
 
 QUICK = {"log_every": 4, "eval_every": 4, "save_every": 4, "progress": False}
@@ -239,6 +240,21 @@ def test_a_body_lies_within_a_module_or_was_taken_out_of_one():
     assert list(given) == ["params/layer_0/kernel"]
     with raises("weights-of-another-model", "runs/a"):
         fitted({"params/a": np.ones(2)}, Start({"run": "runs/a"}, {"params/a": np.ones(3)}))
+
+
+def test_a_lock_that_leads_back_to_its_own_run_is_damage(tmp_path, monkeypatch):
+    class Lends(starting.Checkpoints):
+        def restore(self, *_):
+            return self.base()
+
+    monkeypatch.setattr(starting, "Checkpoints", Lends)
+    for name, other in (("a", "b"), ("b", "a")):
+        said = {"start": {"run": str(tmp_path / other), "digest": "0"}}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.lock.json").write_text(json.dumps(said))
+    for path in (tmp_path / "a", tmp_path / "b"):
+        with raises("base-missing", "names a run that comes of this one"):
+            starting.base_of(RunFolder(path))()
 
 
 def test_adapters_are_merged_for_a_model_that_has_none():

@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import json
 import math
 import re
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from dl.data.own.found import Line
 from dl.data.own.paths import Named, files_under, filled_lines, part_by_name, part_lists, part_of
 from dl.data.own.pixels import OF_NO_PART
 from dl.data.readers.files import damaged, read
+from dl.data.readers.given import parse_json
 from dl.data.readers.picture_folders import PICTURES
 from dl.data.sets.annotated import Objects, objects, read_voc, voc_names
 
@@ -103,7 +103,7 @@ def _coco(root: Path, sheets: list[Path]) -> Annotations:
         )
     for sheet, part in zip(sheets, words, strict=True):
         try:
-            said = json.loads(read(sheet))
+            said = parse_json(read(sheet), sheet)
             names = {kind["id"]: str(kind["name"]) for kind in said["categories"]}
             of = collections.defaultdict(list)
             for note in said["annotations"]:
@@ -127,7 +127,6 @@ def _coco(root: Path, sheets: list[Path]) -> Annotations:
             TypeError,
             ValueError,
             AttributeError,
-            RecursionError,
             OverflowError,
         ) as error:
             raise damaged(sheet, f"no COCO file of boxes: {type(error).__name__} {error}") from None

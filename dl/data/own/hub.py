@@ -10,6 +10,8 @@ from dl.data.own.found import Found, Line, part_in
 from dl.data.readers.files import digest_files
 from dl.data.readers.given import given_path
 
+NO_SCRIPTS = 4  # the version of ``datasets`` from which on a set is data alone
+
 
 def read_hub(name: str, module: Any, own: Any) -> Found:
     """What ``module`` (of a kind, such as :mod:`dl.data.own.texts`) finds in the tables of a hub's data set.
@@ -56,7 +58,13 @@ def read_hub(name: str, module: Any, own: Any) -> Found:
 
 def _load(library: Any, name: str) -> dict[str, Any]:
     """The splits of a set by name."""
-    path = given_path(name)
+    path, version = given_path(name), library.__version__
+    if int(version.partition(".")[0]) < NO_SCRIPTS:
+        raise UserError(
+            "hub-unreadable",
+            f"cannot open hf:{name}: datasets {version} runs the scripts that a set may bring along; install "
+            f"datasets {NO_SCRIPTS} or newer",
+        )
     try:
         if path.is_dir() and any((path / f).exists() for f in ("dataset_dict.json", "state.json")):
             found = library.load_from_disk(str(path))

@@ -6,7 +6,6 @@ all those around it.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from dl.data.own.picture_tables import Listed, listed_in
 from dl.data.readers.csv_text import first_line
 from dl.data.readers.files import damaged, digest_files
 from dl.data.readers.frames import read_frame
+from dl.data.readers.given import parse_json
 from dl.data.readers.on_disk import Store, StoredFiles, batches
 from dl.data.readers.pictures import read_header
 
@@ -178,12 +178,12 @@ def _numbered(listed: Listed, names: list[str]) -> Listed:
 def _class_names(table: Any) -> dict[str, list[str]]:
     """The names of class numbers by column, as the ``datasets`` library notes them in the schema."""
     try:
-        noted = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+        noted = parse_json((table.schema.metadata or {}).get(b"huggingface", b"{}"), "the schema")
         features = noted.get("info", {}).get("features", {})
         return {
             heading: list(map(str, feature["names"]))
             for heading, feature in features.items()
             if isinstance(feature, dict) and isinstance(feature.get("names"), list)
         }
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, UserError):
         return {}

@@ -10,6 +10,7 @@ from typing import Any
 from dl.core.errors import UserError
 from dl.data.readers.csv_text import first_line
 from dl.data.readers.files import check_unpacked, damaged
+from dl.data.readers.given import check_parsed
 
 DEEPEST = 64  # brackets within brackets of a JSON file
 WIDEST = 100_000  # columns of csv text: each costs much more than its cells
@@ -153,6 +154,7 @@ def objects(data: bytes, name: str):
     import pyarrow as pa
 
     line = 1
+    check_parsed(data, name)
     try:
         text = data.decode("utf-8-sig")
         if text.lstrip()[0] == "[":

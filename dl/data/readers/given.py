@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dl.core.errors import UserError
+from dl.platform import host_memory
 
 _JSON = 2**27  # bytes of a file of JSON that is read whole
 
@@ -63,7 +64,29 @@ def check_json(path: Path) -> None:
 def json_in(path: Path) -> Any:
     """What a file of JSON holds; raises as :func:`check_json`, and ValueError where it is none."""
     check_json(path)
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(text: bytes, name: object) -> Any:
+    """What JSON of the user's says.
+
+    Raises:
+      ValueError: it is none, or its brackets are too deep; UserError: see :func:`check_parsed`.
+    """
+    check_parsed(text, name)
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(text.decode("utf-8-sig"))
     except RecursionError:
         raise ValueError("brackets too deep") from None
+
+
+def check_parsed(text: bytes, name: object) -> None:
+    """Raise UserError where what JSON holds would take more than half of the memory, by its marks: an object of
+    one entry is 232 bytes, a list 64, what stands before a comma 40 and more."""
+    size = len(text) + 240 * text.count(b"{") + 64 * text.count(b"[") + 60 * text.count(b",")
+    if size > (most := max(_JSON, host_memory() // 2)):
+        raise UserError(
+            "json-too-large",
+            f"{name} has {len(text):,} bytes of JSON, whose values take some {size:,} of memory, and {most:,} are "
+            "the most here: cut it into several files, or read it where there is more",
+        )

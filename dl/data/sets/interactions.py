@@ -8,6 +8,7 @@ import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.readers.files import File, damaged, fetch, read
+from dl.data.sets.packed_images import arrays
 from dl.data.splits import Columns, DataSet, Info, Splits, hold_out, take
 
 _PLACE = "https://files.grouplens.org/datasets/movielens/ml-100k/"
@@ -91,8 +92,7 @@ def movielens_fold(folder: Path, fold: int, info: Info) -> Splits:
     rows = _rows(files["u.data"])
     packed = folder / "splits.npz"
     if packed.is_file():
-        with np.load(packed, allow_pickle=False) as arrays:
-            of_row = arrays["u_test_fold"].astype(np.int64) - 1
+        of_row = arrays(packed, "u_test_fold")["u_test_fold"].astype(np.int64) - 1
     else:
         tests = (File(f"u{n}.test", (f"{_PLACE}u{n}.test",)) for n in range(1, 6))
         held = [_rows(path) for path in fetch(folder, tests, info.title).values()]

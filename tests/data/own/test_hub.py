@@ -1,9 +1,12 @@
 """Sets that the datasets library saved, opened without a network."""
 
+from types import SimpleNamespace
+
 import pytest
 from mistakes import raises
 
 from dl.data import open as open_data
+from dl.data.own import hub
 
 
 @pytest.fixture
@@ -79,3 +82,10 @@ def test_the_library_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with raises("package-missing", "datasets", ".[hub]"):
         open_data(f"hf:{tmp_path}", "texts")
+
+
+@pytest.mark.parametrize("name", ["somebody/reviews", "."])
+def test_a_library_that_would_run_a_set_s_script_opens_none(name):
+    old = SimpleNamespace(__version__="3.6.0")  # which is asked for nothing else
+    with raises("hub-unreadable", name, "datasets 3.6.0 runs the scripts", "datasets 4 or newer"):
+        hub._load(old, name)

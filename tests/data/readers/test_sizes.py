@@ -17,7 +17,8 @@ from pyarrow import parquet
 
 import dl.data
 from dl.data.own import token_files
-from dl.data.readers import arrow_tables, files
+from dl.data.own.box_files import annotations_in
+from dl.data.readers import arrow_tables, files, given
 from dl.data.readers.files import members, read
 from dl.data.readers.frames import read_frame
 from dl.data.readers.on_disk import batches, stored_table
@@ -25,6 +26,7 @@ from dl.data.sets import recordings
 from dl.data.sets.images import jpeg_columns, parse_idx
 from dl.data.sets.recordings import read_wav
 from dl.interop import folder as weights
+from dl.training.out_of_fold import NAME, read_predictions
 
 ZEROS = bytes(8 * 2**20)
 TOO_LARGE = ("unpacked-too-large", "bytes and unpacks to more than", "unpack it yourself")
@@ -233,3 +235,29 @@ def test_json_of_every_kind_of_file_has_a_limit(tmp_path):
             (tmp_path / name).write_text(odd)
             with raises(code, name):
                 reader()
+
+
+@pytest.mark.parametrize(
+    ("begin", "each", "end"), [("[", "{},", "{}]"), ("", "{}\n", ""), ('[{"a": [', "[],", "[]]}]")]
+)
+def test_json_whose_values_take_more_than_there_is(tmp_path, monkeypatch, begin, each, end):
+    monkeypatch.setattr(given, "host_memory", lambda: 2**22)
+    monkeypatch.setattr(given, "_JSON", 2**20)
+    (tmp_path / "a.json").write_text(begin + each * 40_000 + end)
+    for reader in (annotations_in, read_frame, given.json_in):
+        with raises("json-too-large", "a.json", "2,097,152"):
+            reader(tmp_path / "a.json")
+
+
+@pytest.mark.usefixtures("little")
+def test_predictions_that_unfold_or_have_no_rows(tmp_path):
+    np.savez_compressed(tmp_path / NAME, row=np.zeros(2**20))
+    with raises(TOO_LARGE[0], NAME):
+        read_predictions(tmp_path)
+    for odd in ({"label": np.zeros(3)}, {"row": np.array(None)}):
+        np.savez(tmp_path / NAME, **odd)
+        with raises("file-damaged", NAME):
+            read_predictions(tmp_path)
+    (tmp_path / NAME).write_bytes(b"PK")
+    with raises("file-damaged", NAME):
+        read_predictions(tmp_path)
