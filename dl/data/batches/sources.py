@@ -11,7 +11,8 @@ import numpy as np
 
 from dl.core.errors import UserError, one_line, unknown
 from dl.data.batches.resident import check_arrays, digest_arrays
-from dl.data.readers.files import digest_files, unbroken
+from dl.data.readers.files import digest_files
+from dl.data.readers.mapped import unbroken
 
 Row = dict[str, Any]
 
@@ -39,12 +40,12 @@ class ArraySource:
         return len(next(iter(self.arrays.values())))
 
     def __getitem__(self, row: int) -> Row:
-        unbroken(*self.arrays.values())
-        return {name: value[row] for name, value in self.arrays.items()}
+        with unbroken(*self.arrays.values()):
+            return {name: value[row] for name, value in self.arrays.items()}
 
     def take(self, rows: np.ndarray) -> Row:
-        unbroken(*self.arrays.values())
-        return {name: np.asarray(value[rows]) for name, value in self.arrays.items()}
+        with unbroken(*self.arrays.values()):
+            return {name: np.asarray(value[rows]) for name, value in self.arrays.items()}
 
     def digest(self) -> str:
         """SHA-256 (hex) of the columns' names and of all their bytes."""
