@@ -18,7 +18,7 @@ from dl.data.batches.resident import digest_arrays, stream_seed
 from dl.data.batches.streams import FileRows, StreamBatches, piece
 from dl.data.batches.windows import Slice, TrainWindows, train_windows
 from dl.data.readers.files import digest_files
-from dl.data.readers.mapped import unbroken
+from dl.data.readers.mapped import check_in_place, unbroken
 from dl.data.splits import Columns, Splits
 
 
@@ -79,6 +79,7 @@ def _files_of(tokens: Any) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
 def digest_tokens(tokens: np.ndarray) -> str:
     """SHA-256 (hex) of tokens: of a file that has a name its bytes', which is kept until that changes."""
     name = getattr(tokens, "filename", None)
+    check_in_place(tokens)
     return digest_arrays({"token": tokens}) if name is None else digest_files([name])
 
 

@@ -341,6 +341,9 @@ def test_a_mapped_file_changed_while_it_is_read_is_told_and_no_sigbus(tmp_path):
         path.rename(tmp_path / f"was-{name}")
         path.write_bytes(b"another")
     jax.tree.map(np.testing.assert_array_equal, before, [read() for read in reads])
+    for mapped in (array, crops(tokens, 8, 4).source):  # nor is its digest theirs
+        with raises("file-damaged", str(tmp_path / "x."), "is another", "new process"):
+            mapped.digest()
     for name in ("x.npy", "x.bin"):
         (tmp_path / name).unlink()
     jax.tree.map(np.testing.assert_array_equal, before, [read() for read in reads])
