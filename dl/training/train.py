@@ -125,7 +125,11 @@ def _start(
 
 def _left_alone(folder: RunFolder) -> UserError:
     """What to say where another process of the run is gone."""
-    kept = "holds all up to its last checkpoint" if folder.saved() >= 0 else "has no checkpoint yet"
+    kept = "holds all up to its last checkpoint"
+    if (
+        store.url(folder.path) is None and folder.saved() < 0
+    ):  # in a store the first alone sees them
+        kept = "has no checkpoint yet"
     told = "another process of this run is gone, so this one stops too"
     again = "start all processes again with --resume"
     return UserError("process-gone", f"{told}; {folder.path} {kept}: {again}")
