@@ -39,7 +39,9 @@ def check_in_place(*arrays: Any) -> None:
     for array in arrays:
         then, now = _then(array), _now(array)
         if then is not None and now is not None and then != now:
-            told = "is another than when this process began to read it: start again in a new process"
+            told = (
+                "is another than when this process began to read it: start again in a new process"
+            )
             raise UserError("file-damaged", f"{array.filename} {told}")
 
 
