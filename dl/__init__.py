@@ -4,6 +4,8 @@ A model, a task, an optimiser and a data set are pure functions and frozen value
 from a run is a transformation of one function, ``step(state, batch) -> (state, metrics)``.
 """
 
+from dl import interrupts  # before all else  # isort: skip
+
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -82,7 +82,6 @@ def configure() -> None:
     """Set compiler flags, the persistent compile cache, the use of freed memory and how OpenMP waits,
     leaving what the user set alone."""
     keep_freed_memory()
-    quiet_interrupt()
     # scikit-learn's threads otherwise wait for each other awake: beside another job on the same cores,
     # trees that take ten seconds to fit took more than ten minutes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -184,23 +183,6 @@ def hushed() -> Iterator[None]:
     finally:
         os.dup2(before, 2)
         os.close(before)
-
-
-def quiet_interrupt() -> None:
-    """Have Ctrl-C end the program in a line while it is still importing modules; ``$DL_TRACEBACK`` shows where."""
-    shown = sys.excepthook
-
-    def show(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        modules, frame = 0, trace
-        while frame is not None:
-            code, frame = frame.tb_frame.f_code, frame.tb_next
-            modules += code.co_name == "<module>" or "importlib" in code.co_filename
-        if issubclass(kind, KeyboardInterrupt) and modules > 1 and "DL_TRACEBACK" not in os.environ:
-            print("interrupted", file=sys.stderr)
-        else:
-            shown(kind, error, trace)
-
-    sys.excepthook = show
 
 
 def _backend_open() -> bool:

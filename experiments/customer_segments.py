@@ -6,6 +6,9 @@ know: amounts, items, months. It codes a customer in a few numbers, whose cluste
 """
 
 import dataclasses
+import functools
+
+from scipy.special import expit
 
 import dl
 from dl.baselines.purchases import fit_bgnbd, purchase_rivals
@@ -57,13 +60,22 @@ def build(config: Config) -> dl.Experiment:
         said = predictor(columns)
         return purchase_scores(columns, said["rate"], said["again"])
 
-    def views(predictor):
+    @functools.lru_cache(maxsize=1)
+    def segmented(predictor):
         train, code = splits.train, predictor(held)["code"]
         known = predictor(train)["code"], train["later"]
-        segments = chosen_segments(*known, code, held["later"], config.most)
+        return chosen_segments(*known, code, held["later"], config.most), code
+
+    def views(predictor):
+        segments, code = segmented(predictor)
         own = segments.of(code)
         told = told_apart(own, raw.validation["profile"], held["later"], customers.PROFILE)
         return {"segments": code_map(code, own), "apart": f"Validation customers.\n{told}"}
+
+    def answer(predictor, columns):
+        said = predictor(columns)
+        segment = segmented(predictor)[0].of(said["code"])
+        return {"purchases": said["rate"], "p_again": expit(said["again"]), "segment": segment}
 
     return config.experiment(
         task,
@@ -73,6 +85,7 @@ def build(config: Config) -> dl.Experiment:
         names={"features": (*customers.FEATURES, "log purchases expected by BG/NBD")},
         measure=measure,
         views=views,
+        answer=answer,
         baselines=lambda: purchase_rivals(raw, expected(config)),
     )
 

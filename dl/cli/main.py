@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import os
 import re
 import shlex
 import sys
@@ -30,6 +31,10 @@ def main() -> None:
         print(f"dl {dl.__version__}")
         return
     with plain_errors(), _flags_after_dashes(words):
+        if os.path.lexists("matplotlibrc"):
+            # Of the current folder, maybe a stranger's: it could have figures start LaTeX, or fill the memory.
+            with contextlib.chdir("/"):
+                import matplotlib  # noqa: F401  (which reads its settings now)
         from dl.cli.commands import COMMANDS
 
         check_locale(sys.argv)

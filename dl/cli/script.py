@@ -87,12 +87,12 @@ def _sweep(
         print(f"go on with: {again(script, given, '--name', place.name, '--resume')}")
         return stopped_code(done.ended)
     print_report(place)
-    best = done.best
-    for name, reached in read_baselines(best).items():
+    first = done.settings[0]["lanes"][0]["path"]  # of the best setting, where there is one
+    for name, reached in read_baselines(first).items():
         print(f"beside it, {name}: {format_metrics(reached)}")
     print(f"sweep folder: {store.named(str(place))} (a run folder each under lanes/)")
     print("next:", shlex.join(["dl", "sweep", "report", store.named(str(place))]))
-    print("next:", shlex.join(["dl", "replay", store.named(str(best))]))
+    print("next:", shlex.join(["dl", "replay", store.named(str(first))]))
     return 0
 
 
@@ -118,11 +118,11 @@ def _report(run: Any, script: Path, given: list[str], first: bool) -> int:
             beside = f"  ({', '.join(named)})" if named else ""
             print(f"{metric.replace('/', ' ')}: {value:.4f}{beside}")
     rule = result["selected"]["rule"]
-    found = result["selected"]["value"] is not None
+    found, rate = result["selected"]["value"] is not None, result["examples_per_second"]
     chosen = f"step {result['selected']['step']}, {f'best by {rule}' if found else 'the last'}"
     print(
         f"selected {chosen}; {result['wall_seconds']:.0f} s, of which {result['compile_seconds']:.0f} s "
-        f"compiling; {result['examples_per_second']:,.0f} examples/s"
+        f"compiling{f'; {rate:,.0f} examples/s' if rate else ''}"  # 0: no step was left to this process
     )
     place = store.named(str(run.folder.path))
     print(f"run folder: {place} (metrics.jsonl, result.json)")

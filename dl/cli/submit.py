@@ -1,5 +1,6 @@
 """`dl submit`: scripts as jobs of a SLURM cluster, which go on where they were when they are queued again."""
 
+import contextlib
 import itertools
 import math
 import os
@@ -97,7 +98,7 @@ def submit(
     """
     from dl.runs.folder import called_after, check_name, new_name
     from dl.runs.scripts import command, find_script, load_script
-    from dl.sweeps.search_space import lane_name
+    from dl.sweeps.naming import lane_name
 
     # Two minutes before its end a job saves.
     bounded("--hours", hours, at_least=0.1, at_most=LONGEST)
@@ -158,6 +159,9 @@ def submit(
                 raise UserError(
                     "script-fails", f"{name} failed: see {sent.paths.stderr}"
                 ) from failed
+            print(f"{name}: done", flush=True)
+            with contextlib.suppress(OSError):  # submitit makes this one too, and leaves it empty
+                (logs / "%j").rmdir()
         return
     try:
         with executor.batch():

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,6 +53,12 @@ def _near(pattern: str, paths: list[str]) -> str:
     near = difflib.get_close_matches(pattern, sorted(known), 4, 0.5)
     every = f"there are {', '.join(sorted({p[0] for p in parts}))}"
     return f"near are {', '.join(near)}; {every}" if near else every
+
+
+def adapted(paths: Iterable[str]) -> set[str]:
+    """The paths of those matrices that :func:`~dl.core.adapters.lora` keeps as two, ``PATH/a`` and ``PATH/b``."""
+    known = set(paths)
+    return {path[:-2] for path in known if path.endswith("/a") and f"{path[:-2]}/b" in known}
 
 
 def check_groups(groups: Groups) -> None:
@@ -146,16 +152,23 @@ def partitioned(
 
 # -- layers -----------------------------------------------------------------------------------------------
 
-_NUMBERED = re.compile(r"(.*?)_?(\d+)")
+_NUMBERED = re.compile(r"(.*?)_?(\d+(?:_\d+)*)")  # layer_3, Dense_0, block_2_1
 _FIRST = re.compile("embed|position|patch|stem|token")  # of what comes before the first block
+_CONVOLVED = re.compile("conv", re.IGNORECASE)
+
+Number = tuple[int, ...]
+Row = tuple[str, ...]  # the modules that a numbered one lies in, and its name without the number
 
 
 def layers(params: Any, stacked: Any) -> tuple[Any, list[list[str]]]:
     """The layer that each parameter is of, and the modules of each layer.
 
-    Blocks are the longest row of numbered modules, such as ``layer_0`` to ``layer_5``, and whatever rows are as
-    long beside it; inside of one no numbers count. Embeddings, positions, patches and stems are the layer before
-    the first block; what else has no number, such as a head, is after the last.
+    Blocks are the longest row of numbered modules that hold modules, such as ``layer_0`` to ``layer_5`` or
+    ``block_0_0`` to ``block_3_2``, else the longest of any, such as ``Dense_0`` and ``Dense_1``; and whatever rows
+    are as long beside it. Inside of one no numbers count, and rows that begin with neither 0 nor 1, such as
+    convolutions called by their windows, are none. What is numbered by the stage of blocks beside it comes before
+    the first of them. Embeddings, positions, patches and stems are the layer before the first block, and so are
+    convolutions beside blocks that have none; what else has no number, such as a head, is after the last.
 
     Args:
       stacked: each leaf's stacked axes (:func:`~dl.core.optim.stacked_axes`); a leaf of layers under ``nn.scan``
@@ -166,40 +179,67 @@ def layers(params: Any, stacked: Any) -> tuple[Any, list[list[str]]]:
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     axes = jax.tree.leaves(stacked)
-    paths = [path_name(path).split("/") for path, _ in leaves]
-    rows: dict[tuple[str, ...], set[int]] = {}
+    named = [path_name(path) for path, _ in leaves]
+    thin = adapted(named)
+    paths = [(name[:-2] if name[:-2] in thin else name).split("/") for name in named]
+    rows: dict[Row, set[Number]] = {}
+    blocks: set[Row] = set()  # rows whose modules hold modules
 
-    def places(path: list[str], leaf: Any, along: int) -> list[tuple[tuple[str, ...], list[int]]]:
-        found: list[tuple[tuple[str, ...], list[int]]] = []
+    def places(path: list[str], leaf: Any, along: int) -> list[tuple[Row, list[Number]]]:
+        found: list[tuple[Row, list[Number]]] = []
         for depth, word in enumerate(path):
             if word == "layers" and along:
-                found.append(((*path[:depth], word), list(range(leaf.shape[along - 1]))))
+                found.append(((*path[:depth], word), [(n,) for n in range(leaf.shape[along - 1])]))
             elif match := _NUMBERED.fullmatch(word):
-                found.append(((*path[:depth], match[1]), [int(match[2])]))
+                number = tuple(int(n) for n in match[2].split("_"))
+                found.append(((*path[:depth], match[1]), [number]))
+            else:
+                continue
+            if depth + 2 < len(path):
+                blocks.add(found[-1][0])
         return found
 
     found = [places(p, leaf, n) for p, (_, leaf), n in zip(paths, leaves, axes, strict=True)]
     for row, numbers in (place for several in found for place in several):
         rows.setdefault(row, set()).update(numbers)
-    outer = [next((p for p in several if len(rows[p[0]]) > 1), None) for several in found]
-    most = max((len(rows[place[0]]) for place in outer if place), default=0)
-    if not most:
+    rows = {row: own for row, own in rows.items() if len(own) > 1 and max(min(own)) <= 1}
+    if not rows:
         raise UserError(
             "no-layers",
             "a layer decay needs modules that are numbered, such as layer_0 and layer_1, and there are none in "
             f"{', '.join(sorted({path[0] for path in paths}))}: leave it out, or give groups of patterns",
         )
+    outer = [next((p for p in several if p[0] in rows), None) for several in found]
+    there = {place[0] for place in outer if place}
+    there = there & blocks or there
+    most = max(len(rows[row]) for row in there)
+    chosen = {row: sorted(rows[row]) for row in there if len(rows[row]) == most}
+    within = {
+        "/".join(p) for p, place in zip(paths, outer, strict=True) if place and place[0] in chosen
+    }
+    first = [_FIRST] if any(map(_CONVOLVED.search, within)) else [_FIRST, _CONVOLVED]
+
+    def layer_of(
+        path: list[str], place: tuple[Row, list[Number]] | None
+    ) -> tuple[list[int], list[str]]:
+        if place is not None and place[0] in chosen:
+            row, numbers = place
+            own, word = [1 + chosen[row].index(number) for number in numbers], path[len(row) - 1]
+            return own, [f"{word}[{n}]" for (n,) in numbers] if len(own) > 1 else [word]
+        if place is not None:  # of a stage: comes before its first block
+            (*above, _), (number, *_) = place
+            beside = next((own for row, own in chosen.items() if list(row[:-1]) == above), [])
+            stage = [n for n, own in enumerate(beside) if own[: len(number)] == number != own]
+            if stage:
+                return [1 + stage[0] if stage[0] else 0], [path[len(above)]]
+        early = [] if any("head" in w for w in path) else path
+        word = next((w for w in early for kind in first if kind.search(w)), "")
+        return [0 if word else most + 1], [word or "/".join(path[:-1]) or path[0]]
+
     names: list[list[str]] = [[] for _ in range(most + 2)]
     each: list[Any] = []
     for path, (_, leaf), along, place in zip(paths, leaves, axes, outer, strict=True):
-        if place is not None and len(rows[place[0]]) == most:
-            row, numbers = place
-            own = [1 + sorted(rows[row]).index(number) for number in numbers]
-            word = path[len(row) - 1]
-            said = [word] if len(own) == 1 else [f"{word}[{number}]" for number in numbers]
-        else:
-            word = next((w for w in path if _FIRST.search(w)), "")
-            own, said = [0 if word else most + 1], [word or "/".join(path[:-1]) or path[0]]
+        own, said = layer_of(path, place)
         shape = [-1 if axis == along - 1 else 1 for axis in range(len(leaf.shape))]
         each.append(own[0] if len(own) == 1 else np.reshape(own, shape))
         for number, name in zip(own, said, strict=True):

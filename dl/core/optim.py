@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from dl.core.errors import UserError, bounded, unknown
-from dl.core.groups import Groups, by_params, part_of, partitioned, rate_of
+from dl.core.groups import Groups, adapted, by_params, part_of, partitioned, rate_of
+from dl.core.state import path_name
 
 ScheduleName = Literal["constant", "linear", "cosine", "exponential", "rsqrt", "wsd"]
 OptimizerName = Literal[
@@ -103,19 +104,22 @@ def stacked_axes(params: optax.Params) -> optax.Params:
     """How many leading axes of each leaf are those of models or layers stacked on one another, int: 1 for
     layers under ``nn.scan`` and for the members of an ensemble, 2 for both.
 
-    Told by biases and norm scales, which have one axis in any single layer: where all of a subtree have
-    one more, and every leaf of it has the same first length, the subtree is stacked. Whatever looks at a
-    leaf's axes (weight decay, Muon, LAMB's norms, max-norm) asks here which of them are the layer's own.
+    Told by biases and norm scales, which have one axis in any single layer, and by LoRA's adapters, which have
+    two: where all of a subtree have one more, and every leaf of it has the same first length, the subtree is
+    stacked. Whatever looks at a leaf's axes (weight decay, Muon, LAMB's norms, max-norm) asks here which of them
+    are the layer's own.
     """
 
     def count(tree: Any, known: int) -> Any:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
-        vectors = [leaf for path, leaf in leaves if _name(path) in _VECTORS]
+        thin = adapted(path_name(path) for path, _ in leaves)
+        more = [leaf.ndim - 1 for path, leaf in leaves if _name(path) in _VECTORS]
+        more += [leaf.ndim - 2 for path, leaf in leaves if path_name(path)[:-2] in thin]
 
         def stacked() -> bool:
             return (
-                bool(vectors)
-                and all(leaf.ndim > known + 1 for leaf in vectors)
+                bool(more)
+                and all(along > known for along in more)
                 and all(leaf.ndim > known for _, leaf in leaves)
                 and len({leaf.shape[known] for _, leaf in leaves}) == 1
             )

@@ -44,7 +44,7 @@ def customers_at(
       ahead: days from there on whose purchases are ``later``.
 
     Raises:
-      UserError: nobody bought before the cut, or nobody does after it.
+      UserError: nobody bought before the cut, or none of those does after it, where the purchases go on so long.
     """
     bounded("the days ahead", ahead, at_least=1, whole=True)
     seen = day < cut
@@ -76,7 +76,7 @@ def customers_at(
     history = [*signed, np.log1p(recency), since / np.maximum(age, 1 / 7)]
     known = np.isin(customer, who) & after
     later = np.bincount(np.searchsorted(who, customer[known]), minlength=count)
-    if not later.any():
+    if cut <= day.max() and not later.any():
         raise UserError(
             "part-empty", "none of the customers buys after the cut: give an earlier one"
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from dl.core.errors import UserError, bounded, need, unknown
 from dl.data.readers.files import write_whole
-from dl.data.readers.given import check_plain
+from dl.data.readers.given import check_json, json_in
 from dl.data.splits import Columns
 
 if TYPE_CHECKING:
@@ -129,14 +129,13 @@ BYTES = Vocabulary((*map(chr, range(256)), "[EOS]"), "byte")
 
 def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
     """What :meth:`Vocabulary.save` wrote."""
-    check_plain(Path(path))
     try:
-        data = json.loads(Path(path).read_text("utf-8"))
+        data = json_in(Path(path))
         symbols, level = data["symbols"], data["level"]
         if not all(isinstance(symbol, str) for symbol in (level, *symbols)):
             raise ValueError("symbols that are no text")
         return Vocabulary(tuple(symbols), level)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError("tokenizer-file", f"{path} is not a saved vocabulary ({error})") from None
 
 
@@ -264,8 +263,10 @@ def _train_wordpiece(tokenizers, texts, size, lowercase, min_frequency) -> "Toke
 
 def load_subwords(path: str | os.PathLike) -> "Tokenizer":
     """A tokenizer from the JSON file that ``tokenizer.save`` wrote."""
-    check_plain(Path(path))
+    if not os.path.exists(path):
+        raise UserError("tokenizer-file", f"{path} is missing: put the model's own tokenizer there")
     try:
+        check_json(Path(path))
         found = _tokenizers().Tokenizer.from_file(str(path))
         found.no_padding()  # rows are padded here, and a file may ask for any length
         return found

@@ -20,6 +20,7 @@ from flax import traverse_util
 from dl.core.adapters import merge
 from dl.core.errors import UserError, need
 from dl.core.task import Variables
+from dl.data.readers.given import json_in
 from dl.interop import bert, convnext, gpt2, llama, resnet, vit, whisper
 from dl.interop.families import Config, Family, labels
 from dl.interop.tables import Tensors, to_ours, to_theirs
@@ -224,8 +225,8 @@ def read_config(folder: Path) -> Config:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file of a model's folder holds."""
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = json_in(path)
+    except (OSError, ValueError) as error:
         raise UserError("weights-config", f"{path} is not valid JSON ({error})") from None
     if not isinstance(found, dict):
         raise UserError("weights-config", f"{path} holds no object")
@@ -380,7 +381,9 @@ def _few(names: list[str]) -> str:
 
 def _write(path: Path, value: Any) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+    part.unlink(missing_ok=True)
+    with part.open("x", encoding="utf-8") as file:  # through no link
+        file.write(json.dumps(value, indent=2) + "\n")
     part.replace(path)
 
 

@@ -146,6 +146,9 @@ class WhisperEncoder(nn.Module):
     """Whisper's encoder (Radford et al. 2022, "Robust speech recognition via large-scale weak supervision"): two
     convolutions, of which the second halves the time, positions, and a Transformer.
 
+    Takes features ``[batch, frames, bins]`` and how many frames are real, int ``[batch]``; returns
+    ``[batch, frames / 2, width]`` and how many of these are.
+
     Attributes:
       body: of exact GELU; positions: the most frames after halving.
     """

@@ -223,6 +223,8 @@ def machine(text: str) -> Machine:
 
     settings_of: Any = jax.config
     settings_of.update("jax_platforms", "cpu")
+    with hushed():  # NVIDIA's package, of the missing driver
+        jax.devices()
     if card.platform == "gpu":
         need("jax_cuda12_plugin", extra="plan-cuda", why=f"Compiling for {name}")
         ours, theirs = metadata.version("jaxlib"), metadata.version("jax-cuda12-plugin")

@@ -24,11 +24,14 @@ EXACT, THREE_PASSES = "exact float32", "tensorfloat32"
 # Instructions that move nothing themselves.
 _FREE = frozenset({
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call",
-    "after-all", "domain", "partition-id", "replica-id", "opt-barrier", "iota",
+    "after-all", "domain", "partition-id", "replica-id", "opt-barrier", "iota", "async-start",
 })  # fmt: skip
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$")
 _SHAPE = re.compile(r"\b([a-z]+\d*(?:e\dm\d\w*)?)\[([\d,]*)\]")
+_ARRAY = re.compile(_SHAPE.pattern + r"(?:\{[^{}]*\})?")
+# An array that lies in memory of a TPU's own core: its layout says so behind its tiles.
+_ON_CHIP = re.compile(_SHAPE.pattern + r"\{[^{}]*:T\([^{}]*S\(\d+\)[^{}]*\}")
 _CALLED = re.compile(
     r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)"
 )
@@ -175,8 +178,9 @@ class Program:
         if target:
             return target[1].removeprefix("__")
         if line.kind != "fusion":
-            scalar = line.kind not in COLLECTIVES and re.match(r"\w+\[\]", line.shape)
-            return "of single numbers" if scalar else line.kind.removesuffix("-start")
+            kind = line.kind.removesuffix("-start")
+            scalar = kind not in COLLECTIVES and re.match(r"\w+\[\]", line.shape)
+            return "of single numbers" if scalar else kind
         called = _CALLED.search(line.rest)
         kinds = {inner.kind for inner in self.computations.get(called[1], ())} if called else set()
         heavy = [
@@ -186,16 +190,16 @@ class Program:
 
     def _moved(self, line: Instruction, shapes: dict[str, str]) -> float:
         """Bytes that an instruction reads and writes: of a slice only the slice, of an update in place only
-        the update."""
-        result = shape_bytes(line.shape)
-        operands = [shape_bytes(shapes.get(name, "")) for name in line.operands]
-        if line.kind in SLICES:
-            return 2 * result
+        the update, of what lies on a TPU's core none."""
+        operands, made = [shapes.get(name, "") for name in line.operands], _result(line)
+        if line.kind.removesuffix("-start") in SLICES:
+            return _stored(made, "".join(operands[:1])) + _stored(made)
         if line.kind == "dynamic-update-slice":
-            return 2 * operands[1] if len(operands) > 1 else result
+            update = operands[1] if len(operands) > 1 else made
+            return _stored(update) + _stored(update, made)
         called = _CALLED.search(line.rest) if line.kind == "fusion" else None
         if called is None or called[1] not in self.computations:
-            return result + sum(operands)
+            return _stored(made) + sum(map(_stored, operands))
         inner = self.computations[called[1]]
         inside = {own.name: own for own in inner}
         total = 0.0
@@ -205,18 +209,37 @@ class Program:
             users = [user for user in inner if own.name in user.operands]
             first = all(user.operands[0] == own.name for user in users)
             if users and first and all(user.kind in SLICES for user in users):
-                total += sum(shape_bytes(user.shape) for user in users)
+                total += sum(_stored(user.shape, own.shape) for user in users)
             elif not (first and all(user.kind == "dynamic-update-slice" for user in users)):
-                total += shape_bytes(own.shape)
+                total += _stored(own.shape)
         for root in (own for own in inner if own.root):
             for name in root.operands if root.kind == "tuple" else (root.name,):
-                end = inside.get(name)
+                end = out = inside.get(name)
                 if end is not None and end.kind == "bitcast" and end.operands:
                     end = inside.get(end.operands[0], end)
                 if end is not None and end.kind == "dynamic-update-slice" and len(end.operands) > 1:
                     end = inside.get(end.operands[1])
-                total += 0 if end is None else shape_bytes(end.shape)
+                total += 0 if end is None or out is None else _stored(end.shape, out.shape)
         return total
+
+
+def _stored(text: str, where: str | None = None) -> int:
+    """Bytes of a shape that lie in a device's memory; of one array, or a part of it, that lies as ``where``."""
+    if where is None:
+        return shape_bytes(_ON_CHIP.sub("", text))
+    return 0 if _ON_CHIP.search(where) else shape_bytes(text)
+
+
+def _result(line: Instruction) -> str:
+    """The shape of what an instruction makes: the start of one that does not wait gives its operands beside it."""
+    base = line.kind.removesuffix("-start")
+    if base == line.kind or base == "all-reduce":
+        return line.shape
+    arrays, many = [found[0] for found in _ARRAY.finditer(line.shape)], len(line.operands)
+    if base == "copy":
+        return arrays[0]
+    last = many if base in COLLECTIVES and base != "collective-permute" else 1
+    return " ".join(arrays[many : many + last]) or line.shape
 
 
 def _without_scratch(line: Instruction) -> Instruction:

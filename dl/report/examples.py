@@ -1,5 +1,5 @@
 """Rows on the page: a classifier's by class, by confidence, by feature, and some of them shown; of what predicts
-numbers those that it is farthest off at."""
+numbers those that it is farthest off at, and by feature."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dl.figures.canvas import new_figure
+from dl.figures.canvas import new_figure, no_formula
 from dl.figures.curves import PALETTE, grid
 from dl.report.inspection import Inspection
-from dl.report.judged import Example, Far, Judged, Names
+from dl.report.judged import Example, Far, Judged, Names, Off
 from dl.report.page import Html, captioned, escape, gallery, note, picture, svg, table
 
 SIDE = 128  # pixels of a shown picture, at the least
@@ -27,17 +27,19 @@ def judged(found: Inspection) -> str:
         for name, one in found.judged.items()
     ]
     parts += [
-        (name, _far(rows, found.names, found.cells.get(name, {})))
-        for name, rows in found.far.items()
+        (name, _far(off, found.names, found.cells.get(name, {}))) for name, off in found.far.items()
     ]
     return "".join(f"<h3>{escape(name)}</h3>{shown}" for name, shown in parts) + "".join(
         _slices(column, values) for column, values in found.slices.items()
     )
 
 
-def _far(rows: Sequence[Far], names: Names, cells: Cells) -> str:
+def _far(off: Off, names: Names, cells: Cells) -> str:
+    drawn = _shuffled(
+        off.importance, "the mean absolute error", "growth of the mean absolute error"
+    )
     told = "Rows whose numbers are farthest from the true ones, in the units of what the network predicts."
-    return note(told) + gallery(_off(far, names, cells) for far in rows)
+    return gallery(drawn) + note(told) + gallery(_off(far, names, cells) for far in off.rows)
 
 
 def _off(far: Far, names: Names, cells: Cells) -> str:
@@ -71,19 +73,15 @@ def _slices(column: str, values: Mapping[str, Mapping[str, Any]]) -> str:
 def _set(one: Judged, classes: Sequence[str], names: Names, cells: Cells) -> str:
     known = len(classes) == len(one.counts)
     called = list(classes) if known else [str(number) for number in range(len(one.counts))]
+    binary = len(called) == 2
+    what = f"Chance of {called[1]} and share that are" if binary else "Confidence and share right"
     drawn = [
         captioned(
-            svg(_reliability(one), "share right by confidence"),
-            f"Confidence and share right; expected calibration error {one.calibration_error:.4f}.",
+            svg(_reliability(one, called), "share right by confidence"),
+            f"{what}; expected calibration error {one.calibration_error:.4f}.",
         )
     ]
-    if one.importance:
-        drawn.append(
-            captioned(
-                svg(_importance(one), "importance of features"),
-                "How many nats a row the loss grows when a feature is shuffled among the rows.",
-            )
-        )
+    drawn += _shuffled(one.importance, "the loss, in nats a row,", "nats a row")
     rows = [
         [name, f"{int(count):,}", *("" if np.isnan(x) else f"{x:.3f}" for x in rest)]
         for name, (count, *rest) in zip(called, one.by_class(), strict=True)
@@ -101,25 +99,30 @@ def _set(one: Judged, classes: Sequence[str], names: Names, cells: Cells) -> str
     )
 
 
-def _reliability(one: Judged):
+def _reliability(one: Judged, classes: Sequence[str]):
     figure = new_figure(4, 3)
     axes, (rows, sums, right) = figure.subplots(), one.bins.T
     used = rows > 0
     axes.plot([0, 1], [0, 1], color="#b0b0b0", lw=1)
     axes.plot(sums[used] / rows[used], right[used] / rows[used], marker="o", ms=4, color=PALETTE[0])
-    axes.set_xlabel("chance of the class said")
-    axes.set_ylabel("share right")
+    binary = len(classes) == 2
+    axes.set_xlabel(no_formula(f"chance of {classes[1]}") if binary else "chance of the class said")
+    axes.set_ylabel("share that are" if binary else "share right")
     return figure
 
 
-def _importance(one: Judged):
-    top = list(one.importance.items())[:FEATURES][::-1]
+def _shuffled(importance: Mapping[str, tuple[float, float]], loss: str, unit: str) -> list[str]:
+    """A drawing of how much a loss grows as features are shuffled; none where there are no features."""
+    if not importance:
+        return []
+    top = list(importance.items())[:FEATURES][::-1]
     figure = new_figure(5, 0.6 + 0.24 * len(top))
     axes = figure.subplots()
     mean, spread = zip(*(pair for _, pair in top), strict=True)
     axes.barh([name for name, _ in top], mean, xerr=spread, color=PALETTE[0])
-    axes.set_xlabel("nats a row")
-    return figure
+    axes.set_xlabel(unit)
+    told = f"How much {loss} grows when a feature is shuffled among the rows."
+    return [captioned(svg(figure, "importance of features"), told)]
 
 
 def _shown(example: Example, classes: Sequence[str], names: Names, cells: Cells) -> str:

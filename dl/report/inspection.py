@@ -10,7 +10,7 @@ import numpy as np
 from dl.core.experiment import Experiment
 from dl.core.lanes import first_batch
 from dl.core.state import TrainState
-from dl.report.judged import Far, Judged, farthest, judge
+from dl.report.judged import Judged, Off, farthest, judge
 from dl.report.layers import Flow, Summary, flows, summary
 
 
@@ -21,7 +21,7 @@ class Inspection(NamedTuple):
       judged: what the task says of each set's rows; empty where it is no classification.
       classes: names of the classes; empty where the experiment gives none; names: of features and tokens.
       memory: bytes by what holds them.
-      far: of each set of a task that predicts numbers, the rows at which it is farthest off.
+      far: of each set of a task that predicts numbers, where it is farthest off, and what its error hangs on.
       cells: by set and number of a row that is shown, its table's cells by heading.
       slices: by column and value the number of ``rows`` and each metric's value, and the interval that it lies in.
     """
@@ -33,7 +33,7 @@ class Inspection(NamedTuple):
     names: Mapping[str, Sequence[str]]
     memory: dict[str, int]
     slices: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
-    far: Mapping[str, Sequence[Far]] = MappingProxyType({})
+    far: Mapping[str, Off] = MappingProxyType({})
     cells: Mapping[str, Mapping[int, Mapping[str, str]]] = MappingProxyType({})
 
 
@@ -44,8 +44,8 @@ def inspect(experiment: Experiment, state: TrainState) -> Inspection:
     sets = experiment.tests or experiment.evals
     found = {n: judge(task, state.eval_variables, sets[n], experiment.names) for n in sets}
     others = [n for n, one in found.items() if one is None]
-    far = {n: farthest(task, state.eval_variables, sets[n]) for n in others}
-    shown = {n: {one.row for one in rows} for n, rows in far.items()}
+    far = {n: farthest(task, state.eval_variables, sets[n], experiment.names) for n in others}
+    shown = {n: {one.row for one in off.rows} for n, off in far.items() if off}
     shown |= {n: {one.row for one in (*j.worst, *j.unsure)} for n, j in found.items() if j}
     rest = {name: value for name, value in state.variables.items() if name != "params"}
     memory = {
@@ -61,7 +61,7 @@ def inspect(experiment: Experiment, state: TrainState) -> Inspection:
         judged={name: one for name, one in found.items() if one is not None},
         classes=tuple(map(str, experiment.classes)),
         names=experiment.names,
-        far={name: rows for name, rows in far.items() if rows},
+        far={name: off for name, off in far.items() if off},
         cells={
             name: {row: experiment.cells(name, row) for row in sorted(rows)}
             for name, rows in shown.items()

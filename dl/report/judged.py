@@ -1,7 +1,7 @@
 """A classifier looked at row by row: its worst rows, its least certain, what its chances are worth, and on what of
-a row they hang; and the rows at which what predicts numbers is farthest off."""
+a row they hang; and the rows at which what predicts numbers is farthest off, and what its error hangs on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +45,9 @@ class Judged(NamedTuple):
 
     Attributes:
       counts: true classes in rows, predicted ones in columns, int ``[classes, classes]``.
-      bins: by confidence in tenths ``[10, 3]``: rows, the sum of their confidence, how many are right.
+      bins: by a chance in tenths ``[10, 3]``: rows, the sum of their chances, how many came true. The chance is
+        that of the class said; of two classes it is that of the second, as in the metric ``ece``
+        (:func:`~dl.scores.tabular.binary_scores`).
       worst: rows whose true class had the smallest chance; unsure: those whose two likeliest are closest.
       importance: by name of a feature, how many nats a row the loss grows when it is shuffled among the rows
         (Breiman 2001), and how much that differs between shuffles.
@@ -59,7 +61,7 @@ class Judged(NamedTuple):
 
     @property
     def calibration_error(self) -> float:
-        """The expected calibration error (Naeini et al. 2015), by these bins."""
+        """The expected calibration error by these bins (Naeini et al. 2015; of more classes Guo et al. 2017)."""
         return float(
             np.abs(self.bins[:, 1] - self.bins[:, 2]).sum() / max(self.bins[:, 0].sum(), 1)
         )
@@ -97,8 +99,8 @@ def judge(
     predict, evaluate, classes = jax.jit(task.predict), jax.jit(task.evaluate), scores.shape[1]
     metrics: Any = None
     counts = np.zeros((classes, classes), np.int64)
-    surest: list[np.ndarray] = []
-    rights: list[np.ndarray] = []
+    chance: list[np.ndarray] = []
+    came: list[np.ndarray] = []
     worst: list[tuple[float, Example]] = []
     unsure: list[tuple[float, Example]] = []
     kept: list[dict[str, np.ndarray]] = []
@@ -113,8 +115,8 @@ def judge(
         chances = np.exp(log_softmax(said, -1))
         best, sure = said.argmax(-1), chances.max(-1)
         np.add.at(counts, (truth, best), 1)
-        surest.append(sure)
-        rights.append(best == truth)
+        chance.append(chances[:, 1] if classes == 2 else sure)
+        came.append(truth == 1 if classes == 2 else best == truth)
         columns = {name: np.asarray(batch[name])[real] for name in task.columns}
         if names and row < ROWS:
             kept.append({**columns, "label": truth})
@@ -142,8 +144,15 @@ def judge(
         if kept
         else {}
     )
-    shuffled = importance(predict, variables, parts, names or {}, len(np.asarray(first["mask"])))
-    mean, share, size = reliability(np.concatenate(surest), np.concatenate(rights))
+
+    def nats(said: np.ndarray, label: np.ndarray) -> np.ndarray:
+        return -log_softmax(said, -1)[np.arange(len(label)), label]
+
+    truth = parts.pop("label", np.zeros(0))
+    shuffled = importance(
+        predict, variables, parts, truth, names or {}, nats, len(np.asarray(first["mask"]))
+    )
+    mean, share, size = reliability(np.concatenate(chance), np.concatenate(came))
     bins = np.nan_to_num(np.stack([size, mean * size, share * size], -1))
     return Judged(counts, bins, looked(worst), looked(unsure), shuffled)
 
@@ -164,51 +173,90 @@ class Far(NamedTuple):
     said: np.ndarray
 
 
-def farthest(task: Task, variables: Variables, batches: Batches, shown: int = 6) -> list[Far]:
-    """The rows of a set at which the numbers predicted are farthest from the true ones.
+class Off(NamedTuple):
+    """How far the numbers predicted for a set are off.
 
-    Empty where predictions are not numbers in the shape of just one column that the task does not read, or the
+    Attributes:
+      rows: the rows at which they are farthest off.
+      importance: by name of a feature, how much the mean absolute error grows when it is shuffled among the rows
+        (Breiman 2001), and how much that differs between shuffles.
+    """
+
+    rows: list[Far]
+    importance: dict[str, tuple[float, float]]
+
+
+def farthest(
+    task: Task, variables: Variables, batches: Batches, names: Names | None = None, shown: int = 6
+) -> Off | None:
+    """The rows of a set at which the numbers predicted are farthest from the true ones, and what these hang on.
+
+    None where predictions are not numbers in the shape of just one column that the task does not read, or the
     mean of their absolute differences is not the task's own ``mae``.
     """
     first = batches[0]
     if not task.columns or not first.keys() >= set(task.columns):
-        return []
+        return None
     shape: Any = jax.eval_shape(task.predict, variables, first)
     if not hasattr(shape, "ndim") or not jnp.issubdtype(shape.dtype, jnp.floating):
-        return []
+        return None
     rest = {name: column for name, column in first.items() if name not in (*task.columns, "mask")}
     alike = [name for name, column in rest.items() if column.shape == shape.shape]
     if len(alike) != 1:
-        return []
+        return None
     predict, evaluate = jax.jit(task.predict), jax.jit(task.evaluate)
     found: list[Far] = []
+    kept: list[dict[str, np.ndarray]] = []
+    truths: list[np.ndarray] = []
     row, total, known, metrics = 0, 0.0, 0, None
     for index in range(len(batches)):  # type: ignore[arg-type]
         batch = batches[index]
         real = np.asarray(batch["mask"]) > 0
         said = np.asarray(predict(variables, batch), np.float64)[real]
         truth = np.asarray(batch[alike[0]], np.float64)[real] + task.origin
+        read = {name: np.asarray(batch[name])[real] for name in task.columns}
+        if names and row < ROWS:
+            kept.append(read)
+            truths.append(truth)
         apart = np.abs(said - truth).reshape(len(said), -1)
         there = ~np.isnan(apart)
         sums, counts = np.where(there, apart, 0).sum(1), there.sum(1)
         total, known = total + sums.sum(), known + int(counts.sum())
-        error = sums / np.maximum(counts, 1)
+        error = _error(said, truth)
         for one in np.argsort(-error, kind="stable")[:shown]:
-            columns = {name: np.asarray(batch[name])[real][one] for name in task.columns}
+            columns = {name: column[one] for name, column in read.items()}
             found.append(Far(row + int(one), float(error[one]), columns, truth[one], said[one]))
         found = sorted(found, key=lambda far: (-far.error, far.row))[:shown]
         row += len(said)
         found_here = evaluate(variables, batch)
         metrics = found_here if metrics is None else merge(metrics, found_here)
     own = float(compute(metrics or {}).get("mae", np.nan))
-    return found if abs(own - total / max(known, 1)) <= 1e-3 * abs(own) + 1e-9 else []
+    if not abs(own - total / max(known, 1)) <= 1e-3 * abs(own) + 1e-9:
+        return None
+    parts = {name: np.concatenate([part[name] for part in kept])[:ROWS] for name in read if kept}
+    truth = np.concatenate(truths)[:ROWS] if truths else np.zeros(0)
+    size = len(np.asarray(first["mask"]))
+    return Off(found, importance(predict, variables, parts, truth, names or {}, _error, size))
+
+
+def _error(said: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The mean of ``|said - truth|`` over what is known of each row."""
+    apart = np.abs(said - truth).reshape(len(said), -1)
+    return np.nansum(apart, 1) / np.maximum((~np.isnan(apart)).sum(1), 1)
 
 
 def importance(
-    predict: Any, variables: Variables, columns: dict[str, np.ndarray], names: Names, size: int
+    predict: Any,
+    variables: Variables,
+    columns: dict[str, np.ndarray],
+    truth: np.ndarray,
+    names: Names,
+    losses: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    size: int,
 ) -> dict[str, tuple[float, float]]:
     """Of every feature that ``names`` names in a column ``[rows, features]`` of numbers: the mean growth of the
-    loss over some shuffles, and its deviation. What has one name is shuffled together."""
+    mean of ``losses(said, truth) [rows]`` over some shuffles, and its deviation. What has one name is shuffled
+    together."""
     places: dict[str, list[tuple[str, int]]] = {}
     for column, own in names.items():
         values = columns.get(column)
@@ -217,24 +265,23 @@ def importance(
                 places.setdefault(name, []).append((column, place))
     if not places:
         return {}
-    label, rest = columns["label"], {n: v for n, v in columns.items() if n != "label"}
 
     def loss(given: dict[str, np.ndarray]) -> float:
-        total, rows = 0.0, len(label)
+        total, rows = 0.0, len(truth)
         for start in range(0, rows, size):
             at = np.minimum(np.arange(start, start + size), rows - 1)  # of one shape, compiled once
             said = np.asarray(predict(variables, {n: v[at] for n, v in given.items()}), np.float64)
             real = min(size, rows - start)
-            total -= log_softmax(said, -1)[np.arange(real), label[at][:real]].sum()
+            total += losses(said[:real], truth[at][:real]).sum()
         return total / rows
 
-    plain, draw, found = loss(rest), np.random.default_rng(0), {}
+    plain, draw, found = loss(columns), np.random.default_rng(0), {}
     for name, together in places.items():
         grown = []
         for _ in range(SHUFFLES):
-            order, changed = draw.permutation(len(label)), {n: v.copy() for n, v in rest.items()}
+            order, changed = draw.permutation(len(truth)), {n: v.copy() for n, v in columns.items()}
             for column, place in together:
-                changed[column][:, place] = rest[column][order, place]
+                changed[column][:, place] = columns[column][order, place]
             grown.append(loss(changed) - plain)
         found[name] = (float(np.mean(grown)), float(np.std(grown)))
     return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))

@@ -324,11 +324,11 @@ def _layers(inside: Inside) -> str:
 def _time(settings: Sequence[Setting], inside: Inside) -> str:
     rows = []
     for run in (run for setting in settings for run in setting.runs):
-        r = run.result
+        r, rate = run.result, run.result.get("examples_per_second")
         size = sum(map(_size, (run.path / "checkpoints").rglob("*")))
         rows.append([
             run.name, f"{r.get('wall_seconds', 0):,.1f}", f"{r.get('compile_seconds', 0):,.1f}",
-            f"{r.get('input_wait_seconds', 0):,.2f}", f"{r.get('examples_per_second', 0):,.0f}",
+            f"{r.get('input_wait_seconds', 0):,.2f}", f"{rate:,.0f}" if rate else "",
             engineering(r["peak_memory_bytes"]) + "B" if r.get("peak_memory_bytes") else "",
             engineering(size) + "B",
         ])  # fmt: skip

@@ -19,6 +19,8 @@ from dl.runs.files import lies_within, printable, replace
 from dl.runs.readers import entry, numbers, read_object, read_result
 from dl.runs.records import ENDED_WELL, REPEATS, counted, find_runs, grouped, mean_sd, show
 
+AS_GIVEN = "in the order given (no selected value)"
+
 
 def read_lanes(folder: Path) -> list[dict[str, Any]]:
     """One entry a lane: its overrides, name, and result (None while it runs)."""
@@ -74,6 +76,11 @@ def settings(lanes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(groups.values(), key=lambda g: (np.isnan(g["value"]), sign * g["value"]))
 
 
+def ranked(found: list[dict[str, Any]]) -> bool:
+    """Whether any of the :func:`settings` has a selected value to be ordered by; else they stand as given."""
+    return any(np.isfinite(group["value"]) for group in found)
+
+
 def _columns(found: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
     fields = sorted({name for group in found for name in group["fields"]})
     metrics = sorted({name for group in found for name in group["metrics"]})
@@ -98,18 +105,19 @@ def _cells(group: dict[str, Any], fields: list[str], metrics: list[str]) -> list
 
 
 def print_report(folder: Path, rows: int = 20) -> None:
-    """The table on the terminal; the best setting by validation comes first."""
+    """The table on the terminal; the best setting by validation comes first, where runs select by a metric."""
     found = settings(read_lanes(folder))
     fields, metrics = _columns(found)
-    title: str | None = "best by validation first, mean ± sd over seeds"
+    first, order = ("best", "best by validation first") if ranked(found) else ("1.", AS_GIVEN)
+    title: str | None = f"{order}, mean ± sd over seeds"
     names = [*fields, *metrics, "lanes"]
     console = screen()
     if len(names) * 18 > console.width:  # many metrics: a line each, and a column a setting
         across = max(1, (console.width - 34) // 20)
         rows = min(rows, 3 * across)
-        for first in range(0, min(rows, len(found)), across):
-            places = range(first, min(first + across, rows, len(found)))
-            table = Table("", *(f"{n + 1}." if n else "best" for n in places), title=title)
+        for begin in range(0, min(rows, len(found)), across):
+            places = range(begin, min(begin + across, rows, len(found)))
+            table = Table("", *(f"{n + 1}." if n else first for n in places), title=title)
             columns = [_cells(found[place], fields, metrics) for place in places]
             for name, *cells in zip(names, *columns, strict=True):
                 table.add_row(name, *cells)
@@ -126,9 +134,10 @@ def print_report(folder: Path, rows: int = 20) -> None:
 
 
 def html_table(found: list[dict[str, Any]], rows: int = 20) -> str:
-    """The table for a notebook, best first."""
+    """The table for a notebook, best first where runs select by a metric."""
     fields, metrics = _columns(found)
-    title = f"best first, mean ± sd over seeds; {len(found)} settings"
+    order = "best first" if ranked(found) else AS_GIVEN
+    title = f"{order}, mean ± sd over seeds; {len(found)} settings"
     cells = [_cells(group, fields, metrics) for group in found[:rows]]
     return plain_table([*fields, *metrics, "lanes"], cells, title)
 
@@ -145,7 +154,9 @@ def write_report(folder: Path) -> list[Path]:
     fields, metrics = _columns(found)
     panels = gallery(svg(figure, "the selected value") for figure in _panels(found))
     rule = runs[0].runs[0].rule
-    words = f"Mean ± sd over seeds{f', best by {rule} first' if rule else ''}."
+    words = (
+        f"Mean ± sd over seeds, {f'best by {rule} first' if rule and ranked(found) else AS_GIVEN}."
+    )
     rows = [_cells(group, fields, metrics) for group in found]
     sections = [
         Section("Settings", note(words) + table([*fields, *metrics, "lanes"], rows, sortable=True)),
@@ -180,6 +191,8 @@ def _panels(found: list[dict[str, Any]]) -> Iterator[Any]:
 def _drawings(found: list[dict[str, Any]]) -> list[Callable[[Any], None]]:
     """What to draw into each panel's axes."""
     fields, _ = _columns(found)
+    if not ranked(found):
+        return [_nothing_panel]
     good = [g for g in found if np.isfinite(g["value"])]
     panels: list[Callable[[Any], None]] = []
     for name in fields or ["seed"]:
@@ -193,6 +206,11 @@ def _drawings(found: list[dict[str, Any]]) -> list[Callable[[Any], None]]:
     if len(fields) > 1:
         panels.append(functools.partial(_parallel_panel, fields=fields, good=good))
     return panels
+
+
+def _nothing_panel(axes: Any) -> None:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, "no selected value to draw", ha="center")
 
 
 def _parallel_panel(axes: Any, fields: list[str], good: list[dict[str, Any]]) -> None:

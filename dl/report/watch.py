@@ -1,6 +1,7 @@
 """Learning curves in the terminal, as text, from the ``metrics.jsonl`` that a run is writing."""
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from dl.runs.files import printable
 from dl.runs.readers import Scalars, read_scalars
 from dl.runs.records import read_run
 
+DRAWN = 300  # metrics
 COLOURS = ("blue", "dark_orange", "green", "magenta", "cyan", "yellow")
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # of a Braille character
 
@@ -64,11 +66,14 @@ def text_curve(sets: dict[str, np.ndarray], width: int, height: int) -> Text:
 def board(scalars: Scalars, width: int, height: int = 8) -> Group:
     """Every metric's curves, one under another, each with its latest values."""
     parts = []
-    for metric, sets in scalars.items():
+    for metric, sets in itertools.islice(scalars.items(), DRAWN):
         title = Text(metric, "bold")
         for place, (name, points) in enumerate(sets.items()):
             title.append(f"   {name} {points[-1, 1]:.4g}", COLOURS[place % len(COLOURS)])
         parts += [title, text_curve(sets, width, height), Text()]
+    if len(scalars) > DRAWN:
+        told = f"The first {DRAWN} of {len(scalars)} metrics are drawn: --only NAME for others."
+        parts.append(Text(told, "dim"))
     return Group(*parts)
 
 

@@ -16,7 +16,8 @@ from dl.platform import harmless
 from dl.runs import store
 
 DEEPEST = 64  # brackets within brackets; no record of dl's has more than five
-LARGEST = 2**31  # bytes of a file that is read whole
+LARGEST = 2**31  # bytes of a file that is read
+PARSED = 2**27  # bytes of JSON, whose values take up to twenty times as many
 SAFE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -43,16 +44,37 @@ def printable(text: object) -> str:
     return harmless(store.named(str(text)))
 
 
+def check_characters(place: Path) -> None:
+    """Raise UserError where no checkpoint can be in a run's folder, for what it is called: Orbax looks for its own
+    files as by a pattern, and takes ``gs:/`` for a store; TensorStore takes a backslash for a slash."""
+    odd = ["[", "*", "?", "gs:/", *(["\\"] if os.sep == "/" else [])]
+    if found := [each for each in odd if each in f"{place.absolute()}/"]:
+        raise UserError(
+            "path-characters",
+            f"no checkpoint can be written or read in {place.absolute()}, for the {found[0]} in its name: choose "
+            "another --name or --runs, start from another folder, or rename the one that is there",
+        )
+
+
+def on_its_way(name: str) -> bool:
+    """Whether a folder of that name is one on its way out, or in, which nobody lists and a removal sweeps up."""
+    return name.startswith(".") and name.endswith((".removing", ".part"))
+
+
 def lies_within(path: Path, root: Path) -> bool:
     """Whether ``path``, its links followed, lies in the folder ``root``."""
     return path.resolve().is_relative_to(root.resolve())
 
 
-def read_plain(path: Path, root: Path | None = None) -> bytes:
-    """The bytes of a file.
+@contextlib.contextmanager
+def opened_plain(
+    path: Path, root: Path | None = None, largest: int = LARGEST
+) -> Iterator[BinaryIO]:
+    """A file, to be read.
 
     Args:
       root: the folder that links may not lead out of; by default the file's own.
+      largest: bytes that it may have.
 
     Raises:
       UserError: it is a link that leads elsewhere, a pipe, a device, or too large.
@@ -60,14 +82,22 @@ def read_plain(path: Path, root: Path | None = None) -> bytes:
     """
     if not lies_within(path, root or path.parent):
         raise UserError("record-damaged", f"{path} is a link out of the folder: it is not followed")
-    with open(os.open(path.resolve(), os.O_RDONLY | SAFE, 0), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise UserError("record-damaged", f"{path} is no plain file: it is not read")
-        if found.st_size > LARGEST:
+    handle = os.open(path.resolve(), os.O_RDONLY | SAFE, 0)
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):  # a folder, too, which open() would call by its number
+        os.close(handle)
+        raise UserError("record-damaged", f"{path} is no plain file: it is not read")
+    with open(handle, "rb") as file:
+        if found.st_size > largest:
             raise UserError(
                 "record-damaged", f"{path} has {found.st_size:,} bytes: too many to read"
             )
+        yield file
+
+
+def read_plain(path: Path, root: Path | None = None, largest: int = LARGEST) -> bytes:
+    """The bytes of a file, as :func:`opened_plain` opens it."""
+    with opened_plain(path, root, largest) as file:
         return file.read()
 
 

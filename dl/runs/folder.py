@@ -203,13 +203,7 @@ class RunFolder:
             yield
             store.fetch(self.path)
             return
-        odd = sorted(set(str(self.path.absolute())) & set("[*?"))
-        if odd:  # Orbax would look for its own files by this name as by a pattern, and find none
-            raise UserError(
-                "path-characters",
-                f"no checkpoint can be written in {self.path.absolute()}, for the {odd[0]} in its name: "
-                "choose another --name or --runs, or start from another folder",
-            )
+        files.check_characters(self.path)
         made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             if new:
@@ -325,7 +319,7 @@ def check_name(runs: Path, name: str, what: str, resume: bool) -> None:
     """Raise UserError unless a run or a sweep (``what``) may be written to the folder ``name`` in ``runs``, or
     ``resume`` goes on there. It is asked before data are loaded."""
     odd = not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name
-    if odd or not name.isprintable() or len(os.fsencode(name)) > 200:
+    if odd or files.on_its_way(name) or not name.isprintable() or len(os.fsencode(name)) > 200:
         raise UserError(
             "name-malformed",
             f"a {what}'s name is that of a folder in {runs}/, of at most 200 bytes, not {name!r:.100}",

@@ -8,7 +8,6 @@ import json
 import os
 import platform as host
 import shlex
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from dl.platform import TESTED, installed
 from dl.runs.folder import Document, RunFolder, read_json, to_json, write_json
 from dl.runs.options import COMPUTING, Options, recorded
 from dl.runs.readers import entry
+from dl.runs.revisions import revision
 
 PLUGINS = [name for name in TESTED if name != "jaxlib"]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "grain", "numpy")
@@ -91,6 +91,7 @@ def begun(
     return {
         "script": script and script.absolute(),
         "digests": KIND.get(),
+        "sealed": True,  # its result will be: dl.runs.seal
         "environment": environment,
         "experiment": said,
     }
@@ -109,7 +110,8 @@ def read(folder: RunFolder) -> Document:
     locked = read_json(folder.lock)
     entry(folder.lock, locked, "script", str, None)
     entry(folder.lock, locked["environment"], "data_dir", str, None)
-    entry(folder.lock, locked, "experiment", dict, None)
+    for name in ("experiment", "start", "ancestor"):
+        entry(folder.lock, locked, name, dict, None)
     for name in ("packages", "compiler", "devices", "data", "code"):
         entry(folder.lock, locked["environment"], name, dict)
     return locked
@@ -204,10 +206,7 @@ def changes(
       described: what its ``config.json`` would hold if it were started now (see
         :func:`dl.runs.options.recorded`).
     """
-    stored, locked = read_json(folder.config), read(folder)
-    usual = {name: getattr(Options(), name) for name in COMPUTING}
-    then = usual | with_new_fields(stored, experiment.config)
-    set_to = differences(then, usual | to_json(described))
+    locked, set_to = read(folder), settings_apart(folder, experiment.config, described)
     said, now = locked.get("experiment") or {}, to_json(said_by_build(experiment))
     set_to = set_to or differences(said, {n: now.get(n) for n in said}, "experiment.")
     apart = differences(locked["environment"], to_json(environment(experiment, script, layout)))
@@ -215,6 +214,13 @@ def changes(
     devices = [c for c in apart if c.startswith("devices.")]
     others = [c for c in apart if not c.startswith(("data.", "devices."))]
     return Changes(set_to, data, devices, others)
+
+
+def settings_apart(folder: RunFolder, config: Any, described: Mapping[str, Any]) -> list[str]:
+    """What the configuration and the cadence of the run in ``folder`` have that is ``described`` otherwise."""
+    usual = {name: getattr(Options(), name) for name in COMPUTING}
+    then = usual | with_new_fields(read_json(folder.config), config)
+    return differences(then, usual | to_json(described))
 
 
 @contextlib.contextmanager
@@ -356,26 +362,6 @@ def package_digest() -> str:
 
 def script_digest(script: Path) -> dict[str, str]:
     return {"script": hashlib.sha256(script.read_bytes()).hexdigest()}
-
-
-def revision(folder: Path) -> str | None:
-    """The git commit that ``folder`` is at, with '+' where files were changed since; None outside git."""
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            # A repository may be a stranger's, and this is the setting that names a program.
-            ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *args],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=10,
-            check=True,
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _cores() -> int:

@@ -1,5 +1,6 @@
 """One strict reader of what a run's files say, whoever wrote them and whatever befell them since."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.runs.files import parse, printable, read_plain
+from dl.runs.files import PARSED, opened_plain, parse, printable, read_plain
 
+LONGEST = 200  # characters of a metric's name
 Scalars = dict[str, dict[str, np.ndarray]]
 
 
@@ -21,20 +23,23 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
       UserError: another line is damaged, or no record of dl's.
     """
     try:
-        lines = read_plain(path).split(b"\n")
+        with opened_plain(path) as file:
+            for number in itertools.count(1):
+                line = file.readline(PARSED)
+                if not line.endswith(b"\n") and len(line) < PARSED:
+                    return
+                try:
+                    record = parse(line)
+                    _check_record(record)
+                except ValueError:
+                    if b"\n" not in file.readline(PARSED):  # synced blocks may outlast earlier ones
+                        return
+                    raise UserError(
+                        "record-damaged", f"{path} is damaged in line {number}: remove that line"
+                    ) from None
+                yield record
     except FileNotFoundError:
         return
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            record = parse(line)
-            _check_record(record)
-        except ValueError:
-            if number == len(lines) - 1:  # synced blocks may outlast earlier ones
-                return
-            raise UserError(
-                "record-damaged", f"{path} is damaged in line {number}: remove that line"
-            ) from None
-        yield record
 
 
 def _check_record(record: Any) -> None:
@@ -51,7 +56,8 @@ def _check_record(record: Any) -> None:
 
 def numbers(metrics: dict[str, Any]) -> dict[str, Any]:
     """Stored metrics with what JSON has no number for, ``'nan'``, ``'inf'`` and ``'-inf'``, as floats (and what no
-    program of JAX computes, which nothing could draw, as infinite), and names that a terminal may show."""
+    program of JAX computes, which nothing could draw, as infinite), and names that a terminal may show, of at most
+    :data:`LONGEST` characters."""
 
     def number(value: Any) -> Any:
         if isinstance(value, list):
@@ -61,7 +67,7 @@ def numbers(metrics: dict[str, Any]) -> dict[str, Any]:
         large = type(value) is int and abs(value) > 2**53
         return float(value) if large or value in ("nan", "inf", "-inf") else value
 
-    return {printable(name): number(value) for name, value in metrics.items()}
+    return {printable(name)[:LONGEST]: number(value) for name, value in metrics.items()}
 
 
 def read_scalars(metrics: Path) -> Scalars:
@@ -95,7 +101,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
       UserError: it holds something else.
     """
     try:
-        found = parse(read_plain(path))
+        found = parse(read_plain(path, largest=PARSED))
         if not isinstance(found, dict):
             raise ValueError(f"a {type(found).__name__} in place of an object")
     except (FileNotFoundError, NotADirectoryError):
@@ -105,6 +111,18 @@ def read_object(path: Path) -> dict[str, Any] | None:
             "record-damaged", f"{path} is not valid JSON ({error}): restore it from a copy"
         ) from None
     return found
+
+
+def known_to_orbax(path: Path) -> bool:
+    """Whether that file holds what Orbax may note of a checkpoint, as it reads it without a traceback."""
+    kinds: dict[str, Any] = {"item_handlers": dict | str, "metrics": dict, "custom_metadata": dict}
+    kinds |= {"init_timestamp_nsecs": int, "commit_timestamp_nsecs": int}
+    try:
+        said = read_object(path) or {}
+    except UserError:
+        return False
+    known = (value is None or isinstance(value, kinds.get(n, object)) for n, value in said.items())
+    return all(known) and not said.get("performance_metrics")
 
 
 def entry(path: Path, values: dict[str, Any], name: str, *kinds: type | None) -> Any:

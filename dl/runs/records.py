@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dl.core.errors import UserError
-from dl.runs.files import lies_within, printable
+from dl.runs.files import lies_within, on_its_way, printable
 from dl.runs.readers import (
     entry,
     numbers,
@@ -23,7 +23,6 @@ from dl.runs.readers import (
 
 REPEATS = ("seed", "fold")  # fields that repeat a setting instead of changing it
 ENDED_WELL = ("done", "early", "halved")
-UNFINISHED = (".removing", ".part")  # folders on their way out, or in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,13 +167,15 @@ def runs_within(
     path: Path, marks: Sequence[str] = ("config.json",), depth: int = 0
 ) -> Iterator[Path]:
     """The folders in ``path`` that hold one of the files ``marks``: by default those of runs, lanes included.
-    What lies in one of them is left to whoever reads it, and links out of a folder are not gone through."""
+    What lies in one of them is left to whoever reads it. Links are not gone through: what they lead to within is
+    found without, and a hundred to the folder itself would make a million ways."""
     if any((path / mark).exists() for mark in marks):
         yield path
     elif path.is_dir() and depth < 3:  # runs/SWEEP/lanes/LANE
         for child in sorted(path.iterdir()):
-            if child.is_dir() and child.suffix not in UNFINISHED:
-                yield from runs_within(child, marks, depth + 1 if lies_within(child, path) else 3)
+            if child.is_dir() and not on_its_way(child.name):
+                linked = child.is_symlink() or not lies_within(child, path)
+                yield from runs_within(child, marks, 3 if linked else depth + 1)
 
 
 @dataclasses.dataclass(frozen=True)

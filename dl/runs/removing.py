@@ -121,7 +121,10 @@ def _take(places: Sequence[Path]) -> None:
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder that another process may be deleting too."""
+    """Delete a folder that another process may be deleting too; of a link or file of its name that alone."""
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink(missing_ok=True)
+        return
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)  # where something is left, this says why
@@ -185,6 +188,8 @@ def archive(places: Sequence[Path], to: Path, keep: bool = False) -> list[Path]:
         to.parent.mkdir(parents=True, exist_ok=True)
         parts = [file.with_name(f".{file.name}.part") for file in made]
         try:
+            for part in parts:  # by a kill, or a link that leads elsewhere
+                _delete(part)
             if packed:
                 _pack(places, parts[0])
                 sync(parts[0])
@@ -197,7 +202,7 @@ def archive(places: Sequence[Path], to: Path, keep: bool = False) -> list[Path]:
                 sync(file.parent)
         finally:
             for part in parts:
-                shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(True)
+                _delete(part)
         if not keep:
             _take(places)
     return made
@@ -225,7 +230,7 @@ def _digest(file: Any) -> str:
 
 def _pack(places: Sequence[Path], part: Path) -> None:
     sums: dict[str, str] = {}
-    with tarfile.open(part, "w:gz", compresslevel=6) as tar:
+    with tarfile.open(part, "x:gz", compresslevel=6) as tar:
         for place in places:
             own = {}
             for name, path in [("", place), *_listed(place)]:
@@ -248,7 +253,6 @@ def _pack(places: Sequence[Path], part: Path) -> None:
 
 
 def _copy(place: Path, part: Path) -> None:
-    shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     sums: dict[str, str] = {}
     for name, path in _listed(place):

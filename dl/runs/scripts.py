@@ -48,15 +48,17 @@ def shipped() -> Path:
 
 
 def find_script(name: Path) -> Path:
-    """The script of that path, or the shipped one of that name: ``gpt`` for ``experiments/gpt.py``.
+    """The shipped script of that name, ``gpt`` for ``experiments/gpt.py``, whatever lies in the current folder; or
+    the one of that path.
 
     Raises:
       UserError: there is neither.
     """
+    own = shipped() / f"{name.stem}.py"
+    if len(name.parts) == 1 and own.is_file() and not (name.suffix and name.is_file()):
+        return own
     if name.is_file():
         return name
-    if len(name.parts) == 1 and (shipped() / f"{name.stem}.py").is_file():
-        return shipped() / f"{name.stem}.py"
     if len(name.parts) == 1 and not name.suffix:
         raise unknown("script", str(name), (path.stem for path in shipped().glob("*.py")))
     raise UserError("file-missing", f"there is no experiment script {name}")
@@ -139,19 +141,28 @@ def trusted_script(
     if named is None:
         return None
     path = Path(named)
-    if script is None and not path.is_file():  # such as of a run that comes from another machine
-        raise UserError(
-            "file-missing",
-            f"{folder} was started by the script {path}, which is not here: name it where it is now "
-            "(--script FILE, open_run(..., script=FILE))",
-        )
     running = getattr(sys.modules["__main__"], "__file__", None)
     own = folder.parent.parent if folder.absolute().parent.name == "lanes" else folder
-    if script is not None or trust or (running and path.samefile(running)):
+    if script is not None:
         return path
+    try:
+        if not path.is_file():  # such as of a run that comes from another machine
+            raise UserError(
+                "file-missing",
+                f"{folder} was started by the script {path}, which is not here: name it where it is now "
+                "(--script FILE, open_run(..., script=FILE))",
+            )
+        if trust or (running and path.samefile(running)):
+            return path
+    except OSError as error:
+        raise UserError("file-read", f"{path}, which {folder} names: {error.strerror}") from None
     code = locked["environment"].get("code")
     known = code.get("script") if isinstance(code, dict) else None
-    if lies_within(path, own) or path.absolute().is_relative_to(own.absolute()):
+    # Of a full path a stranger does not know where the folder will lie; these lead there from anywhere.
+    anywhere = os.path.normpath(path).startswith(("/proc/", "/dev/"))
+    if anywhere or not path.is_absolute():
+        odd = "is no full path to a file, as locks hold"
+    elif lies_within(path, own) or path.absolute().is_relative_to(own.absolute()):
         odd = "lies in the run's own folder"
     elif path.stat().st_size > LARGEST or hashlib.sha256(path.read_bytes()).hexdigest() != known:
         odd = "is not as it was when the run was started"
@@ -292,9 +303,12 @@ def revive(hint: Any, value: Any) -> Any:
         return choice(hint, value)
     if isinstance(hint, type) and issubclass(hint, Path | set | frozenset):
         return hint(value)
-    if hint is float:
-        return float(value)
-    return value
+    many = isinstance(value, list | dict)
+    if hint in (int, float, bool, str) and (
+        many or (isinstance(value, str) and hint in (int, bool))
+    ):
+        raise TypeError(f"{value!r:.40} in place of {hint.__name__}")
+    return float(value) if hint is float else value
 
 
 def choice(hint: type[enum.Enum], value: Any) -> enum.Enum:

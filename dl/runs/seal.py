@@ -29,8 +29,14 @@ def check_seal(folder: RunFolder) -> None:
     """Raise UserError where a finished run's result, or a line that it logged, is not what it was at its end."""
     result = read_json(folder.result)
     try:
-        whole = "seal" not in result or result["seal"] == _seal(folder, result)
-    except UserError:  # a line that cannot be read
+        # Only a run of an older release, whose lock promises none, may lack its seal.
+        locked = read_json(folder.lock) if folder.lock.exists() else {}
+        whole = (
+            not locked.get("sealed")
+            if "seal" not in result
+            else result["seal"] == _seal(folder, result)
+        )
+    except UserError:  # what cannot be read
         whole = False
     if not whole:
         raise UserError(
@@ -45,6 +51,8 @@ def _seal(folder: RunFolder, result: Mapping[str, Any]) -> str:
     hashed = hashlib.sha256()
     for path in (folder.metrics, folder.digests):
         for line in folder.records(path) if path.exists() else ():
+            if ("event" in line) != (path == folder.metrics):
+                raise UserError("record-damaged", f"{path} has a line of the other log")
             hashed.update(json.dumps({**line, "time": None}, sort_keys=True).encode())
     said = {name: value for name, value in result.items() if name not in _LEFT_OUT}
     hashed.update(json.dumps(said, sort_keys=True).encode())

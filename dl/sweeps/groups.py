@@ -22,7 +22,8 @@ from dl.runs.folder import (
 )
 from dl.runs.options import Options, recorded
 from dl.runs.seal import check_seal
-from dl.sweeps.search_space import Overrides, lane_name
+from dl.sweeps.naming import lane_name
+from dl.sweeps.search_space import Overrides
 from dl.training.checks import check
 from dl.training.compiled import Compiled
 from dl.training.console import Console
@@ -206,7 +207,11 @@ def make_folders(
                 sync(folder.path.parent)
                 write_json(folder.lock, lock.begun(script, environment, said))
                 write_json(folder.config, described)
-            elif go_on and changed is None:  # the others of its program are like it
+            elif go_on and changed is not None:  # like the first of its program but for its values
+                apart = lock.settings_apart(folder, config, described)
+                own = lock.Changes(apart, [], [], [])
+                own.refuse(folder, "resumed", "start anew under another --name")
+            elif go_on:
                 changes = lock.changes(folder, group.experiment, described, script)
                 changes.refuse(folder, "resumed", "start anew under another --name")
                 changed = changes.conditions

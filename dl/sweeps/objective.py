@@ -23,7 +23,8 @@ from dl.runs.records import runs_within
 from dl.runs.scripts import chosen_script, leave_if_loading
 from dl.runs.toml import typed
 from dl.sweeps.groups import Sweep
-from dl.sweeps.search_space import Overrides, words
+from dl.sweeps.naming import words
+from dl.sweeps.search_space import Overrides
 from dl.sweeps.sweep import carry_out
 from dl.training.console import Console
 from dl.training.train import train

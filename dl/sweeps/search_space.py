@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dl.core.errors import UserError, unknown
-from dl.runs.functions import called
+from dl.sweeps.naming import short
 
 Overrides = dict[str, Any]  # config field -> value
 Axis = tuple[str, Sequence[Any]]  # a field and its values
@@ -360,7 +360,7 @@ def combine(
                 "sweep-empty", f"{name} is swept over no values: give some, or leave it out"
             )
         if len(different) < len(values):
-            told = ", ".join(_short(value) for _, value in different.values())
+            told = ", ".join(short(value) for _, value in different.values())
             say(f"{name}: of {len(values)} values some are equal, and each is run once: {told}")
         apart.append(list(different.values()))
     numbers = [[("seed", base_seed + i)] for i in range(seeds)] if seeds > 1 else [[]]
@@ -377,24 +377,3 @@ def _key(value: Any) -> Any:
     if isinstance(value, bool | int | float):
         return isinstance(value, bool), value
     return type(value), repr(value)
-
-
-def lane_name(number: int, overrides: Overrides) -> str:
-    """A folder name that says what is special about a lane."""
-    return "-".join([f"{number:03d}", *words(overrides)])[:120]
-
-
-def words(overrides: Overrides) -> list[str]:
-    return [f"{name}={_short(value)}" for name, value in overrides.items()]
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, tuple | list):
-        return "x".join(_short(v) for v in value)
-    if isinstance(value, enum.Enum):
-        return value.name
-    if callable(value):
-        return re.sub(r"[^\w.=+-]+", "_", called(value)).strip("_")
-    return str(value).replace("/", "_")

@@ -10,7 +10,15 @@ import numpy as np
 from dl.core.errors import UserError, unknown
 from dl.core.experiment import Experiment, check_door, unboxed
 from dl.figures.curves import shown
-from dl.report.sweeps import figures, html_table, read_lanes, settings, write_report
+from dl.report.sweeps import (
+    AS_GIVEN,
+    figures,
+    html_table,
+    ranked,
+    read_lanes,
+    settings,
+    write_report,
+)
 from dl.runs import store
 from dl.runs.folder import RunFolder, name_taken, write_json
 from dl.runs.frames import frame
@@ -93,8 +101,19 @@ class SweepRun:
 
     @property
     def best(self) -> Path:
-        """The folder of the best setting's first run, for :func:`dl.open_run`."""
-        return self.settings[0]["lanes"][0]["path"]
+        """The folder of the best setting's first run, for :func:`dl.open_run`.
+
+        Raises:
+          UserError: no run has a selected value, so none is the best.
+        """
+        found = self.settings
+        if not ranked(found):
+            raise UserError(
+                "best-unselected",
+                f"no run of {self.folder} has a selected value to be the best by: give the experiment "
+                "select='validation/accuracy', or choose by swept.best_by('-validation/loss')",
+            )
+        return found[0]["lanes"][0]["path"]
 
     def best_by(self, metric: str) -> Path:
         """The folder of the finished lane with the highest ``metric``, or the lowest ``-metric``."""
@@ -137,8 +156,10 @@ class SweepRun:
         return html_table(self.settings)
 
     def __repr__(self) -> str:
-        best = self.settings[0]
-        return f"SweepRun({str(self.folder)!r}: best {best['value']:.4g} with {best['fields']})"
+        found = self.settings
+        best = f"best {found[0]['value']:.4g} with {found[0]['fields']}"
+        said = best if ranked(found) else f"{len(found)} settings, {AS_GIVEN}"
+        return f"SweepRun({str(self.folder)!r}: {said})"
 
 
 def sweep(

@@ -22,7 +22,8 @@ from dl.core.errors import UserError, one_line
 from dl.parallel import processes
 from dl.parallel.sharding import on_host
 from dl.runs import store
-from dl.runs.files import gone, lies_within, sync_tree
+from dl.runs.files import check_characters, gone, lies_within, sync_tree
+from dl.runs.readers import known_to_orbax
 from dl.training.leaves import digests, examined, flatten, unflatten
 from dl.training.together import Together
 
@@ -79,7 +80,8 @@ class Checkpoints:
         self._ocp = ocp
         self.folder, self.writes, self.kind, self.base = folder.absolute(), writes, kind, base
         self._lent: set[str] | None = None  # digests of the base
-        if not (writes or lies_within(self.folder, self.folder.parent)):
+        check_characters(self.folder)
+        if not lies_within(self.folder, self.folder.parent):
             raise UserError(
                 "record-damaged", f"{self.folder} is a link out of the run: it is not followed"
             )
@@ -102,9 +104,14 @@ class Checkpoints:
 
     def _managed(self) -> Any:
         ocp = self._ocp
-        # Orbax reads these as it opens: a pipe would hold it up, and a link leads elsewhere.
+        for path in self.folder.glob("[0-9]*") if processes.first() else ():
+            if path.is_symlink():  # Orbax neither reads it as a stranger's nor can delete it
+                print(f"dl: {path} is a link, not a checkpoint: it is taken away", file=sys.stderr)
+                path.unlink()
+        # Orbax reads these as it opens: a pipe would hold it up, a link leads elsewhere, and what is not of its
+        # types ends it. Without one it goes on.
         for path in self.folder.glob("[0-9]*/_CHECKPOINT_METADATA") if processes.first() else ():
-            if path.is_symlink() or not path.is_file():
+            if path.is_symlink() or not path.is_file() or not known_to_orbax(path):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         options: dict[str, Any] = {"create": True}
         # Orbax measures by the wall clock how long a write takes and how long its threads wait for a
@@ -330,15 +337,18 @@ class Checkpoints:
         """What the checkpoint says of itself: believed where it is digested, for another step, name, shape or
         clock than was saved is damage; raises ValueError where it is not."""
         store.fill(self.folder / str(step))
-        for place, folders, names in os.walk(self.folder / str(step)):
-            for path in (Path(place, name) for name in folders + names):
-                if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                    raise ValueError(f"{path} is no plain file")
+        top = self.folder / str(step)
+        inside = (Path(at, n) for at, folders, names in os.walk(top) for n in folders + names)
+        for path in (top, *inside):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise ValueError(f"{path} is no plain file")
         meta = self._found(step, meta=self._ocp.args.JsonRestore()).meta
         if not meta.keys() <= BEFORE and meta.get("digest") != _meta_digest(meta):
             raise ValueError("what it says of itself does not match its digest")
-        if meta["step"] != step or not isinstance(meta.get("elapsed", 0.0), int | float):
+        if meta["step"] != step:
             raise ValueError(f"it says it is of step {meta['step']}")
+        if not isinstance(meta.get("elapsed", 0.0), int | float):
+            raise ValueError("its clock is no number")
         return meta
 
     def _read(self, step: int, template: Any, lent: dict[str, str]) -> dict[str, Any]:

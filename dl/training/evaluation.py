@@ -33,10 +33,12 @@ class Evaluation:
 
     Attributes:
       seconds: spent compiling so far.
+      say: takes a sentence where ``measure`` gives a metric that the task has already, and another value of it.
     """
 
-    def __init__(self, compiled: Compiled):
-        self.compiled, self.seconds = compiled, 0.0
+    def __init__(self, compiled: Compiled, say: Callable[[str], Any] = lambda _: None):
+        self.compiled, self.seconds, self.say = compiled, 0.0, say
+        self._told: set[str] = set()
         self._programs: dict[str, EvalProgram] = {}
         self._resident: dict[str, Any] = {}
         self._of_fold: dict[int, Experiment] = {}
@@ -62,11 +64,24 @@ class Evaluation:
                     if id(own) not in known:
                         known[id(own)] = functools.cache(functools.partial(columns_of, batches))
                     columns = known[id(own)]
-                    metrics |= processes.on_first_process(
+                    found_here = processes.on_first_process(
                         lambda: measured(measure(predictor, columns(), name))  # noqa: B023
                     )
+                    self._compare(name, metrics, found_here)
+                    metrics |= found_here
                 lane |= {f"{name}/{key}": value for key, value in metrics.items()}
         return found
+
+    def _compare(self, name: str, of_task: Metrics, given: Mapping[str, Any]) -> None:
+        """Say once of each metric that the task and ``measure`` have both, and unlike each other, whose counts."""
+        for metric in sorted(given.keys() & of_task.keys() - self._told):
+            mine, theirs = np.asarray(given[metric], float), np.asarray(of_task[metric], float)
+            if not (mine.shape == theirs.shape and np.allclose(mine, theirs, 1e-3, 1e-6, True)):
+                self._told.add(metric)
+                self.say(
+                    f"{name}/{metric} is {mine:.5g} by the experiment's measure, which counts, and "
+                    f"{np.round(theirs, 5)} by the task: give measure's another name to have both"
+                )
 
     def own(self, lane: int = 0) -> Experiment:
         """The experiment as the host needs it of a lane: of its own fold, where the lanes have several."""
@@ -127,7 +142,10 @@ class Evaluation:
 
 def measured(found: Any) -> dict[str, Any]:
     """What an experiment's ``measure`` returned; raises UserError where it is no dict of numbers."""
-    numbers = isinstance(found, Mapping) and all(np.ndim(value) == 0 for value in found.values())
+    numbers = isinstance(found, Mapping) and all(
+        np.ndim(value) == 0 and not isinstance(value, str | bytes | None)
+        for value in found.values()
+    )
     if not numbers:
         raise UserError(
             "measure-return", f"measure must return a dict of single numbers, not {found!r:.60}"

@@ -72,7 +72,7 @@ class Loop:
         self.compiled, self.experiment, self.lanes = compiled, compiled.experiment, lanes
         self.keeping, self.cadence, self.console = keeping, cadence, console
         self.halve, self.tolerant, self.program = halve, tolerant, program
-        self.evaluation, self.signals = Evaluation(compiled), signals or Signals()
+        self.evaluation, self.signals = Evaluation(compiled, console.warn), signals or Signals()
         self.begun = time.perf_counter() if begun is None else begun
         self.stopped: str | None = None  # the name of the signal that did
         self._compile_seconds = self._train_seconds = self._wait_seconds = 0.0

@@ -24,7 +24,9 @@ from dl.data.readers.csv_text import csv_line
 from dl.data.readers.given import given_path
 from dl.data.splits import Splits
 from dl.platform import harmless
+from dl.runs.files import opened_to_append
 from dl.runs.folder import lock_file, read_json, to_json, write_json
+from dl.runs.readers import entry
 from dl.scores.ranking import best, known_items
 from dl.tasks.detection import Detections
 from dl.training.leaves import digests, flatten
@@ -259,7 +261,7 @@ class Sink:
 
     def _locked(self) -> BinaryIO:
         """The file that is to be whole, which no other process writes."""
-        file = self._part.open("a+b")
+        file = opened_to_append(self._part)
         try:
             lock_file(file)
         except BlockingIOError:
@@ -284,13 +286,15 @@ class Sink:
         if not (self._note.is_file() and self._part.is_file()):
             return False
         note = read_json(self._note)
-        rows = int(note["rows"])
-        if note["of"] != self._of or rows > len(next(iter(self._names.values()))):
+        for name, kind in {"rows": int, "bytes": int, "fields": list, "names": str}.items():
+            entry(self._note, note, name, kind)
+        rows = note["rows"]
+        if note["of"] != self._of or not 0 <= rows <= len(next(iter(self._names.values()))):
             return False
         if note["names"] != self._digest(rows):
             self._named, self._told = 0, hashlib.sha256()
             return False
-        self.done, self._bytes, self._fields = rows, int(note["bytes"]), note["fields"]
+        self.done, self._bytes, self._fields = rows, max(note["bytes"], 0), note["fields"]
         return True
 
     def _digest(self, rows: int) -> str:

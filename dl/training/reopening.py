@@ -1,5 +1,6 @@
 """Runs of other processes, read back from their folders: ``open_run(folder)``."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def open_run(
     """A run from disk, ready to predict, rebuilt by its own script (or by ``build(config)``).
 
     The folder is only read: the run may be at work, or a stranger's. Its script runs where it is the very one
-    that the run was started with. Other versions or code than the run's are told on stderr.
+    that the run was started with. Other versions or code than the run's are told on stderr, once a process.
 
     Args:
       config: beside ``build``; its class for the values that the run has.
@@ -81,8 +82,15 @@ def open_run(
             raise
         told = [*own, *changes.data, *told]
     if told:
-        console.warn(
-            f"{found.path} is opened under other conditions, so what it gives may differ: "
-            f"{'; '.join(told[:3])}{f' and {len(told) - 3} more' if len(told) > 3 else ''}"
+        _tell(
+            str(found.path),
+            f"{'; '.join(told[:3])}{f' and {len(told) - 3} more' if len(told) > 3 else ''}",
         )
     return reopen(found, experiment, console.warn)
+
+
+@functools.lru_cache(maxsize=256)  # a build that opens a run is called several times over
+def _tell(path: str, differs: str) -> None:
+    Console(show=False).warn(
+        f"{path} is opened under other conditions, so what it gives may differ: {differs}"
+    )

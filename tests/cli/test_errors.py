@@ -84,6 +84,25 @@ def test_a_full_disk_stops_the_run_with_one_line(finished, tmp_path, kilobytes):
     assert told.endswith((" [file-write]", " [system-refuses]")), told
 
 
+def test_programs_call_the_command_by_its_name(monkeypatch, capsys):
+    from dl.cli import dl as command
+
+    monkeypatch.setattr(sys, "argv", ["dl", "--version"])
+    command()
+    assert capsys.readouterr().out.startswith("dl ")
+
+
+def test_a_command_heeds_nothing_of_the_folder_that_it_is_started_in(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    asked = (
+        "import sys; sys.argv[1:] = ['list']\nfrom dl.cli import dl\nfrom dl.runs.scripts import find_script\n"
+        "from pathlib import Path\ndl(); import matplotlib\n"
+        "print(matplotlib.rcParams['text.usetex'], find_script(Path('gpt')).suffix)"
+    )
+    (tmp_path / "gpt").write_text("raise SystemExit('a stranger')\n")
+    assert call(sys.executable, "-c", asked, cwd=tmp_path).stdout.endswith("\nFalse .py\n")
+
+
 def test_dl_list_shows_one_line_an_experiment(tmp_path):
     done = call(*DL, "list", ROOT / "experiments", cwd=tmp_path)
     scripts = list((ROOT / "experiments").glob("*.py"))

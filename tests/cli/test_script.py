@@ -267,7 +267,7 @@ def test_a_platform_that_is_there_is_no_matter():
     assert no_backend() == ""
 
 
-@pytest.mark.parametrize("name", ["a[1]", "a*", "what?"])
+@pytest.mark.parametrize("name", ["a[1]", "..\\what?", r"..\b"])
 def test_a_folder_that_checkpoints_cannot_be_read_from_is_refused(tmp_path, name):
     done = call(sys.executable, TINY, "--name", name, cwd=tmp_path)
     refused(done, "path-characters", name, "choose another --name or --runs")

@@ -150,7 +150,13 @@ def test_processes_that_no_slurm_starts_are_told_of_each_other(monkeypatch):
     assert Job(["sh", "-c", asked + ",,"])() == 0
 
 
-def test_this_machine_is_one_node(tmp_path, monkeypatch):
-    flags(monkeypatch)
+def test_this_machine_is_one_node(tmp_path, monkeypatch, capsys):
+    flags(monkeypatch, "--name", "mine")
+    monkeypatch.setattr("dl.runs.scripts.command", lambda script: ["true"])
+    submit(TINY, here=True, array=("seed=0,1",), logs=tmp_path / "jobs")
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "mine-000-seed=0: done"
+    numbers = [line.split(": job ")[1].split(",")[0] for line in said[::2]]
+    assert sorted(path.name for path in (tmp_path / "jobs").iterdir()) == sorted(numbers)
     with raises("option-misplaced", "--nodes"):
         submit(TINY, here=True, nodes=2, logs=tmp_path / "jobs")

@@ -12,11 +12,14 @@ from mistakes import raises
 import dl
 from dl.core.groups import layers, layerwise, told
 from dl.core.optim import OptimizerName, stacked_axes
-from dl.core.state import path_name
+from dl.core.state import by_path, path_name
+from dl.models.convnext import ConvNeXt
+from dl.models.detector import FCOS
 from dl.models.language import LanguageModel, TextClassifier
 from dl.models.mlp import MLP
-from dl.models.resnet import ResNet
+from dl.models.resnet import ResNet, ResNetFeatures
 from dl.models.transformer import Transformer
+from dl.tasks.sequence_classification import sequence_classification
 
 PARAMS = {
     "encoder": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
@@ -140,6 +143,50 @@ def test_layers_are_the_numbered_blocks():
     assert found["Dense_0/kernel"] == 9
     found, _ = layer_of(shapes(MLP((4, 4, 2)), jnp.zeros((1, 3))))
     assert [found[f"Dense_{n}/kernel"] for n in range(3)] == [1, 2, 3]
+
+
+def test_layers_of_blocks_in_stages_of_windows_and_of_adapters():
+    found, _ = layer_of(shapes(ConvNeXt(3, (4, 8), (2, 3), 2), jnp.zeros((1, 16, 16, 3))))
+    at = {path.split("/")[0]: n for path, n in found.items()}
+    blocks = [at[f"block_{stage}_{n}"] for stage, n in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]]
+    assert blocks == [1, 2, 3, 4, 5]
+    assert (at["patches_0"], at["norm_0"], at["patches_1"], at["norm_1"]) == (0, 0, 3, 3)
+    assert at["head"] == at["norm"] == 6
+
+    found, _ = layer_of(
+        shapes(FCOS(2, ResNetFeatures((1, 1), width=4), (4,), 8), jnp.zeros((1, 32, 32, 3)))
+    )
+    at = {path.split("/")[1]: n for path, n in found.items() if path.startswith("backbone/")}
+    assert (at["stem"], at["BasicBlock_0"], at["BasicBlock_1"]) == (0, 1, 2)
+    assert {n for path, n in found.items() if not path.startswith("backbone/")} == {3}
+
+    windows = {f"window_{n}": {"kernel": jnp.ones((n, 2, 2))} for n in (3, 4, 5)}
+    with raises("no-layers", "window_3"):  # which are beside each other
+        layer_of(windows)
+    stem = {"kernel": jnp.ones((3, 2, 2))}
+    blocks = {f"layer_{n}": {"in": {"kernel": jnp.ones((2, 2))}} for n in range(2)}
+    found, _ = layer_of({"conv_0": stem, "conv_1": stem, "body": blocks, "head": stem})
+    assert [
+        found[f"{name}/kernel"] for name in ("conv_0", "conv_1", "body/layer_1/in", "head")
+    ] == [*(0, 0, 2, 3)]
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_adapters_are_of_the_layers_that_they_adapt(scan):
+    model = TextClassifier(LanguageModel(9, Transformer(8, 3, 2, scan=scan), 6), 3)
+    task = dl.lora(sequence_classification(model), 2, whole=("^head/",))
+    rows = {"tokens": jnp.ones((1, 6), jnp.int32), "tokens_length": jnp.full(1, 6)}
+    for ensemble in (1, 2):
+        made = dl.ensemble(task, ensemble)
+        params = jax.eval_shape(made.init, jax.random.key(0), rows)["params"]
+        axes = by_path(stacked_axes(params))
+        more = ensemble - 1 + scan
+        assert {n for path, n in axes.items() if path.endswith(("/a", "/b"))} == {more}
+        assert axes["head/bias"] == ensemble - 1
+        if ensemble == 1:
+            found = by_path(layers(params, stacked_axes(params))[0])
+            wanted = [np.ravel(n).tolist() for path, n in found.items() if "in/kernel/a" in path]
+            assert np.concatenate(wanted).tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("scan", [False, True])

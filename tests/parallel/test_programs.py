@@ -68,6 +68,14 @@ def test_who_speaks_to_whom(written, groups):
     assert _groups(f", channel_id=1, {written}, dimensions={{0}}") == groups
 
 
+def test_a_collective_of_one_number_is_one_that_does_not_wait_too():
+    for kind in ("all-reduce", "all-reduce-start"):
+        text = TEXT.replace("%sum = bf16[64]{0} all-reduce(", f"%sum = f32[] {kind}(")
+        assert text != TEXT
+        kernels = Program(text).work.kernels
+        assert (kernels["all-reduce"], kernels["of single numbers"]) == (1, 1)
+
+
 def test_a_loop_that_counts_up_to_a_constant_turns_as_often():
     condition = """%until (p: (s32[], f32[4,8])) -> pred[] {
   %twelve = s32[]{:T(128)} constant(12), metadata={}
@@ -90,6 +98,35 @@ def test_of_a_slice_only_the_slice_is_read():
     fusion = next(line for _, _, line in kernels.executed() if line.kind == "fusion")
     shapes = {line.name: line.shape for line in kernels.computations["main"]}
     assert kernels._moved(fusion, shapes) == 2 * 4 * 8 * 4 + 4  # read and written, and its place
+
+
+def test_what_lies_on_the_core_of_a_tpu_is_not_read_from_its_memory():
+    far, near = "{1,0:T(8,128)}", "{1,0:T(8,128)S(1)}"
+    text = f"""HloModule step
+
+ENTRY %main (w: f32[256,128]) -> f32[64,128] {{
+  %w = f32[256,128]{far} parameter(0)
+  %begun = (f32[256,128]{near}, f32[256,128]{far}, u32[]{{:S(2)}}) copy-start(%w)
+  %whole = f32[256,128]{near} copy-done(%begun)
+  %cut = ((f32[256,128]{far}), f32[64,128]{near}, s32[]{{:S(2)}}) slice-start(%w), slice={{[0:64], [0:128]}}
+  %part = f32[64,128]{near} slice-done(%cut)
+  %again = f32[64,128]{near} slice(%whole), slice={{[0:64], [0:128]}}
+  %sum = f32[64,128]{near} add(%part, %again)
+  ROOT %out = f32[64,128]{far} multiply(%sum, %part)
+}}
+"""
+    whole, part = 4 * 256 * 128, 4 * 64 * 128
+    # Fetched whole, and a part; then a part is written.
+    assert Program(text).work.memory == whole + part + part
+    everywhere = text.replace("S(1)", "").replace("u32[]{:S(2)}", "u32[]").replace(":T(8,128)", "")
+    assert Program(everywhere).work.memory == 2 * whole + 2 * part + 2 * part + 3 * part + 3 * part
+
+
+def test_the_start_of_a_gathering_is_read_and_written_once():
+    gathering = "f32[4,8]{1,0} all-gather("
+    started = TEXT.replace(gathering, "(f32[4,8]{1,0}, f32[4,8]{1,0}) all-gather-start(")
+    assert started != TEXT
+    assert Program(started).work.memory == Program(TEXT).work.memory
 
 
 @pytest.mark.parametrize(

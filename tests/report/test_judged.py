@@ -12,10 +12,16 @@ from dl.data.batches import eval_batches
 from dl.report.examples import _slices, judged
 from dl.report.inspection import Inspection
 from dl.report.judged import farthest, judge
+from dl.scores.tabular import binary_scores
 from dl.tasks.classification import classification
 from dl.tasks.forecasting import forecasting
 from dl.tasks.regression import regression
 from dl.tasks.supervised import supervised
+
+
+class Given(nn.Module):
+    def __call__(self, x, *, train=False):
+        return x
 
 
 class Linear(nn.Module):
@@ -63,6 +69,24 @@ def test_worst_unsure_bins_and_classes_are_those_of_all_rows(pictures):
         assert (one.truth, one.said) == (label[one.row], best[one.row])
 
 
+def test_of_two_classes_calibration_is_that_of_the_second_as_in_the_metric():
+    label = (np.random.default_rng(0).random(40) < 0.4).astype(np.int32)
+    logits = np.random.default_rng(1).normal(size=(40, 2)).astype(np.float32)
+    task = supervised(
+        Given(),
+        "logits",
+        lambda said, batch, train: classification(Given()).score(said, batch, train),
+    )
+    found = judge(task, {"params": {}}, eval_batches({"logits": logits, "label": label}, 16))
+    chance = softmax(logits.astype(np.float64), -1)[:, 1]
+    place = np.ceil(chance * 10).clip(1, 10)
+    gap = [abs((chance - label)[place == one].sum()) for one in range(1, 11)]
+    assert found.calibration_error == pytest.approx(sum(gap) / 40)
+    assert found.calibration_error == pytest.approx(binary_scores(label, chance)["ece"])
+    inspected = Inspection(None, {}, {"test": found}, ("well", "ill"), {}, {})
+    assert "Chance of ill and share that are" in judged(inspected)
+
+
 def test_a_picture_hangs_on_what_the_network_sees(pictures):
     *_, found = pictures
     for one in [*found.worst, *found.unsure]:
@@ -78,6 +102,13 @@ class Rows(nn.Module):
         return x @ self.param("kernel", lambda _: kernel)
 
 
+class Difference(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        kernel = self.param("kernel", nn.initializers.zeros, (3, 2))
+        return x @ (kernel[:, 0] - kernel[:, 1])
+
+
 def test_features_count_by_what_is_lost_when_they_are_shuffled():
     draw = np.random.default_rng(1)
     x = draw.normal(size=(700, 3)).astype(np.float32)
@@ -88,6 +119,17 @@ def test_features_count_by_what_is_lost_when_they_are_shuffled():
     assert list(found.importance) == ["most", "some", "none"]
     assert found.importance["most"][0] > 5 * found.importance["some"][0] > 0
     assert found.importance["none"] == (0.0, 0.0)
+    # Of numbers it is the mean absolute error that grows: here from 0 to the mean of |a - b| of two normals.
+    named, numbers = {"x": ("most", "some", "none")}, x @ np.array([6, 1, 0], np.float32)
+    batches = eval_batches({"x": x, "label": numbers}, 64)
+    off = farthest(regression(Difference(), inputs="x"), variables, batches, named)
+    assert list(off.importance) == list(named["x"])
+    for name, slope in zip(named["x"], (6, 1, 0), strict=True):
+        assert off.importance[name][0] == pytest.approx(
+            slope * 2 / np.sqrt(np.pi), rel=0.05, abs=1e-6
+        )
+    page = judged(Inspection(None, {}, {}, (), named, {}, far={"test": off}))
+    assert "How much the mean absolute error grows when a feature is shuffled" in page
     # Under one name they go together.
     found = judge(labelled, variables, eval_batches(columns, 64), {"x": ("both", "both", "none")})
     assert list(found.importance) == ["both", "none"]
@@ -162,12 +204,14 @@ def test_numbers_that_are_farthest_off_are_those_of_all_rows():
         eval_batches({"past": past, "future": future}, 16),
     )
     variables = task.init(jax.random.key(0), batches[0])
-    found = farthest(task, variables, batches, shown=3)
+    looked = farthest(task, variables, batches, shown=3)
+    found = looked.rows
+    assert looked.importance == {}
     off = np.nanmean(np.abs(np.repeat(past[:, -1:], 3, 1) - future), (1, 2))
     assert [far.row for far in found] == np.argsort(-off)[:3].tolist()
     np.testing.assert_allclose([far.error for far in found], np.sort(off)[:-4:-1], rtol=1e-5)
     np.testing.assert_array_equal(found[0].truth, future[found[0].row])
-    inside = Inspection(None, {}, {}, (), {}, {}, far={"test": found})
+    inside = Inspection(None, {}, {}, (), {}, {}, far={"test": looked})
     page = judged(inside)
     assert f"row {found[0].row}: off by {found[0].error:.4g}" in page
     assert page.count("<svg") == 6  # the past, and what followed beside what was said
@@ -191,7 +235,7 @@ def test_numbers_are_compared_in_the_units_that_are_predicted():
     ):
         variables = task.init(jax.random.key(0), batches[0])
         found = farthest(task, variables, batches)
-        assert len(found) == count
+        assert (len(found.rows) if found else 0) == count
         if found:
             inside = Inspection(None, {}, {}, (), {"x": ("size",)}, {}, far={"test": found})
-            assert f"row 5: {truth}, said {found[0].said:.4g}" in judged(inside)
+            assert f"row 5: {truth}, said {found.rows[0].said:.4g}" in judged(inside)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import tracemalloc
 
 import pytest
 from folders import run
@@ -12,7 +13,7 @@ from mistakes import raises
 from dl.cli.commands import report
 from dl.report.sweeps import read_lanes
 from dl.report.watch import watch_run
-from dl.runs.files import lies_within, parse, printable, read_plain, replace, sync_tree
+from dl.runs.files import PARSED, lies_within, parse, printable, read_plain, replace, sync_tree
 from dl.runs.folder import RunFolder, check_name, furthest_unfinished, read_json, write_json
 from dl.runs.readers import numbers, read_records, read_result
 from dl.runs.records import find_runs, read_run
@@ -64,10 +65,13 @@ def test_a_record_that_is_a_link_or_a_pipe_is_named(place, name):
     (place / name).symlink_to(stolen)
     with raises("record-damaged", name, "is a link out of the folder"):
         find_runs([place])
-    (place / name).unlink()
-    os.mkfifo(place / name)
-    with raises("record-damaged", name, "is no plain file"):
-        find_runs([place])
+    for make in (os.mkfifo, os.mkdir):
+        (place / name).unlink()
+        make(place / name)
+        with raises("record-damaged", name, "is no plain file"):
+            find_runs([place])
+        (place / name).rename(place / f"was-{make.__name__}-{name}")
+        (place / name).touch()
 
 
 def test_a_pipe_among_the_views_holds_nothing_up(place):
@@ -119,6 +123,14 @@ def test_a_link_to_another_run_is_left_out(place, capsys):
     assert [found.name for found in find_runs([runs / "linked"])] == ["linked"]
 
 
+def test_links_to_the_folder_itself_are_no_ways_to_go(place):
+    own = place.parent / "runs"
+    run(own / "deep" / "a", [1.0], 0.2)
+    for number in range(100):
+        (own / f"b{number}").symlink_to(own)
+    assert [found.name for found in find_runs([own])] == ["a"]
+
+
 # -- records -----------------------------------------------------------------------------------------
 
 LINES = {
@@ -157,6 +169,18 @@ def test_a_last_line_cut_short_is_left_out(place, last):
     assert [line["step"] for line in read_records(place / "metrics.jsonl")] == [20]
 
 
+def test_lines_are_read_one_at_a_time_and_values_have_a_limit(place):
+    (place / "metrics.jsonl").write_bytes(b"\n" * 50_000_000)  # the list of which takes 400 MB
+    tracemalloc.start()
+    with raises("record-damaged", "metrics.jsonl is damaged in line 1"):
+        list(read_records(place / "metrics.jsonl"))
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    os.truncate(place / "config.json", PARSED + 1)
+    with raises("record-damaged", "config.json has 134,217,729 bytes: too many"):
+        find_runs([place])
+
+
 def test_odd_bytes_are_damage(place):
     (place / "metrics.jsonl").write_bytes(
         TAIL.replace("eval", "\xe9").encode("latin-1") + TAIL.encode()
@@ -176,6 +200,7 @@ def test_huge_numbers_are_infinite_on_a_page_and_in_a_terminal(place, capsys):
     page(place)
     watch_run(place, once=True)
     assert "validation -inf" in capsys.readouterr().out
+    assert [*numbers({"a" * 10**6: 1})] == ["a" * 200]  # a longer title takes minutes to draw
     assert numbers({"a": 10**400, "b": -(10**400), "c": 2**70})["a"] == float("inf")
 
 
@@ -291,11 +316,33 @@ def test_a_file_is_replaced_whole(tmp_path):
 
 @pytest.mark.parametrize("what", ["run", "sweep"])
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "/a", "../a", "a\nb", "a\x1bb", "a\0b", "x" * 201, "é" * 101, 5]
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "/a",
+        "../a",
+        "a\nb",
+        "a\x1bb",
+        "a\0b",
+        "x" * 201,
+        "é" * 101,
+        5,
+        ".a.removing",
+    ],
 )
 def test_names_that_are_no_folder_s(tmp_path, what, name):
     with raises("name-malformed", what):
         check_name(tmp_path, name, what, resume=True)
+
+
+@pytest.mark.parametrize("name", ["a.part", "a.removing", ".part-a"])
+def test_a_name_that_may_be_given_is_listed(tmp_path, name):
+    check_name(tmp_path, name, "run", resume=False)
+    run(tmp_path / name, [1.0], 0.2)
+    assert [found.name for found in find_runs([tmp_path])] == [name]
 
 
 @pytest.mark.parametrize("what", ["run", "sweep"])

@@ -25,8 +25,9 @@ from dl.parallel import processes
 from dl.proofs.replay import replay_run
 from dl.runs import lock
 from dl.runs.folder import RunFolder, read_json
-from dl.runs.lock import revision, script_digest
+from dl.runs.lock import script_digest
 from dl.runs.options import Options
+from dl.runs.revisions import revision
 from dl.runs.scripts import load_script
 from dl.tasks.classification import classification
 
@@ -476,7 +477,13 @@ def test_a_sweep_goes_on_only_with_its_own_data_and_cadence(tmp_path):
         dl.sweep(build, kind(steps=4), {"learning_rate": many}, seeds=2, **again)
     with raises("config-changed", "--lanes map, not vmap"):
         dl.sweep(build, kind(steps=4), seeds=2, lanes="vmap", **again)
-    for place in swept.folder.glob("lanes/*"):
+    lanes = sorted(swept.folder.glob("lanes/*"))
+    lanes[1].rename(tmp_path / "kept")
+    shutil.copytree(lanes[0], lanes[1])  # whole, and its seal too
+    with raises("config-changed", lanes[1].name, "config.seed: 0 then, 1 now"):
+        dl.sweep(build, kind(steps=4), seeds=2, lanes="map", **again)
+    shutil.rmtree(lanes[1]), (tmp_path / "kept").rename(lanes[1])
+    for place in lanes:
         (place / "result.json").unlink()
     shutil.rmtree(swept.folder / "checkpoints")  # killed before the first
 
@@ -534,6 +541,21 @@ def test_a_file_named_as_the_script_that_would_fill_the_memory_is_not_read(marke
         dl.open_run(run.folder.path)
 
 
+@pytest.mark.parametrize("named", ["trap.py", "../{}/trap.py", "/proc/self/cwd/trap.py"])
+def test_a_script_that_is_found_from_wherever_one_stands_runs_nowhere(marked, monkeypatch, named):
+    run, trap, ran = marked  # beside the run, as in a stranger's archive that was unpacked here
+    monkeypatch.chdir(trap.parent)
+    if not Path(named := named.format(trap.parent.name)).is_file():
+        pytest.skip("needs /proc")
+    _named_by(run, named, script_digest(trap)["script"])
+    with raises("script-untrusted", "trap.py", "is no full path"):
+        dl.open_run(run.folder.path)
+    assert not ran.exists()
+    _named_by(run, "/" + "x" * 5000)
+    with raises("file-read", "name too long"):
+        dl.open_run(run.folder.path)
+
+
 @pytest.mark.parametrize("place", ["run", "sweep", "link in", "link out"])
 def test_a_script_within_the_run_runs_nowhere(marked, place):
     run, trap, ran = marked
@@ -580,6 +602,11 @@ def test_a_config_that_no_run_writes_is_damage(from_file):
         run.folder.config.write_text(json.dumps(honest | {"config": odd}))
         with raises("record-damaged", "config.json"):
             dl.open_run(run.folder.path)
+    for odd in ([1, 2], {}, "x"):
+        said = {**honest["config"], "steps": odd}
+        run.folder.config.write_text(json.dumps(honest | {"config": said}))
+        with raises("record-damaged", f"{odd!r} in place of int"):
+            dl.open_run(run.folder.path)
 
 
 def test_opening_a_run_changes_nothing_in_its_folder(from_file):
@@ -602,18 +629,46 @@ def test_opening_a_run_changes_nothing_in_its_folder(from_file):
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_a_repository_of_a_stranger_s_starts_no_program(tmp_path):
-    (tmp_path / "x.py").write_text("")
-    monitor = f"core.fsmonitor=touch {tmp_path / 'ran'} #"
-    name, value = monitor.split("=")
-    own = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (
-        ["init", "-q"],
-        ["add", "x.py"],
-        [*own, "commit", "-qm", "x"],
-        ["config", name, value],
-    ):
-        subprocess.run(["git", "-C", tmp_path, *words], check=True)
-    assert len(str(revision(tmp_path))) == 40
-    assert not (tmp_path / "ran").exists()
-    subprocess.run(["git", "-C", tmp_path, "status"], check=True, capture_output=True)
-    assert (tmp_path / "ran").exists()  # the trap works
+    place, own = tmp_path / "r", ["-c", "user.name=a", "-c", "user.email=a@b"]
+    place.mkdir()
+
+    def git(*words, at=place):
+        return subprocess.run(["git", "-C", at, *words], capture_output=True, text=True).stdout
+
+    def commit(at):
+        (at / "x.py").write_text("old")
+        git("init", "-q", at=at), git("add", ".", at=at), git(*own, "commit", "-qm", "x", at=at)
+        git("config", "core.fsmonitor", f"touch {tmp_path}/monitor-{at.name} #", at=at)
+
+    (place / ".gitattributes").write_text("x.py filter=f\n")
+    (place / "sub").mkdir()
+    commit(place / "sub"), commit(place)
+    for kind in ("clean", "process"):
+        git("config", f"filter.f.{kind}", f"touch {tmp_path}/{kind}")
+        git("config", "filter.f.required", "true")
+        hook = place / ".git" / "hooks" / "post-index-change"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/hook\n")
+        hook.chmod(0o755)
+        (place / "x.py").write_text("new")  # as long: git looks into it
+        assert str(revision(place)).endswith("+")
+        assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    git("status"), git("config", "core.fsmonitor", ""), git("status")
+    git("config", "--unset", "filter.f.process"), git("status")
+    traps = {"process", "clean", "hook", "monitor-r", "monitor-sub"}
+    assert traps <= {path.name for path in tmp_path.iterdir()}  # they work
+    for left in tmp_path.glob("?*[!r]*"):
+        left.unlink()
+    # One whose objects are said to lie with a remote, which a program of its own speaks to.
+    (
+        git("config", "core.repositoryformatversion", "1"),
+        git("config", "extensions.partialClone", "o"),
+    )
+    git("config", "remote.o.promisor", "true"), git("config", "remote.o.url", "ssh://x/y")
+    git("config", "core.sshCommand", f"touch {tmp_path}/ssh #")
+    tree = git("rev-parse", "HEAD^{tree}").strip()
+    (place / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
+    revision(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    git("config", "filter.f=.clean", "true")
+    assert len(str(revision(place))) == 40

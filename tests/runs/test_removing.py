@@ -132,6 +132,24 @@ def test_a_link_within_is_not_followed(runs, tmp_path):
     assert (tmp_path / "mine" / "letter").read_text() == "dear"
 
 
+@pytest.mark.parametrize("to", ["old.tar.gz", "folder"])
+def test_nothing_is_written_or_deleted_through_a_link_that_was_there(runs, tmp_path, to):
+    (tmp_path / "mine").mkdir()
+    letter = tmp_path / "mine" / "letter"
+    letter.write_text("dear")
+    part = tmp_path / ".old.tar.gz.part"
+    if to == "folder":
+        (tmp_path / to).mkdir()
+        part = tmp_path / to / ".first.part"
+    part.symlink_to(letter if to != "folder" else letter.parent)
+    (runs / ".left.removing").symlink_to(letter.parent)
+    archive(chosen(["first"], runs), tmp_path / to)
+    assert letter.read_text() == "dear"
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter"]
+    assert not part.is_symlink()
+    assert not (runs / "first").exists()
+
+
 def test_an_archive_unpacks_to_the_runs_it_was_made_of(runs, tmp_path, monkeypatch, capsys):
     before = {name: contents(runs / name) for name in ("first", "rates")}
     dl(monkeypatch, "archive", "first", "rates", "--to", "kept/old.tar.gz", "--yes")

@@ -7,7 +7,7 @@ import pytest
 from mistakes import raises
 
 from dl.core.errors import UserError
-from dl.runs.folder import RunFolder
+from dl.runs.folder import RunFolder, write_json
 from dl.runs.seal import check_seal, write_result
 
 LINES = {
@@ -71,6 +71,16 @@ def test_a_line_less_is_a_line_too_few(sealed):
     check_seal(sealed)
 
 
+def test_a_line_that_went_to_the_other_log_is_missed(sealed):
+    metrics, digests = (sealed.path / name for name in LINES)
+    *kept, last = metrics.read_text().splitlines(keepends=True)
+    moved = json.dumps({**json.loads(last), "leaves": {}}) + "\n"
+    metrics.write_text("".join(kept))
+    for line in (last, moved):
+        digests.write_text(line + json.dumps(LINES["digests.jsonl"][0]) + "\n")
+        assert refused(sealed) == "log-changed"
+
+
 def test_it_says_nothing_of_where_and_when(sealed, tmp_path):
     shutil.copytree(sealed.path, tmp_path / "elsewhere")
     copy = RunFolder(tmp_path / "elsewhere")
@@ -83,5 +93,10 @@ def test_one_from_before_there_were_seals_is_believed(sealed):
     result = json.loads(sealed.result.read_text())
     del result["seal"]
     sealed.result.write_text(json.dumps(result))
-    sealed.metrics.write_text("")
-    check_seal(sealed)
+    for locked in ({}, {"sealed": False}):
+        write_json(sealed.lock, locked)
+        check_seal(sealed)
+    write_json(sealed.lock, {"sealed": True})
+    assert refused(sealed) == "log-changed"
+    sealed.lock.write_text("{")
+    assert refused(sealed) == "log-changed"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mistakes import raises
 
+from dl.sweeps.naming import lane_name
 from dl.sweeps.search_space import combine, converter, lane_overrides, parse_field
 
 KINDS = {
@@ -232,3 +233,18 @@ MISTAKES = [
 def test_mistakes_get_one_line(texts, seeds, says):
     with raises(*says):
         lanes(*texts, seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    "value", ["日" * 130, "a[1]*?", "x\ny\x1b[2J\0", "..\\b", "../b", "\udcff", "b."]
+)
+def test_a_lane_s_name_is_that_of_a_folder_anywhere(tmp_path, value):
+    name = lane_name(3, {"note": value})
+    assert name.startswith("003-note=")
+    assert name.isprintable()
+    assert not set(name) & set("[*?/\\")
+    (tmp_path / name).mkdir()
+    assert (
+        lane_name(0, {"rate": 1e-3, "data": "b/c.csv", "é": True})
+        == "000-rate=0.001-data=b_c.csv-é=True"
+    )

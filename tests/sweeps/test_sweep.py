@@ -18,7 +18,7 @@ import dl
 from dl.core.experiment import built
 from dl.core.lanes import traceable_fields
 from dl.proofs.replay import replay_run
-from dl.report.sweeps import read_lanes, settings, write_report
+from dl.report.sweeps import print_report, read_lanes, settings, write_report
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder
 from dl.runs.options import Options
@@ -94,6 +94,25 @@ def test_the_best_run_of_a_sweep_opens(mapped):
     assert dl.open_run(swept.best).folder.path == swept.best
     with raises("not-a-run", "is a sweep, whose runs lie in", "lanes"):
         dl.open_run(mapped)
+
+
+def test_without_a_select_no_setting_is_called_the_best(mapped, tmp_path, capsys):
+    place = shutil.copytree(mapped, tmp_path / "s")
+    for file in place.glob("lanes/*/result.json"):
+        result = json.loads(file.read_text())
+        result["selected"] |= {"rule": None, "value": None}
+        file.write_text(json.dumps(result))
+    swept = SweepRun(place)
+    given = dict.fromkeys(json.dumps({**lane["fields"], "seed": 0}) for lane in read_lanes(place))
+    assert [json.dumps({**s["fields"], "seed": 0}) for s in swept.settings] == list(given)
+    with raises("best-unselected", "select=", "swept.best_by"):
+        _ = swept.best
+    print_report(place)
+    words = " ".join(capsys.readouterr().out.split())
+    page = write_report(place)[-1].read_text()
+    for text in (words, repr(swept), swept._repr_html_(), page):
+        assert "in the order given" in text
+        assert "best" not in text
 
 
 def test_a_lane_replays_and_predicts_like_any_run(mapped):

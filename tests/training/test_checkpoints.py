@@ -116,18 +116,48 @@ def test_what_is_no_plain_file_is_damage_and_holds_nothing_up(written, odd, tmp_
     assert "is no plain file" in line
 
 
-@pytest.mark.parametrize("odd", ["link", "pipe", "folder"])
+@pytest.mark.parametrize("odd", ["link", "pipe", "folder", "types", "lists", "brackets"])
 def test_what_only_orbax_reads_holds_nothing_up(written, odd, tmp_path):
     place, _ = written
     file = place / "2" / "_CHECKPOINT_METADATA"
     file.unlink()
     os.mkfifo(tmp_path / "pipe")
-    {"link": lambda: file.symlink_to(tmp_path / "pipe"), "folder": file.mkdir}.get(
-        odd, lambda: os.mkfifo(file)
-    )()
+    content = {"types": '{"init_timestamp_nsecs": "x"}', "lists": '{"metrics": [1]}'}
+    content["brackets"] = "[" * 100_000
+    if odd in content:
+        file.write_text(content[odd])
+    else:
+        make = {"link": lambda: file.symlink_to(tmp_path / "pipe"), "folder": file.mkdir}
+        make.get(odd, lambda: os.mkfifo(file))()
     checkpoints = Checkpoints(place)
     assert checkpoints.restore(tree(0))[1]["step"] == 2
     checkpoints.close()
+
+
+def test_links_in_place_of_checkpoints_are_not_followed(written, tmp_path, capsys):
+    place, _ = written
+    (place / "2").rename(tmp_path / "elsewhere")
+    (place / "2").symlink_to(tmp_path / "elsewhere")
+    _, meta, (line,) = restored(place)
+    assert meta["step"] == 1
+    assert "is no plain file" in line
+    Checkpoints(place).close()
+    assert "2 is a link, not a checkpoint" in capsys.readouterr().err
+    assert not (place / "2").is_symlink()
+    assert (tmp_path / "elsewhere" / "_CHECKPOINT_METADATA").exists()
+    (place.parent / "other").mkdir()
+    (place.parent / "other" / "checkpoints").symlink_to(place)
+    for writes in (False, True):
+        with raises("record-damaged", "is a link out of the run"):
+            Checkpoints(place.parent / "other" / "checkpoints", writes=writes)
+
+
+def test_a_folder_whose_name_leads_orbax_elsewhere_is_told(written):
+    place, _ = written
+    for name in ("a[1]", "a\\b", "gs:"):
+        shutil.copytree(place, place.parent / name / "checkpoints")
+        with raises("path-characters", name, "rename"):
+            Checkpoints(place.parent / name / "checkpoints", writes=False)
 
 
 def test_a_damaged_one_makes_room_for_those_of_earlier_steps(written):

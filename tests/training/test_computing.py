@@ -1,5 +1,6 @@
 """Options that change how a program computes: kept by the run, heeded by resume, replay and sweeps."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -41,6 +42,13 @@ def test_a_run_keeps_how_it_computed(tmp_path, capfd):
         dl.train(
             build, config(steps=4), script=SCRIPT, runs=tmp_path, name="a", resume=True, **CADENCE
         )
+    lock = read_json(run.folder.lock)
+    lock["environment"]["code"]["dl"] = "other"
+    run.folder.lock.write_text(json.dumps(lock))
+    capfd.readouterr()
+    for _ in range(2):  # as a build does, that begins with this run
+        dl.open_run(run.folder.path, script=SCRIPT)
+    assert capfd.readouterr().err.count("opened under other conditions") == 1
 
 
 @pytest.mark.parametrize(("name", "layered"), [("small_gpt", True), ("tiny", False)])

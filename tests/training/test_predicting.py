@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import gc
 import json
 import os
 from pathlib import Path
@@ -172,7 +173,19 @@ def test_what_was_begun_of_other_files_or_read_otherwise_is_not_gone_on_with(tmp
     assert done("b", 2, fields={"encoding": "cp1252"}) == 0
     wanted.names = {name: column[:1] for name, column in names.items()}
     assert done("b", 2, fields={"encoding": "cp1252"}) == 0  # of fewer rows
-    assert (tmp_path / "said.csv.part").read_text() == "row\n0\n"
+    part, note = tmp_path / "said.csv.part", tmp_path / "said.csv.part.json"
+    assert part.read_text() == "row\n0\n"
+    whole = json.loads(note.read_text())
+    for odd in ({"rows": "1"}, {"bytes": None}, {"fields": 3}, {"names": [1]}):
+        note.write_text(json.dumps(whole | odd))
+        with raises("record-damaged", note.name, *odd):
+            done("b", 2, fields={"encoding": "cp1252"})
+        gc.collect()  # a command would end here, and its hold on the file with it
+    file.write_text("keep")
+    part.unlink(), part.symlink_to(file)  # in a stranger's folder, where predictions are asked for
+    with raises("file-write", "said.csv cannot be written"):
+        predicting.Sink(tmp_path / "said.csv", wanted, {})
+    assert file.read_text() == "keep"
 
 
 def test_another_runs_unfinished_file_is_not_gone_on_with(digits, capsys):
@@ -481,6 +494,42 @@ def test_series_go_on_in_their_own_units(tmp_path):
     new.write_text(table(120, "ac"))
     with raises("group-unseen", "such as c"):
         run.predict_files([new])
+
+
+@pytest.mark.slow
+def test_stays_and_customers_have_what_the_run_says_of_them(tmp_path):
+    hours = np.random.default_rng(1).uniform(0, 48, (30, 6))
+    (tmp_path / "stays").mkdir()
+    for name, head, lines in (
+        ("events", "stay,hour,variable,value", [
+            f"{s},{h:.2f},{v},{h + s % 2:.2f}" for s in range(30) for v, h in zip("abcabc", hours[s], strict=True)
+        ]),
+        ("stays", "stay,label,age", [f"{s},{s % 2},{s}" for s in range(30)]),
+    ):  # fmt: skip
+        (tmp_path / "stays" / f"{name}.csv").write_text("\n".join([head, *lines]))
+    fields = {"width": 4, "epochs": 2, "batch_size": 8, "trees": False}
+    run = trained(tmp_path, "health_records", "s", data=str(tmp_path / "stays"), **fields)
+    found = said(run, tmp_path / "stays")
+    assert [row["stay"] for row in found] == [str(n) for n in range(30)]
+    own = softmax(of_test_set(run), -1)[:, 1]
+    chances = np.array([float(row["p_1"]) for row in found])
+    assert max(np.abs(chances - each).min() for each in own) < 1e-5
+
+    bought = SCRIPTS.parent / "tests" / "experiments" / "purchases.csv"
+    fields = {"widths": (4,), "code": 2, "most": 3, "epochs": 1, "batch_size": 8}
+    run = trained(tmp_path, "customer_segments", "c", data=str(bought), **fields)
+    days = np.array(
+        [line.split(",")[1] for line in bought.read_text().split()[1:]], "datetime64[D]"
+    )
+    middle = days.min() + ((days.max() - days.min()).astype(int) + 1) // 2
+    found = said(run, bought, cut=str(middle))
+    rates = np.array([float(row["purchases"]) for row in found])
+    assert max(np.abs(rates - each).min() for each in of_test_set(run)["rate"]) < 1e-5
+    assert {row["segment"] for row in found} <= {"0", "1", "2"}
+    all_known = said(run, bought)  # by all that they bought
+    assert all(0 <= float(row["p_again"]) <= 1 for row in all_known)
+    assert len(all_known) >= len(found)
+    assert [row["purchases"] for row in all_known] != [row["purchases"] for row in found]
 
 
 # -- arrays ------------------------------------------------------------------------------------------

@@ -342,16 +342,19 @@ def test_batches_that_no_program_can_read_are_told(tmp_path):
         dl.train(*as_made(experiment), runs=tmp_path, progress=False)
 
 
-def test_measure_and_views_are_part_of_the_run(tmp_path):
+def test_measure_and_views_are_part_of_the_run(tmp_path, capfd):
     experiment = dataclasses.replace(
         tiny(),
         measure=lambda predictor, columns, name: {
-            "leaves": float(len(predictor.variables["params"]))
+            "leaves": float(len(predictor.variables["params"])),
+            "loss": 7.0,  # which the task has, too
         },
         views=lambda predictor: {"note": "hello", "grid": np.zeros((4, 3, 3, 1))},
     )
     run = dl.train(*as_made(experiment), runs=tmp_path, name="x", **OPTIONS)
     assert run.metrics["validation/leaves"] == run.metrics["test/leaves"] == 3
+    assert run.metrics["validation/loss"] == run.metrics["test/loss"] == 7
+    assert capfd.readouterr().err.count("loss is 7 by the experiment's measure, which counts") == 1
     assert (run.folder.path / "views" / "note-20.txt").read_text() == "hello\n"
     assert (run.folder.path / "views" / "grid-20.png").exists()
 

@@ -154,3 +154,15 @@ def test_a_compiler_that_the_signal_ended_fails_no_run():
     with pytest.raises(KeyboardInterrupt) as stopped:
         compiles(asked=True)
     assert stopped.value.args == (signal.SIGINT,)
+
+
+def test_ctrl_c_that_python_drops_comes_again(tmp_path):
+    script = tmp_path / "dropped.py"
+    script.write_text(
+        "import signal, time, dl\nclass A:\n    def __del__(self): signal.raise_signal(signal.SIGINT)\n"
+        "a = A(); del a\ntime.sleep(20); print('lost')\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "")
+    assert done.stderr.endswith("KeyboardInterrupt\n")
+    assert "ignored" not in done.stderr

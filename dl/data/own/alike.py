@@ -17,7 +17,7 @@ from dl.data.own.tested import with_fields
 from dl.data.readers.csv_text import plain
 from dl.data.readers.files import digest_files
 from dl.data.readers.given import given_path
-from dl.data.splits import Columns, Info, Splits, take
+from dl.data.splits import Columns, Splits, take
 from dl.data.splits import known as columns_of
 
 _KINDS = (
@@ -110,7 +110,9 @@ def read_like(data: Any, splits: Splits, /, **fields: Any) -> tuple[Columns, np.
     rows = dict(found.rows if isinstance(found.rows, dict) else found.rows.read())
     rows["label"] = number[rows["label"]]
     if kind == "records":
-        _by_name(rows, found.info, details)
+        from dl.data.own.records import by_name
+
+        by_name(rows, found.info, details)
     return _like(rows, take(splits.train, slice(1)), found.info.title), found.place
 
 
@@ -134,22 +136,6 @@ def _sizes(splits: Splits, kind: str) -> dict[str, Any]:
     if kind == "corpus":  # all of it is judged
         more |= {"hold_out": (0.0, 0.0), "in_order": True}
     return {} if kind == "table" else more
-
-
-def _by_name(rows: Columns, info: Info, trained: dict[str, Any]) -> None:
-    """Bring the variables and the fixed numbers of stays into the places that they were ``trained`` in: a variable
-    that no stay has is nowhere measured, and one that was not there then is left out."""
-    variables = list(info.details["variables"])
-    missing = np.full((*rows["values"].shape[:2], 1), np.nan, np.float32)
-    places = [variables.index(x) if x in variables else -1 for x in trained["variables"]]
-    rows["values"] = np.concatenate([rows["values"], missing], -1)[..., places]
-    fixed = list(info.details["static"])
-    if lacking := [name for name in trained["static"] if name not in fixed]:
-        raise UserError(
-            "column-unknown",
-            f"{info.title} has no column {plain(lacking[0])} of numbers in stays.csv",
-        )
-    rows["static"] = rows["static"][:, [fixed.index(name) for name in trained["static"]]]
 
 
 def _like(rows: Columns, one: Columns, title: str) -> Columns:

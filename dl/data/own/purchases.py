@@ -2,7 +2,7 @@
 :mod:`dl.data.customers`."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from dl.data.own.columns import (
 from dl.data.own.found import Found, Line, column_called, own_info, span
 from dl.data.readers.frames import only_numbers, words
 from dl.data.readers.series_tables import proposed_times, series_times
+from dl.data.splits import Columns
 
 NAMED = ("cdnow",)
 OF_NAMED = ("repeat", "recency", "age", "history", "profile", "later")
@@ -46,11 +47,41 @@ class OwnPurchases(OwnCells):
     looked at but to judge by"""
 
 
-def read(source: Any, own: OwnPurchases) -> Found:
-    """The customers of a table of purchases.
+class Bought(NamedTuple):
+    """Purchases, arrays ``[rows]``: whose, an index into ``names``; the day, counted from 1970; how many things
+    and for how much. ``lines`` say what was taken for what; ``skipped`` rows have no customer."""
+
+    title: str
+    names: np.ndarray
+    customer: np.ndarray
+    day: np.ndarray
+    items: np.ndarray
+    amount: np.ndarray
+    digests: dict[str, str]
+    lines: tuple[Line, ...]
+    skipped: int
+
+    def customers(self, cut: int, ahead: int) -> tuple[Columns, tuple[str, ...]]:
+        """See :func:`dl.data.customers.customers_at`; and what each row's customer is called."""
+        rows, kept = customers_at(
+            self.customer, self.day, self.items, self.amount, cut=cut, ahead=ahead
+        )
+        return rows, tuple(str(self.names[n]) for n in kept)
+
+
+def day_of(cut: str) -> int:
+    """The day, counted from 1970, that is written as 2024-07-01."""
+    try:
+        return int(np.datetime64(cut, "D").astype(int))
+    except ValueError:
+        raise UserError("times-not-dates", f"--cut {cut}: write it as 2024-07-01") from None
+
+
+def bought(source: Any, own: OwnPurchases) -> Bought:
+    """The purchases of a table.
 
     Raises:
-      UserError: a column cannot be told, or the cut leaves nothing before it or after it.
+      UserError: a column cannot be told.
     """
     frames, digests, lines = read_cells(source, own)
     if split_column(frames, own) or len(frames) > 1 or own.in_order or own.group:
@@ -78,14 +109,6 @@ def read(source: Any, own: OwnPurchases) -> Found:
             "times-not-dates", f"--time {time} holds numbers: give dates, or say how by --dates"
         )
     day = when.astype("datetime64[D]").astype(int)
-    first, last = int(day.min()), int(day.max())
-    try:
-        cut = int(np.datetime64(own.cut, "D").astype(int)) if own.cut else (first + last + 1) // 2
-    except ValueError:
-        raise UserError("times-not-dates", f"--cut {own.cut}: write it as 2024-07-01") from None
-    if not first < cut <= last:
-        over = f"{np.datetime64(first, 'D')} to {np.datetime64(last, 'D')}"
-        raise UserError("range", f"--cut {own.cut} leaves one side empty: purchases are of {over}")
 
     def column(heading: str | None, without: float) -> np.ndarray:
         if heading is None:
@@ -93,28 +116,43 @@ def read(source: Any, own: OwnPurchases) -> Found:
         found = only_numbers(frame, heading)
         return np.where(np.isnan(found), without, found)
 
-    rows, kept = customers_at(
-        index, day, column(items, 1.0), column(amount, 0.0), cut, last + 1 - cut
-    )
     used = {who: taken("customer", "--customer", own.customer)}
     used |= {time: taken("day", "--time", own.time)}
     used |= {items: taken("items", "--items", own.items)} if items else {}
     used |= {amount: taken("amount", "--amount", own.amount)} if amount else {}
+    lines += column_lines(frame, used)
+    counts = column(items, 1.0), column(amount, 0.0)
+    return Bought(frame.name, names, index, day, *counts, digests, tuple(lines), skipped)
+
+
+def read(source: Any, own: OwnPurchases) -> Found:
+    """The customers of a table of purchases.
+
+    Raises:
+      UserError: a column cannot be told, or the cut leaves nothing before it or after it.
+    """
+    found = bought(source, own)
+    first, last = int(found.day.min()), int(found.day.max())
+    cut = day_of(own.cut) if own.cut else (first + last + 1) // 2
+    if not first < cut <= last:
+        over = f"{np.datetime64(first, 'D')} to {np.datetime64(last, 'D')}"
+        raise UserError("range", f"--cut {own.cut} leaves one side empty: purchases are of {over}")
+    rows, called = found.customers(cut, last + 1 - cut)
     cut_at, end = np.datetime64(cut, "D"), np.datetime64(last, "D")
-    lines += [
-        *column_lines(frame, used),
-        Line("purchases", f"{frame.rows:,}", f"{np.datetime64(first, 'D')} ... {end}"),
+    lines = [
+        *found.lines,
+        Line("purchases", f"{len(found.day):,}", f"{np.datetime64(first, 'D')} ... {end}"),
         Line("cut", str(cut_at), "" if own.cut else "the middle of the time: --cut says another"),
         Line(
             "customers",
-            f"{len(kept):,}",
+            f"{len(called):,}",
             f"days of purchases before it: {span(rows['repeat'] + 1, 'g')}",
         ),
         Line("buy again", f"{(rows['later'] > 0).mean():.1%}", f"from {cut_at} to {end}"),
     ]
-    lines += [Line("skipped", f"{skipped:,} rows", "without a customer")] if skipped else []
-    called = tuple(str(names[n]) for n in kept)
+    if found.skipped:
+        lines.append(Line("skipped", f"{found.skipped:,} rows", "without a customer"))
     details = {"weeks": (last + 1 - cut) / 7, "customers": called}
-    info = own_info("purchases", "regression", digests, title=frame.name, details=details)
+    info = own_info("purchases", "regression", found.digests, title=found.title, details=details)
     strata = (rows["later"] > 0).astype(int)
     return Found(rows, info, tuple(lines), strata=strata, names=called)

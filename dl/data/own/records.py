@@ -13,8 +13,10 @@ from dl.data.own.columns import OwnCells, column_lines, group_of, joined, split_
 from dl.data.own.found import Found, Line, column_called, own_info, sheet_options, span
 from dl.data.own.paths import is_table, plain_name, visible
 from dl.data.readers.column_types import typed_column
+from dl.data.readers.csv_text import plain
 from dl.data.readers.files import digest_files
 from dl.data.readers.frames import Frame, only_numbers, read_frame, words
+from dl.data.splits import Columns, Info
 
 NAMED = ("physionet2012",)
 OF_NAMED = ("values", "static", "label")
@@ -65,6 +67,15 @@ def read(source: Any, own: OwnRecords) -> Found:
     Raises:
       UserError: one of the two is missing or lacks a column, or a stay is named twice or has no outcome.
     """
+    files = tables_in(source)
+    events, stays = (read_frame(file, **sheet_options(own)) for file in files)
+    found = of_tables(events, stays, source.name, own)
+    digests = {path.name: digest_files([path]) for path in files}
+    return dataclasses.replace(found, info=dataclasses.replace(found.info, digests=digests))
+
+
+def tables_in(source: Any) -> tuple[Path, Path]:
+    """The tables of events and of stays in a folder."""
     if not isinstance(source, Path) or not source.is_dir():
         raise UserError("folder-missing", f"{source}: give a folder with events.csv and stays.csv")
     files = {
@@ -78,7 +89,11 @@ def read(source: Any, own: OwnRecords) -> Found:
                 "file-missing",
                 f"{source} has no {name}.csv: it is to hold events.csv and stays.csv",
             )
-    events, stays = (read_frame(files[name], **sheet_options(own)) for name in ("events", "stays"))
+    return files["events"], files["stays"]
+
+
+def of_tables(events: Frame, stays: Frame, title: str, own: OwnRecords) -> Found:
+    """As :func:`read`, of the two tables."""
     stay = _column(stays, own.stay, _STAY, "--stay")
     label = _column(stays, own.label, _LABEL, "--label")
     split = split_column([("", stays)], own)
@@ -129,7 +144,7 @@ def read(source: Any, own: OwnRecords) -> Found:
         Line("stays", f"{stays.rows:,}", f"{own.hours} hours of each"),
         Line("variables", f"{len(names):,}", ", ".join(names[:6]) + ", ..." * (len(names) > 6)),
         Line("events a stay", span(np.bincount(row[kept], minlength=stays.rows))),
-        *class_lines(classes, number, source.name),
+        *class_lines(classes, number, title),
     ]
     why = {
         f"after {own.hours} hours": late,
@@ -138,9 +153,8 @@ def read(source: Any, own: OwnRecords) -> Found:
     }
     if skipped := {f"{count:,} {reason}": count for reason, count in why.items() if count}:
         lines.append(Line("skipped", f"{sum(skipped.values()):,} events", ", ".join(skipped)))
-    digests = {path.name: digest_files([path]) for path in files.values()}
     details = {"variables": tuple(names.tolist()), "static": tuple(fixed)}
-    info = own_info(source.name, "classification", digests, classes=classes, details=details)
+    info = own_info(title, "classification", {}, classes=classes, details=details)
     columns = {
         "values": grid,
         "static": np.stack(static, 1).astype(np.float32)
@@ -149,7 +163,24 @@ def read(source: Any, own: OwnRecords) -> Found:
         "label": number,
     }
     part, group = joined([("", stays)], split)[1], group_of(stays, own)
-    return Found(columns, info, tuple(lines), part, strata=number, group=group)
+    ids = tuple(map(str, words(stays, stay)))
+    return Found(columns, info, tuple(lines), part, strata=number, group=group, names=ids)
+
+
+def by_name(rows: Columns, info: Info, trained: dict[str, Any]) -> None:
+    """Bring the variables and the fixed numbers of stays into the places that they were ``trained`` in: a variable
+    that no stay has is nowhere measured, and one that was not there then is left out."""
+    variables = list(info.details["variables"])
+    missing = np.full((*rows["values"].shape[:2], 1), np.nan, np.float32)
+    places = [variables.index(x) if x in variables else -1 for x in trained["variables"]]
+    rows["values"] = np.concatenate([rows["values"], missing], -1)[..., places]
+    fixed = list(info.details["static"])
+    if lacking := [name for name in trained["static"] if name not in fixed]:
+        raise UserError(
+            "column-unknown",
+            f"{info.title} has no column {plain(lacking[0])} of numbers in stays.csv",
+        )
+    rows["static"] = rows["static"][:, [fixed.index(name) for name in trained["static"]]]
 
 
 def _column(frame: Frame, given: str | None, guesses: tuple[str, ...], flag: str) -> str:

@@ -8,7 +8,6 @@ file; and ``tokens.json``, which says all of that.
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from dl.data.own.found import Line, own_info, show
 from dl.data.own.tested import with_tested
 from dl.data.own.units import OWN, Encoded, Units, documents_of, tokens_of
 from dl.data.readers.files import digest_files
+from dl.data.readers.given import json_in
 from dl.data.readers.mapped import remembered
 from dl.data.splits import Columns, Splits
 from dl.data.tokenizers import Subwords, Vocabulary, load_subwords, load_vocabulary
@@ -49,7 +49,8 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
             f"{path} is no tokenizer: give bytes, chars, words, bpe, wordpiece, or a tokenizer.json or its folder",
         )
     with contextlib.suppress(OSError, ValueError):
-        if "symbols" in json.loads(place.read_text("utf-8")):
+        found = json_in(place)
+        if isinstance(found, dict) and "symbols" in found:
             return load_vocabulary(place)
     return Subwords(load_subwords(place))
 
@@ -159,7 +160,7 @@ def _refuse_options(config: Any, folder: Path) -> None:
 def _read(folder: Path) -> tuple[Tokenizer, dict[str, Columns]]:
     """The tokenizer of a folder and its parts, whose files are read to the last byte when they are new."""
     try:
-        said = json.loads((folder / FILE).read_text("utf-8"))
+        said = json_in(folder / FILE)
         dtype = {"uint16": "<u2", "uint32": "<u4"}[said["dtype"]]
         files = [
             (name, folder / file, int(part["count"]), str(digest))

@@ -1,16 +1,15 @@
 """Files to predict for, read as the run's own data were; in the place of labels stands what says nothing."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dl.core.errors import UserError
 from dl.data.batches.streams import DecodeImage, FileRows
-from dl.data.own.asked import ASKED, answered, joined
+from dl.data.own.asked import Unlabelled, clips, numbered, purchases, questions, records, tables_of
 from dl.data.own.boxes import DecodeBoxed, within
 from dl.data.own.columns import OwnCells, column_of_paths, which_column
 from dl.data.own.found import Line, column_called, own_info, sheet_options, show
@@ -29,15 +28,6 @@ from dl.data.readers.picture_folders import PICTURES
 from dl.data.splits import Columns, Splits, known, take
 
 
-class Unlabelled(NamedTuple):
-    """Rows to predict for; see :class:`dl.data.own.tested.Tested`."""
-
-    rows: Any
-    names: Columns
-    back: Callable[[int, Any], Any] | None = None
-    before: Columns | None = None
-
-
 def read_unlabelled(files: Sequence[Path], splits: Splits, /, **fields: Any) -> Unlabelled:
     """The rows of ``files``, of the kind of ``splits``, in the order given.
 
@@ -49,7 +39,10 @@ def read_unlabelled(files: Sequence[Path], splits: Splits, /, **fields: Any) -> 
       UserError: there is no such field, or a file is not there, cannot be read or is of another kind.
     """
     details = splits.info.details
-    kind, own = details["kind"], with_fields(details["own"], fields)
+    kind, own = details["kind"], details["own"]
+    if kind == "purchases":  # by all that is known of a customer
+        own = dataclasses.replace(own, cut=None)
+    own = with_fields(own, fields)
     if kind not in _READ:
         raise UserError(
             "set-of-another-kind",
@@ -154,7 +147,7 @@ def _paths(files, own, endings, column, guesses, what) -> np.ndarray:
     return texts_column(found)
 
 
-# -- clouds, clips, questions ------------------------------------------------------------------------
+# -- clouds -----------------------------------------------------------------------------------------
 
 
 def _clouds(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
@@ -162,37 +155,6 @@ def _clouds(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
     paths = _paths(files, own, CLOUDS, None, ("path", "cloud", "file"), "clouds")
     points = np.stack([fitted(read_cloud(Path(path)), own.points) for path in paths])
     return Unlabelled({"points": points, "label": np.zeros(len(paths), np.int32)}, {"file": paths})
-
-
-def _clips(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
-    values = splits.info.details.get("values")
-    if values is None:
-        said = "only clips of a table of yours are predicted for"
-        raise UserError("set-of-another-kind", f"{splits.info.title}: {said}")
-    own = dataclasses.replace(own, label=ASKED, values=tuple(values))
-    reader = functools.partial(read_frame, **sheet_options(own))
-    every, found = answered(files, own, "clips", reader, "0")
-    longest = max(part["values"].shape[1] for part in (*(x.rows for x in found), splits.train))
-    rows = []
-    for x in found:
-        lacking = longest - x.rows["values"].shape[1]
-        padded = np.pad(x.rows["values"], ((0, 0), (0, lacking), (0, 0)))
-        rows.append({**x.rows, "values": padded})
-    called = [[*(x.names or ())] for x in found]
-    file = _numbered(every, [len(names) for names in called])["file"]
-    clip = texts_column([name for names in called for name in names])
-    return Unlabelled(joined(rows), {"file": file, "clip": clip})
-
-
-def _questions(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
-    word = "1" if own.choices else splits.info.classes[0]
-    own = dataclasses.replace(own, answer=ASKED)
-    reader = functools.partial(text_table, own=own)
-    every, found = answered(files, own, "questions", reader, word)
-    rows = [np.asarray(x.place) for x in found]
-    file = _numbered(every, [len(row) for row in rows])["file"]
-    names = {"file": file, "row": np.concatenate(rows)}
-    return Unlabelled(joined([x.rows for x in found]), names)
 
 
 # -- recordings --------------------------------------------------------------------------------------
@@ -278,23 +240,20 @@ def _text_rows(files, own, given, guesses, flag, asked) -> tuple[list[str], Colu
         counts.append(len(some))
     if not texts:
         raise UserError("part-empty", f"there are no texts in {', '.join(map(str, files[:3]))}")
-    return texts, _numbered(every, counts)
+    return texts, numbered(every, counts)
 
 
 def _table(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
     from dl.data.own.table import read_alike
 
-    every = [below for path in files for below in files_in(path)]
+    every, parts = tables_of(files), []
     label = known(splits.train)["label"].dtype
-    parts = []
-    if not every:
-        raise UserError("part-empty", f"there are no tables in {', '.join(map(str, files[:3]))}")
     for path in every:
         rows, _ = read_alike(path, splits.info, own)
         count = len(rows["numerical"])
         parts.append({**rows, "label": np.zeros(count, label)})
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Unlabelled(whole, _numbered(every, [len(part["label"]) for part in parts]))
+    return Unlabelled(whole, numbered(every, [len(part["label"]) for part in parts]))
 
 
 def _series(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
@@ -357,8 +316,7 @@ def _ratings(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
     """A row for each user of the files, who has rated all that the run's own data say and what the files add."""
     from dl.data.own.ratings import read_more
 
-    every = [below for path in files for below in files_in(path)]
-    names, users, added = read_more(every, own, splits.info.details)
+    names, users, added = read_more(tables_of(files), own, splits.info.details)
     one = known(splits.train)
     if "time" in one:  # what is added comes last
         last = max(part["time"].max() for part in splits.parts.values())
@@ -367,12 +325,6 @@ def _ratings(files: Sequence[Path], own: Any, splits: Splits) -> Unlabelled:
     held = splits.test or take(one, slice(0))
     before = {name: np.concatenate([held[name], added[name]]) for name in one}
     return Unlabelled(rows | {"user": users}, {"user": texts_column(names)}, before=before)
-
-
-def _numbered(files: Sequence[Path], counts: Sequence[int]) -> Columns:
-    """Which file each row is of, and which row there, from 0."""
-    file = np.repeat(texts_column([str(path) for path in files]), counts)
-    return {"file": file, "row": np.concatenate([np.arange(count) for count in counts])}
 
 
 _READ = {
@@ -384,8 +336,10 @@ _READ = {
     "recordings": _recordings,
     "transcripts": _recordings,
     "clouds": _clouds,
-    "clips": _clips,
-    "questions": _questions,
+    "clips": clips,
+    "questions": questions,
+    "records": records,
+    "purchases": purchases,
     "table": _table,
     "series": _series,
     "ratings": _ratings,

@@ -306,7 +306,8 @@ def write_whole(path: Path, write) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
+        part.unlink(missing_ok=True)
+        with open(part, "xb") as file:  # through no link
             write(file)
         os.replace(part, path)
     except OSError as error:

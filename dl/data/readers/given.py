@@ -1,10 +1,14 @@
 """Paths as a user gives them: which are files at all."""
 
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from dl.core.errors import UserError
+
+_JSON = 2**27  # bytes of a file of JSON that is read whole
 
 
 def given_path(name: str | os.PathLike) -> Path:
@@ -42,3 +46,24 @@ def check_plain(path: Path) -> None:
             "not-a-file",
             f"{path} is a {kind}, not a file: write what it gives to a file, or take it away",
         )
+
+
+def check_json(path: Path) -> None:
+    """Look at a file of JSON before it is read, such as a config or a vocabulary: its values take up to twenty
+    times its bytes.
+
+    Raises:
+      UserError: a pipe or a device; OSError: there is none; ValueError: it is too large.
+    """
+    check_plain(path)
+    if (size := path.stat().st_size) > _JSON:
+        raise ValueError(f"{size:,} bytes are too many")
+
+
+def json_in(path: Path) -> Any:
+    """What a file of JSON holds; raises as :func:`check_json`, and ValueError where it is none."""
+    check_json(path)
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except RecursionError:
+        raise ValueError("brackets too deep") from None

@@ -160,7 +160,14 @@ def test_variables_of_stays_stand_where_training_had_them(tmp_path):
     assert np.isfinite(first["values"][:, 1, 1]).all()
     assert np.isnan(second["values"][..., 1]).all()
     np.testing.assert_array_equal(first["static"], second["static"])
-    (tmp_path / "b" / "stays.csv").write_text("stay,label,age\n0,1,4\n")
+    stays = tmp_path / "b" / "stays.csv"
+    rows = [line.split(",") for line in stays.read_text().splitlines()]
+    stays.write_text("\n".join(",".join([row[0], *row[2:]]) for row in rows))  # no outcome
+    new = read_unlabelled([tmp_path / "a", tmp_path / "b"], splits)
+    assert new.names["stay"].tolist() == 2 * [str(n) for n in range(20)]
+    for name in ("values", "static"):
+        np.testing.assert_array_equal(new.rows[name], np.concatenate([first[name], second[name]]))
+    stays.write_text("stay,label,age\n0,1,4\n")
     with raises("column-unknown", "weight"):
         open_alike(tmp_path / "b", splits)
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import struct
 import tarfile
 import zipfile
@@ -15,6 +16,7 @@ from mistakes import raises
 from pyarrow import parquet
 
 import dl.data
+from dl.data.own import token_files
 from dl.data.readers import arrow_tables, files
 from dl.data.readers.files import members, read
 from dl.data.readers.frames import read_frame
@@ -214,3 +216,20 @@ def test_the_links_of_a_cache_are_followed(tmp_path):
     (blobs / "123").write_bytes(b"")
     (place / "a.safetensors").symlink_to("../../blobs/123")
     assert [path.name for path, _ in weights.stamps(place)] == ["config.json", "a.safetensors"]
+
+
+def test_json_of_every_kind_of_file_has_a_limit(tmp_path):
+    for name, code, reader in (
+        ("config.json", "weights-config", lambda: weights.read_config(tmp_path)),
+        ("vocabulary.json", "tokenizer-file", lambda: token_files.load_tokenizer(tmp_path)),
+        ("tokenizer.json", "tokenizer-file", lambda: token_files.load_tokenizer(tmp_path)),
+        ("tokens.json", "tokens-foreign", lambda: token_files._read(tmp_path)),
+    ):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, 2**40)
+        with raises(code, name, "1,099,511,627,776 bytes"):
+            reader()
+        for odd in ("[" * 100_000, "5", '"symbols"', "NaN"):
+            (tmp_path / name).write_text(odd)
+            with raises(code, name):
+                reader()
