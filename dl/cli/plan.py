@@ -36,7 +36,6 @@ def plan(
     from dl.runs.scripts import find_script
     from dl.sweeps.plan import plan_sweep
     from dl.training.plan import plan_experiment
-    from dl.training.plan_elsewhere import largest_batch as found_largest
     from dl.training.plan_elsewhere import print_plan
 
     experiment = find_script(experiment)
@@ -71,10 +70,7 @@ def plan(
             plan_experiment(planned, spent if timing else None, options)
             return
 
-        def largest() -> int:
-            def of(size: int) -> Any:
-                return built(build, dataclasses.replace(config, batch_size=size))
+        def sized(size: int) -> Any:
+            return built(build, dataclasses.replace(config, batch_size=size))
 
-            return found_largest(of, elsewhere, options, config.batch_size)
-
-        print_plan(planned, elsewhere, options, largest if largest_batch else None)
+        print_plan(planned, elsewhere, options, sized if largest_batch else None)

@@ -251,6 +251,8 @@ def optimizer(
       UserError: a value is out of its bounds, or a pattern is in no path (raised by ``init``).
     """
     kept: Any = {} if moment == "float32" else {"mu_dtype": jnp.bfloat16}
+    # A number of Python's would be rounded to bfloat16 beside the moment: 0.99 to 0.988.
+    exact: Any = jnp.float32 if kept else lambda rate: rate
     if kept and name not in ("adam", "adamw", "lion"):
         raise UserError(
             "option-misplaced", f"{name} has no moment in {moment}: adam, adamw and lion do"
@@ -266,9 +268,9 @@ def optimizer(
             "nesterov": lambda: optax.sgd(lr, momentum, nesterov=True),
             "rmsprop": lambda: optax.rmsprop(lr, decay=0.99),
             "adagrad": lambda: optax.adagrad(lr),
-            "adam": lambda: optax.adam(lr, b1, b2, **kept),
-            "adamw": lambda: optax.adamw(lr, b1, b2, **kept, **decay),
-            "lion": lambda: optax.lion(lr, b1, min(b2, 0.99), **kept, **decay),
+            "adam": lambda: optax.adam(lr, exact(b1), b2, **kept),
+            "adamw": lambda: optax.adamw(lr, exact(b1), b2, **kept, **decay),
+            "lion": lambda: optax.lion(lr, exact(b1), exact(min(b2, 0.99)), **kept, **decay),
             "lamb": lambda: _lamb(lr, weight_decay, mask, b1, b2, stacked),
             "muon": lambda: _muon(lr, weight_decay, mask, b1, b2, stacked),
         }

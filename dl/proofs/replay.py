@@ -79,10 +79,8 @@ def _replay(
     topology = kept.get("deterministic_topology", False)
     try:
         layout = layout_of(mesh, experiment, topology)
-    except UserError:
-        if not force:
-            raise
-        mesh = layout = None  # which the differences will tell
+    except UserError:  # the mesh is another machine's, which the differences tell
+        mesh = layout = None
     described = {**stored, "steps": experiment.steps}
     changes = lock.changes(folder, experiment, described, script, layout)
     changed = [line for lines in changes for line in lines]

@@ -137,7 +137,7 @@ def trusted_script(
       script: the user's own choice; trust: take whichever the lock names.
 
     Raises:
-      UserError: it is not that script.
+      UserError: it is not that script, or not here.
     """
     named = locked["script"] if script is None else script
     if named is None:
@@ -145,10 +145,16 @@ def trusted_script(
     path = Path(named)
     running = getattr(sys.modules["__main__"], "__file__", None)
     own = folder.parent.parent if folder.absolute().parent.name == "lanes" else folder
-    if script is not None or trust:
+    if script is not None:
         return path
     try:
-        if not path.is_file() or (running and path.samefile(running)):
+        if not path.is_file():  # such as of a run that comes from another machine
+            raise UserError(
+                "file-missing",
+                f"{folder} was started by the script {path}, which is not here: name it where it is now "
+                "(--script FILE, open_run(..., script=FILE))",
+            )
+        if trust or (running and path.samefile(running)):
             return path
     except OSError as error:
         raise UserError("file-read", f"{path}, which {folder} names: {error.strerror}") from None

@@ -24,6 +24,10 @@ from dl.training.prefetch import check_divisible, prefetch
 
 LAUNCH = 2e-6  # seconds that a GPU takes for the smallest kernel, as is usual
 MOST = 0.95  # of a GPU's memory that a program can have beside what the driver keeps
+UNCUT = (
+    "shard-impossible",
+    "micro-batches-uneven",
+)  # what a batch is refused by that is no multiple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,17 +146,31 @@ def print_plan(
     experiment: Experiment,
     machine: Machine,
     options: Options,
-    largest: Callable[[], int] | None = None,
+    sized: Callable[[int], Experiment] | None = None,
     lanes: int | None = None,
     told: str = "",
 ) -> None:
     """Print what one device's share of a step takes (see :func:`planned`).
 
     Args:
-      largest: finds the largest batch that fits, for a line of it.
+      sized: the experiment of a batch size, to find the largest that fits, for a line of it; where the
+        experiment's own cannot be cut, the plan is of that one.
       lanes: of a sweep that share the program; told: what sets it apart from the sweep's others.
     """
-    found = planned(experiment, machine, options)
+    own: int = experiment.data.batch_size
+    largest, uncut = None, ""
+    try:
+        found = planned(experiment, machine, options)
+    except UserError as error:
+        if sized is None or error.code not in UNCUT:
+            raise
+        largest, uncut = largest_batch(sized, machine, options, own), str(error)
+        if not largest:
+            raise
+        experiment = sized(largest)
+        found = planned(experiment, machine, options)
+    if sized is not None and largest is None:
+        largest = largest_batch(sized, machine, options, own)
     batch: int = experiment.data.batch_size
     title = f"a step of {batch} on {machine.name}" + (f", {options.mesh}" if options.mesh else "")
     title += ": the share of one device, compiled for it" if options.mesh else ", compiled for it"
@@ -199,8 +217,10 @@ def print_plan(
         table.add_row("estimated step, at least", f"{_in_ms(least)}, bound by {bound}")
         table.add_row("estimated examples a second, at most", f"{batch / least:,.0f}")
     if largest is not None:
-        told = f"{largest():,} of {experiment.data.size:,} training examples"
+        told = f"{largest:,} of {experiment.data.size:,} training examples"
         table.add_row("largest batch that fits, compiled", told)
+    if uncut:
+        table.add_row(f"the experiment's own batch of {own:,}", uncut)
     screen().print(table)
 
 

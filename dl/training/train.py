@@ -120,11 +120,19 @@ def _start(
     except Exception as error:
         if not processes.lost(error):
             raise
-        raise UserError(
-            "process-gone",
-            f"another process of this run is gone, so this one stops too; {folder.path} holds all up to "
-            "its last checkpoint: start all processes again with --resume",
-        ) from error
+        raise _left_alone(folder) from error
+
+
+def _left_alone(folder: RunFolder) -> UserError:
+    """What to say where another process of the run is gone."""
+    kept = "holds all up to its last checkpoint"
+    if (
+        store.url(folder.path) is None and folder.saved() < 0
+    ):  # in a store the first alone sees them
+        kept = "has no checkpoint yet"
+    told = "another process of this run is gone, so this one stops too"
+    again = "start all processes again with --resume"
+    return UserError("process-gone", f"{told}; {folder.path} {kept}: {again}")
 
 
 def _of_that_name(runs: Path, options: Options, config: Any) -> AbstractContextManager[None]:

@@ -50,6 +50,30 @@ def test_optimizers_descend(name):
     assert loss(params) < 0.8 * before
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "lion"])
+def test_a_moment_in_bfloat16_is_rounded_where_it_is_kept_and_nowhere_else(name):
+    """Against NumPy: decay rates beside it are not rounded to bfloat16, in which 0.99 is 0.988."""
+    draws = np.random.default_rng(0).normal(size=(60, 7)).astype(np.float32) + 1
+    optimizer = dl.optimizer(name, 0.01, moment="bfloat16")
+    params = {"w": jnp.zeros(7)}
+    state = optimizer.init(params)
+    first, second, w = np.zeros((3, 7), np.float32)
+    for step, gradient in enumerate(draws, 1):
+        updates, state = optimizer.update({"w": jnp.asarray(gradient)}, state, params)
+        params = optax.apply_updates(params, updates)
+        if name == "lion":
+            w -= np.float32(0.01) * np.sign(0.1 * gradient + 0.9 * first).astype(np.float32)
+            first = 0.01 * gradient + 0.99 * first
+        else:
+            first = 0.1 * gradient + 0.9 * first
+            second = 0.001 * gradient**2 + 0.999 * second
+            w -= 0.01 * (first / (1 - 0.9**step)) / np.sqrt(second / (1 - 0.999**step))
+        first = first.astype(jnp.bfloat16).astype(np.float32)
+    kept = next(x for x in jax.tree.leaves(state) if x.dtype == jnp.bfloat16)
+    np.testing.assert_allclose(kept.astype(np.float32), first, rtol=1e-6)
+    np.testing.assert_allclose(params["w"], w, rtol=1e-4)
+
+
 def test_decay_spares_biases_and_scales():
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     assert decay_matrices(params) == {"kernel": True, "bias": False}

@@ -17,6 +17,7 @@ from dl.platform import slurm_gpus
 from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder
 from dl.runs.scripts import load_script
+from dl.training import train
 from dl.training.checkpoints import Checkpoints
 
 TINY = Path(__file__).parents[1] / "scripts" / "tiny.py"
@@ -81,7 +82,7 @@ def single(runs):
     return alone(runs, "alone")
 
 
-def test_the_other_one_s_end_is_known_by_its_signs(monkeypatch):
+def test_the_other_one_s_end_is_known_by_its_signs(monkeypatch, tmp_path):
     """However far a checkpoint was, which Orbax writes in all of them together."""
     told = (
         "could not save: Timed out while waiting for async_write_complete barrier.; none was saved"
@@ -91,6 +92,10 @@ def test_the_other_one_s_end_is_known_by_its_signs(monkeypatch):
     assert not processes.lost(OSError("No space left on device"))
     monkeypatch.setattr(jax, "process_count", lambda: 1)
     assert not processes.lost(UserError("file-write", told))
+    # Of a run that had not begun, the survivor takes the folder away again.
+    assert "has no checkpoint yet" in str(train._left_alone(RunFolder(tmp_path / "new")))
+    (tmp_path / "begun" / "checkpoints" / "8").mkdir(parents=True)
+    assert "up to its last checkpoint" in str(train._left_alone(RunFolder(tmp_path / "begun")))
 
 
 @pytest.mark.parametrize(

@@ -439,6 +439,11 @@ def test_an_edited_script_runs_where_the_user_says_so(from_file, capfd):
     for trusted, told in (({"trust": True}, True), ({"script": script}, False)):  # once a process
         dl.open_run(run.folder.path, **trusted)
         assert ("code.script" in capfd.readouterr().err) == told
+    script.rename(script.with_name("moved.py"))  # as of a run that comes from another machine
+    for trust in (False, True):
+        with raises("file-missing", "reads.py", "is not here", "--script", "script=FILE"):
+            dl.open_run(run.folder.path, trust=trust)
+    script.with_name("moved.py").rename(script)
     script.write_text(SCRIPT)
     dl.open_run(run.folder.path)
     assert capfd.readouterr().err == ""

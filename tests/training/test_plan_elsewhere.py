@@ -9,6 +9,7 @@ import pytest
 from mistakes import raises
 
 from dl.cli.plan import plan
+from dl.core.errors import UserError
 from dl.parallel.devices import CARDS, Machine
 from dl.runs.options import Options
 from dl.training import plan_elsewhere
@@ -107,6 +108,37 @@ def test_a_plan_says_whether_it_fits_into_what_jax_takes(monkeypatch, capsys, gi
     shown = capsys.readouterr().out
     assert said in shown
     assert "0.75 of 79.11 GiB" in shown
+
+
+@pytest.mark.parametrize(("rows", "micro"), [(20, 1), (30, 4)])
+def test_a_batch_that_cannot_be_cut_is_planned_as_the_largest_that_fits(
+    monkeypatch, capsys, rows, micro
+):
+    eight = SimpleNamespace(pieces=8)
+
+    def planned(experiment, machine, options):
+        size = experiment.data.batch_size
+        if size % micro:
+            raise UserError("micro-batches-uneven", f"a batch of {size} ... {micro}")
+        check_divisible(experiment, eight)  # type: ignore[arg-type]
+        return plan_elsewhere.Planned(1, {"data": float(size)}, 100.0)
+
+    def sized(size):
+        return of(size, micro, size=512)
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(plan_elsewhere, "planned", planned)
+    monkeypatch.setattr(plan_elsewhere, "layout_of", lambda *given: eight)
+    plan_elsewhere.print_plan(sized(rows), H100, Options(), sized)  # type: ignore[arg-type]
+    shown = capsys.readouterr().out
+    assert "a step of 96 on h100" in shown
+    assert "96 of 512 training examples" in shown
+    assert f"own batch of {rows}" in shown
+    with raises("shard-impossible" if micro == 1 else "micro-batches-uneven", str(rows)):
+        plan_elsewhere.print_plan(sized(rows), H100, Options())  # type: ignore[arg-type]
+    monkeypatch.setattr(plan_elsewhere, "largest_batch", lambda *given: 0)
+    with raises("shard-impossible" if micro == 1 else "micro-batches-uneven", str(rows)):
+        plan_elsewhere.print_plan(sized(rows), H100, Options(), sized)  # type: ignore[arg-type]
 
 
 def test_a_compiler_that_fails_is_told_apart_from_one_that_lacks_memory(monkeypatch):

@@ -241,6 +241,12 @@ def test_replay_says_identical_and_refuses_other_conditions(run, capsys):
     with raises("conditions-changed", "packages.jax: 0.1.0 then", "--force"):
         replay_run(run.folder.path)
     assert replay_run(run.folder.path, force=True)
+    # Of another machine, whose mesh cannot be had here: what differs, and no advice on meshes.
+    lock = json.loads(honest)
+    lock["environment"]["devices"] |= {"kind": "NVIDIA H100", "count": 64, "mesh": "data=64"}
+    run.folder.lock.write_text(json.dumps(lock))
+    with raises("conditions-changed", "devices.count: 64 then", "data=64 then, None now"):
+        replay_run(run.folder.path)
     run.folder.lock.write_text(honest)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from dl.core.errors import UserError, one_line, unknown
 from dl.data.batches.resident import check_arrays, digest_arrays
-from dl.data.readers.files import digest_files, unbroken
+from dl.data.readers.files import digest_files
+from dl.data.readers.mapped import check_in_place, remembered, unbroken
 
 Row = dict[str, Any]
 
@@ -39,16 +40,17 @@ class ArraySource:
         return len(next(iter(self.arrays.values())))
 
     def __getitem__(self, row: int) -> Row:
-        unbroken(*self.arrays.values())
-        return {name: value[row] for name, value in self.arrays.items()}
+        with unbroken(*self.arrays.values()):
+            return {name: value[row] for name, value in self.arrays.items()}
 
     def take(self, rows: np.ndarray) -> Row:
-        unbroken(*self.arrays.values())
-        return {name: np.asarray(value[rows]) for name, value in self.arrays.items()}
+        with unbroken(*self.arrays.values()):
+            return {name: np.asarray(value[rows]) for name, value in self.arrays.items()}
 
     def digest(self) -> str:
         """SHA-256 (hex) of the columns' names and of all their bytes."""
         if self.files:
+            check_in_place(*self.arrays.values())
             content = f"{digest_files(self.files)}{tuple(self.arrays)}"
             return hashlib.sha256(content.encode()).hexdigest()
         words = {
@@ -62,7 +64,7 @@ def open_arrays(paths: Mapping[str, str | os.PathLike]) -> ArraySource:
     arrays = {}
     for name, path in paths.items():
         try:
-            arrays[name] = np.load(Path(path), mmap_mode="r", allow_pickle=False)
+            arrays[name] = remembered(np.load(Path(path), mmap_mode="r", allow_pickle=False))
         except Exception as error:  # NumPy raises all kinds over a damaged header
             told = f"cannot map {path} as a .npy file: {one_line(error)}"
             raise UserError("file-read", told) from None

@@ -17,7 +17,8 @@ from dl.data.batches.mixtures import Chain
 from dl.data.batches.resident import digest_arrays, stream_seed
 from dl.data.batches.streams import FileRows, StreamBatches, piece
 from dl.data.batches.windows import Slice, TrainWindows, train_windows
-from dl.data.readers.files import digest_files, unbroken
+from dl.data.readers.files import digest_files
+from dl.data.readers.mapped import check_in_place, unbroken
 from dl.data.splits import Columns, Splits
 
 
@@ -36,8 +37,8 @@ class StoredCrops:
         return {name: value[0] for name, value in self.take(np.array([row])).items()}
 
     def take(self, rows: np.ndarray) -> Columns:
-        unbroken(self.tokens)
-        windows = sliding_window_view(self.tokens, self.length + 1)[rows.astype(np.int64)]
+        with unbroken(self.tokens):
+            windows = sliding_window_view(self.tokens, self.length + 1)[rows.astype(np.int64)]
         windows = windows.astype(np.int32, copy=False)  # files have 16 bits a token
         return {"inputs": windows[:, :-1], "targets": windows[:, 1:]}
 
@@ -78,6 +79,7 @@ def _files_of(tokens: Any) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
 def digest_tokens(tokens: np.ndarray) -> str:
     """SHA-256 (hex) of tokens: of a file that has a name its bytes', which is kept until that changes."""
     name = getattr(tokens, "filename", None)
+    check_in_place(tokens)
     return digest_arrays({"token": tokens}) if name is None else digest_files([name])
 
 
@@ -188,16 +190,16 @@ class Strided:
         return 1 + max(0, -(-(len(self.tokens) - 1 - self.length) // self.stride))
 
     def take(self, rows: np.ndarray) -> Columns:
-        unbroken(self.tokens, *self.known.values())
         targets, length = len(self.tokens) - 1, self.length
         places = rows[:, None] * self.stride + np.arange(length)
         fresh = (np.arange(length) >= length - self.stride) | (rows[:, None] == 0)
         after = np.minimum(places + 1, targets)
-        return {
-            "inputs": self.tokens[np.minimum(places, targets - 1)].astype(np.int32, copy=False),
-            "targets": self.tokens[after].astype(np.int32, copy=False),
-            "weight": (fresh & (places < targets)).astype(np.float32),
-        } | {name: values[after] for name, values in self.known.items()}
+        with unbroken(self.tokens, *self.known.values()):
+            return {
+                "inputs": self.tokens[np.minimum(places, targets - 1)].astype(np.int32, copy=False),
+                "targets": self.tokens[after].astype(np.int32, copy=False),
+                "weight": (fresh & (places < targets)).astype(np.float32),
+            } | {name: values[after] for name, values in self.known.items()}
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         return {n: v[0] for n, v in self.take(np.asarray(row["window"])[None]).items()}
@@ -361,14 +363,14 @@ class Chunks:
         return {name: value[0] for name, value in self.take(np.array([row])).items()}
 
     def take(self, rows: np.ndarray) -> Columns:
-        unbroken(self.tokens)
         body = self.length - 2
         places = rows.astype(np.int64)[:, None] * body + np.arange(body)
         sizes = np.minimum(len(self.tokens) - places[:, 0], body)
         found = np.zeros((len(rows), self.length), np.int32)
         found[:, 0] = self.start
         there = np.arange(body) < sizes[:, None]
-        found[:, 1:-1][there] = self.tokens[places[there]]
+        with unbroken(self.tokens):
+            found[:, 1:-1][there] = self.tokens[places[there]]
         found[np.arange(len(rows)), sizes + 1] = self.end
         return {"tokens": found, "tokens_length": (sizes + 2).astype(np.int32)}
 

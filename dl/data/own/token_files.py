@@ -24,6 +24,7 @@ from dl.data.own.tested import with_tested
 from dl.data.own.units import OWN, Encoded, Units, documents_of, tokens_of
 from dl.data.readers.files import digest_files
 from dl.data.readers.given import json_in
+from dl.data.readers.mapped import remembered
 from dl.data.splits import Columns, Splits
 from dl.data.tokenizers import Subwords, Vocabulary, load_subwords, load_vocabulary
 
@@ -193,7 +194,7 @@ def _read(folder: Path) -> tuple[Tokenizer, dict[str, Columns]]:
             raise _damaged(path, f"has {there:,} bytes of {count * kind.itemsize:,}")
         if digest_files([path]) != hashlib.sha256(digest.encode()).hexdigest():
             raise _damaged(path, "has other bytes than were written")
-        mapped = np.memmap(path, kind, "r") if count else np.zeros(0, kind)
+        mapped = remembered(np.memmap(path, kind, "r")) if count else np.zeros(0, kind)
         parts.setdefault(name, {})[column] = mapped
     return vocabulary, parts
 

@@ -301,19 +301,6 @@ def damaged(path: Path, error: object) -> UserError:
     )
 
 
-def unbroken(*arrays: Any) -> None:
-    """Raise UserError where one is mapped from a file that has been cut short since: to read beyond its end would
-    end the process by SIGBUS."""
-    for array in arrays:
-        mapped = getattr(array, "_mmap", None)
-        if mapped is not None and (there := mapped.size()) < len(mapped):
-            raise UserError(
-                "file-damaged",
-                f"{array.filename} was cut short while it was read, to {there:,} of {len(mapped):,} bytes: put it "
-                "back as it was, then go on with --resume",
-            )
-
-
 def write_whole(path: Path, write) -> None:
     """Give ``path`` its content through ``write(file)`` at once or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

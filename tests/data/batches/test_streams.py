@@ -318,7 +318,7 @@ def test_a_file_that_is_no_array_is_named(tmp_path):
         open_arrays({"x": tmp_path / "x.npy"})
 
 
-def test_a_mapped_file_cut_short_while_it_is_read_is_told_and_no_sigbus(tmp_path):
+def test_a_mapped_file_changed_while_it_is_read_is_told_and_no_sigbus(tmp_path):
     numbers = np.arange(9000) % 50
     np.save(tmp_path / "x.npy", numbers)
     numbers.astype("<u2").tofile(tmp_path / "x.bin")
@@ -335,7 +335,30 @@ def test_a_mapped_file_cut_short_while_it_is_read_is_told_and_no_sigbus(tmp_path
     )
     for read in reads:
         read()
-    for path in tmp_path.iterdir():
+    before = [read() for read in reads]
+    for name in ("x.npy", "x.bin"):  # another of that name, or none, is not the one that is mapped
+        path = tmp_path / name
+        path.rename(tmp_path / f"was-{name}")
+        path.write_bytes(b"another")
+    jax.tree.map(np.testing.assert_array_equal, before, [read() for read in reads])
+    for mapped in (array, crops(tokens, 8, 4).source):  # nor is its digest theirs
+        with raises("file-damaged", str(tmp_path / "x."), "is another", "new process"):
+            mapped.digest()
+    for name in ("x.npy", "x.bin"):
+        (tmp_path / name).unlink()
+    jax.tree.map(np.testing.assert_array_equal, before, [read() for read in reads])
+    for name in ("x.npy", "x.bin"):
+        (tmp_path / f"was-{name}").rename(tmp_path / name)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    for path, then in times.items():
+        with open(path, "r+b") as file:
+            file.seek(-2, os.SEEK_END)
+            file.write(b"\7")
+        os.utime(path, ns=(then, then + 10**7))  # a clock may tick slower than this test
+    for read in reads:
+        with raises("file-damaged", str(tmp_path / "x."), "was written to", "--resume"):
+            read()
+    for path in times:
         os.truncate(path, 100)
     for read in reads:
         with raises("file-damaged", str(tmp_path / "x."), "cut short", "to 100 of", "--resume"):
