@@ -232,8 +232,8 @@ class RunFolder:
             except BlockingIOError:
                 raise UserError(
                     "run-in-use",
-                    f"{self.path} is being written by another process: wait for it, or choose "
-                    "another --name",
+                    f"{self.path} is being written by another process: wait for it"
+                    f"{', or choose another --name' if new else ''}",
                 ) from None
             except OSError as error:  # some mounted drives know no locks
                 print(

@@ -95,7 +95,7 @@ def item_ranking(model: nn.Module, *, negatives: int = 4) -> Task:
     def predict(variables, columns):
         user = columns["user"]
         every = jnp.arange(model.items, dtype=user.dtype)[None]
-        return model.apply(variables, user, jnp.repeat(every, len(user), 0))
+        return model.apply(variables, user, jnp.repeat(every, user.shape[0], 0))
 
     return Task(init, apply, score, predict, ("user",), _check(model))
 
