@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from types import FrameType
@@ -41,8 +42,16 @@ def plain_errors() -> Iterator[None]:
     where ``$DL_TRACEBACK`` asks for one)."""
     platform.lenient_output()
     if os.environ.get("DL_TRACEBACK"):
-        yield
+        with _not_waited_for():
+            yield
         return
+    with _not_waited_for(), _told_in_a_line():
+        yield
+
+
+@contextlib.contextmanager
+def _told_in_a_line() -> Iterator[None]:
+    """:func:`plain_errors` where no traceback is asked for."""
     elsewhere = warnings.showwarning
 
     def one_line(message, category, filename, *where, **more):
@@ -97,6 +106,22 @@ def plain_errors() -> Iterator[None]:
         _fail(UserError("device-missing", lacking))
     finally:
         warnings.showwarning = elsewhere
+
+
+@contextlib.contextmanager
+def _not_waited_for() -> Iterator[None]:
+    """Within, the crash of one of several processes ends it, with its traceback: as Python winds down, JAX would
+    wait for the others, which wait for what this one was to compute."""
+    try:
+        yield
+    except Exception:
+        if "jax" in sys.modules:
+            from dl.parallel import processes
+
+            if processes.several():
+                traceback.print_exc()
+                _leave(1)
+        raise
 
 
 def _somewhere() -> bool:

@@ -235,6 +235,14 @@ def lost(error: Exception) -> bool:
     return jax.process_count() > 1 and re.search(signs, str(error)) is not None
 
 
+def several() -> bool:
+    """Whether this process has joined others."""
+    from jax._src import distributed
+
+    known = distributed.global_state
+    return known.client is not None and (known.num_processes or 1) > 1
+
+
 def leave_last() -> None:
     """Before the process that JAX's coordination service runs in ends by an error: let the others end first, each
     in its own line. The service's end would abort them in many.
@@ -245,7 +253,7 @@ def leave_last() -> None:
     from jax._src import distributed
 
     known = distributed.global_state
-    if known.client is None or known.process_id != 0 or known.num_processes == 1:
+    if known.process_id != 0 or not several():
         return
     port = int(str(known.coordinator_address).rpartition(":")[2])
     for connection in _connections():

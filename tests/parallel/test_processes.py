@@ -153,6 +153,13 @@ def test_killed_terminated_and_resumed_they_end_alike(runs, single, free_port):
     assert (first, other) == (2, 2), (said, more)
     one_line(f"{said.splitlines()[-1]}\n", "system-refuses", "No space left", "metrics.jsonl")
     one_line(f"{more.splitlines()[-1]}\n", *gone)
+    # A bug in either: it ends with its traceback, and the other is not left waiting.
+    for place in (0, 1):
+        fails = {"kill": "step:15:BUG", "struck": place}
+        ends = start(2, runs, "hurt", free_port(), **fails)
+        assert [code for code, _ in ends] == [1, 2][:: 1 if place == 0 else -1], ends
+        assert ends[place][1].rstrip().endswith("ValueError: a bug")
+        one_line(f"{ends[1 - place][1].splitlines()[-1]}\n", *gone)
     # The other cannot write its part of a checkpoint: neither waits for it.
     ends = start(2, runs, "hurt", free_port(), "step:9:EFBIG")
     assert [code for code, _ in ends] == [2, 2], ends

@@ -1,6 +1,6 @@
 """``python killed.py PHASE:STEP[:SIGNAL] SCRIPT ARGS...`` is ``python SCRIPT ARGS...``, which sends itself
-SIGKILL, or another signal, at that moment (`tests/faults.py`), finds its disk full (``ENOSPC``), or can from then
-on write no file of more than 64 bytes (``EFBIG``)."""
+SIGKILL, or another signal, at that moment (`tests/faults.py`), finds its disk full (``ENOSPC``), crashes
+(``BUG``), or can from then on write no file of more than 64 bytes (``EFBIG``)."""
 
 import errno
 import os
@@ -21,6 +21,8 @@ if __name__ == "__main__":
     def strike() -> None:
         if named == "ENOSPC":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+        if named == "BUG":
+            raise ValueError("a bug")
         if named == "EFBIG":
             resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
             return
