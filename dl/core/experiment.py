@@ -154,8 +154,6 @@ class Experiment:
     config: Any = None
     # Not copied by dataclasses.replace: an experiment changed by hand is no longer what build makes.
     build: "Callable[[Any], Experiment] | None" = dataclasses.field(default=None, init=False)
-    # What tracing a step has told (:func:`dl.core.lanes.traced_at_once`), so that it is traced for that once.
-    told: Any = dataclasses.field(default=None, init=False, repr=False, compare=False)
 
 
 def check_door(build: Any, config: Any) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from dl.core.contract import sound
 from dl.core.experiment import Batches, Experiment, built
 from dl.core.metrics import Metrics
 from dl.core.random import purpose_key
@@ -26,17 +25,15 @@ Mode = Literal["map", "vmap"]
 
 
 class Traceable(NamedTuple):
-    """What of an experiment may be traced, and the shapes that tracing a step so has told.
+    """What of an experiment may be traced.
 
     Attributes:
-      values: config fields with their values; metrics: those logged of a step, None where none was traced.
-      before, after: the states that the step begins and ends with.
+      values: config fields with their values; metrics: the shapes of a training step's, where it was traced
+        to find out.
     """
 
     values: Traced
-    metrics: Metrics | None = None
-    before: TrainState | None = None
-    after: TrainState | None = None
+    metrics: Metrics | None
 
 
 AXIS = "lane"  # of lanes computed at once
@@ -133,16 +130,17 @@ def metrics_of(experiment: Experiment) -> Metrics:
 
     def metrics(data: Any) -> Metrics:
         state = initial(experiment, {}, data)
-        return _stepped(experiment, state, data if isinstance(data, dict) else data[0])[0]
+        return _stepped(experiment, state, data if isinstance(data, dict) else data[0])
 
     return jax.eval_shape(metrics, shape_source(experiment))
 
 
-def _stepped(experiment: Experiment, state: TrainState, batch: Batch) -> tuple[Metrics, TrainState]:
-    """The logged metrics of a whole step, and the state after it."""
+def _stepped(experiment: Experiment, state: TrainState, batch: Batch) -> Metrics:
+    """The logged metrics of a whole step, its update included."""
     step = step_of(experiment)
     grads, aux = step.gradients(state, batch)
-    return logged(1, 1)(state, grads, aux), step.update(state, grads, aux)
+    step.update(state, grads, aux)
+    return logged(1, 1)(state, grads, aux)
 
 
 def traceable_fields(experiment: Experiment) -> Traceable:
@@ -152,58 +150,9 @@ def traceable_fields(experiment: Experiment) -> Traceable:
     builds, initialises, steps and, where something is measured or drawn, predicts. None for an
     experiment that does not know its ``build``.
     """
-    if (found := traced_at_once(experiment)) is not None:
-        return found
-
-    def largest(probe: Probe, kept: Traceable, more: Traced) -> Traceable:
-        """``kept`` and all of ``more`` if they work together, else what works of its halves."""
-        both = {**kept.values, **more}
-        found = _tried(experiment, probe, both) if more else None
-        if found is not None or len(more) < 2:
-            return found or kept
-        names = list(more)
-        for half in (names[: len(names) // 2], names[len(names) // 2 :]):
-            kept = largest(probe, kept, {name: more[name] for name in half})
-        return kept
-
-    # Those that fail mostly do so in `build`, which is quickly tried; tracing a step takes much longer.
-    nothing = Traceable({})
-    found = largest(_steps, nothing, largest(_builds, nothing, _wanted(experiment)).values)
-    return _remembered(experiment, found)
-
-
-def traced_at_once(experiment: Experiment) -> Traceable | None:
-    """:func:`traceable_fields` where one trace of a step tells them, as mostly: all that are wanted work together.
-    None where it is not so, for whatever reason."""
-    if experiment.build is None or not dataclasses.is_dataclass(experiment.config):
-        return Traceable({})
-    if experiment.told is None:
-        found = _tried(experiment, _steps, _wanted(experiment))
-        _remembered(experiment, found or False)
-    return experiment.told or None
-
-
-def _remembered(experiment: Experiment, told: Any) -> Any:
-    object.__setattr__(experiment, "told", told)  # frozen for everyone else
-    return told
-
-
-Probe = Callable[[Experiment, Traced, Any], tuple[Metrics, TrainState, TrainState] | tuple[()]]
-
-
-def _tried(experiment: Experiment, probe: Probe, values: Traced) -> Traceable | None:
-    def traced(values: Traced, data: Any) -> Any:
-        return probe(experiment, values, data)
-
-    try:
-        return Traceable(values, *jax.eval_shape(traced, values, shape_source(experiment)))
-    except Exception:  # any failure means the same: Python needs the value itself
-        return None
-
-
-def _wanted(experiment: Experiment) -> Traced:
-    """The fields that it is worth trying to trace, with their values."""
     config = experiment.config
+    if experiment.build is None or not dataclasses.is_dataclass(config):
+        return Traceable({}, None)
     whole = ("seed", "fold") if getattr(config, "folds", None) is not None else ("seed",)
 
     def wished(name: str, value: Any) -> bool:
@@ -212,26 +161,43 @@ def _wanted(experiment: Experiment) -> Traced:
         )
 
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return {name: value for name, value in values.items() if wished(name, value)}
+    wanted = {name: value for name, value in values.items() if wished(name, value)}
+    first = shape_source(experiment)
 
+    def builds(values: Traced, data: Any) -> None:
+        if rebuild(experiment, values).steps != experiment.steps:
+            raise ValueError
 
-def _builds(experiment: Experiment, values: Traced, data: Any) -> tuple[()]:
-    if rebuild(experiment, values).steps != experiment.steps:
-        raise ValueError
-    return ()
+    def steps(values: Traced, data: Any) -> Metrics:
+        lane = rebuild(experiment, values)
+        batches = data if isinstance(data, dict) else graft(lane.data, data)
+        state = _begun(lane, batches)
+        batch = batches if isinstance(batches, dict) else batches[state.step]
+        if (lane.measure or lane.views) and batch.keys() >= set(lane.task.columns):
+            lane.task.predict(state.eval_variables, batch)
+        if lane.scalars is not None:
+            lane.scalars(state)
+        return _stepped(lane, state, batch)
 
+    def tried(probe: Callable[..., Metrics | None], values: Traced) -> Traceable | None:
+        try:
+            return Traceable(values, jax.eval_shape(probe, values, first))
+        except Exception:  # any failure means the same: Python needs the value itself
+            return None
 
-def _steps(
-    experiment: Experiment, values: Traced, data: Any
-) -> tuple[Metrics, TrainState, TrainState]:
-    lane = rebuild(experiment, values)
-    lane = dataclasses.replace(lane, task=sound(lane.task))
-    batches = data if isinstance(data, dict) else graft(lane.data, data)
-    state = _begun(lane, batches)
-    batch = batches if isinstance(batches, dict) else batches[state.step]
-    if (lane.measure or lane.views) and batch.keys() >= set(lane.task.columns):
-        lane.task.predict(state.eval_variables, batch)
-    if lane.scalars is not None:
-        lane.scalars(state)
-    metrics, after = _stepped(lane, state, batch)
-    return metrics, state, after
+    def largest(probe: Callable[..., Metrics | None], kept: Traceable, more: Traced) -> Traceable:
+        """``kept`` and all of ``more`` if they work together, else what works of its halves."""
+        found = tried(probe, {**kept.values, **more}) if more else None
+        if found is not None or len(more) < 2:
+            return found or kept
+        names = list(more)
+        for half in (names[: len(names) // 2], names[len(names) // 2 :]):
+            kept = largest(probe, kept, {name: more[name] for name in half})
+        return kept
+
+    # Mostly all work together. Those that fail mostly do so in `build`, which is quickly tried; tracing a step
+    # takes much longer.
+    if (found := tried(steps, wanted)) is not None:
+        return found
+    nothing = Traceable({}, None)
+    return largest(steps, nothing, largest(builds, nothing, wanted).values)

@@ -19,7 +19,7 @@ import optax
 from dl.core.contract import changes, kind, shape, sound
 from dl.core.errors import UserError, one_line, unknown
 from dl.core.experiment import Batches, Experiment
-from dl.core.lanes import step_of, traced_at_once
+from dl.core.lanes import step_of
 from dl.core.state import TrainState, init_state, path_name
 from dl.core.step import GRADIENT_NORM
 from dl.core.task import Task
@@ -180,18 +180,15 @@ def _first(batches: Batches) -> dict[str, Any]:
 
 def _step(experiment: Experiment, batch: dict[str, Any]) -> tuple[TrainState, Any]:
     """The shapes of the state, and the metrics of a step that was traced from it."""
-    told = traced_at_once(experiment)
-    if told is not None and told.before is not None:
-        metrics, state, after = told.metrics, told.before, told.after
-    else:  # traced plainly, to tell what is wrong, if anything is
-        task, own = sound(experiment.task), experiment
-        with explained("initialising the model", batch):
-            state = jax.eval_shape(
-                lambda batch: init_state(task, own.optimizer, batch, 0, own.ema is not None), batch
-            )
-        with explained("a training step", batch):
-            step = step_of(dataclasses.replace(own, task=task))
-            after, metrics = jax.eval_shape(step, state, batch)
+    e = experiment
+    task = sound(e.task)
+    with explained("initialising the model", batch):
+        state = jax.eval_shape(
+            lambda batch: init_state(task, e.optimizer, batch, 0, e.ema is not None), batch
+        )
+    step = step_of(dataclasses.replace(e, task=task))
+    with explained("a training step", batch):
+        after, metrics = jax.eval_shape(step, state, batch)
     changed = changes(state, after)
     if changed:
         raise UserError(
