@@ -180,11 +180,9 @@ def _leads_anywhere(path: Path) -> bool:
     """Whether a full path goes through the system's own names of where a process stands and what it has open: of
     others a stranger does not know where the folder will lie."""
     place = "/"
-    for part in path.parts[
-        1:
-    ]:  # as the system does it: .. after a link leads elsewhere than it looks
+    for part in path.parts[1:]:  # as the system does it: .. after a link may lead elsewhere
         place = os.path.realpath(os.path.join(place, part))
-        if (place.lower() + "/").startswith(("/proc/", "/dev/")):
+        if (place.lower() + "/").startswith("/proc/"):  # where /dev/fd leads, too
             return True
     return False
 

@@ -159,6 +159,7 @@ def known_flags():
 # Flags of srun, git, gcloud, xprof and of the parser.
 FOREIGN = {"nodes", "ntasks-per-node", "gpus-per-task", "porcelain", "worker", "command", "logdir"}
 FOREIGN |= {"tyro-print-completion", "gpus-per-node", "zone"}
+FOREIGN |= {"list", "name-only", "ignore-submodules"}  # git's
 
 
 def spoken_flags(path):

@@ -21,7 +21,7 @@ from scipy.special import softmax
 
 import dl
 from dl.core.experiment import built
-from dl.data.own.tested import tested_on
+from dl.data.own import tested as other_data
 from dl.runs.folder import lock_file
 from dl.runs.scripts import load_script
 from dl.tasks.regression import regression
@@ -277,7 +277,9 @@ def test_rows_of_tables_by_name_of_their_columns(tmp_path):
             assert {len(outputs)} == {len(tested.test["label"])}
             values = np.array([float(row["value"]) for row in own])
             assert np.abs(outputs[:, None] - values).min(1).max() < 1e-3
-    with tested_on([new], alike=False, ordered=True, fields={}):  # a teacher keeps its own data
+    with other_data.tested_on(
+        [new], alike=False, ordered=True, fields={}
+    ):  # a teacher keeps its own data
         teacher = dl.open_run(run.folder.path)
     assert teacher.experiment.tests["test"].digest() == run.experiment.tests["test"].digest()
 
