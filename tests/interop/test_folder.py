@@ -186,7 +186,7 @@ MISTAKES = {
         (f / "model.safetensors").unlink(),
         os.mkfifo(f / "model.safetensors.index.json"),
     ),
-    ("weights-missing", "is missing, though the index"): lambda f: (
+    ("weights-outside", "yyy", "only files beside it"): lambda f: (
         (f / "model.safetensors").unlink(),
         (f / "model.safetensors.index.json").write_text(
             json.dumps({"weight_map": {"x": "y" * 300 + ".safetensors"}})  # too long for a file
