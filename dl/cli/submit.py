@@ -117,9 +117,8 @@ def submit(
     for number, own in enumerate(itertools.product(*axes)):
         flags = [w for n, v in own for w in _flags(n, v, hints.get(n.replace("-", "_")))]
         given = [*extra(), *flags]
-        chosen, options, wish = parse(
-            config, build, given, script.name
-        )  # refuses what the run would
+        # Refuses what the run would.
+        chosen, options, wish = parse(config, build, given, script.name)
         options.find_packages()
         options.refuse_processes("what dl submit takes")
         _check_mesh(options.mesh, nodes * gpus)

@@ -108,9 +108,8 @@ def words_on_devices(x: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(x):
         x = jnp.stack([x.real, x.imag], -1)
     limits = jnp.iinfo if jnp.issubdtype(x.dtype, jnp.integer) else jnp.finfo
-    size = (
-        8 if x.dtype == bool else limits(x.dtype).bits
-    )  # of int4 four, which the host keeps in a byte
+    # Of int4 four, which the host keeps in a byte.
+    size = 8 if x.dtype == bool else limits(x.dtype).bits
     kind = jnp.dtype(f"uint{min(size, 32)}")
     words = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, kind)
     words = words.astype(jnp.uint32)

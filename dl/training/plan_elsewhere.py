@@ -24,10 +24,8 @@ from dl.training.prefetch import check_divisible, prefetch
 
 LAUNCH = 2e-6  # seconds that a GPU takes for the smallest kernel, as is usual
 MOST = 0.95  # of a GPU's memory that a program can have beside what the driver keeps
-UNCUT = (
-    "shard-impossible",
-    "micro-batches-uneven",
-)  # what a batch is refused by that is no multiple
+# What a batch is refused by that is no multiple of the pieces it is to be cut into.
+UNCUT = ("shard-impossible", "micro-batches-uneven")
 
 
 @dataclasses.dataclass(frozen=True)

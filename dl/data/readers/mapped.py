@@ -9,9 +9,8 @@ from typing import Any
 
 from dl.core.errors import UserError
 
-_mapped = weakref.WeakKeyDictionary[
-    mmap.mmap, tuple[int, int]
-]()  # file and time of change, at first
+# The file, and when it was changed, at first.
+_mapped = weakref.WeakKeyDictionary[mmap.mmap, tuple[int, int]]()
 
 
 def remembered(array: Any) -> Any:
