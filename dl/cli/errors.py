@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from dl import interrupts, platform
 from dl.core.errors import UserError
@@ -62,11 +63,12 @@ def _told_in_a_line() -> Iterator[None]:
             elsewhere(message, category, filename, *where, **more)
 
     warnings.showwarning = one_line
+    before: dict[int, Any] = {}
     at_first = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if at_first and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _interrupt)
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _interrupt)
+            before[signal.SIGTERM] = signal.signal(signal.SIGTERM, _interrupt)
     try:
         try:
             yield
@@ -106,6 +108,9 @@ def _told_in_a_line() -> Iterator[None]:
         _fail(UserError("device-missing", lacking))
     finally:
         warnings.showwarning = elsewhere
+        for number, handler in before.items():  # what comes after is the caller's own
+            if signal.getsignal(number) is _interrupt:
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -179,3 +179,21 @@ def test_what_data_were_skipped_is_said_in_one_line(capsys):
     with plain_errors():
         warnings.warn("pictures: 3 files are left out", stacklevel=1)
     assert capsys.readouterr().err == "note: pictures: 3 files are left out\n"
+
+
+def test_who_calls_gets_the_handlers_of_signals_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with plain_errors():
+        within = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert within != before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_handler_that_was_set_within_stays():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with plain_errors():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
