@@ -13,7 +13,7 @@ from dl.data.own.found import Line
 from dl.data.own.paths import Named, files_under, filled_lines, part_by_name, part_lists, part_of
 from dl.data.own.pixels import OF_NO_PART
 from dl.data.readers.files import damaged, read
-from dl.data.readers.given import parse_json
+from dl.data.readers.given import parse_json, says
 from dl.data.readers.picture_folders import PICTURES
 from dl.data.sets.annotated import Objects, objects, read_voc, voc_names
 
@@ -44,9 +44,7 @@ def annotations_in(source: Path) -> Annotations:
     of = collections.defaultdict(list)
     for path in files:
         of[path.suffix.lower()].append(path)
-    sheets = [
-        p for p in of[".json"] if b'"annotations"' in (data := p.read_bytes()) and b'"bbox"' in data
-    ]
+    sheets = [path for path in of[".json"] if says(path, b'"annotations"', b'"bbox"')]
     if sheets:
         found = _coco(root, sheets)
         if of[".xml"]:

@@ -49,6 +49,17 @@ def check_plain(path: Path) -> None:
         )
 
 
+def says(path: Path, *words: bytes, piece: int = 1 << 20) -> bool:
+    """Whether all of ``words`` stand somewhere in a file, of which ``piece`` bytes are held at a time."""
+    missing, kept, most = set(words), b"", max(map(len, words))
+    with path.open("rb") as file:
+        while missing and (more := file.read(piece)):
+            here = kept + more
+            missing = {word for word in missing if word not in here}
+            kept = here[-most:]  # a word may begin in this piece and end in the next
+    return not missing
+
+
 def check_json(path: Path) -> None:
     """Look at a file of JSON before it is read, such as a config or a vocabulary: its values take up to twenty
     times its bytes.
