@@ -132,9 +132,12 @@ def plant(
     path, step, state = ancestor
     folder = RunFolder(place)
     compiled = Compiled.alone(experiment)
-    begin = compiled.beginning().state()
-    _check_alike(state, begin, path)
-    state = dataclasses.replace(with_given(state, begin), key=begin.key)
+    begin = compiled.beginning()
+    if "lora" in experiment.task.given:  # adapters that a start gives bring their scale
+        begin = started(compiled, (), begin, lambda _: None)
+    new = begin.state()
+    _check_alike(state, new, path)
+    state = dataclasses.replace(with_given(state, new, experiment.task.given), key=new.key)
     there = script if script is not None and script.is_file() else None
     layout = layout_of(options.mesh, experiment, options.deterministic_topology)
     with folder.held():

@@ -218,13 +218,23 @@ def test_what_the_config_gives_is_that_of_the_fork():
     new = TrainState(
         0, other, optax.inject_hyperparams(optax.sgd)(0.2).init(other["params"]), other, 2
     )
-    found = with_given(old, new)
+    found = with_given(old, new, ("lora", "teacher"))
     assert (found.step, found.key) == (5, 1)
     for variables in (found.variables, found.ema):
         np.testing.assert_array_equal(variables["params"], 1)
         np.testing.assert_array_equal(variables["lora"]["scale"], 0)
         np.testing.assert_array_equal(variables["teacher"]["w"], 0)
     np.testing.assert_allclose(found.opt_state.hyperparams["learning_rate"], 0.2)
+
+
+def test_what_steps_change_is_kept_whatever_its_name():
+    params = {"hyperparams": {"kernel": np.ones(2)}}  # a module of that name
+    one = {"params": params, "teacher": {"w": np.ones(3)}}  # an average that the task moves
+    other = jax.tree.map(np.zeros_like, one)
+    old, new = (TrainState(0, x, optax.adam(0.1).init(x["params"]), x, 1) for x in (one, other))
+    found = with_given(old, new, ())
+    jax.tree.map(np.testing.assert_array_equal, found.variables, one)
+    jax.tree.map(np.testing.assert_array_equal, found.ema, one)
 
 
 def dl_command(*words):
