@@ -129,9 +129,9 @@ def combine(leaves: dict[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of a tree's leaves, by path."""
-    return {path: np.shape(leaf) for path, leaf in by_path(tree).items()}
+def shapes(tree: Any) -> dict[str, str]:
+    """The dtypes and shapes of a tree's leaves, such as ``float32[64, 4]``, by path."""
+    return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in by_path(tree).items()}
 
 
 def path_name(path: tuple[Any, ...]) -> str:

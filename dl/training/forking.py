@@ -247,7 +247,7 @@ def _check_alike(state: TrainState, begin: TrainState, path: Path) -> None:
     then, now = shapes(state), shapes(begin)
     for name in dict.fromkeys([*then, *now]):
         if then.get(name) != now.get(name):
-            a, b = (str(list(x[name])) if name in x else "not there" for x in (then, now))
+            a, b = (x.get(name, "not there") for x in (then, now))
             raise UserError(
                 "fork-of-another-model",
                 f"these values make another model or optimiser than {path} has: {name} is {a} there and {b} here, "

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import faults
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -25,7 +26,7 @@ from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.scripts import load_script
 from dl.training.compiled import Compiled
-from dl.training.forking import fork, state_at
+from dl.training.forking import _check_alike, fork, state_at
 from dl.training.leaves import digests, flatten
 from dl.training.prefetch import prefetch
 
@@ -225,6 +226,18 @@ def test_what_the_config_gives_is_that_of_the_fork():
         np.testing.assert_array_equal(variables["lora"]["scale"], 0)
         np.testing.assert_array_equal(variables["teacher"]["w"], 0)
     np.testing.assert_allclose(found.opt_state.hyperparams["learning_rate"], 0.2)
+
+
+def test_an_optimisers_memory_of_another_precision_is_refused():
+    params, key = {"w": jnp.ones(2)}, jax.random.key(0)
+    whole, halved = (
+        TrainState(
+            jnp.int32(0), {"params": params}, optax.adam(0.1, mu_dtype=x).init(params), None, key
+        )
+        for x in ("float32", "bfloat16")
+    )
+    with raises("fork-of-another-model", "mu/w is float32[2] there and bfloat16[2] here"):
+        _check_alike(whole, halved, Path("runs/a"))
 
 
 def test_what_steps_change_is_kept_whatever_its_name():
