@@ -25,9 +25,10 @@ def evaluate(
     trust: bool = False,
     force: bool = False,
 ) -> None:
-    """Judge a run by other data: every metric of its test set, with the middle 95 % of resamples of the rows.
+    """Judge a run by other data: every metric of its test set, and the middle 95 % over resamples of its rows.
 
     The data are read as the run's own, by the names of their columns and classes, and prepared by its script.
+    Metrics that are no mean over rows, such as auc, have no interval.
 
     Args:
       run: the run's folder.

@@ -102,6 +102,7 @@ def lora(
         apply=apply,
         predict=lambda variables, columns: task.predict(merge(variables), columns),
         check=task.check and check,
+        given=(*task.given, "lora"),
     )
 
 

@@ -99,4 +99,5 @@ def distill(
         score=score,
         predict=lambda variables, columns: task.predict(student(variables), columns),
         check=task.check and check,
+        given=(*task.given, "teacher"),
     )

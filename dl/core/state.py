@@ -1,6 +1,7 @@
 """The whole of a run at one moment, as one pytree."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,9 +12,6 @@ from flax import struct
 
 from dl.core.random import purpose_key
 from dl.core.task import Batch, Task, Variables
-
-# Collections of variables that the config gives and no step changes: a scale of adapters, a teacher.
-GIVEN = ("lora", "teacher")
 
 
 @struct.dataclass
@@ -72,14 +70,15 @@ def begun_with(
     )
 
 
-def with_given(state: TrainState, begin: TrainState) -> TrainState:
-    """``state`` with what the config gives (:data:`GIVEN`, and the numbers of ``optax.inject_hyperparams``) as
-    ``begin``, a state alike, has it."""
+def with_given(state: TrainState, begin: TrainState, given: Sequence[str]) -> TrainState:
+    """``state`` with what the config gives (the collections ``given``, as :class:`~dl.core.task.Task` names them,
+    and the numbers of ``optax.inject_hyperparams``) as ``begin``, a state alike, has it."""
+    injected = jax.tree_util.GetAttrKey("hyperparams")  # a field, unlike a module of that name
 
     def own(path: Any, old: Any, new: Any) -> Any:
         kind, *names = path_name(path).split("/")
-        collection = kind in ("variables", "ema") and names[0] in GIVEN
-        return new if collection or "hyperparams" in names else old
+        collection = kind in ("variables", "ema") and names[0] in given
+        return new if collection or (kind == "opt_state" and injected in path) else old
 
     return jax.tree_util.tree_map_with_path(own, state, begin)
 
@@ -130,9 +129,9 @@ def combine(leaves: dict[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of a tree's leaves, by path."""
-    return {path: np.shape(leaf) for path, leaf in by_path(tree).items()}
+def shapes(tree: Any) -> dict[str, str]:
+    """The dtypes and shapes of a tree's leaves, such as ``float32[64, 4]``, by path."""
+    return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in by_path(tree).items()}
 
 
 def path_name(path: tuple[Any, ...]) -> str:

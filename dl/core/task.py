@@ -75,6 +75,8 @@ class Task:
       average: what the outputs of several models (leaves ``[models, ...]``) say together, and likewise
         their predictions: :func:`mean_of_values`, :func:`mean_of_probabilities`. None where they have no
         mean, as tokens, boxes and counts have none.
+      given: collections of variables that the config gives and no step changes, such as a teacher's; a fork has
+        those of its own values.
       origin: what was subtracted from the numbers that ``score`` is given as true and ``predict`` adds again, for
         reports.
       members: the members, where the task is an ensemble of them (:func:`ensemble`). They are what
@@ -90,6 +92,7 @@ class Task:
     average: Callable[[Any], Any] | None = None
     members: Members | None = None
     origin: Any = 0.0
+    given: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.members is not None and self.score is not self.members.task.score:

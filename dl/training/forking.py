@@ -132,9 +132,12 @@ def plant(
     path, step, state = ancestor
     folder = RunFolder(place)
     compiled = Compiled.alone(experiment)
-    begin = compiled.beginning().state()
-    _check_alike(state, begin, path)
-    state = dataclasses.replace(with_given(state, begin), key=begin.key)
+    begin = compiled.beginning()
+    if "lora" in experiment.task.given:  # adapters that a start gives bring their scale
+        begin = started(compiled, (), begin, lambda _: None)
+    new = begin.state()
+    _check_alike(state, new, path)
+    state = dataclasses.replace(with_given(state, new, experiment.task.given), key=new.key)
     there = script if script is not None and script.is_file() else None
     layout = layout_of(options.mesh, experiment, options.deterministic_topology)
     with folder.held():
@@ -244,7 +247,7 @@ def _check_alike(state: TrainState, begin: TrainState, path: Path) -> None:
     then, now = shapes(state), shapes(begin)
     for name in dict.fromkeys([*then, *now]):
         if then.get(name) != now.get(name):
-            a, b = (str(list(x[name])) if name in x else "not there" for x in (then, now))
+            a, b = (x.get(name, "not there") for x in (then, now))
             raise UserError(
                 "fork-of-another-model",
                 f"these values make another model or optimiser than {path} has: {name} is {a} there and {b} here, "

@@ -123,7 +123,9 @@ def base_of(folder: RunFolder) -> Callable[[], Flat]:
     return read
 
 
-def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]:
+def fitted(
+    fresh: Flat, start: Start, several: bool = False, given: Sequence[str] = ()
+) -> tuple[Flat, str]:
     """Those variables of a start that a model takes, by the model's paths; and what is said of it.
 
     Taken is every variable whose path and shape agree; where more agree so, paths within one module of the
@@ -132,6 +134,7 @@ def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]
     Args:
       fresh: the model's variables, or their shapes.
       several: they are stacked ones of an ensemble, whose members all begin so.
+      given: collections that the model's config gives (:class:`~dl.core.task.Task`).
 
     Raises:
       UserError: no variable agrees.
@@ -145,8 +148,11 @@ def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]
             merge(unflatten_dict(variables, sep="/"))
         )  # adapters, for a model that has none
     # A teacher is the config's own; the scale of adapters belongs to what they have learned.
+    own = {name for name in given if name != "lora"}
+    if not any(n.startswith("teacher/") for n in fresh):
+        own.add("teacher")  # which a model without one has no use for
     fresh, variables = (
-        {n: x for n, x in tree.items() if not n.startswith("teacher/")}
+        {n: x for n, x in tree.items() if n.partition("/")[0] not in own}
         for tree in (fresh, variables)
     )
 
@@ -179,6 +185,8 @@ def fitted(fresh: Flat, start: Start, several: bool = False) -> tuple[Flat, str]
             f"nothing that {where} holds has a path and a shape of this model: there are "
             f"{_few(variables)}, here {_few(fresh)}",
         )
+    if not any(f"base/{n[7:-2]}" in fresh for n in best if n.endswith("/a")):
+        best.pop("lora/scale", None)  # no adapters that it belongs to are taken
     used = {name for name, _ in best.values()}
     count = [sum(int(np.prod(fresh[n].shape)) for n in names) for names in (best, fresh)]
     said = f"begins with {where}: took {len(best)} of {len(fresh)} arrays, {count[0]:,} of {count[1]:,} numbers"
@@ -196,8 +204,8 @@ def check_start(experiment: Experiment) -> None:
         data = shape_source(experiment)
         batch = data if isinstance(data, dict) else jax.eval_shape(lambda data: data[0], data)
         fresh = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
-        several = experiment.task.members is not None
-        fitted(by_path(fresh), read_start(experiment.start), several)
+        task = experiment.task
+        fitted(by_path(fresh), read_start(experiment.start), task.members is not None, task.given)
 
 
 def started(
@@ -226,7 +234,8 @@ def started(
                 "or start anew under another --name",
             )
         lock.add(folder, start=start.source)
-    given, said = fitted(by_path(one), start, experiment.task.members is not None)
+    task = experiment.task
+    given, said = fitted(by_path(one), start, task.members is not None, task.given)
     say(said)
 
     def over(state: TrainState, traced: Traced, given: Flat) -> TrainState:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import faults
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -25,7 +26,7 @@ from dl.runs.compare import first_difference
 from dl.runs.folder import RunFolder, read_json
 from dl.runs.scripts import load_script
 from dl.training.compiled import Compiled
-from dl.training.forking import fork, state_at
+from dl.training.forking import _check_alike, fork, state_at
 from dl.training.leaves import digests, flatten
 from dl.training.prefetch import prefetch
 
@@ -218,13 +219,35 @@ def test_what_the_config_gives_is_that_of_the_fork():
     new = TrainState(
         0, other, optax.inject_hyperparams(optax.sgd)(0.2).init(other["params"]), other, 2
     )
-    found = with_given(old, new)
+    found = with_given(old, new, ("lora", "teacher"))
     assert (found.step, found.key) == (5, 1)
     for variables in (found.variables, found.ema):
         np.testing.assert_array_equal(variables["params"], 1)
         np.testing.assert_array_equal(variables["lora"]["scale"], 0)
         np.testing.assert_array_equal(variables["teacher"]["w"], 0)
     np.testing.assert_allclose(found.opt_state.hyperparams["learning_rate"], 0.2)
+
+
+def test_an_optimisers_memory_of_another_precision_is_refused():
+    params, key = {"w": jnp.ones(2)}, jax.random.key(0)
+    whole, halved = (
+        TrainState(
+            jnp.int32(0), {"params": params}, optax.adam(0.1, mu_dtype=x).init(params), None, key
+        )
+        for x in ("float32", "bfloat16")
+    )
+    with raises("fork-of-another-model", "mu/w is float32[2] there and bfloat16[2] here"):
+        _check_alike(whole, halved, Path("runs/a"))
+
+
+def test_what_steps_change_is_kept_whatever_its_name():
+    params = {"hyperparams": {"kernel": np.ones(2)}}  # a module of that name
+    one = {"params": params, "teacher": {"w": np.ones(3)}}  # an average that the task moves
+    other = jax.tree.map(np.zeros_like, one)
+    old, new = (TrainState(0, x, optax.adam(0.1).init(x["params"]), x, 1) for x in (one, other))
+    found = with_given(old, new, ())
+    jax.tree.map(np.testing.assert_array_equal, found.variables, one)
+    jax.tree.map(np.testing.assert_array_equal, found.ema, one)
 
 
 def dl_command(*words):

@@ -271,6 +271,25 @@ def test_adapters_are_merged_for_a_model_that_has_none():
     assert {"params/head/kernel/a", "base/head/bias", "lora/scale"} <= set(given)
 
 
+def test_the_scale_of_adapters_comes_with_them_alone():
+    plain = classification(Net(3))
+    batch = {"image": np.zeros((2, 4, 4, 1), np.uint8), "label": np.zeros(2, np.int32)}
+    start = Start(
+        {"run": "runs/a"}, flat(dl.lora(plain, 2, alpha=8.0).init(jax.random.key(0), batch))
+    )
+    given, said = fitted(flat(dl.lora(plain, 1).init(jax.random.key(2), batch)), start)
+    assert "base/head/kernel" in given
+    assert "lora/scale" not in given
+    assert "lora/scale" in said.partition("fresh: ")[2]
+
+
+def test_a_teacher_that_the_task_moves_is_begun_with():
+    own = {"params/w": np.ones(2), "teacher/w": np.ones(2)}
+    start = Start({"run": "runs/a"}, own)
+    assert fitted(own, start)[0].keys() == own.keys()
+    assert list(fitted(own, start, given=("teacher",))[0]) == ["params/w"]
+
+
 def test_weights_in_another_layout_are_a_start_too(place):
     pytest.importorskip("safetensors")
     from dl.models.transformer import Transformer

@@ -238,12 +238,17 @@ def train_batches(
         small files of a user's own.
 
     Raises:
-      UserError: there are too few rows, or no such column; or a part that streams is to be balanced.
+      UserError: there are too few rows, or no such column; or a part that streams, or folds, are to be balanced.
     """
     if at_most:
         rows = arrays.smallest() if hasattr(arrays, "smallest") else row_count(arrays)
         batch_size = min(batch_size, rows)
     if hasattr(arrays, "train_batches"):
+        if balance is not None and hasattr(arrays, "smallest"):
+            raise UserError(
+                "balance-folds",
+                "rows that are cut into folds cannot be balanced: leave out the folds, or the balance",
+            )
         if balance is not None:
             raise UserError(
                 "balance-streams",

@@ -12,6 +12,7 @@ import dl
 from dl.core.experiment import built
 from dl.core.lanes import traceable_fields
 from dl.data.batches.streams import ArraySource, StreamBatches
+from dl.data.folded import Folds
 from dl.models.mlp import MLP
 from dl.tasks.classification import classification
 
@@ -74,3 +75,5 @@ def test_mistakes_are_told_in_one_line():
 
     with raises("balance-streams"):
         dl.train_batches(Streamed(), 4, 0, "label")
+    with raises("balance-folds", "leave out the folds"):
+        dl.train_batches(Folds([ARRAYS, ARRAYS]).at(0), 4, 0, "label")
