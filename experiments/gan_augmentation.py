@@ -13,10 +13,12 @@ import numpy as np
 import dl
 from dl.data.splits import hold_out
 from dl.data.transforms import images as augment
+from dl.data.transforms.policies import rand_augment
 from dl.models.cnn import CNN
 from dl.models.gan import GAN, Discriminator, Generator
 from dl.tasks.adversarial import adversarial, hinge, players
 from dl.tasks.classification import classification
+from dl.tasks.consistency import UNKNOWN, consistent
 from dl.training.cached import train_cached
 
 
@@ -32,6 +34,9 @@ class Config(dl.Recipe):
     """let the generator see all pictures, under guessed labels where there are none"""
     generated: int = 5500
     """generated pictures that join the training set; 0 is the baseline"""
+    consistency: bool = False
+    """learn from the pictures without labels in place of generated ones: a class that the network is sure of must
+    hold for a changed picture too"""
     gan_steps: int = 3000
     widths: tuple[int, ...] = (24, 48, 96)
     """the classifier's channels; half as many for the generator"""
@@ -47,6 +52,8 @@ class Config(dl.Recipe):
 def classifier(config: Config, train, classes, **options) -> dl.Experiment:
     """The same training with and without generated pictures."""
     task = classification(CNN(len(classes), config.widths), label_smoothing=config.label_smoothing)
+    if config.consistency:
+        task = consistent(task, rand_augment())
     height = train["image"].shape[1]
     return config.experiment(
         task,
@@ -60,12 +67,19 @@ def classifier(config: Config, train, classes, **options) -> dl.Experiment:
 @dl.prepared
 def training_set(config: Config):
     """The labelled rows and the generated ones. These fields alone make them: others may be traced."""
-    known = "data labelled choice unlabelled generated gan_steps widths steps batch_size"
+    known = (
+        "data labelled choice unlabelled generated consistency gan_steps widths steps batch_size"
+    )
     plain = Config(**{name: getattr(config, name) for name in known.split()})
     splits = dl.load(plain.data).only("image", "label")
     classes, label = splits.info.classes, splits.train["label"]
     _, rows = hold_out(len(label), plain.labelled, plain.choice, label)
     seen = few = dl.data.take(splits.train, rows)
+    if plain.consistency:  # one row of eight has a label
+        unknown = np.full_like(label, UNKNOWN)
+        again = np.resize(rows, len(label) // 7)
+        seen = [splits.train["image"], splits.train["image"][again]]
+        return {"image": np.concatenate(seen), "label": np.append(unknown, label[again])}
     if not plain.generated:
         return few
     if plain.unlabelled:
