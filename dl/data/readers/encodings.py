@@ -26,14 +26,19 @@ def decoded(data: bytes, name: str, encoding: str | None) -> str:
     try:
         text = data.decode(chosen)
     except UnicodeError as error:  # some codecs say no place
-        raise not_text(name, encoding, found, getattr(error, "start", 0)) from None
+        raise not_text(name, encoding, found, getattr(error, "start", 0), data) from None
     except (LookupError, ValueError):
         raise UserError("unknown", f"encoding {encoding!r} is none that Python knows") from None
     return text.removeprefix("\ufeff")
 
 
-def not_text(name: str, encoding: str | None, found: str, byte: int) -> UserError:
-    """What to say of a file that is not in the ``encoding`` that the user said, or that was ``found``."""
+def not_text(name: str, encoding: str | None, found: str, byte: int, data: bytes) -> UserError:
+    """What to say of ``data`` that are not in the ``encoding`` that the user said, or that was ``found``."""
+    if encoding is None and found == "utf-8" and 0 in data:
+        return UserError(
+            "encoding",
+            f"{name} holds zero bytes, so it is no file of text, or one in UTF-16: say encoding='utf-16-le' then",
+        )
     if encoding is None and found == "utf-8":
         return UserError(
             "encoding",

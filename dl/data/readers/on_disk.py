@@ -288,7 +288,7 @@ def _text_blocks(path: Path, name: str, encoding: str | None) -> Iterator[str]:
                     text = decoder.decode(data, final=not following)
                 except UnicodeError as error:
                     start = getattr(error, "start", 0)
-                    raise not_text(name, encoding, found, at - held + start) from None
+                    raise not_text(name, encoding, found, at - held + start, data) from None
                 yield text.removeprefix(mark)
                 mark, at, data = "", at + len(data), following
     except (OSError, EOFError) as error:

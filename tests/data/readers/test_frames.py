@@ -154,6 +154,11 @@ def test_marked_encodings_are_read_and_others_named(encoding):
     assert frame.headings == ["größe", "ort"]
 
 
+def test_a_file_that_is_no_text_is_not_said_to_be_in_another_encoding():
+    with raises("encoding", "no file of text"):
+        read_frame(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR and more\n")
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le", "latin-1"])
 def test_an_encoding_that_must_be_told(encoding):
     data = "größe,ort\n1,Åbo\n".encode(encoding)
