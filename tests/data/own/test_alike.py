@@ -181,3 +181,18 @@ def test_the_very_files_that_were_trained_on_are_told(tmp_path, capfd):
     for path, trained in ((tmp_path / "a", splits), (tmp_path / "t.csv", table)):
         open_alike(path, trained)
         assert "files of the run's own data" in capfd.readouterr().err
+
+
+def test_a_word_that_was_never_in_training_is_said(tmp_path, capfd):
+    rows = [f"{row},{('Rome', 'Oslo')[row % 2]},{row % 3 % 2}" for row in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(["age,city,label", *rows]))
+    (tmp_path / "b.csv").write_text("city,age\nrome,3\nOslo,4\n")
+    (tmp_path / "c.csv").write_text("city,age\nRome,3\nOslo,4\n")
+    splits = open_data(tmp_path / "a.csv", "table", target="label")
+    capfd.readouterr()
+    read_unlabelled([tmp_path / "b.csv"], splits)
+    said = capfd.readouterr().err
+    assert "b.csv" in said
+    assert "never in training: rome" in said
+    assert read_unlabelled([tmp_path / "c.csv"], splits).names["row"].tolist() == [0, 1]
+    assert capfd.readouterr().err == ""
