@@ -267,10 +267,11 @@ def largest_batch(
 
 
 def _unread(machine: Machine) -> str:
-    package = "libtpu" if machine.card.platform == "tpu" else "jax_cuda12_plugin"
+    on_tpu = machine.card.platform == "tpu"
+    package, extra = ("libtpu", "tpu") if on_tpu else ("jax_cuda12_plugin", "cuda")
     return (
         f"unknown: jax {jax.__version__} cannot read what {package} {metadata.version(package)} writes; "
-        "pip install -e '.[plan-cuda,plan-tpu]' brings those that fit"
+        f"pip install -e '.[plan-{extra}]' brings one that fits"
     )
 
 
