@@ -50,7 +50,19 @@ def attention(q, k, v, *, bias=None, mask=None, causal: bool = False, scale: flo
         return _cudnn_attention(q, k, v, bias, mask, **options)
     if where.platform == "tpu" and not masked and _splash_takes(q, k, where):
         return _splash_attention(q, k, v, **options)
-    return jax.nn.dot_product_attention(q, k, v, bias, mask, is_causal=causal, scale=scale)
+    wide, given = _products_in(q.dtype, where), q.dtype
+    q, k, v = (x.astype(wide) for x in (q, k, v))
+    out = jax.nn.dot_product_attention(q, k, v, bias, mask, is_causal=causal, scale=scale)
+    return out.astype(given)
+
+
+def _products_in(dtype, where: Target):
+    """The dtype that XLA's attention computes in. JAX asks for products of bfloat16 by name, which the compiler
+    refuses for NVIDIA's cards before the A100; all others there it makes in float32 by itself."""
+    if where.platform != "gpu" or dtype != jnp.bfloat16:
+        return dtype
+    capability = where.capability or _capability_here()
+    return jnp.float32 if (0, 0) < capability < (8, 0) else dtype
 
 
 def _lie(q, k, mask) -> tuple[str | None, str | tuple[str, ...]]:

@@ -56,16 +56,19 @@ class Collective(NamedTuple):
     Attributes:
       kind: one of :data:`COLLECTIVES`.
       result: bytes of its results on a device; wire: bytes that a device receives at least, by a ring.
-      devices: how many take part together, and ``span``: over how many neighbouring numbers they lie.
+      groups: numbers of the devices that take part together.
       times: how often a step does it.
     """
 
     kind: str
     result: float
     wire: float
-    devices: int
-    span: int
+    groups: list[list[int]]
     times: int
+
+    def within(self, near: int) -> bool:
+        """Whether no group reaches beyond one host, each of which has so many devices, in order."""
+        return all(min(group) // near == max(group) // near for group in self.groups)
 
 
 class Work(NamedTuple):
@@ -272,13 +275,12 @@ def _collective(kind: str, line: Instruction, times: int) -> Collective:
     result = float(sum(found))
     groups = _groups(line.rest)
     count = len(groups[0]) if groups else 1
-    span = max((max(g) - min(g) + 1 for g in groups), default=1)
     share = (count - 1) / count if count else 0.0
     factor = {
         "all-reduce": 2 * share, "all-gather": share, "all-to-all": share,
         "reduce-scatter": count - 1, "collective-permute": 1.0,
     }[kind]  # fmt: skip
-    return Collective(kind, result, factor * result, count, span, times)
+    return Collective(kind, result, factor * result, groups, times)
 
 
 def _groups(rest: str) -> list[list[int]]:

@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from rich.table import Table
 from dl.core.errors import UserError, one_line
 from dl.core.experiment import Experiment
 from dl.parallel.devices import Machine, answering_for
-from dl.parallel.programs import Program, Work, products, shape_bytes
+from dl.parallel.programs import Program, products, shape_bytes
 from dl.platform import hushed, screen
 from dl.runs.options import Options
 from dl.training.checks import check
@@ -41,7 +42,8 @@ class Planned:
       kernels: how many of each kind a step runs; largest: the largest array that one makes.
       sent: ``(times, bytes of results)`` of each kind of collective.
       flops: of products, by dtype; moved: bytes that kernels read and write.
-      seconds: ``{'launches': ..., 'products': ..., 'memory': ..., 'links': ...}``.
+      seconds: ``{'launches': ..., 'products': ..., 'memory': ..., 'links': ...}``; of products alone where the
+        program was compiled, but is written in a way that cannot be read here.
     """
 
     parameters: int
@@ -116,23 +118,25 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
             ) from error
         return Planned(count, shares | _asked(str(error)), memory, _first(error))
     shares["activations and temporaries"] = compiled_step.memory_analysis().temp_size_in_bytes
-    try:
-        work = Program(compiled_step.as_text()).work
-    except jax.errors.JaxRuntimeError:  # a compiler of another release writes what ours cannot read
-        work = Work(Counter(), 0.0, "", [])
     devices = 1 if layout is None else layout.mesh.size
     flops = Counter({k: n / devices for k, n in products(program.traced.jaxpr.jaxpr).items()})
-    sent: dict[str, tuple[int, float]] = {}
     card, links = machine.card, 0.0
+    by_products = sum(n / card.peak(kind) for kind, n in flops.items())
+    try:
+        with hushed():  # of a program that cannot be read, words for the compiler's makers
+            work = Program(compiled_step.as_text()).work
+    except jax.errors.JaxRuntimeError:  # a compiler of another release writes what ours cannot read
+        return Planned(count, shares, memory, flops=flops, seconds={"products": by_products})
+    sent: dict[str, tuple[int, float]] = {}
     for one in work.collectives:
         times, size = sent.get(one.kind, (0, 0.0))
         sent[one.kind] = times + one.times, size + one.times * one.result
-        speed = machine.link if one.span <= card.near else card.network
+        speed = machine.link if one.within(card.near) else card.network
         links += one.times * one.wire / speed
     launches = sum(work.kernels.values()) * LAUNCH if card.platform == "gpu" else 0.0
     seconds = {
         "launches": launches,
-        "products": sum(n / card.peak(kind) for kind, n in flops.items()),
+        "products": by_products,
         "memory": work.memory / card.bandwidth,
         "links": links,
     }
@@ -207,12 +211,15 @@ def print_plan(
         table.add_row(f"{kind}, results", f"{bytes_in_words(size)} in {times}")
     for kind, times in found.kernels.most_common(12):
         table.add_row(f"kernels: {kind}", f"{times:,}")
+    if found.seconds.keys() == {"products"}:
+        table.add_row("kernels, memory's and links' traffic", _unread(machine))
     if found.seconds:
         bound = max(found.seconds, key=lambda name: found.seconds[name])
         for name, seconds in found.seconds.items():
             table.add_row(f"estimated time of {name} at peak", _in_ms(seconds))
         least = found.seconds[bound]
-        table.add_row("estimated step, at least", f"{_in_ms(least)}, bound by {bound}")
+        told = f", bound by {bound}" if len(found.seconds) > 1 else ""
+        table.add_row("estimated step, at least", _in_ms(least) + told)
         table.add_row("estimated examples a second, at most", f"{batch / least:,.0f}")
     if largest is not None:
         told = f"{largest:,} of {experiment.data.size:,} training examples"
@@ -257,6 +264,15 @@ def largest_batch(
         untried = high if high == beyond else (low + high) / 2
         aim = aim if aim < high else untried
         size = min(max(int(aim) // step * step, low + eighth), high - step)
+
+
+def _unread(machine: Machine) -> str:
+    on_tpu = machine.card.platform == "tpu"
+    package, extra = ("libtpu", "tpu") if on_tpu else ("jax_cuda12_plugin", "cuda")
+    return (
+        f"unknown: jax {jax.__version__} cannot read what {package} {metadata.version(package)} writes; "
+        f"pip install -e '.[plan-{extra}]' brings one that fits"
+    )
 
 
 def _in_ms(seconds: float) -> str:

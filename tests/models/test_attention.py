@@ -108,6 +108,12 @@ def test_gpu_takes_cudnn_where_the_card_can(card, time, source, dim, masked, tak
     assert ("__cudnn$fmha" in text) == taken
 
 
+@pytest.mark.parametrize(("card", "asked"), [("t4", False), ("a100", True)])
+def test_a_card_without_bfloat16_is_asked_for_no_product_of_it_by_name(card, asked):
+    shape = (2, 64, 4, 60)  # not cuDNN's
+    assert ("lhs_precision_type = bf16" in lowered_for(card, shape, shape, shape)) == asked
+
+
 def test_what_is_filled_up_for_cudnn_changes_nothing():
     q, k, v = inputs(2, 5, 7, 4, 2, 8)
     mask = jnp.arange(7) < jnp.array([7, 4])[:, None, None, None]

@@ -37,10 +37,12 @@ ENTRY %main (s: f32[12,4,8], g: bf16[64]) -> f32[] {
 def test_loops_of_known_length_count_every_turn():
     work = Program(TEXT).work
     gather, total = sorted(work.collectives, key=lambda one: one.kind)
-    assert (gather.kind, gather.times, gather.devices, gather.span) == ("all-gather", 12, 4, 4)
+    assert (gather.kind, gather.times) == ("all-gather", 12)
+    assert gather.groups == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert gather.result == 4 * 8 * 4
     assert gather.wire == gather.result * 3 / 4
-    assert (total.kind, total.times, total.devices, total.span) == ("all-reduce", 1, 2, 5)
+    assert (total.kind, total.times) == ("all-reduce", 1)
+    assert total.groups == [[0, 4], [1, 5], [2, 6], [3, 7]]
     assert total.wire == 64 * 2  # twice a half of it
     kernels = {"all-gather": 12, "fusion": 1, "all-reduce": 1, "cublas$gemm": 1}
     assert work.kernels == kernels | {"of single numbers": 1}
@@ -48,6 +50,15 @@ def test_loops_of_known_length_count_every_turn():
     # Each turn's gathering, the slice read and written with its place, a sum, a place, and a product without
     # the room that it works in.
     assert work.memory == 12 * 2 * 128 + (2 * 128 + 4) + 2 * 128 + 3 * 4 + 2 * 128
+
+
+def test_a_group_over_the_border_of_two_hosts_is_not_within_one():
+    gather, total = sorted(Program(TEXT).work.collectives, key=lambda one: one.kind)
+    assert gather.within(4)
+    assert not total.within(4)
+    assert total.within(8)
+    # Six neighbours of eight a host: those from 6 to 11 lie on two.
+    assert not gather._replace(groups=[[*range(6)], [*range(6, 12)]]).within(8)
 
 
 @pytest.mark.parametrize(

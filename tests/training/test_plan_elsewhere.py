@@ -110,6 +110,22 @@ def test_a_plan_says_whether_it_fits_into_what_jax_takes(monkeypatch, capsys, gi
     assert "0.75 of 79.11 GiB" in shown
 
 
+def test_what_another_release_s_compiler_writes_is_called_unknown_and_not_nothing(
+    monkeypatch, capsys
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(plan_elsewhere.metadata, "version", lambda name: f"of {name}")
+    found = plan_elsewhere.Planned(1, {"data": 8.0}, 100.0, seconds={"products": 0.002})
+    monkeypatch.setattr(plan_elsewhere, "planned", lambda *given: found)
+    plan_elsewhere.print_plan(of(8), H100, Options())  # type: ignore[arg-type]
+    shown = capsys.readouterr().out
+    assert "unknown" in shown
+    assert "of jax_cuda12_plugin" in shown
+    assert "2.00 ms" in shown
+    assert "links at peak" not in shown
+    assert "bound by" not in shown
+
+
 @pytest.mark.parametrize(("rows", "micro"), [(20, 1), (30, 4)])
 def test_a_batch_that_cannot_be_cut_is_planned_as_the_largest_that_fits(
     monkeypatch, capsys, rows, micro
