@@ -78,8 +78,8 @@ def training_set(config: Config):
     if plain.consistency:  # one row of eight has a label
         unknown = np.full_like(label, UNKNOWN)
         again = np.resize(rows, len(label) // 7)
-        seen = [splits.train["image"], splits.train["image"][again]]
-        return {"image": np.concatenate(seen), "label": np.append(unknown, label[again])}
+        every = np.concatenate([splits.train["image"], splits.train["image"][again]])
+        return {"image": every, "label": np.append(unknown, label[again])}
     if not plain.generated:
         return few
     if plain.unlabelled:

@@ -21,7 +21,7 @@ SHORT = {
     "speech",
     "tables",
     "things",
-}  # theirs have a fifth of the steps
+}  # theirs have a tenth of the steps
 
 
 def code(path):
@@ -36,10 +36,10 @@ def executed(cells, folder):
 
 
 def shorter(source):
-    """A cell whose runs have a fifth of the steps, and as many evaluations: it shows the same kinds of things, and
+    """A cell whose runs have a tenth of the steps, and as many evaluations: it shows the same kinds of things, and
     figures are not looked at."""
     spans = re.compile(r"\b((?:steps|eval_every)(?:: int = |=))(\d+)\b")
-    return spans.sub(lambda found: f"{found[1]}{max(1, int(found[2]) // 5)}", source)
+    return spans.sub(lambda found: f"{found[1]}{max(1, int(found[2]) // 10)}", source)
 
 
 def pictures(cell):
