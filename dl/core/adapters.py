@@ -61,6 +61,12 @@ def lora(
                 "adapters-twice",
                 "this task trains adapters already: give it them once, or a run's, merged, by --start",
             )
+        if "base" in variables:
+            raise UserError(
+                "collection-taken",
+                "the task has variables in a collection 'base' of its own, where lora keeps what it adapts: call "
+                "it otherwise",
+            )
         places, axes = (
             by_path(tree) for tree in (matching(patterns, params), stacked_axes(params))
         )

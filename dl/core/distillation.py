@@ -40,7 +40,8 @@ def distill(
       temperature, weight: may be traced.
 
     Raises:
-      UserError: the teacher is neither; its outputs are of another shape (raised in training).
+      UserError: the teacher is neither; its outputs are of another shape (raised in training); the task has a
+        collection ``teacher`` already (raised by ``init``).
     """
     bounded("temperature", temperature, above=0)
     bounded("weight", weight, at_least=0, at_most=1)
@@ -56,7 +57,14 @@ def distill(
         )
 
     def init(key: jax.Array, batch: Batch) -> Variables:
-        return {**task.init(key, batch), "teacher": at_run_time(teacher.variables)}
+        variables = task.init(key, batch)
+        if "teacher" in variables:
+            raise UserError(
+                "collection-taken",
+                "the task has variables in a collection 'teacher' of its own, where distill keeps its teacher's: "
+                "call it otherwise, or give one teacher alone",
+            )
+        return {**variables, "teacher": at_run_time(teacher.variables)}
 
     def student(variables: Variables) -> Variables:
         return {name: value for name, value in variables.items() if name != "teacher"}

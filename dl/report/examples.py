@@ -11,7 +11,7 @@ from dl.figures.canvas import new_figure, no_formula
 from dl.figures.curves import PALETTE, grid
 from dl.report.inspection import Inspection
 from dl.report.judged import Example, Far, Judged, Names, Off
-from dl.report.page import Html, captioned, escape, gallery, note, picture, svg, table
+from dl.report.page import Html, amount, captioned, escape, gallery, note, picture, svg, table
 
 SIDE = 128  # pixels of a shown picture, at the least
 FEATURES = 20  # whose importance is drawn
@@ -83,7 +83,7 @@ def _set(one: Judged, classes: Sequence[str], names: Names, cells: Cells) -> str
     ]
     drawn += _shuffled(one.importance, "the loss, in nats a row,", "nats a row")
     rows = [
-        [name, f"{int(count):,}", *("" if np.isnan(x) else f"{x:.3f}" for x in rest)]
+        [name, amount(count), *("" if np.isnan(x) else f"{x:.3f}" for x in rest)]
         for name, (count, *rest) in zip(called, one.by_class(), strict=True)
     ]
     return (

@@ -44,13 +44,15 @@ class Judged(NamedTuple):
     """What a classifier says of a set.
 
     Attributes:
-      counts: true classes in rows, predicted ones in columns, int ``[classes, classes]``.
+      counts: true classes in rows, predicted ones in columns, ``[classes, classes]``.
       bins: by a chance in tenths ``[10, 3]``: rows, the sum of their chances, how many came true. The chance is
         that of the class said; of two classes it is that of the second, as in the metric ``ece``
         (:func:`~dl.scores.tabular.binary_scores`).
       worst: rows whose true class had the smallest chance; unsure: those whose two likeliest are closest.
       importance: by name of a feature, how many nats a row the loss grows when it is shuffled among the rows
         (Breiman 2001), and how much that differs between shuffles.
+
+    Where the task's metrics count each row by its column ``weight``, all but the two lists of rows do so too.
     """
 
     counts: np.ndarray
@@ -62,9 +64,8 @@ class Judged(NamedTuple):
     @property
     def calibration_error(self) -> float:
         """The expected calibration error by these bins (Naeini et al. 2015; of more classes Guo et al. 2017)."""
-        return float(
-            np.abs(self.bins[:, 1] - self.bins[:, 2]).sum() / max(self.bins[:, 0].sum(), 1)
-        )
+        rows = self.bins[:, 0].sum()
+        return float(np.abs(self.bins[:, 1] - self.bins[:, 2]).sum() / (rows if rows > 0 else 1))
 
     def by_class(self) -> np.ndarray:
         """Rows, recall and precision of each class ``[classes, 3]``; NaN where there are none to count."""
@@ -98,7 +99,9 @@ def judge(
         return None
     predict, evaluate, classes = jax.jit(task.predict), jax.jit(task.evaluate), scores.shape[1]
     metrics: Any = None
-    counts = np.zeros((classes, classes), np.int64)
+    weighted = _weighted(evaluate(variables, first), first)
+    counts = np.zeros((classes, classes))
+    weights: list[np.ndarray] = []
     chance: list[np.ndarray] = []
     came: list[np.ndarray] = []
     worst: list[tuple[float, Example]] = []
@@ -114,7 +117,9 @@ def judge(
             return None
         chances = np.exp(log_softmax(said, -1))
         best, sure = said.argmax(-1), chances.max(-1)
-        np.add.at(counts, (truth, best), 1)
+        each = np.asarray(batch["weight"], np.float64)[real] if weighted else np.ones(len(truth))
+        np.add.at(counts, (truth, best), each)
+        weights.append(each)
         chance.append(chances[:, 1] if classes == 2 else sure)
         came.append(truth == 1 if classes == 2 else best == truth)
         columns = {name: np.asarray(batch[name])[real] for name in task.columns}
@@ -132,7 +137,8 @@ def judge(
         row += len(truth)
         found_here = evaluate(variables, batch)
         metrics = found_here if metrics is None else merge(metrics, found_here)
-    right = np.trace(counts) / max(counts.sum(), 1)
+    whole = counts.sum()
+    right = np.trace(counts) / (whole if whole > 0 else 1)
     if not abs(compute(metrics).get("accuracy", np.nan) - right) < 1e-4:
         return None
 
@@ -148,13 +154,32 @@ def judge(
     def nats(said: np.ndarray, label: np.ndarray) -> np.ndarray:
         return -log_softmax(said, -1)[np.arange(len(label)), label]
 
-    truth = parts.pop("label", np.zeros(0))
+    truth, stand = parts.pop("label", np.zeros(0)), np.concatenate(weights)
     shuffled = importance(
-        predict, variables, parts, truth, names or {}, nats, len(np.asarray(first["mask"]))
+        predict,
+        variables,
+        parts,
+        truth,
+        names or {},
+        nats,
+        len(np.asarray(first["mask"])),
+        stand[:ROWS],
     )
-    mean, share, size = reliability(np.concatenate(chance), np.concatenate(came))
+    mean, share, size = reliability(
+        np.concatenate(chance), np.concatenate(came), weight=stand if weighted else None
+    )
     bins = np.nan_to_num(np.stack([size, mean * size, share * size], -1))
+    counts = counts if weighted else counts.astype(np.int64)
     return Judged(counts, bins, looked(worst), looked(unsure), shuffled)
+
+
+def _weighted(metrics: Any, batch: Any) -> bool:
+    """Whether the accuracy of a batch counts each row by its column ``weight``."""
+    if "accuracy" not in metrics or getattr(batch.get("weight"), "shape", 0) != batch["mask"].shape:
+        return False
+    stand, mask = (np.asarray(batch[name], np.float64) for name in ("weight", "mask"))
+    counted, whole = float(np.sum(metrics["accuracy"].weight)), float((stand * mask).sum())
+    return abs(counted - whole) < abs(counted - float(mask.sum()))
 
 
 class Far(NamedTuple):
@@ -253,10 +278,11 @@ def importance(
     names: Names,
     losses: Callable[[np.ndarray, np.ndarray], np.ndarray],
     size: int,
+    weights: np.ndarray | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Of every feature that ``names`` names in a column ``[rows, features]`` of numbers: the mean growth of the
-    mean of ``losses(said, truth) [rows]`` over some shuffles, and its deviation. What has one name is shuffled
-    together."""
+    mean of ``losses(said, truth) [rows]``, by the ``weights`` of the rows, over some shuffles, and its deviation.
+    What has one name is shuffled together."""
     places: dict[str, list[tuple[str, int]]] = {}
     for column, own in names.items():
         values = columns.get(column)
@@ -266,14 +292,16 @@ def importance(
     if not places:
         return {}
 
+    stand = np.ones(len(truth)) if weights is None else weights
+
     def loss(given: dict[str, np.ndarray]) -> float:
         total, rows = 0.0, len(truth)
         for start in range(0, rows, size):
             at = np.minimum(np.arange(start, start + size), rows - 1)  # of one shape, compiled once
             said = np.asarray(predict(variables, {n: v[at] for n, v in given.items()}), np.float64)
             real = min(size, rows - start)
-            total += losses(said[:real], truth[at][:real]).sum()
-        return total / rows
+            total += (losses(said[:real], truth[at][:real]) * stand[at][:real]).sum()
+        return total / stand.sum()
 
     plain, draw, found = loss(columns), np.random.default_rng(0), {}
     for name, together in places.items():

@@ -119,6 +119,11 @@ def folded(title: str, body: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{body}</details>"
 
 
+def amount(count: Any) -> str:
+    """How many rows, where they may stand for more or fewer than one each."""
+    return f"{count:,.0f}" if count == round(count) or count >= 1000 else f"{count:.4g}"
+
+
 def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 

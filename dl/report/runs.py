@@ -14,6 +14,7 @@ from dl.report.layers import HEAD, engineering
 from dl.report.page import (
     Html,
     Section,
+    amount,
     captioned,
     escape,
     facts,
@@ -256,26 +257,24 @@ def _rows(inside: Inside) -> str:
 def _matrix(counts: np.ndarray, classes: Sequence[str]) -> str:
     known = len(classes) == len(counts)
     names = list(classes) if known else [str(number) for number in range(len(counts))]
-    wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
-    total, right = int(counts.sum()), int(np.trace(counts))
-    order = np.argsort(wrong, axis=None)[::-1][:8]
+    off = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
+    told = f"{amount(np.trace(counts))} of {amount(counts.sum())} right."
+    order = np.argsort(off, axis=None)[::-1][:8]
     places = [np.unravel_index(i, counts.shape) for i in order]
     mistakes = ", ".join(
-        f"{names[a]} taken for {names[b]} ({wrong[a, b]}×)" for a, b in places if wrong[a, b]
+        f"{names[a]} taken for {names[b]} ({amount(off[a, b])}×)" for a, b in places if off[a, b]
     )
-    words = note(
-        f"{right:,} of {total:,} right." + (f" Most often: {mistakes}." if mistakes else "")
-    )
+    words = note(told + (f" Most often: {mistakes}." if mistakes else ""))
     if len(counts) > CLASSES:
         return words
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    share = counts / np.where(counts.any(1, keepdims=True), counts.sum(1, keepdims=True), 1)
     # Words stand upright over their column, so that columns stay narrow.
     head = "".join(f"<th><span>{escape(name)}</span></th>" for name in names)
     body = ""
     for row in range(len(counts)):
         cells = "".join(
             f'<td style="--a:{share[row, column] ** 0.5:.2f};'
-            f'--hue:var(--{"accent" if row == column else "c7"})">{count or ""}</td>'
+            f'--hue:var(--{"accent" if row == column else "c7"})">{amount(count) if count else ""}</td>'
             for column, count in enumerate(counts[row])
         )
         body += f"<tr><th>{escape(names[row])}</th>{cells}</tr>"

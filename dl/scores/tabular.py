@@ -9,10 +9,13 @@ from dl.core.column_checks import same_shape, within
 from dl.core.errors import UserError, bounded
 
 
-def fit_temperature(logits: ArrayLike, label: np.ndarray) -> float:
+def fit_temperature(
+    logits: ArrayLike, label: np.ndarray, weight: np.ndarray | None = None
+) -> float:
     """The ``t`` for which ``softmax(logits / t)`` has the least cross-entropy on validation rows:
     logits ``[rows, classes]``, label ``[rows]`` (Guo et al. 2017, "On calibration of modern neural
-    networks"). NaN where there is no row, or a logit is not finite."""
+    networks"). NaN where there is no row, or a logit is not finite. ``weight [rows]``: how many rows each stands
+    for."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
@@ -23,7 +26,8 @@ def fit_temperature(logits: ArrayLike, label: np.ndarray) -> float:
         return float("nan")
 
     def loss(log_t):
-        return -log_softmax(logits / np.exp(log_t), axis=1)[rows, label].mean()
+        own = -log_softmax(logits / np.exp(log_t), axis=1)[rows, label]
+        return own.mean() if weight is None else np.average(own, weights=weight)
 
     return float(np.exp(minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").x))
 
@@ -34,12 +38,13 @@ def tempered_ece(
     held: ArrayLike,
     held_label: np.ndarray,
     weight: np.ndarray | None = None,
+    held_weight: np.ndarray | None = None,
 ) -> float:
     """``ece`` of :func:`binary_scores` once the logits ``[rows, 2]`` are calibrated by one number, fitted to those
-    of validation rows."""
+    of validation rows, each counted by its weight."""
     from scipy.special import softmax
 
-    heat = fit_temperature(held, held_label)
+    heat = fit_temperature(held, held_label, held_weight)
     return scores(label, softmax(np.asarray(logits) / heat, -1), weight)["ece"]
 
 
@@ -210,7 +215,8 @@ def judged(
     found = scores(label, chances, weight)
     if said.shape[1] != 2:
         return found
-    found["ece_tempered"] = tempered_ece(said, label, held_said, held["label"], weight)
+    stand = weight, held.get("weight")
+    found["ece_tempered"] = tempered_ece(said, label, held_said, held["label"], *stand)
     if budget is not None:
         found |= at_budget(label, chances[:, 1], budget, weight)
     if costs is not None:

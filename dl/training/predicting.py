@@ -18,6 +18,7 @@ from dl.core.experiment import Experiment
 from dl.core.state import combine, path_name
 from dl.data.batches.streams import FileRows
 from dl.data.own.lines import texts_column
+from dl.data.own.mask_values import channels
 from dl.data.own.paths import files_in, short_names
 from dl.data.own.tested import Tested, tested_on
 from dl.data.readers.csv_text import csv_line
@@ -351,8 +352,9 @@ class Sink:
             return {}
         file = self._folder / self._short[row]
         file.parent.mkdir(parents=True, exist_ok=True)
-        if values and max(values) < 256:
-            classes = np.asarray(values)[classes]
+        if values:
+            found = np.asarray(values)[classes]
+            classes = channels(found) if max(values) > 255 else found
         Image.fromarray(classes.astype(np.uint8)).save(file)
         return {"mask": self._short[row]}
 

@@ -1,5 +1,7 @@
 """A student learns from what a teacher says, and is judged by the truth alone."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,21 @@ def test_it_comes_to_say_what_the_teacher_says():
         state, metrics = step(state, BATCH)
     assert compute(metrics)["distillation"] < 0.01
     jax.tree.map(np.testing.assert_array_equal, state.variables["teacher"], TEACHER.variables)
+
+
+def test_a_collection_called_as_the_teachers_is_refused_not_lost():
+    def init(key, batch):
+        variables = STUDENT.init(key, batch)
+        return {**variables, "teacher": variables["params"], "base": variables["params"]}
+
+    own = dataclasses.replace(STUDENT, init=init)
+    for task, name in (
+        (dl.distill(own, TEACHER), "'teacher'"),
+        (dl.distill(dl.distill(STUDENT, TEACHER), TEACHER), "'teacher'"),
+        (dl.lora(own, 1), "'base'"),
+    ):
+        with raises("collection-taken", name):
+            jax.eval_shape(task.init, jax.random.key(0), BATCH)
 
 
 def test_a_teacher_of_other_classes_is_refused():

@@ -17,6 +17,7 @@ from dl.tasks.classification import classification
 from dl.tasks.forecasting import forecasting
 from dl.tasks.regression import regression
 from dl.tasks.supervised import supervised
+from dl.tasks.tabular import tabular_classification
 
 
 class Given(nn.Module):
@@ -85,6 +86,54 @@ def test_of_two_classes_calibration_is_that_of_the_second_as_in_the_metric():
     assert found.calibration_error == pytest.approx(binary_scores(label, chance)["ece"])
     inspected = Inspection(None, {}, {"test": found}, ("well", "ill"), {}, {})
     assert "Chance of ill and share that are" in judged(inspected)
+
+
+def weighted(scale=1.0):
+    draw = np.random.default_rng(2)
+    label = (draw.random(40) < 0.4).astype(np.int32)
+    columns = {
+        "numerical": draw.normal(size=(40, 2)).astype(np.float32),
+        "label": label,
+        "weight": scale * draw.uniform(0.1, 5, 40).astype(np.float32),
+    }
+    task = tabular_classification(Given(), columns=("numerical",))
+    named = {"numerical": ("left", "right")}
+    return columns, judge(task, {"params": {}}, eval_batches(columns, 16), named)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_rows_count_by_their_weight_where_the_metrics_count_them_so(scale):
+    columns, found = weighted(scale)
+    said, label = columns["numerical"].astype(np.float64), columns["label"]
+    weight, best = columns["weight"].astype(np.float64), said.argmax(-1)
+    for truth in range(2):
+        for one in range(2):
+            here = (label == truth) & (best == one)
+            assert found.counts[truth, one] == pytest.approx(weight[here].sum())
+    chance = softmax(said, -1)
+    ece = binary_scores(label, chance[:, 1], weight=weight)["ece"]
+    assert found.calibration_error == pytest.approx(ece)
+    own = chance[np.arange(40), label]
+    assert [one.row for one in found.worst] == list(np.argsort(own)[:6])
+    draw, grown = np.random.default_rng(0), {}
+    for place, name in enumerate(("left", "right")):
+        losses = []
+        for _ in range(3):
+            changed = said.copy()
+            changed[:, place] = said[draw.permutation(40), place]
+            other = softmax(changed, -1)[np.arange(40), label]
+            losses.append(np.average(np.log(own) - np.log(other), weights=weight))
+        grown[name] = np.mean(losses)
+    assert {n: mean for n, (mean, _) in found.importance.items()} == pytest.approx(grown, abs=1e-6)
+    page = judged(Inspection(None, {}, {"test": found}, ("well", "ill"), {}, {}))
+    assert f"{weight[label == 1].sum():.4g}" in page
+
+
+def test_a_column_called_weight_that_no_metric_counts_by_is_none(pictures):
+    task, variables, columns, plain = pictures
+    more = {**columns, "weight": np.linspace(0.1, 3, 50, dtype=np.float32)}
+    found = judge(task, variables, eval_batches(more, 16), shown=4)
+    np.testing.assert_array_equal(found.counts, plain.counts)
 
 
 def test_a_picture_hangs_on_what_the_network_sees(pictures):

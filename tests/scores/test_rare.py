@@ -69,6 +69,11 @@ def test_all_that_is_asked_is_judged_and_the_threshold_is_validations():
     assert judged(part, logits, held, logits, costs=(1, 20))["cost"] == pytest.approx(
         20 * np.average(LABEL, weights=TIMES)  # nothing held out is worth an alarm
     )
+    # The temperature is that of the rows as often as they stand there.
+    many = {"label": np.repeat(LABEL, TIMES)}
+    longer = np.repeat(logits, TIMES, 0)
+    repeated = judged(many, longer, many, longer)["ece_tempered"]
+    assert found["ece_tempered"] == pytest.approx(repeated, abs=1e-5)
     ends = intervals(LABEL, logits, 50)
     assert ends["auc_low"] < found["auc"] + 0.1
     assert ends["auc_low"] < ends["auc_high"]
