@@ -12,12 +12,14 @@ from rich.table import Table
 
 from dl.core.errors import UserError, one_line
 from dl.core.experiment import Experiment
+from dl.core.target import pieces
 from dl.parallel.devices import Machine, answering_for
 from dl.parallel.programs import Program, Work, products, shape_bytes
 from dl.platform import hushed, screen
 from dl.runs.options import Options
 from dl.training.checks import check
 from dl.training.compiled import Compiled
+from dl.training.compiling import idle_axes, idle_flags
 from dl.training.placing import layout_of
 from dl.training.plan import bytes_in_words, device_bytes
 from dl.training.prefetch import check_divisible, prefetch
@@ -42,6 +44,7 @@ class Planned:
       sent: ``(times, bytes of results)`` of each kind of collective.
       flops: of products, by dtype; moved: bytes that kernels read and write.
       seconds: ``{'launches': ..., 'products': ..., 'memory': ..., 'links': ...}``.
+      idle: what to say of flags that change nothing.
     """
 
     parameters: int
@@ -54,6 +57,7 @@ class Planned:
     flops: Counter[str] = dataclasses.field(default_factory=Counter)
     moved: float = 0.0
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    idle: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def total(self) -> float:
@@ -120,8 +124,11 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
         work = Program(compiled_step.as_text()).work
     except jax.errors.JaxRuntimeError:  # a compiler of another release writes what ours cannot read
         work = Work(Counter(), 0.0, "", [])
-    devices = 1 if layout is None else layout.mesh.size
-    flops = Counter({k: n / devices for k, n in products(program.traced.jaxpr.jaxpr).items()})
+    traced = program.traced.jaxpr.jaxpr
+    idle = () if layout is None else idle_axes(layout.mesh, traced)
+    # Devices along an idle axis do not share the products: each computes them all.
+    devices = 1 if layout is None else layout.mesh.size // pieces(layout.mesh, tuple(idle))
+    flops = Counter({k: n / devices for k, n in products(traced, idle=idle).items()})
     sent: dict[str, tuple[int, float]] = {}
     card, links = machine.card, 0.0
     for one in work.collectives:
@@ -137,7 +144,7 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
         "links": links,
     }
     own = work.kernels, work.largest, sent, flops, work.memory, seconds
-    return Planned(count, shares, memory, "", *own)
+    return Planned(count, shares, memory, "", *own, idle_flags(compiled.target, traced))
 
 
 def print_plan(
@@ -214,6 +221,8 @@ def print_plan(
         least = found.seconds[bound]
         table.add_row("estimated step, at least", f"{_in_ms(least)}, bound by {bound}")
         table.add_row("estimated examples a second, at most", f"{batch / least:,.0f}")
+    for flag in found.idle:
+        table.add_row("without effect", flag)
     if largest is not None:
         told = f"{largest:,} of {experiment.data.size:,} training examples"
         table.add_row("largest batch that fits, compiled", told)
