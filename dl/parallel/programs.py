@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -347,10 +347,10 @@ def _computed_as(equation: Any) -> str:
     return THREE_PASSES if dtype == "float32" and Precision.HIGH in asked else dtype
 
 
-def products(jaxpr: Jaxpr, times: float = 1.0) -> Counter[str]:
+def products(jaxpr: Jaxpr, times: float = 1.0, idle: Sequence[str] = ()) -> Counter[str]:
     """FLOPs of a traced program's matrix products and convolutions, by the dtype of their operands, or as
     :data:`EXACT` and :data:`THREE_PASSES`; of a loop of unknown length those of one turn. They are the whole
-    program's, of all devices together."""
+    program's, of all devices together; of those along ``idle`` axes of the mesh, of one."""
     found: Counter[str] = Counter()
     for equation in jaxpr.eqns:
         name, own = equation.primitive.name, times
@@ -372,9 +372,9 @@ def products(jaxpr: Jaxpr, times: float = 1.0) -> Counter[str]:
         elif name == "shard_map":
             sizes = equation.params["mesh"].shape
             manual = equation.params.get("manual_axes") or sizes
-            own = times * math.prod(sizes[axis] for axis in manual)
+            own = times * math.prod(sizes[axis] for axis in manual if axis not in idle)
         for value in itertools.chain(*map(_inner, equation.params.values())):
-            found += products(value, own)
+            found += products(value, own, idle)
     return found
 
 

@@ -13,12 +13,14 @@ from rich.table import Table
 
 from dl.core.errors import UserError, one_line
 from dl.core.experiment import Experiment
+from dl.core.target import pieces
 from dl.parallel.devices import Machine, answering_for
 from dl.parallel.programs import Program, products, shape_bytes
 from dl.platform import hushed, screen
 from dl.runs.options import Options
 from dl.training.checks import check
 from dl.training.compiled import Compiled
+from dl.training.compiling import idle_axes, idle_flags
 from dl.training.placing import layout_of
 from dl.training.plan import bytes_in_words, device_bytes
 from dl.training.prefetch import check_divisible, prefetch
@@ -44,6 +46,7 @@ class Planned:
       flops: of products, by dtype; moved: bytes that kernels read and write.
       seconds: ``{'launches': ..., 'products': ..., 'memory': ..., 'links': ...}``; of products alone where the
         program was compiled, but is written in a way that cannot be read here.
+      idle: what to say of flags that change nothing.
     """
 
     parameters: int
@@ -56,6 +59,7 @@ class Planned:
     flops: Counter[str] = dataclasses.field(default_factory=Counter)
     moved: float = 0.0
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    idle: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def total(self) -> float:
@@ -118,15 +122,20 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
             ) from error
         return Planned(count, shares | _asked(str(error)), memory, _first(error))
     shares["activations and temporaries"] = compiled_step.memory_analysis().temp_size_in_bytes
-    devices = 1 if layout is None else layout.mesh.size
-    flops = Counter({k: n / devices for k, n in products(program.traced.jaxpr.jaxpr).items()})
+    traced = program.traced.jaxpr.jaxpr
+    idle = () if layout is None else idle_axes(layout.mesh, traced)
+    # Devices along an idle axis do not share the products: each computes them all.
+    devices = 1 if layout is None else layout.mesh.size // pieces(layout.mesh, tuple(idle))
+    flops = Counter({k: n / devices for k, n in products(traced, idle=idle).items()})
     card, links = machine.card, 0.0
     by_products = sum(n / card.peak(kind) for kind, n in flops.items())
     try:
         with hushed():  # of a program that cannot be read, words for the compiler's makers
             work = Program(compiled_step.as_text()).work
     except jax.errors.JaxRuntimeError:  # a compiler of another release writes what ours cannot read
-        return Planned(count, shares, memory, flops=flops, seconds={"products": by_products})
+        told = idle_flags(compiled.target, traced)
+        known: Any = {"flops": flops, "seconds": {"products": by_products}, "idle": told}
+        return Planned(count, shares, memory, **known)
     sent: dict[str, tuple[int, float]] = {}
     for one in work.collectives:
         times, size = sent.get(one.kind, (0, 0.0))
@@ -141,7 +150,7 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
         "links": links,
     }
     own = work.kernels, work.largest, sent, flops, work.memory, seconds
-    return Planned(count, shares, memory, "", *own)
+    return Planned(count, shares, memory, "", *own, idle_flags(compiled.target, traced))
 
 
 def print_plan(
@@ -221,6 +230,8 @@ def print_plan(
         told = f", bound by {bound}" if len(found.seconds) > 1 else ""
         table.add_row("estimated step, at least", _in_ms(least) + told)
         table.add_row("estimated examples a second, at most", f"{batch / least:,.0f}")
+    for flag in found.idle:
+        table.add_row("without effect", flag)
     if largest is not None:
         told = f"{largest:,} of {experiment.data.size:,} training examples"
         table.add_row("largest batch that fits, compiled", told)

@@ -1,8 +1,12 @@
 """What is read of compiled programs, against programs whose work is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AbstractMesh
+from jax.sharding import PartitionSpec as P
 
 from dl.parallel.programs import Program, _groups, products, shape_bytes
 
@@ -160,6 +164,19 @@ def test_products_count_loops_conditions_and_gradients():
     assert products(jax.make_jaxpr(loss)(weights, x).jaxpr) == {"float32": 5 * once}
     both = jax.make_jaxpr(jax.grad(loss, (0, 1)))(weights, x).jaxpr
     assert products(both) == {"float32": 3 * 5 * once}
+
+
+def test_products_along_an_idle_axis_count_once():
+    mesh = AbstractMesh((2, 4), ("data", "tensor"))
+
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P("data"), P()), out_specs=P("data"))
+    def mapped(x, w):
+        return x @ w
+
+    jaxpr = jax.make_jaxpr(mapped)(jnp.ones((4, 8)), jnp.ones((8, 8))).jaxpr
+    once = 2 * 4 * 8 * 8
+    assert products(jaxpr) == {"float32": 4 * once}  # each of four computes all
+    assert products(jaxpr, idle=["tensor"]) == {"float32": once}
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from mistakes import raises
+from simulated import told_by_eight
 
 import dl
 from dl.core.experiment import built
@@ -59,6 +60,38 @@ def test_a_flag_that_changes_nothing_says_so(tmp_path, capfd, name, layered):
     said = capfd.readouterr().err
     assert ("--remat products: this model has no layer" in said) != layered
     assert said.count("\n") == (not layered)
+
+
+def test_axes_of_a_mesh_that_cut_nothing_are_found():
+    """Tiny's network is no Transformer: devices along ``tensor`` and ``sequence`` compute the same."""
+    found = told_by_eight(f"""
+import json
+from pathlib import Path
+from dl.core.experiment import built
+from dl.runs.scripts import load_script
+from dl.training.compiled import Compiled
+from dl.training.compiling import idle_flags
+from dl.training.placing import layout_of
+from dl.training.plan_elsewhere import _batches
+found = {{}}
+for name in ("tiny", "small_gpt"):
+    config, build = load_script(Path({str(SCRIPT.parent)!r}) / f"{{name}}.py")
+    experiment = built(build, config())
+    for mesh in ("data=2,tensor=2", "sequence=2", "fsdp=2"):
+        compiled = Compiled.alone(experiment, layout_of(mesh, experiment))
+        own = compiled.shapes(), compiled.empty_metrics(), _batches(compiled)
+        said = idle_flags(compiled.target, compiled.traced_step(*own)[0].jaxpr.jaxpr)
+        found[f"{{name}} {{mesh}}"] = [one.split(":")[0] for one in said]
+print(json.dumps(found))
+""")
+    assert found == {
+        "tiny data=2,tensor=2": ["--mesh tensor=2"],
+        "tiny sequence=2": ["--mesh sequence=2"],
+        "tiny fsdp=2": [],
+        "small_gpt data=2,tensor=2": [],
+        "small_gpt sequence=2": [],
+        "small_gpt fsdp=2": [],
+    }
 
 
 def test_as_usual_leaves_no_trace_and_nonsense_is_refused():
