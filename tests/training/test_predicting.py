@@ -22,6 +22,7 @@ from scipy.special import softmax
 import dl
 from dl.core.experiment import built
 from dl.data.own import tested as other_data
+from dl.data.own.mask_values import read_numbers
 from dl.runs.folder import lock_file
 from dl.runs.scripts import load_script
 from dl.tasks.regression import regression
@@ -674,3 +675,16 @@ def test_no_mask_is_written_beside_the_folder_asked_for(tmp_path):
     names = [str(line["mask"]) for line in lines]
     assert all((tmp_path / "in" / "out" / name).is_file() for name in names)
     assert not any(".." in name for name in names)
+
+
+@pytest.mark.parametrize("values", [(0, 255), (0, 0xFF0000, 0x00FF00), (7, 300)])
+def test_a_mask_is_read_again_by_the_values_of_training(tmp_path, values):
+    wanted: Any = SimpleNamespace(
+        names={"file": np.array([str(tmp_path / "0.png")], object)},
+        info=SimpleNamespace(details={"kind": "masks"}),
+    )
+    classes = DRAW.integers(0, len(values), (5, 4))
+    with predicting.Sink(tmp_path / "out", wanted, {"run": "run"}) as sink:
+        sink.picture(0, classes, values)
+    found = read_numbers(str(tmp_path / "out" / "0.png"))
+    np.testing.assert_array_equal(found, np.array(values)[classes])
