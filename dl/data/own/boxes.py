@@ -88,6 +88,8 @@ def read(source: Any, own: OwnBoxes) -> Found:
             "data-unknown", "boxes are read from a folder or a JSON file: give its path"
         )
     found = annotations_in(source)
+    if not found.pictures:
+        raise UserError("no-boxes", f"{source}: {found.what}, which name no picture")
     known = list(own.classes) or found.classes
     if len(set(own.classes)) < len(own.classes):
         said = f"--classes {' '.join(own.classes)}: name each class once"

@@ -213,6 +213,10 @@ def test_mistakes_in_files_of_boxes_are_named(tmp_path):
     )
     with raises("file-damaged", "no COCO file", "categories"):
         open_boxes(tmp_path / "c" / "annotations" / "instances_train2017.json")
+    empty = '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "x"}], "y": "bbox"}'
+    write(tmp_path / "c" / "annotations" / "instances_train2017.json", empty)
+    with raises("no-boxes", "name no picture"):
+        open_boxes(tmp_path / "c" / "annotations" / "instances_train2017.json")
     picture(tmp_path / "p" / "a.png")
     with raises("no-boxes", "neither"):
         open_boxes(tmp_path / "p")
