@@ -71,6 +71,7 @@ def check_task(task: Task, batch: Batch, given: Batch | None = None, *, eager: b
         rule(again[0] == again[1], name, seen, TRACED)
         one, other = (init(jax.random.key(seed), data) for seed in range(2))
         _check_training(task, one, data)
+        one, other = _moved(one), _moved(other)
         whole = _check_evaluation(task, one, other, data, {**data, **(given or {})})
         if eager:
             with explained("evaluation runs without jit"):
@@ -115,6 +116,19 @@ def _check_shapes(task: Task, data: Batch) -> None:
             f"{told} is read by score and not by it",
             fix,
         )
+
+
+def _moved(variables: Variables) -> Variables:
+    """The variables with parameters that begin at zero, as a head's may, away from it: what lies before such a one
+    would show in no output."""
+    draw = np.random.default_rng(0)
+
+    def own(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating) or jnp.any(leaf):
+            return leaf
+        return jnp.asarray(draw.normal(0.0, 0.1, leaf.shape), leaf.dtype)
+
+    return {**variables, "params": jax.tree.map(own, variables["params"])}
 
 
 def _read(function: Callable[..., Any], variables: Variables, columns: Batch) -> set[str]:

@@ -344,7 +344,7 @@ class Sink:
         write_json(self._note, note | {"names": self._digest(rows)})
 
     def picture(self, row: int, classes: np.ndarray, values: Sequence[int] | None) -> Line:
-        """The mask ``classes [height, width]`` as a picture, where asked for, by the values of training's masks."""
+        """The mask ``classes [height, width]`` as a picture where asked for, by the values of training's masks."""
         from PIL import Image
 
         if self._folder is None:

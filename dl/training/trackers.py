@@ -102,8 +102,9 @@ class TensorBoard:
 
         if self._file is None:
             self._folder.mkdir(exist_ok=True)
+            others = any(self._folder.iterdir())
             self._file = EventsWriter(str(self._folder / "events"))
-            if self._begin:  # what is there of this step and later ones is void
+            if others:  # what is there of this step and later ones is void
                 self._add(self._begin, session_log=SessionLog(status=SessionLog.START))
         self._file.write_event(Event(step=step, wall_time=time.time(), **what))
 

@@ -76,18 +76,19 @@ def test_tensorboards_files_hold_every_logged_scalar(tmp_path):
     assert len(read) == 3
 
 
-def test_what_tensorboard_was_given_after_the_step_of_a_resume_is_void(tmp_path):
+@pytest.mark.parametrize(("step", "void"), [(5, 6), (0, 0)])  # 0: no checkpoint was whole
+def test_what_tensorboard_was_given_after_the_step_of_a_resume_is_void(tmp_path, step, void):
     pytest.importorskip("tensorboardX")
-    for step in (0, 5):
+    for begin in (0, step):
         sink = TensorBoard(tmp_path)
-        sink.go_on(step)
+        sink.go_on(begin)
         sink.write(10, {"train/loss": 1.0})
         sink.close()
     files = sorted((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
     begun = [
         event.step for file in files for event in events(file) if event.HasField("session_log")
     ]
-    assert begun == [6]
+    assert begun == [void]
 
 
 def drawn(tmp_path):
