@@ -1,8 +1,8 @@
-"""GAN data augmentation: a classifier from few labels, with and without generated pictures.
+"""Few labels: a classifier with and without pictures that a GAN generates, or with pictures that have no label.
 
-Data: MNIST, 1 % of its labels. A conditional GAN learns from the labelled pictures alone, or from all
-pictures under the labels that a classifier of the few guesses (`--unlabelled`); what it draws joins the
-training set. The figure without generated pictures: `--generated 0`.
+Data: MNIST, 1 % of its labels. A conditional GAN learns from the labelled pictures, or with --unlabelled from all
+under the labels that a classifier of the few guesses; what it draws joins the training set (--generated 0: none).
+--consistency learns from the pictures without labels themselves (FixMatch, Sohn et al. 2020).
 """
 
 import dataclasses
@@ -45,20 +45,22 @@ class Config(dl.Recipe):
     learning_rate: float = 3e-3
     warmup_percent: int = 10
     weight_decay: float = 1e-2
-    label_smoothing: float = 0.05
+    label_smoothing: float | None = None
+    """by default 0.05, and none with --consistency, where a network told to be unsure is never sure"""
     ema: float | None = 0.99
 
 
 def classifier(config: Config, train, classes, **options) -> dl.Experiment:
     """The same training with and without generated pictures."""
-    task = classification(CNN(len(classes), config.widths), label_smoothing=config.label_smoothing)
+    usual = 0.0 if config.consistency else 0.05
+    smoothing = usual if config.label_smoothing is None else config.label_smoothing
+    task = classification(CNN(len(classes), config.widths), label_smoothing=smoothing)
     if config.consistency:
         task = consistent(task, rand_augment())
-    height = train["image"].shape[1]
     return config.experiment(
         task,
         dl.train_batches(train, config.batch_size, config.seed),
-        augment=(augment.random_crop(padding=max(1, height // 12)),),
+        augment=(augment.random_crop(padding=max(1, train["image"].shape[1] // 12)),),
         classes=classes,
         **options,
     )
@@ -67,10 +69,8 @@ def classifier(config: Config, train, classes, **options) -> dl.Experiment:
 @dl.prepared
 def training_set(config: Config):
     """The labelled rows and the generated ones. These fields alone make them: others may be traced."""
-    known = (
-        "data labelled choice unlabelled generated consistency gan_steps widths steps batch_size"
-    )
-    plain = Config(**{name: getattr(config, name) for name in known.split()})
+    known = "data labelled choice unlabelled generated consistency gan_steps widths steps"
+    plain = Config(**{name: getattr(config, name) for name in (*known.split(), "batch_size")})
     splits = dl.load(plain.data).only("image", "label")
     classes, label = splits.info.classes, splits.train["label"]
     _, rows = hold_out(len(label), plain.labelled, plain.choice, label)
