@@ -162,6 +162,13 @@ MORE: list[tuple[str, dict]] = [
     ),
     ("health_records", {**TINY["health_records"], "model": "transformer"}),
     (
+        "gan_augmentation",
+        {
+            **{"data": "digits", "labelled": 60, "consistency": True, "widths": (4, 8)},
+            **{"steps": 8, "batch_size": 16},
+        },
+    ),
+    (
         "genomics",
         {
             **TINY["genomics"],
