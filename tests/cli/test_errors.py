@@ -181,19 +181,24 @@ def test_what_data_were_skipped_is_said_in_one_line(capsys):
     assert capsys.readouterr().err == "note: pictures: 3 files are left out\n"
 
 
-def test_who_calls_gets_the_handlers_of_signals_back():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+@pytest.fixture
+def usual_signals():
+    """Python's own handlers, whatever started the tests: a job in the background has Ctrl-C ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield usual
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_who_calls_gets_the_handlers_of_signals_back(usual_signals):
     with plain_errors():
-        within = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert within != before
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+        within = {number: signal.getsignal(number) for number in usual_signals}
+    assert not within.items() & usual_signals.items()
+    assert {number: signal.getsignal(number) for number in usual_signals} == usual_signals
 
 
-def test_a_handler_that_was_set_within_stays():
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with plain_errors():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def test_a_handler_that_was_set_within_stays(usual_signals):
+    with plain_errors():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
