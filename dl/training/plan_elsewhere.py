@@ -124,6 +124,7 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
     shares["activations and temporaries"] = compiled_step.memory_analysis().temp_size_in_bytes
     traced = program.traced.jaxpr.jaxpr
     idle = () if layout is None else idle_axes(layout.mesh, traced)
+    told = idle_flags(compiled.target, traced)
     # Devices along an idle axis do not share the products: each computes them all.
     devices = 1 if layout is None else layout.mesh.size // pieces(layout.mesh, tuple(idle))
     flops = Counter({k: n / devices for k, n in products(traced, idle=idle).items()})
@@ -133,7 +134,6 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
         with hushed():  # of a program that cannot be read, words for the compiler's makers
             work = Program(compiled_step.as_text()).work
     except jax.errors.JaxRuntimeError:  # a compiler of another release writes what ours cannot read
-        told = idle_flags(compiled.target, traced)
         known: Any = {"flops": flops, "seconds": {"products": by_products}, "idle": told}
         return Planned(count, shares, memory, **known)
     sent: dict[str, tuple[int, float]] = {}
@@ -150,7 +150,7 @@ def planned(experiment: Experiment, machine: Machine, options: Options | None = 
         "links": links,
     }
     own = work.kernels, work.largest, sent, flops, work.memory, seconds
-    return Planned(count, shares, memory, "", *own, idle_flags(compiled.target, traced))
+    return Planned(count, shares, memory, "", *own, told)
 
 
 def print_plan(

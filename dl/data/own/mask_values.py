@@ -158,7 +158,7 @@ def _without(
 
 
 def channels(values: np.ndarray) -> np.ndarray:
-    """Red, green and blue of values, int64 ``[values, 3]``."""
+    """Red, green and blue of values ``[...]``, int64 ``[..., 3]``."""
     return np.stack([values >> 16, values >> 8 & 255, values & 255], -1)
 
 
